@@ -1,0 +1,630 @@
+//! `#[shared]`.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, format_ident, quote};
+use syn::parse::Parser;
+use syn::visit::Visit;
+use syn::{
+    Attribute, Error, FnArg, GenericArgument, GenericParam, Ident, ImplItem, ImplItemFn, ItemImpl,
+    LitStr, PatType, Path, PathArguments, ReceiverKind, Result, ReturnType, Type, Visibility,
+};
+
+use crate::signature::{self, PARAMETERS_MAX, Parameter, substitute};
+
+/// Methods of `Shared<T>` itself, which would hide a method of the same name.
+const HANDLE_METHODS: [&str; 7] = [
+    "clear_poison",
+    "clone",
+    "deferred",
+    "delete",
+    "id",
+    "key",
+    "timeout",
+];
+
+pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    let options = Options::parse(options)?;
+    let mut block: ItemImpl = syn::parse2(item)?;
+    let shared = SharedImpl::parse(&mut block)?;
+    let generated = shared.generate(&options);
+    Ok(quote! {
+        #block
+        #generated
+    })
+}
+
+/// `name = "..", crate = path`.
+struct Options {
+    name: Option<LitStr>,
+    root: TokenStream,
+}
+
+impl Options {
+    fn parse(tokens: TokenStream) -> Result<Options> {
+        let mut options = Options {
+            name: None,
+            root: quote!(::crucial),
+        };
+        let parser = syn::meta::parser(|meta| {
+            if meta.path.is_ident("name") {
+                options.name = Some(meta.value()?.parse()?);
+            } else if meta.path.is_ident("crate") {
+                let root: Path = meta.value()?.call(Path::parse_mod_style)?;
+                options.root = root.into_token_stream();
+            } else {
+                return Err(meta.error("#[shared] has the options `name = \"..\"` and `crate = path`"));
+            }
+            Ok(())
+        });
+        parser.parse2(tokens)?;
+        Ok(options)
+    }
+}
+
+/// An impl block, read.
+struct SharedImpl {
+    self_type: Type,
+    type_name: Ident,
+    /// The type's parameters, in order.
+    parameters: Vec<Ident>,
+    methods: Vec<RemoteMethod>,
+    wake: Option<Ident>,
+}
+
+struct RemoteMethod {
+    documentation: Vec<Attribute>,
+    visibility: Visibility,
+    name: Ident,
+    writes: bool,
+    parameters: Vec<Parameter>,
+    ticket: Option<TicketParameter>,
+    /// The result, without its `Poll`.
+    result: Type,
+    waits: bool,
+}
+
+struct TicketParameter {
+    memory: Type,
+    cancel: Option<Path>,
+}
+
+impl SharedImpl {
+    /// Reads the block, and takes the macro's own attributes out of it.
+    fn parse(block: &mut ItemImpl) -> Result<SharedImpl> {
+        if let Some((path, _)) = &block.trait_ {
+            return Err(Error::new_spanned(
+                path,
+                "#[shared] goes on the type's own impl block: trait methods are not remote",
+            ));
+        }
+        let parameters = type_parameters(block)?;
+        let type_name = type_name(&block.self_ty, &parameters)?;
+        let mut methods: Vec<RemoteMethod> = Vec::new();
+        let mut wake = None;
+        for item in &mut block.items {
+            let ImplItem::Fn(function) = item else {
+                continue;
+            };
+            if take_attribute(&mut function.attrs, "wake").is_some() {
+                wake = Some(function.sig.ident.clone());
+                continue;
+            }
+            let Some(FnArg::Receiver(_)) = function.sig.inputs.first() else {
+                continue;
+            };
+            let method = RemoteMethod::parse(function)?;
+            if let Some(other) = methods.iter().find(|m| fnv(&m.name) == fnv(&method.name)) {
+                return Err(Error::new_spanned(
+                    &method.name,
+                    format!("the methods {} and {} have the same id: rename one", other.name, method.name),
+                ));
+            }
+            methods.push(method);
+        }
+        Ok(SharedImpl {
+            self_type: (*block.self_ty).clone(),
+            type_name,
+            parameters,
+            methods,
+            wake,
+        })
+    }
+
+    fn generate(&self, options: &Options) -> TokenStream {
+        let root = &options.root;
+        let rt = quote!(#root::__private);
+        let served = self.with_parameters(quote!(#rt::Opaque));
+        let shared_type = self.shared_type(options, &rt);
+        let proxy = self.proxy(&rt, Face::Blocking);
+        let deferred = self.proxy(&rt, Face::Deferred);
+        let dispatch = self.methods.iter().enumerate().map(|(index, method)| {
+            let body = self.dispatch(&rt, method);
+            quote!(#index => { #body })
+        });
+        let cancel = self.methods.iter().enumerate().filter_map(|(index, method)| {
+            let ticket = method.ticket.as_ref()?;
+            let (memory, path) = (self.on_server(&rt, &ticket.memory), ticket.cancel.as_ref()?);
+            Some(quote! {
+                #index => {
+                    if let ::core::option::Option::Some(ticket) = #rt::decode_ticket::<#memory>(&ticket)? {
+                        #path(self, ticket);
+                    }
+                    ::core::result::Result::Ok(())
+                }
+            })
+        });
+        let wake = self.wake.iter().map(|name| {
+            quote! {
+                fn wake(&self) -> #rt::Wake {
+                    <#served>::#name(self)
+                }
+            }
+        });
+        quote! {
+            #shared_type
+            #proxy
+            #deferred
+
+            #[allow(unused_variables, clippy::let_unit_value, clippy::unit_arg)]
+            impl #rt::Object for #served {
+                fn dispatch(
+                    &mut self,
+                    index: usize,
+                    arguments: &[u8],
+                    ticket: &mut #rt::Ticket,
+                    out: &mut ::std::vec::Vec<u8>,
+                ) -> #rt::Result<#rt::Flow> {
+                    match index {
+                        #(#dispatch)*
+                        _ => ::core::unreachable!("a method index comes from METHODS"),
+                    }
+                }
+
+                fn cancel(&mut self, index: usize, ticket: #rt::Ticket) -> #rt::Result<()> {
+                    match index {
+                        #(#cancel)*
+                        _ => ::core::result::Result::Ok(()),
+                    }
+                }
+
+                #(#wake)*
+            }
+
+            #rt::register_type!(#served);
+        }
+    }
+
+    fn shared_type(&self, options: &Options, rt: &TokenStream) -> TokenStream {
+        let type_name = &self.type_name;
+        let self_type = &self.self_type;
+        let (proxy, deferred) = (Face::Blocking.name(type_name), Face::Deferred.name(type_name));
+        let parameters = &self.parameters;
+        let name = match &options.name {
+            Some(name) => quote!(#name),
+            None => quote!(::core::concat!(::core::module_path!(), "::", ::core::stringify!(#type_name))),
+        };
+        let methods = self.methods.iter().map(|method| {
+            let name = method.name.to_string();
+            let waits = method.waits;
+            let access = if method.writes {
+                quote!(Write)
+            } else {
+                quote!(Read)
+            };
+            quote!(#rt::Method::new(#name, #rt::Access::#access, #waits))
+        });
+        quote! {
+            impl<#(#parameters: #rt::Element + 'static),*> #rt::SharedType for #self_type {
+                const NAME: &'static str = #name;
+                const METHODS: &'static [#rt::Method] = &[#(#methods),*];
+                type Proxy = #proxy<#(#parameters),*>;
+                type Deferred = #deferred<#(#parameters),*>;
+            }
+        }
+    }
+
+    fn proxy(&self, rt: &TokenStream, face: Face) -> TokenStream {
+        let type_name = &self.type_name;
+        let self_type = &self.self_type;
+        let proxy = face.name(type_name);
+        let parameters = &self.parameters;
+        let documentation = face.documentation(type_name);
+        let methods = self
+            .methods
+            .iter()
+            .enumerate()
+            .map(|(index, method)| self.proxy_method(rt, face, index, method));
+        quote! {
+            #[doc = #documentation]
+            pub struct #proxy<#(#parameters),*> {
+                target: #rt::Target,
+                _types: ::core::marker::PhantomData<fn() -> #self_type>,
+            }
+
+            impl<#(#parameters),*> #rt::Proxy for #proxy<#(#parameters),*> {
+                fn new(target: #rt::Target) -> Self {
+                    #proxy { target, _types: ::core::marker::PhantomData }
+                }
+
+                fn target(&self) -> &#rt::Target {
+                    &self.target
+                }
+            }
+
+            #[allow(dead_code, private_interfaces, clippy::too_many_arguments, clippy::type_complexity, clippy::let_unit_value, clippy::len_without_is_empty, clippy::should_implement_trait, clippy::wrong_self_convention)]
+            impl<#(#parameters: #rt::Element + 'static),*> #proxy<#(#parameters),*> {
+                #(#methods)*
+            }
+        }
+    }
+
+    fn proxy_method(
+        &self,
+        rt: &TokenStream,
+        face: Face,
+        index: usize,
+        method: &RemoteMethod,
+    ) -> TokenStream {
+        let RemoteMethod {
+            documentation,
+            visibility,
+            name,
+            parameters,
+            ..
+        } = method;
+        let self_type = &self.self_type;
+        let default_documentation = documentation.is_empty().then(|| {
+            let text = format!("Calls `{}::{name}` on the object's server.", self.type_name);
+            quote!(#[doc = #text])
+        });
+        let written = parameters.iter().map(|p| {
+            let (name, ty) = (&p.name, self.on_client(&p.written));
+            quote!(#name: #ty)
+        });
+        let values = parameters.iter().map(|p| {
+            let name = &p.name;
+            match self.on_wire(rt, &p.owned) {
+                Some(wire) => quote!(#rt::ToWire::<#wire>::to_wire(#name)?),
+                None => quote!(#name),
+            }
+        });
+        // A sealed argument is taken by reference, whatever the signature says.
+        let borrows = parameters
+            .iter()
+            .filter(|p| !p.is_reference() && self.on_wire(rt, &p.owned).is_some())
+            .map(|p| {
+                let name = &p.name;
+                quote!(let #name = &#name;)
+            });
+        let result = self.on_client(&method.result);
+        let decode = match self.on_wire(rt, &method.result) {
+            Some(wire) => quote!(#rt::open::<#wire, #result>),
+            None => quote!(#rt::decode::<#result>),
+        };
+        let method_info = quote!(&<#self_type as #rt::SharedType>::METHODS[#index]);
+        let (output, body) = match face {
+            Face::Blocking => (
+                quote!(#rt::Result<#result>),
+                quote! {
+                    #(#borrows)*
+                    self.target.call(#method_info, &(#(#values,)*), #decode)
+                },
+            ),
+            Face::Deferred => (
+                quote!(#rt::Pending<#result>),
+                quote! {
+                    #(#borrows)*
+                    let arguments = || #rt::Result::Ok((#(#values,)*));
+                    match arguments() {
+                        ::core::result::Result::Ok(arguments) => {
+                            self.target.start(#method_info, &arguments, #decode)
+                        }
+                        ::core::result::Result::Err(error) => #rt::Pending::failed(
+                            &self.target, #method_info, error, #decode,
+                        ),
+                    }
+                },
+            ),
+        };
+        quote! {
+            #(#documentation)*
+            #default_documentation
+            #visibility fn #name(&self #(, #written)*) -> #output {
+                #body
+            }
+        }
+    }
+
+    fn dispatch(&self, rt: &TokenStream, method: &RemoteMethod) -> TokenStream {
+        let name = &method.name;
+        let what = format!("{}::{name}", self.type_name);
+        let names: Vec<_> = method.parameters.iter().map(|p| &p.name).collect();
+        let decoded = method.parameters.iter().map(|p| {
+            self.on_wire(rt, &p.owned)
+                .unwrap_or_else(|| self.on_server(rt, &p.owned).into_token_stream())
+        });
+        let opened = method.parameters.iter().filter_map(|p| {
+            let (name, ty) = (&p.name, self.on_server(rt, &p.owned));
+            let wire = self.on_wire(rt, &p.owned)?;
+            Some(quote!(let #name: #ty = #rt::FromWire::<#wire>::from_wire(#name)?;))
+        });
+        let mut passed: Vec<_> = method.parameters.iter().map(Parameter::pass).collect();
+        let (mut before, mut after) = (None, None);
+        if let Some(ticket) = &method.ticket {
+            let memory = self.on_server(rt, &ticket.memory);
+            before = Some(quote! {
+                let mut memory: ::core::option::Option<#memory> = #rt::decode_ticket(ticket)?;
+            });
+            after = Some(quote!(*ticket = #rt::encode_ticket(&memory)?;));
+            passed.push(quote!(&mut memory));
+        }
+        let wire = match self.on_wire(rt, &method.result) {
+            Some(wire) => quote!(#rt::ToWire::<#wire>::to_wire(&result)?),
+            None => quote!(result),
+        };
+        let finish = if method.waits {
+            quote!(#rt::flow(result, |result| #rt::Result::Ok(#wire), out))
+        } else {
+            quote! {
+                #rt::encode_result(&#wire, out)?;
+                ::core::result::Result::Ok(#rt::Flow::Ready)
+            }
+        };
+        quote! {
+            let (#(#names,)*): (#(#decoded,)*) = #rt::decode_arguments(#what, arguments)?;
+            #(#opened)*
+            #before
+            let result = Self::#name(self #(, #passed)*);
+            #after
+            #finish
+        }
+    }
+
+    /// `T<X, X>`.
+    fn with_parameters(&self, argument: TokenStream) -> Type {
+        let name = &self.type_name;
+        if self.parameters.is_empty() {
+            return self.self_type.clone();
+        }
+        let arguments = self.parameters.iter().map(|_| &argument);
+        syn::parse_quote!(#name<#(#arguments),*>)
+    }
+
+    /// A type of a signature, as the proxy writes it: `Self` is the shared type.
+    fn on_client(&self, ty: &Type) -> Type {
+        let mut ty = ty.clone();
+        substitute(&mut ty, &[format_ident!("Self")], &self.self_type);
+        ty
+    }
+
+    /// As the server has it: parameters are opaque.
+    fn on_server(&self, rt: &TokenStream, ty: &Type) -> Type {
+        let mut ty = self.on_client(ty);
+        let opaque: Type = syn::parse_quote!(#rt::Opaque);
+        substitute(&mut ty, &self.parameters, &opaque);
+        ty
+    }
+
+    /// As it travels, if it mentions parameters: they are sealed.
+    fn on_wire(&self, rt: &TokenStream, ty: &Type) -> Option<TokenStream> {
+        let mut ty = self.on_client(ty);
+        let sealed: Type = syn::parse_quote!(#rt::Sealed);
+        substitute(&mut ty, &self.parameters, &sealed).then(|| ty.into_token_stream())
+    }
+}
+
+/// The two proxies.
+#[derive(Clone, Copy)]
+enum Face {
+    Blocking,
+    Deferred,
+}
+
+impl Face {
+    fn name(self, type_name: &Ident) -> Ident {
+        match self {
+            Face::Blocking => format_ident!("{type_name}Proxy"),
+            Face::Deferred => format_ident!("{type_name}Deferred"),
+        }
+    }
+
+    fn documentation(self, type_name: &Ident) -> String {
+        match self {
+            Face::Blocking => format!(
+                "What `Shared<{type_name}>` dereferences to. Each method is a call on the object's server, \
+                 and blocks until its result is back."
+            ),
+            Face::Deferred => format!(
+                "What `Shared::<{type_name}>::deferred` returns. Each method sends a call, and returns at once."
+            ),
+        }
+    }
+}
+
+impl RemoteMethod {
+    fn parse(function: &mut ImplItemFn) -> Result<RemoteMethod> {
+        let name = function.sig.ident.clone();
+        let Some(FnArg::Receiver(receiver)) = function.sig.inputs.first() else {
+            unreachable!("the caller saw the receiver");
+        };
+        let ReceiverKind::Reference(_, _, mutability) = &receiver.kind else {
+            return Err(Error::new_spanned(
+                receiver,
+                "a remote method takes `&self` or `&mut self`: the object stays on its server",
+            ));
+        };
+        let writes = mutability.is_some();
+        if HANDLE_METHODS.iter().any(|reserved| name == reserved) {
+            return Err(Error::new_spanned(
+                &name,
+                format!("`{name}` is a method of every handle (`Shared::{name}`), which would hide this one: rename it"),
+            ));
+        }
+        signature::check(&function.sig, "a remote method")?;
+        let ticket = take_ticket(function)?;
+        let count = signature::typed(&function.sig).count();
+        let travelling = count - usize::from(ticket.is_some());
+        let parameters: Vec<Parameter> = signature::typed(&function.sig)
+            .take(travelling)
+            .map(signature::parameter)
+            .collect::<Result<_>>()?;
+        if parameters.len() > PARAMETERS_MAX {
+            return Err(Error::new_spanned(
+                &function.sig.inputs,
+                format!("a remote method has at most {PARAMETERS_MAX} parameters: put some in a struct"),
+            ));
+        }
+        let written: Type = match &function.sig.output {
+            ReturnType::Default => syn::parse_quote!(()),
+            ReturnType::Type(_, result) => (**result).clone(),
+        };
+        let polled = type_argument(&written, "Poll");
+        if ticket.is_some() && polled.is_none() {
+            return Err(Error::new_spanned(
+                &function.sig.output,
+                "a method with a #[ticket] waits, so its result is a `Poll<R>`",
+            ));
+        }
+        Ok(RemoteMethod {
+            documentation: function
+                .attrs
+                .iter()
+                .filter(|a| a.path().is_ident("doc") || a.path().is_ident("deprecated"))
+                .cloned()
+                .collect(),
+            visibility: function.vis.clone(),
+            name,
+            writes,
+            parameters,
+            ticket,
+            waits: polled.is_some(),
+            result: polled.unwrap_or(written),
+        })
+    }
+}
+
+/// Takes `#[ticket]` off the last parameter.
+fn take_ticket(function: &mut ImplItemFn) -> Result<Option<TicketParameter>> {
+    let count = function.sig.inputs.len();
+    let mut found = None;
+    for (position, input) in function.sig.inputs.iter_mut().enumerate() {
+        let FnArg::Typed(parameter) = input else {
+            continue;
+        };
+        let Some(attribute) = take_attribute(&mut parameter.attrs, "ticket") else {
+            continue;
+        };
+        if position + 1 != count {
+            return Err(Error::new_spanned(attribute, "the #[ticket] is the last parameter"));
+        }
+        found = Some(TicketParameter {
+            memory: ticket_memory(parameter)?,
+            cancel: ticket_cancel(&attribute)?,
+        });
+    }
+    Ok(found)
+}
+
+fn ticket_memory(parameter: &PatType) -> Result<Type> {
+    if let Type::Reference(reference) = &*parameter.ty
+        && reference.mutability.is_some()
+        && let Some(memory) = type_argument(&reference.elem, "Option")
+    {
+        return Ok(memory);
+    }
+    Err(Error::new_spanned(
+        &parameter.ty,
+        "a ticket is a `&mut Option<S>`: `None` at the first poll, then what the method left in it",
+    ))
+}
+
+fn ticket_cancel(attribute: &Attribute) -> Result<Option<Path>> {
+    let mut cancel = None;
+    if matches!(attribute.meta, syn::Meta::Path(_)) {
+        return Ok(None);
+    }
+    attribute.parse_nested_meta(|meta| {
+        if !meta.path.is_ident("cancel") {
+            return Err(meta.error("#[ticket] has the option `cancel = Self::function`"));
+        }
+        cancel = Some(meta.value()?.parse()?);
+        Ok(())
+    })?;
+    Ok(cancel)
+}
+
+fn take_attribute(attributes: &mut Vec<Attribute>, name: &str) -> Option<Attribute> {
+    let position = attributes.iter().position(|a| a.path().is_ident(name))?;
+    Some(attributes.remove(position))
+}
+
+/// `R` of `name<R>`, by its last path segment.
+fn type_argument(ty: &Type, name: &str) -> Option<Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last()?;
+    if last.ident != name {
+        return None;
+    }
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else {
+        return None;
+    };
+    match arguments.args.first()? {
+        GenericArgument::Type(argument) if arguments.args.len() == 1 => Some(argument.clone()),
+        _ => None,
+    }
+}
+
+/// The names of the impl's type parameters.
+fn type_parameters(block: &ItemImpl) -> Result<Vec<Ident>> {
+    block
+        .generics
+        .params
+        .iter()
+        .map(|parameter| match parameter {
+            GenericParam::Type(parameter) => Ok(parameter.ident.clone()),
+            other => Err(Error::new_spanned(
+                other,
+                "a shared type has no lifetimes and no const parameters: a server has it once, for all",
+            )),
+        })
+        .collect()
+}
+
+/// The name of `T` or `T<K, V>`, where `K` and `V` are just the parameters.
+fn type_name(self_type: &Type, parameters: &[Ident]) -> Result<Ident> {
+    let refuse = |detail: &str| Err(Error::new_spanned(self_type, detail));
+    let Type::Path(path) = self_type else {
+        return refuse("#[shared] goes on the impl of a struct or enum");
+    };
+    let Some(last) = path.path.segments.last() else {
+        return refuse("#[shared] goes on the impl of a struct or enum");
+    };
+    let mut mentioned = Mentioned::default();
+    mentioned.visit_path_arguments(&last.arguments);
+    if mentioned.names != *parameters {
+        return refuse(
+            "the arguments of a shared type are just the impl's own parameters, in order: \
+             a server has one `T<_>` for all",
+        );
+    }
+    Ok(last.ident.clone())
+}
+
+#[derive(Default)]
+struct Mentioned {
+    names: Vec<Ident>,
+}
+
+impl<'ast> Visit<'ast> for Mentioned {
+    fn visit_path_segment(&mut self, segment: &'ast syn::PathSegment) {
+        self.names.push(segment.ident.clone());
+        syn::visit::visit_path_segment(self, segment);
+    }
+}
+
+/// `MethodId::of`.
+fn fnv(name: &Ident) -> u32 {
+    name.to_string().bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}

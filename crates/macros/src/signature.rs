@@ -1,0 +1,167 @@
+//! What `#[shared]` and `#[cloud]` have in common: parameters that travel.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::visit_mut::VisitMut;
+use syn::{Error, FnArg, Ident, Pat, PatType, Result, ReturnType, Safety, Signature, Type};
+
+/// serde knows tuples up to this length.
+pub const PARAMETERS_MAX: usize = 16;
+
+/// One parameter of a remote function.
+pub struct Parameter {
+    pub name: Ident,
+    /// As it stands in the signature.
+    pub written: Type,
+    /// What the other side decodes: `String` for `&str`, `Vec<T>` for `&[T]`, `T` for `&T`.
+    pub owned: Type,
+}
+
+impl Parameter {
+    pub fn is_reference(&self) -> bool {
+        matches!(self.written, Type::Reference(_))
+    }
+
+    /// How the decoded value is handed on.
+    pub fn pass(&self) -> TokenStream {
+        let name = &self.name;
+        if self.is_reference() {
+            quote!(&#name)
+        } else {
+            quote!(#name)
+        }
+    }
+}
+
+/// Refuses what no remote function can be.
+pub fn check(signature: &Signature, what: &str) -> Result<()> {
+    if let Some(token) = &signature.asyncness {
+        return Err(Error::new_spanned(
+            token,
+            format!("{what} is not async: it blocks, and `deferred()` or `spawn` give the caller its freedom"),
+        ));
+    }
+    if let Safety::Unsafe(token) = &signature.safety {
+        return Err(Error::new_spanned(token, format!("{what} can not be unsafe: its arguments come over a network")));
+    }
+    if !signature.generics.params.is_empty() {
+        return Err(Error::new_spanned(
+            &signature.generics,
+            format!("{what} can not be generic: the other side must know which function to run"),
+        ));
+    }
+    if let Some(token) = &signature.variadic {
+        return Err(Error::new_spanned(token, format!("{what} can not be variadic")));
+    }
+    if let ReturnType::Type(_, result) = &signature.output {
+        check_result(result)?;
+    }
+    Ok(())
+}
+
+fn check_result(result: &Type) -> Result<()> {
+    match result {
+        Type::Reference(_) => Err(Error::new_spanned(
+            result,
+            "a result travels to another machine, so it must be owned: return a clone",
+        )),
+        Type::ImplTrait(_) => Err(Error::new_spanned(
+            result,
+            "a result travels to another machine, so its type must be named",
+        )),
+        _ => Ok(()),
+    }
+}
+
+pub fn parameter(argument: &PatType) -> Result<Parameter> {
+    let Pat::Ident(pattern) = &*argument.pat else {
+        return Err(Error::new_spanned(
+            &argument.pat,
+            "a parameter that travels needs a plain name; take it apart in the body",
+        ));
+    };
+    let owned = match &*argument.ty {
+        Type::Reference(reference) => {
+            if reference.mutability.is_some() {
+                return Err(Error::new_spanned(
+                    &argument.ty,
+                    "an argument travels to another machine, and changes to it would not come back: \
+                     take it by value or by `&`, and return what changed",
+                ));
+            }
+            match &*reference.elem {
+                Type::Slice(slice) => {
+                    let element = &slice.elem;
+                    syn::parse_quote!(::std::vec::Vec<#element>)
+                }
+                Type::Path(path) if path.path.is_ident("str") => {
+                    syn::parse_quote!(::std::string::String)
+                }
+                other => other.clone(),
+            }
+        }
+        Type::ImplTrait(_) => {
+            return Err(Error::new_spanned(
+                &argument.ty,
+                "an argument travels to another machine, so its type must be named",
+            ));
+        }
+        other => other.clone(),
+    };
+    let mut owned = owned;
+    Unborrow.visit_type_mut(&mut owned);
+    Ok(Parameter {
+        name: pattern.ident.clone(),
+        written: (*argument.ty).clone(),
+        owned,
+    })
+}
+
+/// All parameters but the receiver.
+pub fn typed<'a>(signature: &'a Signature) -> impl Iterator<Item = &'a PatType> {
+    signature.inputs.iter().filter_map(|input| match input {
+        FnArg::Typed(argument) => Some(argument),
+        _ => None,
+    })
+}
+
+/// `'a` in a type that is decoded means nothing; serde needs it gone.
+struct Unborrow;
+
+impl VisitMut for Unborrow {
+    fn visit_type_reference_mut(&mut self, reference: &mut syn::TypeReference) {
+        reference.lifetime = None;
+        syn::visit_mut::visit_type_reference_mut(self, reference);
+    }
+}
+
+/// Replaces each type that is one of `names` by `replacement`; whether there was any.
+pub fn substitute(ty: &mut Type, names: &[Ident], replacement: &Type) -> bool {
+    let mut visitor = Substitute {
+        names,
+        replacement,
+        found: false,
+    };
+    visitor.visit_type_mut(ty);
+    visitor.found
+}
+
+struct Substitute<'a> {
+    names: &'a [Ident],
+    replacement: &'a Type,
+    found: bool,
+}
+
+impl VisitMut for Substitute<'_> {
+    fn visit_type_mut(&mut self, ty: &mut Type) {
+        if let Type::Path(path) = ty
+            && path.qself.is_none()
+            && self.names.iter().any(|name| path.path.is_ident(name))
+        {
+            *ty = self.replacement.clone();
+            self.found = true;
+            return;
+        }
+        syn::visit_mut::visit_type_mut(self, ty);
+    }
+}

@@ -1,0 +1,152 @@
+//! Who carries the calls of this process: a client, installed by the runtime. Handles find it here,
+//! so that they stay small and can be sent.
+
+use std::cell::RefCell;
+use std::sync::{Arc, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::{Error, MethodId, ObjectId, Result};
+
+/// Makes calls. A client implements it over its connections.
+pub trait Caller: Send + Sync {
+    /// Makes a call and waits for its result.
+    fn call(&self, call: &Call<'_>) -> Result<Vec<u8>>;
+    /// Sends a call, and returns without its result.
+    fn start(&self, call: &Call<'_>) -> Result<Box<dyn InFlight>>;
+    /// Creates or finds an object.
+    fn open(&self, open: &Open<'_>) -> Result<Opened>;
+    /// Removes an object; whether there was one.
+    fn delete(&self, object: ObjectId) -> Result<bool>;
+    /// Removes an object's poison; whether it had any.
+    fn clear_poison(&self, object: ObjectId) -> Result<bool>;
+}
+
+/// A call that was sent. Dropping it withdraws the call if it is parked.
+pub trait InFlight: Send {
+    /// Waits for the result.
+    fn wait(&mut self) -> Result<Vec<u8>>;
+    /// Takes the result if it is there, and otherwise wakes the task when it is.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<u8>>>;
+}
+
+/// A call of a method.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The object.
+    pub object: ObjectId,
+    /// The method.
+    pub method: MethodId,
+    /// For how long it may be parked; `None`: for ever.
+    pub timeout: Option<Duration>,
+    /// The encoded tuple of arguments.
+    pub args: &'a [u8],
+}
+
+/// A request to create or find an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Open<'a> {
+    /// Its type.
+    pub type_name: &'a str,
+    /// Its key; `None` makes an anonymous object.
+    pub key: Option<&'a str>,
+    /// In which namespace, and for how long it lives.
+    pub lifetime: Lifetime,
+    /// What to do.
+    pub mode: Mode,
+    /// On how many servers it is kept; 0: the cluster's default.
+    pub replicas: u8,
+    /// Its encoded initial state; empty in [`Mode::Find`].
+    pub state: &'a [u8],
+}
+
+/// How long an object lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lifetime {
+    /// As long as the application's run.
+    Run,
+    /// Until it is deleted.
+    Persistent,
+}
+
+/// What to do with an object that is, or is not, there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Take it; it is an error if there is none.
+    Find,
+    /// Take it, or make it.
+    FindOrCreate,
+    /// Make it, in place of one that is there.
+    Recreate,
+}
+
+/// The object that [`Caller::open`] found or made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Opened {
+    /// Its id.
+    pub object: ObjectId,
+    /// Whether it was made by this request.
+    pub created: bool,
+}
+
+static CALLER: RwLock<Option<Arc<dyn Caller>>> = RwLock::new(None);
+static START: RwLock<Option<fn() -> Result<Arc<dyn Caller>>>> = RwLock::new(None);
+
+thread_local! {
+    static OVERRIDE: RefCell<Option<Arc<dyn Caller>>> = const { RefCell::new(None) };
+    static IN_METHOD: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Makes `caller` the process's caller, or removes it.
+pub fn install(caller: Option<Arc<dyn Caller>>) {
+    *CALLER.write().unwrap_or_else(|e| e.into_inner()) = caller;
+}
+
+/// What [`current`] runs when no caller is installed yet.
+pub fn install_start(start: fn() -> Result<Arc<dyn Caller>>) {
+    *START.write().unwrap_or_else(|e| e.into_inner()) = Some(start);
+}
+
+/// Runs `f` with `caller` as this thread's caller.
+pub fn with<R>(caller: Arc<dyn Caller>, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Arc<dyn Caller>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            OVERRIDE.set(self.0.take());
+        }
+    }
+    let _restore = Restore(OVERRIDE.replace(Some(caller)));
+    f()
+}
+
+/// Runs a method of an object: calls that it makes are refused with [`Error::Nested`].
+pub fn in_method<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            IN_METHOD.set(self.0);
+        }
+    }
+    let _restore = Restore(IN_METHOD.replace(true));
+    f()
+}
+
+/// The caller of this thread.
+pub fn current() -> Result<Arc<dyn Caller>> {
+    if IN_METHOD.get() {
+        return Err(Error::Nested);
+    }
+    if let Some(caller) = OVERRIDE.with_borrow(Clone::clone) {
+        return Ok(caller);
+    }
+    if let Some(caller) = &*CALLER.read().unwrap_or_else(|e| e.into_inner()) {
+        return Ok(caller.clone());
+    }
+    let start = *START.read().unwrap_or_else(|e| e.into_inner());
+    match start {
+        Some(start) => start(),
+        None => Err(Error::Config {
+            detail: "this process has no Crucial runtime: depend on the crate `crucial`".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,114 @@
+//! Values to bytes and back: postcard, and always the whole input.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Error, Result, Ticket};
+
+/// Encodes `value`.
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    encode_into(value, &mut out)?;
+    Ok(out)
+}
+
+/// Appends the encoding of `value` to `out`.
+pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()> {
+    let start = out.len();
+    if let Err(error) = postcard::serialize_with_flavor(value, Appended(out)) {
+        out.truncate(start);
+        return Err(Error::encoding(std::any::type_name::<T>(), error));
+    }
+    Ok(())
+}
+
+/// postcard's output, at the end of a vector.
+struct Appended<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Appended<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// Decodes a value that takes up all of `bytes`.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    whole(bytes).map_err(|detail| Error::encoding(std::any::type_name::<T>(), detail))
+}
+
+fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let (value, rest) = postcard::take_from_bytes(bytes).map_err(|error| error.to_string())?;
+    match rest.len() {
+        0 => Ok(value),
+        more => Err(format!("{more} bytes too many")),
+    }
+}
+
+/// Decodes the arguments of `method`.
+#[doc(hidden)]
+pub fn decode_arguments<T: DeserializeOwned>(method: &str, bytes: &[u8]) -> Result<T> {
+    whole(bytes).map_err(|detail| Error::BadArguments {
+        what: method.to_owned(),
+        detail,
+    })
+}
+
+/// Appends the result of a method.
+#[doc(hidden)]
+pub fn encode_result<T: Serialize>(result: &T, out: &mut Vec<u8>) -> Result<()> {
+    encode_into(result, out)
+}
+
+/// The ticket of a parked call, or `None` at its first poll.
+#[doc(hidden)]
+pub fn decode_ticket<T: DeserializeOwned>(ticket: &Ticket) -> Result<Option<T>> {
+    ticket.as_deref().map(decode).transpose()
+}
+
+/// Puts the ticket back.
+#[doc(hidden)]
+pub fn encode_ticket<T: Serialize>(value: &Option<T>) -> Result<Ticket> {
+    value.as_ref().map(encode).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_left_over_are_an_error() {
+        let mut bytes = encode(&(1u32, "a")).unwrap();
+        assert_eq!(decode::<(u32, String)>(&bytes).unwrap(), (1, "a".into()));
+        bytes.push(0);
+        assert!(decode::<(u32, String)>(&bytes).is_err());
+        assert!(matches!(
+            decode_arguments::<(u32, String)>("T::m", &bytes),
+            Err(Error::BadArguments { .. })
+        ));
+    }
+
+    #[test]
+    fn a_failed_encoding_leaves_the_output_as_it_was() {
+        struct Unsized;
+        impl Serialize for Unsized {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_seq(None).map(|_| unreachable!())
+            }
+        }
+        let mut out = vec![1, 2];
+        assert!(encode_into(&(7u8, Unsized), &mut out).is_err());
+        assert_eq!(out, [1, 2]);
+    }
+}

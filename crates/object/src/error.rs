@@ -1,0 +1,233 @@
+//! The one error type of the system.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The result of every remote operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong, by what the caller can do about it.
+///
+/// Errors travel: from a server's method to its caller, and from a cloud thread to its `join`. So
+/// they are plain data. The order of the variants is part of the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The object behind a handle is gone.
+    #[error(
+        "{object} is gone: it was deleted, its run has ended, or the server that held it was lost"
+    )]
+    Lost {
+        /// The object, for people.
+        object: String,
+    },
+    /// `Shared::open` found nothing.
+    #[error("there is no {type_name} with the key {key:?}: make one with Shared::named")]
+    NotFound {
+        /// The type that was asked for.
+        type_name: String,
+        /// The key that was asked for.
+        key: String,
+    },
+    /// The server was built without this type.
+    #[error(
+        "the server has no type {type_name}: start it from a program that contains the type \
+         (`PROGRAM crucial server`)"
+    )]
+    UnknownType {
+        /// The type that was asked for.
+        type_name: String,
+    },
+    /// The type has no such method on the server.
+    #[error(
+        "{type_name} has no method {method} on the server, which knows: {known}. \
+         Are client and server built from the same source?"
+    )]
+    UnknownMethod {
+        /// The object's type.
+        type_name: String,
+        /// The method, by name where the client knows it, else by number.
+        method: String,
+        /// The methods that the server knows.
+        known: String,
+    },
+    /// The server could not decode a method's arguments, or an initial state.
+    #[error("{what} does not accept these bytes: {detail}")]
+    BadArguments {
+        /// The method or type.
+        what: String,
+        /// The decoder's words.
+        detail: String,
+    },
+    /// A value could not be encoded, or a result not decoded.
+    #[error("can not encode or decode {what}: {detail}")]
+    Encoding {
+        /// The value.
+        what: String,
+        /// The codec's words.
+        detail: String,
+    },
+    /// A method or a cloud thread panicked.
+    #[error("{what} panicked at {location}: {message}")]
+    Panicked {
+        /// The method, or the cloud thread.
+        what: String,
+        /// The panic's message.
+        message: String,
+        /// File, line and column.
+        location: String,
+    },
+    /// An earlier call panicked halfway through changing this object, as in a poisoned
+    /// `std::sync::Mutex`. `clear_poison` accepts its state as it is; `recreate` starts anew.
+    #[error("the object is poisoned: {what} panicked at {location}: {message}")]
+    Poisoned {
+        /// The method that panicked.
+        what: String,
+        /// The panic's message.
+        message: String,
+        /// File, line and column.
+        location: String,
+    },
+    /// The call's time-out passed while it waited. It had no effect.
+    #[error("no result within {after:?}")]
+    TimedOut {
+        /// The time-out.
+        after: Duration,
+    },
+    /// The call was withdrawn while it waited. It had no effect.
+    #[error("the call was cancelled while it waited")]
+    Cancelled,
+    /// A named limit was met.
+    #[error("over the limit {limit} = {max}: {detail}")]
+    LimitExceeded {
+        /// The limit's name in the configuration.
+        limit: String,
+        /// Its value.
+        max: u64,
+        /// What was over it, and what to do.
+        detail: String,
+    },
+    /// The server can not be reached, for longer than the client may wait. The calls in flight may
+    /// or may not have taken effect.
+    #[error("no connection to the server at {address}: {reason}")]
+    Unavailable {
+        /// The server's address.
+        address: String,
+        /// The last failure.
+        reason: String,
+    },
+    /// The server gave this client's session up (it was silent for longer than its lease, or the
+    /// server was restarted). Calls in flight may or may not have taken effect; the next ones use
+    /// a new session.
+    #[error(
+        "the server gave up this client's session, which was silent for longer than its lease, or the server restarted"
+    )]
+    SessionExpired,
+    /// The other side does not speak this protocol, or another version.
+    #[error("protocol: {detail}")]
+    Protocol {
+        /// What was wrong.
+        detail: String,
+    },
+    /// A method tried to call another shared object.
+    #[error(
+        "a method of a shared object can not call other shared objects yet: return what is \
+         needed, and let the caller make the second call"
+    )]
+    Nested,
+    /// A cloud thread's worker process died.
+    #[error("the worker of cloud thread {thread:?} died: {reason}{}", last_lines(.output))]
+    WorkerDied {
+        /// The cloud thread.
+        thread: String,
+        /// The signal or exit status.
+        reason: String,
+        /// The last lines that it printed.
+        output: Vec<String>,
+    },
+    /// A cloud thread ran out of its time.
+    #[error(
+        "cloud thread {thread:?} did not end within its time limit of {limit:?} (thread::Builder::time_limit)"
+    )]
+    TimeLimit {
+        /// The cloud thread.
+        thread: String,
+        /// Its limit.
+        limit: Duration,
+    },
+    /// A cloud thread ran out of its memory.
+    #[error(
+        "cloud thread {thread:?} needed more than its {limit_mb} MB of memory (thread::Builder::memory_mb)"
+    )]
+    MemoryLimit {
+        /// The cloud thread.
+        thread: String,
+        /// Its limit, in MB.
+        limit_mb: u32,
+    },
+    /// The platform could not run a cloud thread.
+    #[error("the platform could not run cloud thread {thread:?}: {reason}")]
+    Platform {
+        /// The cloud thread.
+        thread: String,
+        /// The platform's words.
+        reason: String,
+    },
+    /// A setting is wrong.
+    #[error("configuration: {detail}")]
+    Config {
+        /// What is wrong, and what is expected.
+        detail: String,
+    },
+    /// An error of the program itself, see [`Error::other`].
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Error {
+    /// Wraps any error of the program, so that a cloud function can use `?` on it. The error's own
+    /// sources are kept as text.
+    pub fn other(error: impl std::error::Error) -> Error {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Error::Other(text)
+    }
+
+    pub(crate) fn encoding(what: impl Into<String>, error: impl std::fmt::Display) -> Error {
+        Error::Encoding {
+            what: what.into(),
+            detail: error.to_string(),
+        }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Error {
+        Error::other(error)
+    }
+}
+
+impl From<String> for Error {
+    fn from(message: String) -> Error {
+        Error::Other(message)
+    }
+}
+
+impl From<&str> for Error {
+    fn from(message: &str) -> Error {
+        Error::Other(message.to_owned())
+    }
+}
+
+fn last_lines(output: &[String]) -> String {
+    if output.is_empty() {
+        return String::new();
+    }
+    format!("; it last printed:\n  {}", output.join("\n  "))
+}

@@ -1,0 +1,73 @@
+//! The object model of Crucial, and the library objects written in it.
+//!
+//! This crate says what a shared object *is*; it neither stores nor sends one. It has no socket,
+//! clock, thread or source of randomness, and compiles to WebAssembly. In the order in which a
+//! call meets them:
+//!
+//! - [`Shared`]: the handle, small and serializable. It dereferences to the proxy that
+//!   [`#[shared]`](shared) generates.
+//! - [`Target`] and [`Pending`]: what a proxy calls; [`caller`]: who carries the call.
+//! - [`Object`]: the dispatch that `#[shared]` generates; [`Instance`]: any object, its type erased.
+//! - [`registry`]: the types linked into this executable.
+//! - [`sync`], [`collections`]: the library.
+//!
+//! ```
+//! use crucial_object::shared;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! pub struct Account {
+//!     cents: u64,
+//! }
+//!
+//! #[shared(crate = crucial_object)]
+//! impl Account {
+//!     pub fn deposit(&mut self, cents: u64) -> u64 {
+//!         self.cents += cents;
+//!         self.cents
+//!     }
+//! }
+//!
+//! // The type is an ordinary one as well, and it is known to servers in this executable.
+//! assert_eq!(Account { cents: 1 }.deposit(2), 3);
+//! assert!(crucial_object::registry::types().any(|t| t.name.ends_with("::Account")));
+//! ```
+
+pub mod caller;
+mod codec;
+pub mod collections;
+mod error;
+mod handle;
+mod id;
+mod object;
+mod opaque;
+mod panics;
+mod proxy;
+pub mod registry;
+pub mod sync;
+
+pub use codec::{decode, encode, encode_into};
+pub use crucial_macros::shared;
+pub use error::{Error, Result};
+pub use handle::{Builder, Shared};
+pub use id::{MethodId, ObjectId, RunId, Sequence, SessionId};
+pub use object::{Access, Flow, Instance, Method, Object, SharedType, Ticket, TypeInfo, Wake};
+pub use opaque::{Element, Opaque};
+pub use panics::{Panic, catch};
+pub use proxy::{Pending, Proxy, Target};
+
+/// What the macros' expansions call. Not part of the API.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::codec::{decode, decode_arguments, decode_ticket, encode_result, encode_ticket};
+    pub use crate::object::{flow, restore};
+    pub use crate::opaque::{FromWire, Sealed, ToWire, open};
+    pub use crate::register_type;
+    pub use crate::{
+        Access, Element, Error, Flow, Method, Object, Opaque, Pending, Proxy, Result, SharedType,
+        Target, Ticket, TypeInfo, Wake,
+    };
+    #[cfg(not(target_family = "wasm"))]
+    pub use inventory;
+    pub use std::task::Poll;
+}
