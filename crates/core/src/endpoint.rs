@@ -1,0 +1,75 @@
+//! Where a server is.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crucial_object::Error;
+
+/// The address of a server: `HOST:PORT`, or `unix:PATH` for a socket on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// A TCP port. The host is a name or an address.
+    Tcp {
+        /// The host.
+        host: String,
+        /// The port; a listener on port 0 takes a free one.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for Endpoint {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bad = |why: &str| Error::Config {
+            detail: format!("{text:?} is no server address ({why}): HOST:PORT or unix:PATH is expected"),
+        };
+        if let Some(path) = text.strip_prefix("unix:") {
+            if path.is_empty() {
+                return Err(bad("the path is missing"));
+            }
+            return Ok(Endpoint::Unix(path.into()));
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| bad("the port is missing"))?;
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        if host.is_empty() {
+            return Err(bad("the host is missing"));
+        }
+        Ok(Endpoint::Tcp {
+            host: host.to_owned(),
+            port: port.parse().map_err(|_| bad("the port is no number below 65536"))?,
+        })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Endpoint::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_what_it_parses() {
+        for text in ["localhost:80", "[::1]:7171", "unix:/run/crucial.sock", "10.0.0.1:1"] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+        for text in ["", "localhost", ":1", "host:99999", "unix:", "host:port"] {
+            let error = text.parse::<Endpoint>().unwrap_err().to_string();
+            assert!(error.contains("HOST:PORT"), "{error}");
+        }
+    }
+}

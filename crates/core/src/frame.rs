@@ -1,0 +1,550 @@
+//! Frames: the messages between client and server, as bytes. `docs/protocol.md` is their description.
+//!
+//! A frame is a length (`u32`, little endian, of all that follows), a kind (`u8`) and a body. The
+//! bodies of calls and replies are laid out by hand; the rare ones are postcard.
+
+use bytes::{Buf, Bytes, BytesMut};
+use crucial_object::caller::{Lifetime, Mode};
+use crucial_object::{Error, MethodId, ObjectId, RunId, Sequence, SessionId, decode, encode_into};
+use serde::{Deserialize, Serialize};
+
+/// The version of the protocol that this build speaks.
+pub const VERSION: u16 = 1;
+
+/// What a hello begins with.
+pub const MAGIC: [u8; 8] = *b"CRUCIAL\0";
+
+/// The length field.
+pub const LENGTH_BYTES: usize = 4;
+
+/// Largest frame, by default, in bytes after the length field.
+pub const FRAME_BYTES_MAX: usize = 256 << 20;
+
+/// Largest frame before the handshake is done.
+pub const HELLO_BYTES_MAX: usize = 4096;
+
+mod kind {
+    pub const HELLO: u8 = 1;
+    pub const CALL: u8 = 2;
+    pub const OPEN: u8 = 3;
+    pub const DELETE: u8 = 4;
+    pub const CLEAR_POISON: u8 = 5;
+    pub const CANCEL: u8 = 6;
+    pub const PING: u8 = 7;
+    pub const GOODBYE: u8 = 8;
+    pub const WELCOME: u8 = 0x81;
+    pub const RESULT: u8 = 0x82;
+    pub const ERROR: u8 = 0x83;
+    pub const REFUSED: u8 = 0x84;
+}
+
+/// The first frame of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The client's session, which this connection starts or takes up again.
+    pub session: SessionId,
+    /// Whether the client has used the session before, on an earlier connection.
+    pub resume: bool,
+    /// The run that it belongs to.
+    pub run: RunId,
+    /// Whether it owns the run (the run ends with its session) or is a member.
+    pub owner: bool,
+    /// The namespace of its persistent objects.
+    pub namespace: String,
+}
+
+/// The server's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Whether the server still had the session. If not, it has forgotten its calls.
+    pub resumed: bool,
+    /// After this much silence the session ends, in milliseconds.
+    pub lease_ms: u64,
+    /// Largest frame that the server takes.
+    pub frame_bytes_max: u64,
+    /// Optional abilities of the server; unknown bits mean nothing.
+    pub features: u32,
+}
+
+/// Creates or finds an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRequest {
+    /// The type's name.
+    pub type_name: String,
+    /// The object's key within its namespace.
+    pub key: String,
+    /// Whether it lives until it is deleted; otherwise it belongs to the session's run.
+    pub persistent: bool,
+    /// What to do when it is, or is not, there.
+    pub mode: OpenMode,
+    /// On how many servers it is kept; 0: the default.
+    pub replicas: u8,
+    /// The encoded initial state.
+    #[serde(with = "state_bytes")]
+    pub state: Vec<u8>,
+}
+
+mod state_bytes {
+    use serde::{Deserializer, Serializer, de::Visitor};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct ByteString;
+        impl Visitor<'_> for ByteString {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a byte string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+        deserializer.deserialize_bytes(ByteString)
+    }
+}
+
+/// [`Mode`], on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OpenMode {
+    /// It is an error if there is none.
+    Find,
+    /// Make it if there is none.
+    FindOrCreate,
+    /// Make it, in place of one that is there.
+    Recreate,
+}
+
+impl From<Mode> for OpenMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Find => OpenMode::Find,
+            Mode::FindOrCreate => OpenMode::FindOrCreate,
+            Mode::Recreate => OpenMode::Recreate,
+        }
+    }
+}
+
+impl OpenRequest {
+    /// The id of the object, for a session of the run and namespace.
+    pub fn object(&self, run: &RunId, namespace: &str) -> ObjectId {
+        object_id(
+            if self.persistent {
+                Lifetime::Persistent
+            } else {
+                Lifetime::Run
+            },
+            run,
+            namespace,
+            &self.type_name,
+            &self.key,
+        )
+    }
+}
+
+/// The id of an object: see [`ObjectId::of`].
+pub fn object_id(
+    lifetime: Lifetime,
+    run: &RunId,
+    namespace: &str,
+    type_name: &str,
+    key: &str,
+) -> ObjectId {
+    match lifetime {
+        Lifetime::Run => ObjectId::of(&run.namespace(), type_name, key),
+        Lifetime::Persistent => ObjectId::of(&format!("ns/{namespace}"), type_name, key),
+    }
+}
+
+/// A call of a method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallRequest {
+    /// The object.
+    pub object: ObjectId,
+    /// The method.
+    pub method: MethodId,
+    /// For how long it may be parked, in milliseconds; 0: for ever.
+    pub timeout_ms: u32,
+    /// The encoded tuple of arguments.
+    pub args: Bytes,
+}
+
+/// What a client sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The handshake.
+    Hello {
+        /// The protocol version that the client speaks.
+        version: u16,
+        /// Its contents, if the version is ours.
+        hello: Option<Hello>,
+    },
+    /// A request that gets a reply.
+    Numbered {
+        /// Its number in the session.
+        sequence: Sequence,
+        /// The lowest sequence that the session still waits for.
+        acked: Sequence,
+        /// What is asked.
+        operation: Operation,
+    },
+    /// Withdraws a call if it is parked. No reply but the call's.
+    Cancel {
+        /// The call.
+        sequence: Sequence,
+        /// Its object.
+        object: ObjectId,
+    },
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Call a method.
+    Call(CallRequest),
+    /// Create or find an object. The result is a `bool`: whether it was created.
+    Open(OpenRequest),
+    /// Remove an object. The result is a `bool`: whether there was one.
+    Delete(ObjectId),
+    /// Remove an object's poison. The result is a `bool`: whether there was any.
+    ClearPoison(ObjectId),
+    /// Nothing; it renews the session's lease. The result is empty.
+    Ping,
+    /// End the session. The result is empty.
+    Goodbye,
+}
+
+/// What a server sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// The handshake.
+    Welcome(Welcome),
+    /// A request's result.
+    Reply {
+        /// The request.
+        sequence: Sequence,
+        /// Its encoded result.
+        result: Result<Bytes, Error>,
+    },
+    /// The connection is refused, and closed.
+    Refused(Error),
+}
+
+/// Takes the next whole frame (without its length) off `buffer`, if it is there.
+///
+/// # Errors
+///
+/// [`Error::Protocol`] if the length is 0 or over `frame_bytes_max`: there is no way to go on.
+pub fn split(buffer: &mut BytesMut, frame_bytes_max: usize) -> Result<Option<Bytes>, Error> {
+    let Some(length) = peek_length(buffer, frame_bytes_max)? else {
+        return Ok(None);
+    };
+    if buffer.len() < LENGTH_BYTES + length {
+        return Ok(None);
+    }
+    buffer.advance(LENGTH_BYTES);
+    Ok(Some(buffer.split_to(length).freeze()))
+}
+
+/// The length of the frame at the start of `buffer`, if enough of it is there to tell.
+pub fn peek_length(buffer: &[u8], frame_bytes_max: usize) -> Result<Option<usize>, Error> {
+    let Some(prefix) = buffer.first_chunk::<LENGTH_BYTES>() else {
+        return Ok(None);
+    };
+    let length = u32::from_le_bytes(*prefix) as usize;
+    if length == 0 || length > frame_bytes_max {
+        return Err(malformed(format!(
+            "a frame of {length} bytes, where 1 to {frame_bytes_max} (frame_bytes_max) are allowed"
+        )));
+    }
+    Ok(Some(length))
+}
+
+/// Decodes a frame from a client.
+pub fn decode_request(mut frame: Bytes) -> Result<Request, Error> {
+    let kind = take_u8(&mut frame)?;
+    if kind == kind::HELLO {
+        return decode_hello(frame);
+    }
+    let sequence = Sequence(take_u64(&mut frame)?);
+    if kind == kind::CANCEL {
+        let object = take_object(&mut frame)?;
+        take_end(&frame)?;
+        return Ok(Request::Cancel { sequence, object });
+    }
+    let acked = Sequence(take_u64(&mut frame)?);
+    if sequence.0 == 0 || acked > sequence {
+        return Err(malformed(format!(
+            "sequence {} with acknowledgement {}: sequences start at 1, and a request is not acknowledged before it is answered",
+            sequence.0, acked.0
+        )));
+    }
+    Ok(Request::Numbered {
+        sequence,
+        acked,
+        operation: decode_operation(kind, frame)?,
+    })
+}
+
+fn decode_hello(mut frame: Bytes) -> Result<Request, Error> {
+    let magic = take(&mut frame, MAGIC.len())?;
+    if magic[..] != MAGIC {
+        return Err(malformed("no Crucial client".to_owned()));
+    }
+    let version = take_u16(&mut frame)?;
+    let hello = if version == VERSION {
+        Some(decode(&frame).map_err(|e| malformed(format!("a hello that is none: {e}")))?)
+    } else {
+        None
+    };
+    Ok(Request::Hello { version, hello })
+}
+
+fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
+    let operation = match kind {
+        kind::CALL => Operation::Call(CallRequest {
+            object: take_object(&mut frame)?,
+            method: MethodId(take_u32(&mut frame)?),
+            timeout_ms: take_u32(&mut frame)?,
+            args: std::mem::take(&mut frame),
+        }),
+        kind::OPEN => Operation::Open(
+            decode(&std::mem::take(&mut frame))
+                .map_err(|e| malformed(format!("an open request that is none: {e}")))?,
+        ),
+        kind::DELETE => Operation::Delete(take_object(&mut frame)?),
+        kind::CLEAR_POISON => Operation::ClearPoison(take_object(&mut frame)?),
+        kind::PING => Operation::Ping,
+        kind::GOODBYE => Operation::Goodbye,
+        other => return Err(malformed(format!("a frame of the unknown kind {other}"))),
+    };
+    take_end(&frame)?;
+    Ok(operation)
+}
+
+/// Decodes a frame from a server.
+pub fn decode_response(mut frame: Bytes) -> Result<Response, Error> {
+    match take_u8(&mut frame)? {
+        kind::WELCOME => Ok(Response::Welcome(decode(&frame)?)),
+        kind::RESULT => Ok(Response::Reply {
+            sequence: Sequence(take_u64(&mut frame)?),
+            result: Ok(frame),
+        }),
+        kind::ERROR => Ok(Response::Reply {
+            sequence: Sequence(take_u64(&mut frame)?),
+            // A newer server can have errors that are unknown here: the call failed, no more.
+            result: Err(decode(&frame).unwrap_or_else(|_| {
+                malformed("the call failed with an error that this client does not know".to_owned())
+            })),
+        }),
+        kind::REFUSED => Ok(Response::Refused(decode(&frame)?)),
+        other => Err(malformed(format!("a frame of the unknown kind {other}"))),
+    }
+}
+
+/// Appends a hello.
+pub fn write_hello(hello: &Hello, out: &mut Vec<u8>) -> Result<(), Error> {
+    write(out, kind::HELLO, |out| {
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        encode_into(hello, out)
+    })
+}
+
+/// A call to be written: [`CallRequest`] with borrowed arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct CallFrame<'a> {
+    /// Its number.
+    pub sequence: Sequence,
+    /// The lowest sequence that the session still waits for.
+    pub acked: Sequence,
+    /// The object.
+    pub object: ObjectId,
+    /// The method.
+    pub method: MethodId,
+    /// For how long it may be parked, in milliseconds; 0: for ever.
+    pub timeout_ms: u32,
+    /// The encoded arguments.
+    pub args: &'a [u8],
+}
+
+/// Appends a call.
+pub fn write_call(call: &CallFrame<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+    out.reserve(LENGTH_BYTES + 41 + call.args.len());
+    write(out, kind::CALL, |out| {
+        write_numbers(call.sequence, call.acked, out);
+        out.extend_from_slice(&call.object.0);
+        out.extend_from_slice(&call.method.0.to_le_bytes());
+        out.extend_from_slice(&call.timeout_ms.to_le_bytes());
+        out.extend_from_slice(call.args);
+        Ok(())
+    })
+}
+
+/// Appends a numbered request that is no call.
+///
+/// # Panics
+///
+/// If it is a call: [`write_call`] does that without a copy.
+pub fn write_operation(
+    sequence: Sequence,
+    acked: Sequence,
+    operation: &Operation,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let kind = match operation {
+        Operation::Call(_) => panic!("a call is written by write_call"),
+        Operation::Open(_) => kind::OPEN,
+        Operation::Delete(_) => kind::DELETE,
+        Operation::ClearPoison(_) => kind::CLEAR_POISON,
+        Operation::Ping => kind::PING,
+        Operation::Goodbye => kind::GOODBYE,
+    };
+    write(out, kind, |out| {
+        write_numbers(sequence, acked, out);
+        match operation {
+            Operation::Open(open) => encode_into(open, out)?,
+            Operation::Delete(object) | Operation::ClearPoison(object) => {
+                out.extend_from_slice(&object.0);
+            }
+            _ => {}
+        }
+        Ok(())
+    })
+}
+
+/// Where the numbers of a request are.
+const SEQUENCE_AT: usize = LENGTH_BYTES + 1;
+const ACKED_AT: usize = SEQUENCE_AT + 8;
+
+/// Numbers a frame that [`write_call`] or [`write_operation`] made.
+pub fn set_numbers(frame: &mut [u8], sequence: Sequence, acked: Sequence) {
+    frame[SEQUENCE_AT..ACKED_AT].copy_from_slice(&sequence.0.to_le_bytes());
+    set_acked(frame, acked);
+}
+
+/// Sets the acknowledgement of such a frame, before it is sent again.
+pub fn set_acked(frame: &mut [u8], acked: Sequence) {
+    frame[ACKED_AT..ACKED_AT + 8].copy_from_slice(&acked.0.to_le_bytes());
+}
+
+/// Appends a withdrawal.
+pub fn write_cancel(sequence: Sequence, object: ObjectId, out: &mut Vec<u8>) -> Result<(), Error> {
+    write(out, kind::CANCEL, |out| {
+        out.extend_from_slice(&sequence.0.to_le_bytes());
+        out.extend_from_slice(&object.0);
+        Ok(())
+    })
+}
+
+/// Appends a welcome.
+pub fn write_welcome(welcome: &Welcome, out: &mut Vec<u8>) -> Result<(), Error> {
+    write(out, kind::WELCOME, |out| encode_into(welcome, out))
+}
+
+/// Appends a refusal.
+pub fn write_refused(error: &Error, out: &mut Vec<u8>) -> Result<(), Error> {
+    write(out, kind::REFUSED, |out| encode_into(error, out))
+}
+
+/// Appends a reply.
+pub fn write_reply(
+    sequence: Sequence,
+    result: Result<&[u8], &Error>,
+    out: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let kind = match result {
+        Ok(_) => kind::RESULT,
+        Err(_) => kind::ERROR,
+    };
+    write(out, kind, |out| {
+        out.extend_from_slice(&sequence.0.to_le_bytes());
+        match result {
+            Ok(bytes) => out.extend_from_slice(bytes),
+            Err(error) => encode_into(error, out)?,
+        }
+        Ok(())
+    })
+}
+
+/// Appends a frame; nothing if it can not be encoded or is longer than a length can say.
+fn write(
+    out: &mut Vec<u8>,
+    kind: u8,
+    body: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let start = out.len();
+    out.extend_from_slice(&[0; LENGTH_BYTES]);
+    out.push(kind);
+    let written = body(out).and_then(|()| {
+        let length = out.len() - start - LENGTH_BYTES;
+        u32::try_from(length).map_err(|_| Error::LimitExceeded {
+            limit: "frame_bytes_max".to_owned(),
+            max: u32::MAX.into(),
+            detail: format!("a frame of {length} bytes: send it in parts"),
+        })
+    });
+    match written {
+        Ok(length) => {
+            out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+            Ok(())
+        }
+        Err(error) => {
+            out.truncate(start);
+            Err(error)
+        }
+    }
+}
+
+fn write_numbers(sequence: Sequence, acked: Sequence, out: &mut Vec<u8>) {
+    out.extend_from_slice(&sequence.0.to_le_bytes());
+    out.extend_from_slice(&acked.0.to_le_bytes());
+}
+
+fn take(frame: &mut Bytes, count: usize) -> Result<Bytes, Error> {
+    if frame.len() < count {
+        return Err(malformed("a frame that ends too early".to_owned()));
+    }
+    Ok(frame.split_to(count))
+}
+
+fn take_u8(frame: &mut Bytes) -> Result<u8, Error> {
+    frame.try_get_u8().map_err(|_| short())
+}
+
+fn take_u16(frame: &mut Bytes) -> Result<u16, Error> {
+    frame.try_get_u16_le().map_err(|_| short())
+}
+
+fn take_u32(frame: &mut Bytes) -> Result<u32, Error> {
+    frame.try_get_u32_le().map_err(|_| short())
+}
+
+fn take_u64(frame: &mut Bytes) -> Result<u64, Error> {
+    frame.try_get_u64_le().map_err(|_| short())
+}
+
+fn take_object(frame: &mut Bytes) -> Result<ObjectId, Error> {
+    let mut id = [0; 16];
+    frame.try_copy_to_slice(&mut id).map_err(|_| short())?;
+    Ok(ObjectId(id))
+}
+
+fn take_end(frame: &Bytes) -> Result<(), Error> {
+    match frame.len() {
+        0 => Ok(()),
+        more => Err(malformed(format!("a frame with {more} bytes too many"))),
+    }
+}
+
+fn short() -> Error {
+    malformed("a frame that ends too early".to_owned())
+}
+
+fn malformed(detail: String) -> Error {
+    Error::Protocol { detail }
+}

@@ -1,0 +1,162 @@
+//! Time: leases that lapse, waiting calls that time out, connections that say nothing.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::io;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crucial_core::CallId;
+use crucial_object::Error;
+use parking_lot::{Condvar, Mutex};
+
+use crate::connection::Connection;
+use crate::service::{Effects, Service};
+use crate::slot::Slot;
+
+/// A new connection has this long to say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Leases are looked at this often in each lease.
+const LOOKS_PER_LEASE: u32 = 8;
+
+/// What happens when.
+pub(crate) struct Keeper {
+    deadlines: Mutex<BinaryHeap<Deadline>>,
+    /// An earlier deadline came, or the server stops.
+    changed: Condvar,
+}
+
+struct Deadline {
+    at: Instant,
+    what: What,
+}
+
+enum What {
+    /// The call, if it still waits, ends.
+    TimeOut(CallId, Weak<Slot>, Duration),
+    /// The connection, if it is still without a session, closes.
+    Hello(Weak<Connection>),
+    /// Look at the leases.
+    Leases,
+}
+
+impl Keeper {
+    pub fn new() -> Keeper {
+        Keeper {
+            deadlines: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub fn time_out(&self, call: CallId, slot: &Arc<Slot>, after: Duration) {
+        self.add(after, What::TimeOut(call, Arc::downgrade(slot), after));
+    }
+
+    pub fn expect_hello(&self, connection: &Arc<Connection>) {
+        self.add(HELLO_TIMEOUT, What::Hello(Arc::downgrade(connection)));
+    }
+
+    fn add(&self, after: Duration, what: What) {
+        let deadline = Deadline {
+            at: Instant::now() + after,
+            what,
+        };
+        let mut deadlines = self.deadlines.lock();
+        let first = deadlines.peek().is_none_or(|next| deadline.at < next.at);
+        deadlines.push(deadline);
+        if first {
+            self.changed.notify_one();
+        }
+    }
+
+    pub fn wake(&self) {
+        let _deadlines = self.deadlines.lock();
+        self.changed.notify_one();
+    }
+
+    /// Waits for the next deadline; `None` when the server stops.
+    fn next(&self, service: &Service) -> Option<What> {
+        let mut deadlines = self.deadlines.lock();
+        loop {
+            if service.is_stopping() {
+                return None;
+            }
+            match deadlines.peek().map(|next| next.at) {
+                Some(at) if at <= Instant::now() => return deadlines.pop().map(|due| due.what),
+                Some(at) => {
+                    self.changed.wait_until(&mut deadlines, at);
+                }
+                None => self.changed.wait(&mut deadlines),
+            }
+        }
+    }
+}
+
+/// Starts the keeper's thread.
+pub(crate) fn start(service: &Arc<Service>) -> io::Result<JoinHandle<()>> {
+    let service = service.clone();
+    let look = service.lease / LOOKS_PER_LEASE;
+    service.keeper.add(look, What::Leases);
+    std::thread::Builder::new()
+        .name("crucial-keeper".to_owned())
+        .spawn(move || {
+            while let Some(what) = service.keeper.next(&service) {
+                let mut effects = Effects::new(&service);
+                handle(&service, what, look, &mut effects);
+                effects.flush();
+            }
+        })
+}
+
+fn handle(service: &Service, what: What, look: Duration, effects: &mut Effects<'_>) {
+    match what {
+        What::TimeOut(call, slot, after) => {
+            let Some(slot) = slot.upgrade() else { return };
+            let error = Error::TimedOut { after };
+            if let Some(job) = service.cancel(call, slot.id, error) {
+                service.execute(job, effects);
+            }
+        }
+        What::Hello(connection) => {
+            if let Some(connection) = connection.upgrade()
+                && connection.session.get().is_none()
+            {
+                connection.refuse(&Error::Protocol {
+                    detail: format!("no hello within {HELLO_TIMEOUT:?}"),
+                });
+                connection.flush();
+            }
+        }
+        What::Leases => {
+            let lease_ms = service.lease.as_millis() as u64;
+            for session in service.sessions.lapsed(service.now_ms(), lease_ms) {
+                tracing::debug!(session = session.0, "lease lapsed");
+                service.end_session(session, effects);
+            }
+            service.keeper.add(look, What::Leases);
+        }
+    }
+}
+
+/// The earliest is the greatest, as the heap wants it.
+impl Ord for Deadline {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.at.cmp(&self.at)
+    }
+}
+
+impl PartialOrd for Deadline {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Deadline {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Deadline {}

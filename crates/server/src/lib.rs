@@ -1,0 +1,197 @@
+//! The server: it holds shared objects and executes calls on them.
+//!
+//! A [`Server`] is a few threads around the state machines of `crucial-core`. In the order in which
+//! bytes meet them:
+//!
+//! - `listener`, `connection`: sockets, and what waits to be written to them.
+//! - `event_loop`, `io`: read frames and execute them, on the thread that read them; `watchdog` gives
+//!   the loop to another thread when a method takes long.
+//! - `service`: what each request does.
+//! - `session`: sessions, runs and their leases.
+//! - `table`, `slot`: finds an object, and orders the calls on it.
+//! - `keeper`: time: leases, time-outs of waiting calls.
+//!
+//! ```
+//! use crucial_server::{Config, Server};
+//!
+//! let config = Config {
+//!     listen: vec!["127.0.0.1:0".parse()?],
+//!     ..Config::default()
+//! };
+//! let server = Server::start(config)?;
+//! println!("ready at {}", server.endpoints()[0]);
+//! server.stop();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crucial_core::Endpoint;
+
+mod connection;
+mod event_loop;
+mod io;
+mod keeper;
+mod limits;
+mod listener;
+mod service;
+mod session;
+mod slot;
+mod table;
+mod watchdog;
+
+pub use limits::Limits;
+
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it listens. With a TCP port it also listens on a Unix socket, which
+    /// clients of the same user on the same machine prefer.
+    pub listen: Vec<Endpoint>,
+    /// How many threads execute calls; 0: one for each core.
+    pub threads: usize,
+    /// A client that was silent for so long has ended: its waiting calls give up their places, and
+    /// with an owner its run's objects go. Clients send a sign of life three times in this time.
+    pub lease: Duration,
+    /// How long a thread spins before it sleeps, when that has proved worth while lately. Zero: never.
+    pub spin: Duration,
+    /// The limits.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: Vec::new(),
+            threads: 0,
+            lease: Duration::from_secs(10),
+            spin: default_spin(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// 50 µs where there is a second core, else nothing.
+fn default_spin() -> Duration {
+    match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() > 1 => Duration::from_micros(50),
+        _ => Duration::ZERO,
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// It can not listen there.
+    #[error("can not listen on {endpoint}: {source}")]
+    Listen {
+        /// Where.
+        endpoint: Endpoint,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A resource of the operating system is missing.
+    #[error("can not set up the server: {0}")]
+    Setup(#[from] std::io::Error),
+    /// A setting makes no sense.
+    #[error("configuration: {0}")]
+    Config(String),
+}
+
+/// Counts of what a server holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Objects.
+    pub objects: usize,
+    /// Open connections.
+    pub connections: usize,
+    /// Sessions of live clients.
+    pub sessions: usize,
+    /// Threads, of all that the server has: loops, keeper, watchdog, and those in long methods.
+    pub threads: usize,
+}
+
+/// A running server. Dropping it stops it.
+pub struct Server {
+    service: Arc<service::Service>,
+    loops: Arc<event_loop::Loops>,
+    endpoints: Vec<Endpoint>,
+    threads: Vec<JoinHandle<()>>,
+    /// Socket files, removed at the end.
+    _files: Vec<listener::SocketFile>,
+}
+
+impl Server {
+    /// Starts a server; when this returns it can be connected to.
+    pub fn start(config: Config) -> Result<Server, StartError> {
+        if config.listen.is_empty() {
+            return Err(StartError::Config("`listen` is empty".to_owned()));
+        }
+        if config.lease < Duration::from_millis(100) {
+            return Err(StartError::Config(format!(
+                "a lease of {:?} is below 100 ms: clients could not keep it",
+                config.lease
+            )));
+        }
+        let mut bound = listener::Bound::default();
+        for endpoint in &config.listen {
+            bound.listen(endpoint)?;
+        }
+        let threads = match config.threads {
+            0 => std::thread::available_parallelism().map_or(1, Into::into),
+            threads => threads,
+        };
+        let service = Arc::new(service::Service::new(&config));
+        let loops = event_loop::Loops::new(threads, service.clone(), bound.listeners)?;
+        let mut handles = vec![keeper::start(&service)?, watchdog::start(&loops)?];
+        for index in 0..threads {
+            handles.push(loops.spawn(index)?);
+        }
+        Ok(Server {
+            service,
+            loops,
+            endpoints: bound.endpoints,
+            threads: handles,
+            _files: bound.files,
+        })
+    }
+
+    /// Where it listens, with the ports that it got.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// What it holds now.
+    pub fn status(&self) -> Status {
+        Status {
+            objects: self.service.table.len(),
+            connections: self.service.connections(),
+            sessions: self.service.sessions.len(),
+            threads: self.threads.len() + self.service.long_methods(),
+        }
+    }
+
+    /// Stops it: closes its connections, and waits for its threads, but not for methods that run long.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.service.stop();
+        self.loops.wake();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has printed why.
+            let _ = thread.join();
+        }
+        self.service.sessions.disconnect();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,450 @@
+//! What each request does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crucial_core::frame::{CallRequest, Hello, OpenMode, OpenRequest, Operation, VERSION, Welcome};
+use crucial_core::{CallId, Cell, Disposition, Replies, frame};
+use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, encode, registry};
+
+use crate::connection::Connection;
+use crate::keeper::Keeper;
+use crate::session::{Ended, Session, Sessions};
+use crate::slot::{Arrival, Event, Held, Slot};
+use crate::table::Table;
+use crate::{Config, Limits};
+
+/// What all threads of a server share.
+pub(crate) struct Service {
+    pub limits: Limits,
+    pub lease: Duration,
+    pub spin: Duration,
+    pub table: Table,
+    pub sessions: Sessions,
+    pub keeper: Keeper,
+    started: Instant,
+    stopping: AtomicBool,
+    connections: AtomicUsize,
+    long_methods: AtomicUsize,
+}
+
+/// A request that is ready to be executed.
+pub(crate) enum Job {
+    /// An event for an object that is ours now.
+    Object(Arc<Slot>, Held, Event),
+    /// A creation or deletion.
+    Lifecycle(Arrival, Operation),
+}
+
+impl Service {
+    pub fn new(config: &Config) -> Service {
+        Service {
+            limits: config.limits.clone(),
+            lease: config.lease,
+            spin: config.spin,
+            table: Table::new(),
+            sessions: Sessions::new(),
+            keeper: Keeper::new(),
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            long_methods: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.keeper.wake();
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub fn long_methods(&self) -> usize {
+        self.long_methods.load(Ordering::Relaxed)
+    }
+
+    /// Takes one of the places for long methods; false if there is none.
+    pub fn begin_long_method(&self) -> bool {
+        self.long_methods
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < self.limits.long_methods_max).then_some(count + 1)
+            })
+            .is_ok()
+    }
+
+    pub fn end_long_method(&self) {
+        self.long_methods.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A connection was accepted. If there are too many it gets a refusal.
+    pub fn connected(&self, connection: &Arc<Connection>) {
+        let count = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        if count > self.limits.connections_max {
+            connection.refuse(&Error::LimitExceeded {
+                limit: "connections_max".to_owned(),
+                max: self.limits.connections_max as u64,
+                detail: "close some, or start the server with a larger limit".to_owned(),
+            });
+        }
+        self.keeper.expect_hello(connection);
+    }
+
+    pub fn disconnected(&self, connection: &Arc<Connection>) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(session) = connection.session.get() {
+            session.detach(connection);
+        }
+    }
+
+    /// The handshake. An error closes the connection.
+    pub fn hello(
+        &self,
+        connection: &Arc<Connection>,
+        version: u16,
+        hello: Option<Hello>,
+    ) -> Result<()> {
+        let Some(hello) = hello else {
+            return Err(Error::Protocol {
+                detail: format!(
+                    "the client speaks version {version}, this server version {VERSION}: build both from the same release"
+                ),
+            });
+        };
+        let (session, resumed) = self.sessions.hello(&hello, self.now_ms())?;
+        if connection.session.set(session.clone()).is_err() {
+            return Err(Error::Protocol {
+                detail: "a second hello on one connection".to_owned(),
+            });
+        }
+        let welcome = Welcome {
+            resumed,
+            lease_ms: self.lease.as_millis() as u64,
+            frame_bytes_max: self.limits.frame_bytes_max as u64,
+            features: 0,
+        };
+        connection.append(|out| frame::write_welcome(&welcome, out));
+        session.attach(connection.clone());
+        Ok(())
+    }
+
+    /// Takes in a request, in the order of arrival. What takes no time is done; what may is given back
+    /// as a job.
+    pub fn accept(
+        &self,
+        arrival: Arrival,
+        operation: Operation,
+        effects: &mut Effects<'_>,
+    ) -> Option<Job> {
+        if !arrival.session.acknowledge(arrival.sequence, arrival.acked) {
+            return None;
+        }
+        match operation {
+            Operation::Call(request) => {
+                let object = request.object;
+                self.to_object(object, arrival, |arrival| Event::Call(arrival, request), effects)
+            }
+            Operation::ClearPoison(object) => {
+                self.to_object(object, arrival, Event::ClearPoison, effects)
+            }
+            Operation::Ping => {
+                effects.answer(&arrival, Ok(&[]));
+                None
+            }
+            operation => Some(Job::Lifecycle(arrival, operation)),
+        }
+    }
+
+    fn to_object(
+        &self,
+        object: ObjectId,
+        arrival: Arrival,
+        event: impl FnOnce(Arrival) -> Event,
+        effects: &mut Effects<'_>,
+    ) -> Option<Job> {
+        let Some(slot) = self.table.find(&object) else {
+            effects.answer(&arrival, Err(&lost(object)));
+            return None;
+        };
+        if slot.queued() >= self.limits.queued_calls_max {
+            let error = Error::LimitExceeded {
+                limit: "queued_calls_max".to_owned(),
+                max: self.limits.queued_calls_max as u64,
+                detail: "so many calls queue for this object, where a method takes long".to_owned(),
+            };
+            effects.answer(&arrival, Err(&error));
+            return None;
+        }
+        let (held, event) = slot.submit(event(arrival))?;
+        Some(Job::Object(slot, held, event))
+    }
+
+    /// A waiting call is withdrawn.
+    pub fn cancel(&self, call: CallId, object: ObjectId, error: Error) -> Option<Job> {
+        let slot = self.table.find(&object)?;
+        let (held, event) = slot.submit(Event::Cancel(call, error))?;
+        Some(Job::Object(slot, held, event))
+    }
+
+    /// Executes a job. It may take as long as a method takes.
+    pub fn execute(&self, job: Job, effects: &mut Effects<'_>) {
+        match job {
+            Job::Object(slot, held, event) => self.hold(&slot, Some((held, event)), effects),
+            Job::Lifecycle(arrival, operation) => self.lifecycle(&arrival, operation, effects),
+        }
+    }
+
+    /// Handles events of an object until there are none.
+    fn hold(&self, slot: &Arc<Slot>, mut next: Option<(Held, Event)>, effects: &mut Effects<'_>) {
+        while let Some((mut held, event)) = next {
+            self.handle(slot, &mut held, event, effects);
+            next = slot.next(held);
+        }
+    }
+
+    fn handle(&self, slot: &Arc<Slot>, held: &mut Held, event: Event, effects: &mut Effects<'_>) {
+        let acks = |session: SessionId| self.sessions.acked(session);
+        let Some(cell) = &mut **held else {
+            if let Event::Call(arrival, _) | Event::ClearPoison(arrival) = &event {
+                effects.answer(arrival, Err(&lost(slot.id)));
+            }
+            return;
+        };
+        match event {
+            Event::Call(arrival, request) => {
+                self.call(slot, cell, &arrival, &request, effects);
+            }
+            Event::ClearPoison(arrival) => {
+                let replies = &mut effects.direct(&arrival);
+                cell.clear_poison(arrival.call(), arrival.acked, &acks, replies);
+            }
+            Event::Cancel(call, error) => {
+                cell.cancel(call, &error, effects);
+            }
+            Event::EndSession(session) => cell.end_session(session, effects),
+            Event::End(error) => {
+                cell.end_parked(&error, effects);
+                **held = None;
+            }
+        }
+    }
+
+    fn call(
+        &self,
+        slot: &Arc<Slot>,
+        cell: &mut Cell,
+        arrival: &Arrival,
+        request: &CallRequest,
+        effects: &mut Effects<'_>,
+    ) {
+        let acks = |session: SessionId| self.sessions.acked(session);
+        let call = arrival.call();
+        let disposition = cell.call(
+            call,
+            arrival.acked,
+            request.method,
+            &request.args,
+            &acks,
+            &mut effects.direct(arrival),
+        );
+        if disposition == Disposition::Answered {
+            return;
+        }
+        // Still under the object's lock, so that its completion can not come before.
+        if !arrival.session.park(arrival.sequence, slot) {
+            return cell.end_session(arrival.session.id, effects);
+        }
+        if request.timeout_ms > 0 {
+            let after = Duration::from_millis(request.timeout_ms.into());
+            self.keeper.time_out(call, slot, after);
+        }
+    }
+
+    fn lifecycle(&self, arrival: &Arrival, operation: Operation, effects: &mut Effects<'_>) {
+        if operation == Operation::Goodbye {
+            effects.answer(arrival, Ok(&[]));
+            effects.flush();
+            return self.end_session(arrival.session.id, effects);
+        }
+        let result = arrival.session.once(arrival.sequence, || match operation {
+            Operation::Open(request) => self.open(&arrival.session, request, effects),
+            Operation::Delete(object) => Ok(self.delete(object, effects)),
+            _ => unreachable!("accept keeps the others"),
+        });
+        match result.as_ref().map(encode) {
+            Ok(Ok(bytes)) => effects.answer(arrival, Ok(&bytes)),
+            Ok(Err(error)) => effects.answer(arrival, Err(&error)),
+            Err(error) => effects.answer(arrival, Err(error)),
+        }
+    }
+
+    fn open(
+        &self,
+        session: &Session,
+        request: OpenRequest,
+        effects: &mut Effects<'_>,
+    ) -> Result<bool> {
+        let Some(info) = registry::find(&request.type_name) else {
+            return Err(Error::UnknownType {
+                type_name: request.type_name,
+            });
+        };
+        let id = request.object(&session.run, &session.namespace);
+        if request.mode != OpenMode::Recreate && self.table.find(&id).is_some() {
+            return Ok(false);
+        }
+        if request.mode == OpenMode::Find {
+            return Err(Error::NotFound {
+                type_name: request.type_name,
+                key: request.key,
+            });
+        }
+        if self.table.len() >= self.limits.objects_max {
+            return Err(Error::LimitExceeded {
+                limit: "objects_max".to_owned(),
+                max: self.limits.objects_max as u64,
+                detail: "delete some, or start the server with a larger limit".to_owned(),
+            });
+        }
+        // The user's `Deserialize` may take its time, so no lock of the table is held.
+        let cell = Cell::new(info, &request.state, self.limits.parked_calls_max)?;
+        let run = (!request.persistent).then_some(session.run);
+        let slot = Slot::new(id, run, cell);
+        let created = if request.mode == OpenMode::Recreate {
+            if let Some(previous) = self.table.replace(slot) {
+                self.end_object(&previous, effects);
+            }
+            true
+        } else {
+            self.table.insert(slot).is_ok()
+        };
+        if let Some(run) = run
+            && let Err(gone) = self.sessions.adopt(run, id)
+        {
+            self.delete(id, effects);
+            return Err(gone);
+        }
+        Ok(created)
+    }
+
+    fn delete(&self, object: ObjectId, effects: &mut Effects<'_>) -> bool {
+        let Some(slot) = self.table.remove(&object) else {
+            return false;
+        };
+        if let Some(run) = slot.run {
+            self.sessions.release(run, object);
+        }
+        self.end_object(&slot, effects);
+        true
+    }
+
+    /// Ends an object that the table has no more.
+    fn end_object(&self, slot: &Arc<Slot>, effects: &mut Effects<'_>) {
+        let next = slot.submit(Event::End(lost(slot.id)));
+        self.hold(slot, next, effects);
+    }
+
+    /// Ends a session: it said goodbye, or its lease lapsed.
+    pub fn end_session(&self, id: SessionId, effects: &mut Effects<'_>) {
+        let Ended { parked, objects } = self.sessions.end(id);
+        for slot in parked {
+            let next = slot.submit(Event::EndSession(id));
+            self.hold(&slot, next, effects);
+        }
+        for object in objects {
+            self.delete(object, effects);
+        }
+    }
+}
+
+fn lost(object: ObjectId) -> Error {
+    Error::Lost {
+        object: object.to_string(),
+    }
+}
+
+/// Collects replies: appends each to its connection, and remembers which connections to flush.
+pub(crate) struct Effects<'a> {
+    service: &'a Service,
+    pub dirty: Vec<Arc<Connection>>,
+}
+
+impl<'a> Effects<'a> {
+    pub fn new(service: &'a Service) -> Self {
+        Effects {
+            service,
+            dirty: Vec::new(),
+        }
+    }
+
+    /// Replies on the connection that asked.
+    pub fn answer(&mut self, arrival: &Arrival, result: Result<&[u8], &Error>) {
+        self.append(&arrival.connection, arrival.sequence, result);
+    }
+
+    /// The replies of a call: its own goes to the connection that asked.
+    fn direct<'e>(&'e mut self, arrival: &'e Arrival) -> Direct<'e, 'a> {
+        Direct {
+            arrival,
+            effects: self,
+        }
+    }
+
+    fn append(
+        &mut self,
+        connection: &Arc<Connection>,
+        sequence: Sequence,
+        result: Result<&[u8], &Error>,
+    ) {
+        connection.reply(sequence, result, self.service.limits.frame_bytes_max);
+        if connection.mark_dirty() {
+            self.dirty.push(connection.clone());
+        }
+    }
+
+    /// Writes out what was appended.
+    pub fn flush(&mut self) {
+        for connection in self.dirty.drain(..) {
+            connection.flush();
+        }
+    }
+}
+
+/// Replies to calls that were parked: on whichever connection their session has now.
+impl Replies for Effects<'_> {
+    fn reply(&mut self, call: CallId, result: Result<&[u8], &Error>) {
+        let Some(session) = self.service.sessions.find(call.session) else {
+            return;
+        };
+        session.unpark(call.sequence);
+        // With none, the client will ask again when it is back.
+        if let Some(connection) = session.connection() {
+            self.append(&connection, call.sequence, result);
+        }
+    }
+}
+
+struct Direct<'e, 'a> {
+    arrival: &'e Arrival,
+    effects: &'e mut Effects<'a>,
+}
+
+impl Replies for Direct<'_, '_> {
+    fn reply(&mut self, call: CallId, result: Result<&[u8], &Error>) {
+        if call == self.arrival.call() {
+            self.effects.answer(self.arrival, result);
+        } else {
+            self.effects.reply(call, result);
+        }
+    }
+}

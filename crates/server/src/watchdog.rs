@@ -1,0 +1,59 @@
+//! Sees to it that a method that runs long holds up nobody else: gives its thread's loop to another.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::event_loop::Loops;
+
+/// A job that is seen at work at two looks in a row has run long.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Between looks while nothing happens; a long method is noticed that much later then.
+const IDLE_LOOK: Duration = Duration::from_millis(10);
+
+/// Looks without any activity until it looks less often.
+const IDLE_AFTER: u32 = 100;
+
+/// Starts the watchdog's thread.
+pub(crate) fn start(loops: &Arc<Loops>) -> io::Result<JoinHandle<()>> {
+    let loops = loops.clone();
+    std::thread::Builder::new()
+        .name("crucial-watchdog".to_owned())
+        .spawn(move || watch(&loops))
+}
+
+fn watch(loops: &Arc<Loops>) {
+    let mut seen = vec![0; loops.loops.len()];
+    let mut quiet = 0;
+    while !loops.service.is_stopping() {
+        std::thread::park_timeout(if quiet < IDLE_AFTER { LOOK } else { IDLE_LOOK });
+        quiet += 1;
+        for (index, seen) in seen.iter_mut().enumerate() {
+            let steps = loops.loops[index].tenure().steps();
+            if steps != *seen {
+                quiet = 0;
+                *seen = steps;
+            } else if steps % 2 == 1 {
+                quiet = 0;
+                take_over(loops, index);
+                *seen = 0;
+            }
+        }
+    }
+}
+
+fn take_over(loops: &Arc<Loops>, index: usize) {
+    if !loops.service.begin_long_method() {
+        return;
+    }
+    tracing::debug!(index, "a method runs long: its loop goes to another thread");
+    let event_loop = &loops.loops[index];
+    let previous = event_loop.begin_tenure();
+    if let Err(error) = loops.spawn(index) {
+        tracing::error!(%error, "no thread for an event loop");
+        event_loop.restore_tenure(previous);
+        loops.service.end_long_method();
+    }
+}
