@@ -203,7 +203,10 @@ fn an_acknowledged_record_goes_with_the_next_call() {
     let cent = encode(&(1i64,)).unwrap();
     for sequence in 1..=100 {
         let acked = Sequence(sequence);
-        assert_eq!(account.call_raw(id(1, sequence), acked, "deposit", &cent), Answered);
+        assert_eq!(
+            account.call_raw(id(1, sequence), acked, "deposit", &cent),
+            Answered
+        );
         assert_eq!(account.cell.records_len(), 1);
     }
 }
@@ -330,7 +333,10 @@ fn a_barrier_of_1800_polls_each_party_twice_a_round() {
             assert_eq!(barrier.call(id(party, round), "wait", &(party,)), Parked);
         }
         assert_eq!(barrier.take(), []);
-        assert_eq!(barrier.call(id(PARTIES, round), "wait", &(PARTIES,)), Answered);
+        assert_eq!(
+            barrier.call(id(PARTIES, round), "wait", &(PARTIES,)),
+            Answered
+        );
         assert_eq!(barrier.answered().len() as u64, PARTIES);
         for party in 1..PARTIES {
             assert_eq!(u64::from(polls(party)), 2 * round);
@@ -423,7 +429,10 @@ fn the_end_of_the_object_answers_who_waits() {
     };
     let mut replies = Vec::new();
     gate.cell.end_parked(&lost, &mut replies);
-    assert_eq!(replies, [(id(1, 1), Err(lost.clone())), (id(2, 1), Err(lost))]);
+    assert_eq!(
+        replies,
+        [(id(1, 1), Err(lost.clone())), (id(2, 1), Err(lost))]
+    );
     assert_eq!(gate.cell.parked_len(), 0);
 }
 

@@ -1,6 +1,6 @@
 //! `#[shared]`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use syn::parse::Parser;
 use syn::visit::Visit;
@@ -134,6 +134,7 @@ impl SharedImpl {
         let root = &options.root;
         let rt = quote!(#root::__private);
         let served = self.with_parameters(quote!(#rt::Opaque));
+        let [arguments, ticket, out] = ["arguments", "ticket", "out"].map(local);
         let shared_type = self.shared_type(options, &rt);
         let proxy = self.proxy(&rt, Face::Blocking);
         let deferred = self.proxy(&rt, Face::Deferred);
@@ -170,9 +171,9 @@ impl SharedImpl {
                 fn dispatch(
                     &mut self,
                     index: usize,
-                    arguments: &[u8],
-                    ticket: &mut #rt::Ticket,
-                    out: &mut ::std::vec::Vec<u8>,
+                    #arguments: &[u8],
+                    #ticket: &mut #rt::Ticket,
+                    #out: &mut ::std::vec::Vec<u8>,
                 ) -> #rt::Result<#rt::Flow> {
                     match index {
                         #(#dispatch)*
@@ -349,32 +350,34 @@ impl SharedImpl {
             Some(quote!(let #name: #ty = #rt::FromWire::<#wire>::from_wire(#name)?;))
         });
         let mut passed: Vec<_> = method.parameters.iter().map(Parameter::pass).collect();
+        let [arguments, ticket, out] = ["arguments", "ticket", "out"].map(local);
+        let [memory, result] = ["memory", "result"].map(local);
         let (mut before, mut after) = (None, None);
-        if let Some(ticket) = &method.ticket {
-            let memory = self.on_server(rt, &ticket.memory);
+        if let Some(parameter) = &method.ticket {
+            let ty = self.on_server(rt, &parameter.memory);
             before = Some(quote! {
-                let mut memory: ::core::option::Option<#memory> = #rt::decode_ticket(ticket)?;
+                let mut #memory: ::core::option::Option<#ty> = #rt::decode_ticket(#ticket)?;
             });
-            after = Some(quote!(*ticket = #rt::encode_ticket(&memory)?;));
-            passed.push(quote!(&mut memory));
+            after = Some(quote!(*#ticket = #rt::encode_ticket(&#memory)?;));
+            passed.push(quote!(&mut #memory));
         }
         let wire = match self.on_wire(rt, &method.result) {
-            Some(wire) => quote!(#rt::ToWire::<#wire>::to_wire(&result)?),
-            None => quote!(result),
+            Some(wire) => quote!(#rt::ToWire::<#wire>::to_wire(&#result)?),
+            None => quote!(#result),
         };
         let finish = if method.waits {
-            quote!(#rt::flow(result, |result| #rt::Result::Ok(#wire), out))
+            quote!(#rt::flow(#result, |#result| #rt::Result::Ok(#wire), #out))
         } else {
             quote! {
-                #rt::encode_result(&#wire, out)?;
+                #rt::encode_result(&#wire, #out)?;
                 ::core::result::Result::Ok(#rt::Flow::Ready)
             }
         };
         quote! {
-            let (#(#names,)*): (#(#decoded,)*) = #rt::decode_arguments(#what, arguments)?;
+            let (#(#names,)*): (#(#decoded,)*) = #rt::decode_arguments(#what, #arguments)?;
             #(#opened)*
             #before
-            let result = Self::#name(self #(, #passed)*);
+            let #result = Self::#name(self #(, #passed)*);
             #after
             #finish
         }
@@ -620,6 +623,11 @@ impl<'ast> Visit<'ast> for Mentioned {
         self.names.push(segment.ident.clone());
         syn::visit::visit_path_segment(self, segment);
     }
+}
+
+/// A variable of the expansion, which the user's parameters of the same name do not hide.
+fn local(name: &str) -> Ident {
+    Ident::new(name, Span::mixed_site())
 }
 
 /// `MethodId::of`.

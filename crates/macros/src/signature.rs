@@ -118,7 +118,7 @@ pub fn parameter(argument: &PatType) -> Result<Parameter> {
 }
 
 /// All parameters but the receiver.
-pub fn typed<'a>(signature: &'a Signature) -> impl Iterator<Item = &'a PatType> {
+pub fn typed(signature: &Signature) -> impl Iterator<Item = &PatType> {
     signature.inputs.iter().filter_map(|input| match input {
         FnArg::Typed(argument) => Some(argument),
         _ => None,

@@ -90,7 +90,12 @@ pub struct Opened {
 }
 
 static CALLER: RwLock<Option<Arc<dyn Caller>>> = RwLock::new(None);
-static START: RwLock<Option<fn() -> Result<Arc<dyn Caller>>>> = RwLock::new(None);
+
+/// What [`current`] runs when no caller is installed yet: the runtime registers it at link time.
+pub struct Start(pub fn() -> Result<Arc<dyn Caller>>);
+
+#[cfg(not(target_family = "wasm"))]
+inventory::collect!(Start);
 
 thread_local! {
     static OVERRIDE: RefCell<Option<Arc<dyn Caller>>> = const { RefCell::new(None) };
@@ -100,11 +105,6 @@ thread_local! {
 /// Makes `caller` the process's caller, or removes it.
 pub fn install(caller: Option<Arc<dyn Caller>>) {
     *CALLER.write().unwrap_or_else(|e| e.into_inner()) = caller;
-}
-
-/// What [`current`] runs when no caller is installed yet.
-pub fn install_start(start: fn() -> Result<Arc<dyn Caller>>) {
-    *START.write().unwrap_or_else(|e| e.into_inner()) = Some(start);
 }
 
 /// Runs `f` with `caller` as this thread's caller.
@@ -142,11 +142,24 @@ pub fn current() -> Result<Arc<dyn Caller>> {
     if let Some(caller) = &*CALLER.read().unwrap_or_else(|e| e.into_inner()) {
         return Ok(caller.clone());
     }
-    let start = *START.read().unwrap_or_else(|e| e.into_inner());
-    match start {
-        Some(start) => start(),
-        None => Err(Error::Config {
-            detail: "this process has no Crucial runtime: depend on the crate `crucial`".to_owned(),
-        }),
+    start()
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn start() -> Result<Arc<dyn Caller>> {
+    match inventory::iter::<Start>.into_iter().next() {
+        Some(Start(start)) => start(),
+        None => Err(no_runtime()),
+    }
+}
+
+#[cfg(target_family = "wasm")]
+fn start() -> Result<Arc<dyn Caller>> {
+    Err(no_runtime())
+}
+
+fn no_runtime() -> Error {
+    Error::Config {
+        detail: "this process has no Crucial runtime: depend on the crate `crucial`".to_owned(),
     }
 }

@@ -66,7 +66,10 @@ impl Subject {
         let before = self.replies.len();
         assert_eq!(self.call(call, method, args), Disposition::Answered);
         let (answered, result) = self.replies.remove(before);
-        assert_eq!(answered, call, "a call is answered before those that it wakes");
+        assert_eq!(
+            answered, call,
+            "a call is answered before those that it wakes"
+        );
         decode(&result?)
     }
 
@@ -95,7 +98,10 @@ impl Subject {
     /// Which calls were answered since the last time, all of them well.
     pub fn answered(&mut self) -> Vec<CallId> {
         let replies = self.take();
-        assert!(replies.iter().all(|(_, result)| result.is_ok()), "{replies:?}");
+        assert!(
+            replies.iter().all(|(_, result)| result.is_ok()),
+            "{replies:?}"
+        );
         replies.into_iter().map(|(call, _)| call).collect()
     }
 }

@@ -1,0 +1,600 @@
+//! The wire format: its bytes, which `docs/protocol.md` shows, and what becomes of other bytes.
+
+#[allow(dead_code, reason = "hostile.rs uses the rest")]
+mod hostile_input;
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use crucial_core::frame::{
+    CallRequest, FRAME_BYTES_MAX, Hello, LENGTH_BYTES, OpenMode, OpenRequest, Operation, Request,
+    Response, Welcome, decode_request, decode_response, peek_length, set_acked, set_numbers, split,
+};
+use crucial_object::{Error, MethodId, ObjectId, RunId, Sequence, SessionId, encode};
+use hostile_input::{check_request, check_response, only_frame, write_request, write_response};
+use proptest::prelude::*;
+
+const PAGE: &str = include_str!("../../../docs/protocol.md");
+
+const HITS: &str = "75cbe32a7ebad6f84851aac762f3c493";
+
+fn numbered(sequence: u64, acked: u64, operation: Operation) -> Request {
+    Request::Numbered {
+        sequence: Sequence(sequence),
+        acked: Sequence(acked),
+        operation,
+    }
+}
+
+fn hits() -> ObjectId {
+    ObjectId::of("ns/default", "crucial::AtomicI64", "hits")
+}
+
+fn open_hits() -> OpenRequest {
+    OpenRequest {
+        type_name: "crucial::AtomicI64".to_owned(),
+        key: "hits".to_owned(),
+        persistent: true,
+        mode: OpenMode::FindOrCreate,
+        replicas: 0,
+        state: encode(&40i64).unwrap(),
+    }
+}
+
+/// Each kind of request, with its bytes.
+fn golden_requests() -> Vec<(Request, &'static str)> {
+    let hello = Hello {
+        session: SessionId(300),
+        resume: false,
+        run: RunId([0x11; 16]),
+        owner: true,
+        namespace: "default".to_owned(),
+    };
+    let call = CallRequest {
+        object: hits(),
+        method: MethodId::of("fetch_add"),
+        timeout_ms: 0,
+        args: encode(&(2i64,)).unwrap().into(),
+    };
+    vec![
+        (
+            Request::Hello {
+                version: 1,
+                hello: Some(hello),
+            },
+            "27000000 01 4352554349414c00 0100 ac02 00 11111111111111111111111111111111 01 07 64656661756c74",
+        ),
+        (
+            numbered(2, 2, Operation::Call(call)),
+            "2a000000 02 0200000000000000 0200000000000000 @ 8fe33060 00000000 04",
+        ),
+        (
+            numbered(1, 1, Operation::Open(open_hits())),
+            "2e000000 03 0100000000000000 0100000000000000 12 6372756369616c3a3a41746f6d6963493634 04 68697473 01 01 00 01 50",
+        ),
+        (
+            numbered(3, 3, Operation::Delete(hits())),
+            "21000000 04 0300000000000000 0300000000000000 @",
+        ),
+        (
+            numbered(4, 3, Operation::ClearPoison(hits())),
+            "21000000 05 0400000000000000 0300000000000000 @",
+        ),
+        (
+            Request::Cancel {
+                sequence: Sequence(5),
+                object: hits(),
+            },
+            "19000000 06 0500000000000000 @",
+        ),
+        (
+            numbered(6, 6, Operation::Ping),
+            "11000000 07 0600000000000000 0600000000000000",
+        ),
+        (
+            numbered(7, 7, Operation::Goodbye),
+            "11000000 08 0700000000000000 0700000000000000",
+        ),
+    ]
+}
+
+/// Each kind of response, with its bytes.
+fn golden_responses() -> Vec<(Response, &'static str)> {
+    vec![
+        (
+            Response::Welcome(Welcome {
+                resumed: false,
+                lease_ms: 10_000,
+                frame_bytes_max: FRAME_BYTES_MAX as u64,
+                features: 0,
+            }),
+            "0a000000 81 00 904e 8080808001 00",
+        ),
+        (
+            Response::Reply {
+                sequence: Sequence(2),
+                result: Ok(encode(&40i64).unwrap().into()),
+            },
+            "0a000000 82 0200000000000000 50",
+        ),
+        (
+            Response::Reply {
+                sequence: Sequence(5),
+                result: Err(Error::Cancelled),
+            },
+            "0a000000 83 0500000000000000 09",
+        ),
+        (
+            Response::Refused(Error::Protocol {
+                detail: "no".to_owned(),
+            }),
+            "05000000 84 0d 02 6e6f",
+        ),
+    ]
+}
+
+/// Each error, with its bytes. A new one goes to the end.
+fn golden_errors() -> Vec<(Error, &'static str)> {
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(str::to_owned);
+    let after = Duration::new(300, 5);
+    vec![
+        (Error::Lost { object: a.clone() }, "00 01 61"),
+        (
+            Error::NotFound {
+                type_name: a.clone(),
+                key: b.clone(),
+            },
+            "01 01 61 01 62",
+        ),
+        (
+            Error::UnknownType {
+                type_name: a.clone(),
+            },
+            "02 01 61",
+        ),
+        (
+            Error::UnknownMethod {
+                type_name: a.clone(),
+                method: b.clone(),
+                known: c.clone(),
+            },
+            "03 01 61 01 62 01 63",
+        ),
+        (
+            Error::BadArguments {
+                what: a.clone(),
+                detail: b.clone(),
+            },
+            "04 01 61 01 62",
+        ),
+        (
+            Error::Encoding {
+                what: a.clone(),
+                detail: b.clone(),
+            },
+            "05 01 61 01 62",
+        ),
+        (
+            Error::Panicked {
+                what: a.clone(),
+                message: b.clone(),
+                location: c.clone(),
+            },
+            "06 01 61 01 62 01 63",
+        ),
+        (
+            Error::Poisoned {
+                what: a.clone(),
+                message: b.clone(),
+                location: c.clone(),
+            },
+            "07 01 61 01 62 01 63",
+        ),
+        (Error::TimedOut { after }, "08 ac02 05"),
+        (Error::Cancelled, "09"),
+        (
+            Error::LimitExceeded {
+                limit: a.clone(),
+                max: 300,
+                detail: b.clone(),
+            },
+            "0a 01 61 ac02 01 62",
+        ),
+        (
+            Error::Unavailable {
+                address: a.clone(),
+                reason: b.clone(),
+            },
+            "0b 01 61 01 62",
+        ),
+        (Error::SessionExpired, "0c"),
+        (Error::Protocol { detail: a.clone() }, "0d 01 61"),
+        (Error::Nested, "0e"),
+        (
+            Error::WorkerDied {
+                thread: a.clone(),
+                reason: b.clone(),
+                output: vec![c, d],
+            },
+            "0f 01 61 01 62 02 01 63 01 64",
+        ),
+        (
+            Error::TimeLimit {
+                thread: a.clone(),
+                limit: after,
+            },
+            "10 01 61 ac02 05",
+        ),
+        (
+            Error::MemoryLimit {
+                thread: a.clone(),
+                limit_mb: 300,
+            },
+            "11 01 61 ac02",
+        ),
+        (
+            Error::Platform {
+                thread: a.clone(),
+                reason: b,
+            },
+            "12 01 61 01 62",
+        ),
+        (Error::Config { detail: a.clone() }, "13 01 61"),
+        (Error::Other(a), "14 01 61"),
+    ]
+}
+
+/// Bytes, as the page writes them: in hexadecimal, with spaces, and `@` for the id of `hits`.
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: String = text.replace('@', HITS).split_whitespace().collect();
+    let byte = |i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Fails if the page does not show these bytes.
+fn assert_on_the_page(golden: &str) {
+    let written = golden.replace('@', HITS);
+    assert!(
+        PAGE.contains(&written),
+        "docs/protocol.md does not show {written}"
+    );
+}
+
+fn valid_frames() -> Vec<Vec<u8>> {
+    let requests = golden_requests()
+        .into_iter()
+        .map(|(_, golden)| unhex(golden));
+    let responses = golden_responses()
+        .into_iter()
+        .map(|(_, golden)| unhex(golden));
+    let errors = golden_errors().into_iter().map(|(error, _)| {
+        let mut out = Vec::new();
+        let reply = Response::Reply {
+            sequence: Sequence(1),
+            result: Err(error),
+        };
+        write_response(&reply, &mut out).unwrap();
+        out
+    });
+    requests.chain(responses).chain(errors).collect()
+}
+
+#[test]
+fn requests_have_their_golden_bytes_and_the_page_shows_them() {
+    for (request, golden) in golden_requests() {
+        let mut out = Vec::new();
+        write_request(&request, &mut out).unwrap();
+        assert_eq!(hex(&out), hex(&unhex(golden)), "{request:?}");
+        assert_eq!(decode_request(only_frame(&unhex(golden))), Ok(request));
+        assert_on_the_page(golden);
+    }
+}
+
+#[test]
+fn responses_have_their_golden_bytes_and_the_page_shows_them() {
+    for (response, golden) in golden_responses() {
+        let mut out = Vec::new();
+        write_response(&response, &mut out).unwrap();
+        assert_eq!(hex(&out), hex(&unhex(golden)), "{response:?}");
+        assert_eq!(decode_response(only_frame(&unhex(golden))), Ok(response));
+        assert_on_the_page(golden);
+    }
+}
+
+#[test]
+fn errors_have_their_golden_numbers_and_the_page_lists_them() {
+    for (number, (error, golden)) in golden_errors().into_iter().enumerate() {
+        assert_eq!(
+            hex(&encode(&error).unwrap()),
+            hex(&unhex(golden)),
+            "{error:?}"
+        );
+        let debug = format!("{error:?}");
+        let name = debug.split([' ', '(']).next().unwrap();
+        let row = format!("| {number} | `{name}` |");
+        assert!(PAGE.contains(&row), "docs/protocol.md has no row {row}");
+    }
+}
+
+#[test]
+fn the_page_shows_the_ids_that_it_describes() {
+    assert_eq!(hits().to_string(), HITS);
+    for name in ["fetch_add", "load", "get", "wait"] {
+        let line = format!("`{name}` | `{:#010x}`", MethodId::of(name).0);
+        assert!(
+            PAGE.contains(&line),
+            "docs/protocol.md does not show {line}"
+        );
+    }
+    let run = RunId([0x11; 16]);
+    let anonymous = open_hits();
+    let ephemeral = OpenRequest {
+        persistent: false,
+        ..anonymous
+    };
+    let id = ephemeral.object(&run, "default").to_string();
+    assert!(PAGE.contains(&id), "docs/protocol.md does not show {id}");
+}
+
+#[test]
+fn the_numbers_of_a_frame_are_replaced_in_place() {
+    for (request, golden) in golden_requests() {
+        let Request::Numbered { operation, .. } = request else {
+            continue;
+        };
+        let mut frame = unhex(golden);
+        set_numbers(&mut frame, Sequence(300), Sequence(200));
+        let expected = numbered(300, 200, operation.clone());
+        assert_eq!(decode_request(only_frame(&frame)), Ok(expected));
+        set_acked(&mut frame, Sequence(250));
+        let expected = numbered(300, 250, operation);
+        assert_eq!(decode_request(only_frame(&frame)), Ok(expected));
+    }
+}
+
+#[test]
+fn every_truncation_decodes_or_is_refused() {
+    for frame in valid_frames() {
+        for end in LENGTH_BYTES..frame.len() {
+            let cut = Bytes::copy_from_slice(&frame[LENGTH_BYTES..end]);
+            let _ = decode_request(cut.clone());
+            let _ = decode_response(cut);
+            // The length tells that there is more to come.
+            let mut buffer = BytesMut::from(&frame[..end]);
+            assert_eq!(split(&mut buffer, FRAME_BYTES_MAX), Ok(None));
+            assert_eq!(buffer.len(), end, "what is not a frame stays");
+        }
+    }
+}
+
+#[test]
+fn every_change_of_one_byte_decodes_or_is_refused() {
+    for frame in valid_frames() {
+        for position in 0..frame.len() {
+            for byte in 0..=u8::MAX {
+                let mut changed = frame.clone();
+                changed[position] = byte;
+                let mut buffer = BytesMut::from(&changed[..]);
+                let Ok(Some(body)) = split(&mut buffer, FRAME_BYTES_MAX) else {
+                    continue;
+                };
+                if let Ok(request) = decode_request(body.clone()) {
+                    check_request(&request);
+                }
+                if let Ok(response) = decode_response(body) {
+                    check_response(&response);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn requests_are_refused_with_the_reason() {
+    let reason = |bytes: &str| {
+        let error = decode_request(unhex(bytes).into()).unwrap_err();
+        let Error::Protocol { detail } = error else {
+            panic!("{error}");
+        };
+        detail
+    };
+    assert!(reason("").contains("too early"));
+    assert!(reason("01 4855434c4149580000").contains("no Crucial client"));
+    assert!(reason("01 4352554349414c00 0100 ff").contains("hello"));
+    assert!(reason("07 0000000000000000 0000000000000000").contains("start at 1"));
+    assert!(reason("07 0100000000000000 0200000000000000").contains("acknowledgement 2"));
+    assert!(reason("07 0100000000000000 0100000000000000 00").contains("too many"));
+    assert!(reason("63 0100000000000000 0100000000000000").contains("unknown kind 99"));
+}
+
+#[test]
+fn a_hello_of_another_version_is_recognised_and_not_read() {
+    let hello = decode_request(unhex("01 4352554349414c00 0200 ff").into());
+    let expected = Request::Hello {
+        version: 2,
+        hello: None,
+    };
+    assert_eq!(hello, Ok(expected));
+}
+
+#[test]
+fn an_error_that_is_not_known_fails_its_call_and_no_more() {
+    let reply = decode_response(unhex("83 0500000000000000 7f 01 61").into());
+    let Ok(Response::Reply {
+        sequence: Sequence(5),
+        result: Err(Error::Protocol { .. }),
+    }) = reply
+    else {
+        panic!("{reply:?}");
+    };
+}
+
+#[test]
+fn lengths_of_zero_or_over_the_limit_are_refused() {
+    for (length, limit) in [
+        (0, FRAME_BYTES_MAX),
+        (u32::MAX, FRAME_BYTES_MAX),
+        (101, 100),
+    ] {
+        let mut buffer = BytesMut::from(&length.to_le_bytes()[..]);
+        let error = split(&mut buffer, limit).unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }), "{error}");
+    }
+    assert_eq!(peek_length(&100u32.to_le_bytes(), 100), Ok(Some(100)));
+    assert_eq!(peek_length(&[0, 0, 0], 100), Ok(None));
+}
+
+#[test]
+fn frames_are_appended_to_what_is_there() {
+    let mut stream = vec![1, 2, 3];
+    let request = golden_requests().remove(6).0;
+    write_request(&request, &mut stream).unwrap();
+    assert_eq!(stream[..3], [1, 2, 3]);
+    assert_eq!(decode_request(only_frame(&stream[3..])), Ok(request));
+}
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    prop::collection::vec(any::<u8>(), 0..80).prop_map(Bytes::from)
+}
+
+fn object() -> impl Strategy<Value = ObjectId> {
+    any::<[u8; 16]>().prop_map(ObjectId)
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let mode = prop_oneof![
+        Just(OpenMode::Find),
+        Just(OpenMode::FindOrCreate),
+        Just(OpenMode::Recreate)
+    ];
+    let call = (object(), any::<u32>(), any::<u32>(), bytes());
+    let open = (
+        ".{0,20}",
+        ".{0,20}",
+        any::<bool>(),
+        mode,
+        any::<u8>(),
+        bytes(),
+    );
+    prop_oneof![
+        call.prop_map(|(object, method, timeout_ms, args)| {
+            Operation::Call(CallRequest {
+                object,
+                method: MethodId(method),
+                timeout_ms,
+                args,
+            })
+        }),
+        open.prop_map(|(type_name, key, persistent, mode, replicas, state)| {
+            Operation::Open(OpenRequest {
+                type_name,
+                key,
+                persistent,
+                mode,
+                replicas,
+                state: state.into(),
+            })
+        }),
+        object().prop_map(Operation::Delete),
+        object().prop_map(Operation::ClearPoison),
+        Just(Operation::Ping),
+        Just(Operation::Goodbye),
+    ]
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let sequences = (1..=u64::MAX).prop_flat_map(|sequence| (Just(sequence), 0..=sequence));
+    let hello = (
+        any::<u64>(),
+        any::<bool>(),
+        any::<[u8; 16]>(),
+        any::<bool>(),
+        ".{0,20}",
+    );
+    prop_oneof![
+        hello.prop_map(|(session, resume, run, owner, namespace)| Request::Hello {
+            version: 1,
+            hello: Some(Hello {
+                session: SessionId(session),
+                resume,
+                run: RunId(run),
+                owner,
+                namespace,
+            }),
+        }),
+        (sequences, operation())
+            .prop_map(|((sequence, acked), operation)| { numbered(sequence, acked, operation) }),
+        (any::<u64>(), object()).prop_map(|(sequence, object)| Request::Cancel {
+            sequence: Sequence(sequence),
+            object,
+        }),
+    ]
+}
+
+fn error() -> impl Strategy<Value = Error> {
+    let chosen = prop::sample::select(golden_errors()).prop_map(|(error, _)| error);
+    prop_oneof![chosen, ".{0,40}".prop_map(Error::Other)]
+}
+
+fn response() -> impl Strategy<Value = Response> {
+    let welcome = (any::<bool>(), any::<u64>(), any::<u64>(), any::<u32>());
+    let result = prop_oneof![bytes().prop_map(Ok), error().prop_map(Err)];
+    prop_oneof![
+        welcome.prop_map(|(resumed, lease_ms, frame_bytes_max, features)| {
+            Response::Welcome(Welcome {
+                resumed,
+                lease_ms,
+                frame_bytes_max,
+                features,
+            })
+        }),
+        (any::<u64>(), result).prop_map(|(sequence, result)| Response::Reply {
+            sequence: Sequence(sequence),
+            result,
+        }),
+        error().prop_map(Response::Refused),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn requests_read_as_they_were_written(request in request()) {
+        check_request(&request);
+    }
+
+    #[test]
+    fn responses_read_as_they_were_written(response in response()) {
+        check_response(&response);
+    }
+
+    #[test]
+    fn a_stream_gives_the_same_frames_however_it_is_cut(
+        requests in prop::collection::vec(request(), 1..8),
+        cuts in prop::collection::vec(1usize..60, 1..40),
+    ) {
+        let mut stream = Vec::new();
+        for request in &requests {
+            write_request(request, &mut stream).unwrap();
+        }
+        let mut buffer = BytesMut::new();
+        let mut read = Vec::new();
+        let mut rest = &stream[..];
+        for size in cuts.iter().cycle() {
+            let (piece, later) = rest.split_at((*size).min(rest.len()));
+            buffer.extend_from_slice(piece);
+            while let Some(frame) = split(&mut buffer, FRAME_BYTES_MAX).unwrap() {
+                read.push(decode_request(frame).unwrap());
+            }
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        prop_assert!(buffer.is_empty());
+        prop_assert_eq!(read, requests);
+    }
+}

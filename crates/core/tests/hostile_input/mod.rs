@@ -1,0 +1,302 @@
+//! Two harnesses for bytes that nobody vouches for. The fuzz targets in `fuzz/` and the test
+//! `hostile.rs` run the same ones.
+
+use bytes::BytesMut;
+use crucial_core::frame::{self, Response};
+use crucial_core::{CallId, Cell, Disposition};
+use crucial_object::{
+    Access, Error, Method, MethodId, Result, Sequence, SessionId, TypeInfo, encode, registry,
+};
+
+/// Bytes to make choices with.
+struct Choices<'a>(&'a [u8]);
+
+impl<'a> Choices<'a> {
+    fn byte(&mut self) -> Option<usize> {
+        let (&first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(first.into())
+    }
+
+    /// A stretch, with its length in front.
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = self.byte()?.min(self.0.len());
+        let (stretch, rest) = self.0.split_at(length);
+        self.0 = rest;
+        Some(stretch)
+    }
+}
+
+/// Largest frame that the harness lets `split` take: small, so that the limit is met as well.
+const FRAME_BYTES_MAX: usize = 4096;
+
+/// The bytes of a connection, arriving in any pieces: frames or a clean error come out. What decodes
+/// encodes again, to something that decodes to the same.
+pub fn frame(data: &[u8]) {
+    let Some((&seed, stream)) = data.split_first() else {
+        return;
+    };
+    let mut whole = BytesMut::from(stream);
+    let frames = frames(&mut whole);
+    let mut pieces = BytesMut::new();
+    let mut piecemeal = Vec::new();
+    let mut failed = false;
+    let mut rest = stream;
+    let mut state = u64::from(seed);
+    while !rest.is_empty() && !failed {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let (piece, later) = rest.split_at(rest.len().min(1 + (state >> 33) as usize % 40));
+        pieces.extend_from_slice(piece);
+        rest = later;
+        let (more, error) = self::frames(&mut pieces);
+        piecemeal.extend(more);
+        failed = error;
+    }
+    assert_eq!(
+        (piecemeal, failed),
+        frames,
+        "frames depend on how they were cut"
+    );
+    for bytes in frames.0 {
+        if let Ok(request) = frame::decode_request(bytes.clone()) {
+            check_request(&request);
+        }
+        if let Ok(response) = frame::decode_response(bytes) {
+            check_response(&response);
+        }
+    }
+}
+
+/// All frames, and whether the rest is none.
+fn frames(buffer: &mut BytesMut) -> (Vec<bytes::Bytes>, bool) {
+    let mut frames = Vec::new();
+    loop {
+        match frame::split(buffer, FRAME_BYTES_MAX) {
+            Ok(Some(bytes)) => frames.push(bytes),
+            Ok(None) => return (frames, false),
+            Err(Error::Protocol { .. }) => return (frames, true),
+            Err(other) => panic!("not a protocol error: {other}"),
+        }
+    }
+}
+
+/// Appends any request.
+pub fn write_request(request: &frame::Request, out: &mut Vec<u8>) -> Result<()> {
+    use frame::{Operation, Request};
+    match request {
+        Request::Hello {
+            hello: Some(hello), ..
+        } => frame::write_hello(hello, out),
+        // A hello of another version: nobody writes it here.
+        Request::Hello { hello: None, .. } => Ok(()),
+        Request::Cancel { sequence, object } => frame::write_cancel(*sequence, *object, out),
+        Request::Numbered {
+            sequence,
+            acked,
+            operation: Operation::Call(call),
+        } => {
+            let call = frame::CallFrame {
+                sequence: *sequence,
+                acked: *acked,
+                object: call.object,
+                method: call.method,
+                timeout_ms: call.timeout_ms,
+                args: &call.args,
+            };
+            frame::write_call(&call, out)
+        }
+        Request::Numbered {
+            sequence,
+            acked,
+            operation,
+        } => frame::write_operation(*sequence, *acked, operation, out),
+    }
+}
+
+/// Appends any response.
+pub fn write_response(response: &Response, out: &mut Vec<u8>) -> Result<()> {
+    match response {
+        Response::Welcome(welcome) => frame::write_welcome(welcome, out),
+        Response::Refused(error) => frame::write_refused(error, out),
+        Response::Reply { sequence, result } => {
+            let result = result.as_ref().map(|bytes| &bytes[..]);
+            frame::write_reply(*sequence, result, out)
+        }
+    }
+}
+
+/// The one frame that was written.
+pub fn only_frame(written: &[u8]) -> bytes::Bytes {
+    let mut buffer = BytesMut::from(written);
+    let bytes = frame::split(&mut buffer, frame::FRAME_BYTES_MAX).unwrap();
+    assert!(buffer.is_empty());
+    bytes.unwrap()
+}
+
+/// A request reads as it was written.
+pub fn check_request(request: &frame::Request) {
+    let mut out = Vec::new();
+    write_request(request, &mut out).unwrap();
+    if !out.is_empty() {
+        assert_eq!(
+            frame::decode_request(only_frame(&out)).as_ref(),
+            Ok(request)
+        );
+    }
+}
+
+/// A response reads as it was written.
+pub fn check_response(response: &Response) {
+    let mut out = Vec::new();
+    write_response(response, &mut out).unwrap();
+    assert_eq!(
+        frame::decode_response(only_frame(&out)).as_ref(),
+        Ok(response)
+    );
+}
+
+/// The states that an object is made with, when the bytes make none.
+fn sound_state(info: &TypeInfo) -> Vec<u8> {
+    // Zeros are an empty collection, a zero, a barrier for nobody.
+    let zeros = [0u8; 16];
+    (0..zeros.len())
+        .map(|count| zeros[..count].to_vec())
+        .find(|state| (info.restore)(state).is_ok())
+        .expect("a library object of zeros")
+}
+
+/// Any calls with any arguments to a library object in a cell: every call is answered at most once
+/// per request, no panic comes out, refused arguments change nothing, and it still answers.
+pub fn cell_args(data: &[u8]) {
+    let mut choices = Choices(data);
+    let _ = histories(&mut choices);
+}
+
+fn histories(choices: &mut Choices<'_>) -> Option<()> {
+    let mut types: Vec<_> = registry::types()
+        .filter(|t| t.name.starts_with("crucial::"))
+        .collect();
+    types.sort_by_key(|t| t.name);
+    let info = types[choices.byte()? % types.len()];
+    let state = match choices.byte()? % 2 {
+        0 => choices.bytes()?.to_vec(),
+        _ => sound_state(info),
+    };
+    let cell = Cell::new(info, &state, 8).or_else(|_| Cell::new(info, &sound_state(info), 8));
+    let mut history = History {
+        cell: cell.unwrap(),
+        sequences: [0; 4],
+        read: plain_read(info),
+    };
+    while history.step(choices).is_some() {}
+    let _still_answers = history.read();
+    Some(())
+}
+
+/// A method that every library type has: it takes nothing, changes nothing and does not wait.
+fn plain_read(info: &TypeInfo) -> &'static Method {
+    let plain = ["load", "len", "parties", "available_permits"];
+    let found = info
+        .methods
+        .iter()
+        .find(|method| plain.contains(&method.name));
+    found.expect("each library type has a plain read; add a new type's to the list")
+}
+
+struct History {
+    cell: Cell,
+    /// The last sequence of each session.
+    sequences: [u64; 4],
+    read: &'static Method,
+}
+
+type Replies = Vec<(CallId, Result<Vec<u8>>)>;
+
+impl History {
+    fn step(&mut self, choices: &mut Choices<'_>) -> Option<()> {
+        let session = choices.byte()? % self.sequences.len();
+        match choices.byte()? {
+            0..=9 => self.cell.purge(&|_| Sequence(1)),
+            10..=19 => self
+                .cell
+                .end_session(SessionId(session as u64), &mut Replies::new()),
+            20..=39 => {
+                let call = self.name(session, choices.byte()?);
+                self.cell
+                    .cancel(call, &Error::Cancelled, &mut Replies::new());
+            }
+            40..=49 => {
+                let call = self.name(session, 0);
+                let replies = &mut Replies::new();
+                self.cell
+                    .clear_poison(call, Sequence(0), &|_| Sequence(0), replies);
+            }
+            choice => self.call(session, choice, choices)?,
+        }
+        Some(())
+    }
+
+    /// A call of a session, `back` before its next one.
+    fn name(&mut self, session: usize, back: usize) -> CallId {
+        let last = &mut self.sequences[session];
+        if back.is_multiple_of(4) {
+            *last += 1;
+        }
+        CallId {
+            session: SessionId(session as u64),
+            sequence: Sequence(last.saturating_sub(back as u64 % 4).max(1)),
+        }
+    }
+
+    fn call(&mut self, session: usize, choice: usize, choices: &mut Choices<'_>) -> Option<()> {
+        let methods = self.cell.info().methods;
+        let back = choices.byte()?;
+        let call = self.name(session, if choice < 80 { back } else { 0 });
+        let method = match choices.byte()? {
+            255 => MethodId(choice as u32),
+            index => methods[index % methods.len()].id,
+        };
+        let args = choices.bytes()?;
+        let before = self.read();
+        let parked = self.cell.parked_len();
+        let mut replies = Replies::new();
+        let nobody = |_| Sequence(0);
+        let disposition = self
+            .cell
+            .call(call, Sequence(0), method, args, &nobody, &mut replies);
+        let own = replies.iter().filter(|(answered, _)| *answered == call);
+        let answers = own.clone().count();
+        assert_eq!(answers, usize::from(disposition == Disposition::Answered));
+        for (_, result) in own {
+            if matches!(result, Err(Error::BadArguments { .. })) {
+                assert_eq!(self.read(), before);
+                assert_eq!(self.cell.parked_len(), parked);
+            }
+        }
+        Some(())
+    }
+
+    /// The cell answers, if only that it is poisoned.
+    fn read(&mut self) -> Result<Vec<u8>> {
+        let call = CallId {
+            session: SessionId(u64::MAX),
+            sequence: Sequence(1),
+        };
+        let mut replies = Replies::new();
+        let (id, access) = (self.read.id, self.read.access);
+        assert_eq!(access, Access::Read);
+        let (args, nobody) = (encode(&()).unwrap(), |_| Sequence(0));
+        self.cell
+            .call(call, Sequence(0), id, &args, &nobody, &mut replies);
+        assert_eq!(replies.len(), 1);
+        let (answered, result) = replies.remove(0);
+        assert_eq!(answered, call);
+        assert!(
+            matches!(result, Ok(_) | Err(Error::Poisoned { .. })),
+            "{result:?}"
+        );
+        result
+    }
+}

@@ -1,0 +1,109 @@
+//! The command line: `crucial server`, also as `PROGRAM crucial server`.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use crucial_core::Endpoint;
+use crucial_server::{Config, Limits, Server};
+
+/// What `crucial server` listens on by default.
+const LISTEN: &str = "127.0.0.1:7171";
+
+/// Runs a command, whose first argument is the name `crucial`, and ends the process.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
+    let matches = command().get_matches_from(arguments);
+    let outcome = match matches.subcommand() {
+        Some(("server", matches)) => server(matches),
+        _ => unreachable!("clap requires a subcommand"),
+    };
+    match outcome {
+        Ok(()) => std::process::exit(0),
+        Err(message) => {
+            eprintln!("crucial: {message}");
+            std::process::exit(1);
+        }
+    }
+}
+
+fn command() -> Command {
+    let server = Command::new("server")
+        .about("Runs a server of shared objects until it is told to end (SIGTERM, SIGINT)")
+        .args(server_arguments());
+    Command::new("crucial")
+        .about("Threads as serverless functions, over distributed shared objects")
+        .subcommand_required(true)
+        .subcommand(server)
+}
+
+fn server_arguments() -> Vec<Arg> {
+    let limits = Limits::default();
+    let number = |name: &'static str, default: usize, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name("N")
+            .value_parser(value_parser!(usize))
+            .default_value(default.to_string())
+            .help(help)
+    };
+    vec![
+        Arg::new("listen")
+            .long("listen")
+            .value_name("ADDRESS")
+            .value_parser(|text: &str| text.parse::<Endpoint>())
+            .action(clap::ArgAction::Append)
+            .default_value(LISTEN)
+            .help("Where to listen: HOST:PORT (port 0: a free one) or unix:PATH; may be repeated"),
+        number("threads", 0, "Threads that execute calls; 0: one for each core"),
+        number("lease-ms", 10_000, "A client that is silent for so long is taken for dead"),
+        number("spin-us", 50, "How long a thread spins before it sleeps, where that pays; 0: never"),
+        number("frame-bytes-max", limits.frame_bytes_max, "Largest request or reply"),
+        number("connections-max", limits.connections_max, "Open connections"),
+        number("objects-max", limits.objects_max, "Objects"),
+        number("parked-calls-max", limits.parked_calls_max, "Calls that wait in one object"),
+        number("queued-calls-max", limits.queued_calls_max, "Calls that queue for one object"),
+        number("unsent-bytes-max", limits.unsent_bytes_max, "Replies that one client has not read"),
+        number("long-methods-max", limits.long_methods_max, "Long methods at the same time"),
+    ]
+}
+
+fn config(matches: &ArgMatches) -> Config {
+    let number = |name: &str| *matches.get_one::<usize>(name).expect("it has a default");
+    Config {
+        listen: matches
+            .get_many("listen")
+            .expect("it has a default")
+            .cloned()
+            .collect(),
+        threads: number("threads"),
+        lease: Duration::from_millis(number("lease-ms") as u64),
+        spin: Duration::from_micros(number("spin-us") as u64),
+        limits: Limits {
+            frame_bytes_max: number("frame-bytes-max"),
+            connections_max: number("connections-max"),
+            objects_max: number("objects-max"),
+            parked_calls_max: number("parked-calls-max"),
+            queued_calls_max: number("queued-calls-max"),
+            unsent_bytes_max: number("unsent-bytes-max"),
+            long_methods_max: number("long-methods-max"),
+        },
+    }
+}
+
+fn server(matches: &ArgMatches) -> Result<(), String> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+
+    // Before it is ready, so that no signal is missed.
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| format!("can not listen for signals: {error}"))?;
+    let server = Server::start(config(matches)).map_err(|error| error.to_string())?;
+    for endpoint in server.endpoints() {
+        println!("crucial server ready at {endpoint}");
+    }
+    // Whoever started it may have closed its end by now.
+    let _ = std::io::stdout().flush();
+    signals.forever().next();
+    server.stop();
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Threads as serverless functions, over distributed shared objects.
+//!
+//! Take a multi-threaded Rust program and change a handful of lines: `Arc` becomes [`Shared`],
+//! `std::thread` becomes [`crucial::thread`](thread), and the body of a thread becomes a
+//! [`#[cloud]`](cloud) function. Its threads then run in worker processes (on this machine by default),
+//! and what they share lives on servers, where its methods run.
+//!
+//! ```no_run
+//! use crucial::{Result, Shared, cloud, sync::AtomicI64, thread};
+//!
+//! #[cloud]
+//! fn estimate(points: u64, inside: Shared<AtomicI64>) -> Result<()> {
+//!     let hits = sample(points); // plain Rust
+//!     inside.fetch_add(hits as i64)?; // runs on the server that holds the counter
+//!     Ok(())
+//! }
+//! # fn sample(points: u64) -> u64 { points / 4 * 3 }
+//!
+//! #[crucial::main]
+//! fn main() -> Result<()> {
+//!     let inside = Shared::new(AtomicI64::new(0))?;
+//!     let threads: Vec<_> = (0..100)
+//!         .map(|_| thread::spawn(estimate(10_000_000, inside.clone())))
+//!         .collect();
+//!     for t in threads {
+//!         t.join()??;
+//!     }
+//!     println!("pi is {}", 4.0 * inside.load()? as f64 / 1e9);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! - [`Shared`], [`shared`]: shared objects, of the library ([`sync`], [`collections`]) and your own.
+//! - [`cloud`], [`Task`], [`thread`]: cloud threads.
+//! - [`main`]: the executable's roles. [`Config`]: settings, also from the environment.
+//! - [`Error`]: what can go wrong.
+//!
+//! In tests without `#[crucial::main]`, cloud threads run inside the test's process, through the same
+//! serialization.
+
+mod config;
+mod output;
+mod progress;
+mod roles;
+mod runtime;
+mod task;
+pub mod thread;
+mod worker;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+
+pub use config::{Config, PlatformKind};
+pub use crucial_macros::{cloud, main, shared};
+pub use crucial_object::{
+    Builder, Element, Error, ObjectId, Opaque, Pending, Result, RunId, Shared, SharedType, Wake,
+    collections, encode, sync,
+};
+pub use runtime::{init, run_id};
+pub use task::Task;
+
+/// What the macros' expansions call. Not part of the API.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::roles::main;
+    pub use crate::task::{CloudFunction, task};
+    pub use crucial_object::__private::*;
+}

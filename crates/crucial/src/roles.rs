@@ -1,0 +1,53 @@
+//! The roles of an executable: program, worker, server.
+
+use crucial_platform::worker;
+
+use crate::runtime;
+use crate::worker::Worker;
+
+/// Runs the role that this process was started for. The expansion of `#[main]` calls it.
+#[doc(hidden)]
+pub fn main<R>(program: fn() -> R) -> R {
+    runtime::main_is_ours();
+    if worker::is_worker() {
+        show_tracing();
+        worker::run(&Worker::default());
+    }
+    #[cfg(feature = "cli")]
+    if std::env::args_os().nth(1).is_some_and(|first| first == "crucial") {
+        crate::cli::run(std::env::args_os().skip(1));
+    }
+    // Also when the program panics.
+    let _end = EndRun;
+    program()
+}
+
+struct EndRun;
+
+impl Drop for EndRun {
+    fn drop(&mut self) {
+        runtime::end();
+    }
+}
+
+/// Prints tracing events as lines, which the platform brings to the client.
+fn show_tracing() {
+    #[cfg(feature = "tracing-lines")]
+    {
+        use tracing_subscriber::filter::{LevelFilter, Targets};
+        use tracing_subscriber::prelude::*;
+
+        let filter = std::env::var("RUST_LOG")
+            .ok()
+            .and_then(|filter| filter.parse::<Targets>().ok())
+            .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .without_time();
+        // Fails only if there is one already, which is as good.
+        let _ = tracing_subscriber::registry()
+            .with(lines.with_filter(filter))
+            .try_init();
+    }
+}

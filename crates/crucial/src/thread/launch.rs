@@ -1,0 +1,209 @@
+//! Brings a cloud thread to the platform, and again if it is to be retried.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use crucial_object::{Error, Result, decode, encode};
+use crucial_platform::{Failure, Invocation, Platform};
+
+use crate::runtime::Runtime;
+use crate::task::{FunctionCall, Payload, Results};
+use crate::thread::Builder;
+use crate::thread::join::Packet;
+use crate::worker::PANICKED;
+
+/// Back-off for a platform that is over its capacity: each pause is twice the one before.
+const THROTTLE_PAUSE_FIRST: Duration = Duration::from_millis(50);
+const THROTTLE_PAUSE_LAST: Duration = Duration::from_secs(10);
+/// How often a throttled thread is tried again.
+const THROTTLE_TRIES_MAX: u32 = 40;
+
+/// A cloud thread on its way.
+struct Launch {
+    platform: Arc<dyn Platform>,
+    payload: Payload,
+    builder: Builder,
+    packet: Packet,
+    throttled: u32,
+}
+
+/// Starts a cloud thread.
+pub(super) fn launch(
+    runtime: &Runtime,
+    builder: &Builder,
+    name: &str,
+    calls: Vec<FunctionCall>,
+) -> Result<Packet> {
+    let launch = Launch {
+        platform: runtime.started_platform()?,
+        payload: Payload {
+            name: name.to_owned(),
+            attempt: 1,
+            server: runtime.server.to_string(),
+            run: runtime.client.run(),
+            namespace: runtime.client.namespace().to_owned(),
+            calls,
+        },
+        builder: builder.clone(),
+        packet: Packet::default(),
+        throttled: 0,
+    };
+    let packet = launch.packet.clone();
+    launch.start()?;
+    Ok(packet)
+}
+
+impl Launch {
+    /// Gives the payload to the platform; an error if it is refused before anything runs.
+    fn start(self) -> Result<()> {
+        let payload = encode(&self.payload)?;
+        let max = self.platform.payload_bytes_max();
+        if payload.len() > max {
+            return Err(Error::LimitExceeded {
+                limit: "payload_bytes_max".to_owned(),
+                max: max as u64,
+                detail: format!(
+                    "the arguments of cloud thread {:?} take {} bytes: put the data in a shared object, and pass its handle",
+                    self.payload.name,
+                    payload.len()
+                ),
+            });
+        }
+        let invocation = Invocation {
+            name: self.payload.name.clone(),
+            payload,
+            memory_mb: self.builder.memory_mb,
+            time_limit: self.builder.time_limit,
+        };
+        let platform = self.platform.clone();
+        platform.invoke(invocation, Box::new(move |result| self.ended(result)));
+        Ok(())
+    }
+
+    fn ended(mut self, result: std::result::Result<Vec<u8>, Failure>) {
+        let failure = match result {
+            Ok(bytes) => return self.packet.fill(decode::<Results>(&bytes)),
+            Err(failure) => failure,
+        };
+        if matches!(failure, Failure::Throttled { .. }) && self.throttled < THROTTLE_TRIES_MAX {
+            let pause = THROTTLE_PAUSE_FIRST * 2u32.saturating_pow(self.throttled.min(16));
+            self.throttled += 1;
+            return retry_after(pause.min(THROTTLE_PAUSE_LAST), self);
+        }
+        if self.payload.attempt <= self.builder.retries && may_be_retried(&failure) {
+            tracing::info!(thread = self.payload.name, %failure, "retried");
+            self.payload.attempt += 1;
+            return retry_after(self.builder.retry_delay, self);
+        }
+        self.packet.fill(Err(error(&self.payload.name, failure)));
+    }
+
+    fn again(self) {
+        let packet = self.packet.clone();
+        if let Err(error) = self.start() {
+            packet.fill(Err(error));
+        }
+    }
+}
+
+/// Whether another attempt can end otherwise.
+fn may_be_retried(failure: &Failure) -> bool {
+    !matches!(
+        failure,
+        Failure::PayloadTooLarge { .. } | Failure::ResultTooLarge { .. } | Failure::Shutdown
+    )
+}
+
+fn error(thread: &str, failure: Failure) -> Error {
+    let thread = thread.to_owned();
+    match failure {
+        Failure::Function {
+            error_type,
+            message,
+            location,
+        } if error_type == PANICKED => Error::Panicked {
+            what: format!("cloud thread {thread:?}"),
+            message,
+            location: location.unwrap_or_else(|| "an unknown place".to_owned()),
+        },
+        Failure::WorkerDied { reason, output } => Error::WorkerDied {
+            thread,
+            reason,
+            output,
+        },
+        Failure::TimeLimit { limit } => Error::TimeLimit { thread, limit },
+        Failure::MemoryLimit { limit_mb, .. } => Error::MemoryLimit { thread, limit_mb },
+        other => Error::Platform {
+            thread,
+            reason: other.to_string(),
+        },
+    }
+}
+
+/// A launch that is due at a time.
+struct Due(Instant, Launch);
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Due {}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+/// The thread that waits for retries to become due. It is started with the first.
+static RETRIES: LazyLock<Option<Sender<Due>>> = LazyLock::new(|| {
+    let (sender, receiver) = mpsc::channel::<Due>();
+    let run = move || {
+        let mut waiting: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
+        loop {
+            let pause = match waiting.peek() {
+                Some(Reverse(next)) => next.0.saturating_duration_since(Instant::now()),
+                None => Duration::from_secs(3600),
+            };
+            match receiver.recv_timeout(pause) {
+                Ok(due) => waiting.push(Reverse(due)),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(Reverse(due)) = waiting.pop() {
+                        if due.0 <= Instant::now() {
+                            due.1.again();
+                        } else {
+                            waiting.push(Reverse(due));
+                        }
+                    }
+                }
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("crucial-retry".to_owned());
+    thread.spawn(run).ok().map(|_| sender)
+});
+
+fn retry_after(pause: Duration, launch: Launch) {
+    let due = Due(Instant::now() + pause, launch);
+    match &*RETRIES {
+        Some(retries) => {
+            if let Err(mpsc::SendError(due)) = retries.send(due) {
+                due.1.again();
+            }
+        }
+        // Without a thread there is no pause.
+        None => due.1.again(),
+    }
+}

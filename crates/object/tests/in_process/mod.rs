@@ -1,0 +1,186 @@
+//! A `Caller` whose objects are cells in this process: no session ends, no clock runs.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use crucial_core::frame::object_id;
+use crucial_core::{CallId, Cell, Disposition, Replies};
+use crucial_object::caller::{Call, Caller, InFlight, Mode, Open, Opened};
+use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, decode, registry};
+
+/// A process that is its own server.
+#[derive(Default, Clone)]
+pub struct InProcess {
+    shared: Arc<(Mutex<Objects>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Objects {
+    cells: HashMap<ObjectId, Cell>,
+    answers: Answers,
+    last: u64,
+}
+
+/// What was answered and not yet taken, and who waits for it.
+#[derive(Default)]
+struct Answers {
+    results: HashMap<CallId, Result<Vec<u8>>>,
+    wakers: HashMap<CallId, Waker>,
+}
+
+impl Replies for Answers {
+    fn reply(&mut self, call: CallId, result: Result<&[u8], &Error>) {
+        let result = result.map(<[u8]>::to_vec).map_err(Clone::clone);
+        let earlier = self.results.insert(call, result);
+        assert!(earlier.is_none(), "{call:?} was answered twice");
+        if let Some(waker) = self.wakers.remove(&call) {
+            waker.wake();
+        }
+    }
+}
+
+impl Objects {
+    fn next(&mut self) -> CallId {
+        self.last += 1;
+        CallId {
+            session: SessionId(1),
+            sequence: Sequence(self.last),
+        }
+    }
+
+    fn send(&mut self, call: &Call<'_>) -> CallId {
+        let id = self.next();
+        let Some(cell) = self.cells.get_mut(&call.object) else {
+            self.answers.reply(id, Err(&lost(call.object)));
+            return id;
+        };
+        let nobody = |_| Sequence(0);
+        let answers = &mut self.answers;
+        let disposition = cell.call(id, Sequence(0), call.method, call.args, &nobody, answers);
+        // Time passes at once for who can not wait for ever.
+        if let (Disposition::Parked, Some(after)) = (disposition, call.timeout) {
+            cell.cancel(id, &Error::TimedOut { after }, answers);
+        }
+        id
+    }
+
+    fn end(&mut self, object: ObjectId) -> bool {
+        let Some(mut cell) = self.cells.remove(&object) else {
+            return false;
+        };
+        cell.end_parked(&lost(object), &mut self.answers);
+        true
+    }
+}
+
+fn lost(object: ObjectId) -> Error {
+    Error::Lost {
+        object: object.to_string(),
+    }
+}
+
+impl InProcess {
+    fn change<R>(&self, change: impl FnOnce(&mut Objects) -> R) -> R {
+        let result = change(&mut self.shared.0.lock().unwrap());
+        self.shared.1.notify_all();
+        result
+    }
+}
+
+impl Caller for InProcess {
+    fn call(&self, call: &Call<'_>) -> Result<Vec<u8>> {
+        self.start(call)?.wait()
+    }
+
+    fn start(&self, call: &Call<'_>) -> Result<Box<dyn InFlight>> {
+        Ok(Box::new(Sent {
+            process: self.clone(),
+            object: call.object,
+            call: self.change(|objects| objects.send(call)),
+        }))
+    }
+
+    fn open(&self, open: &Open<'_>) -> Result<Opened> {
+        self.change(|objects| {
+            let anonymous = format!("anonymous {}", objects.next().sequence.0);
+            let key = open.key.unwrap_or(&anonymous);
+            let id = object_id(open.lifetime, &RunId([0; 16]), "test", open.type_name, key);
+            let there = objects.cells.contains_key(&id);
+            match open.mode {
+                Mode::Find if !there => {
+                    return Err(Error::NotFound {
+                        type_name: open.type_name.to_owned(),
+                        key: key.to_owned(),
+                    });
+                }
+                Mode::Find | Mode::FindOrCreate if there => {}
+                _ => {
+                    let info = registry::find(open.type_name).expect("linked into this test");
+                    let cell = Cell::new(info, open.state, 1000)?;
+                    objects.end(id);
+                    objects.cells.insert(id, cell);
+                }
+            }
+            Ok(Opened {
+                object: id,
+                created: open.mode == Mode::Recreate || !there,
+            })
+        })
+    }
+
+    fn delete(&self, object: ObjectId) -> Result<bool> {
+        Ok(self.change(|objects| objects.end(object)))
+    }
+
+    fn clear_poison(&self, object: ObjectId) -> Result<bool> {
+        self.change(|objects| {
+            let id = objects.next();
+            let cell = objects.cells.get_mut(&object).ok_or_else(|| lost(object))?;
+            cell.clear_poison(id, Sequence(0), &|_| Sequence(0), &mut objects.answers);
+            let answer = objects.answers.results.remove(&id);
+            decode(&answer.expect("it does not wait")?)
+        })
+    }
+}
+
+/// A call that was sent.
+struct Sent {
+    process: InProcess,
+    object: ObjectId,
+    call: CallId,
+}
+
+impl InFlight for Sent {
+    fn wait(&mut self) -> Result<Vec<u8>> {
+        let (objects, changed) = &*self.process.shared;
+        let mut objects = objects.lock().unwrap();
+        loop {
+            if let Some(result) = objects.answers.results.remove(&self.call) {
+                return result;
+            }
+            objects = changed.wait(objects).unwrap();
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<u8>>> {
+        self.process.change(|objects| {
+            if let Some(result) = objects.answers.results.remove(&self.call) {
+                return Poll::Ready(result);
+            }
+            let waker = context.waker().clone();
+            objects.answers.wakers.insert(self.call, waker);
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.process.change(|objects| {
+            if let Some(cell) = objects.cells.get_mut(&self.object) {
+                cell.cancel(self.call, &Error::Cancelled, &mut objects.answers);
+            }
+        });
+    }
+}

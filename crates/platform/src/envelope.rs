@@ -1,0 +1,73 @@
+//! Bytes as the JSON documents that Lambda takes for events and results:
+//! `{"crucial":1,"payload":"<base64>"}`.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+/// The version of the envelope.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<'a> {
+    crucial: u32,
+    #[serde(borrow)]
+    payload: Cow<'a, str>,
+}
+
+/// Wraps bytes.
+pub(crate) fn wrap(payload: &[u8]) -> Vec<u8> {
+    let envelope = Envelope {
+        crucial: VERSION,
+        payload: STANDARD.encode(payload).into(),
+    };
+    serde_json::to_vec(&envelope).expect("a number and a string are JSON")
+}
+
+/// Unwraps them.
+pub(crate) fn unwrap(document: &[u8]) -> Result<Vec<u8>, String> {
+    let envelope: Envelope<'_> = serde_json::from_slice(document)
+        .map_err(|error| format!("an event or result that Crucial did not make: {error}"))?;
+    if envelope.crucial != VERSION {
+        return Err(format!(
+            "an envelope of version {}, where {VERSION} is expected: client and worker must be the same program",
+            envelope.crucial
+        ));
+    }
+    STANDARD
+        .decode(envelope.payload.as_bytes())
+        .map_err(|error| format!("a payload that is not base64: {error}"))
+}
+
+/// How large a document gets around so many bytes.
+pub(crate) fn wrapped_len_max(payload: usize) -> usize {
+    payload.div_ceil(3) * 4 + 64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn unwraps_what_it_wraps(payload: Vec<u8>) {
+            let document = wrap(&payload);
+            prop_assert!(document.len() <= wrapped_len_max(payload.len()));
+            prop_assert_eq!(unwrap(&document).unwrap(), payload);
+        }
+
+        #[test]
+        fn garbage_is_an_error(document: Vec<u8>) {
+            prop_assert!(unwrap(&document).is_err());
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let error = unwrap(br#"{"crucial":2,"payload":""}"#).unwrap_err();
+        assert!(error.contains("version 2"), "{error}");
+    }
+}
