@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, PipeReader, Read};
+use std::io::{self, PipeReader};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::io::unix::AsyncFd;
+use rustix::io::Errno;
+use tokio::net::unix::pipe::Receiver;
 
 use crate::{OutputSink, Stream};
 
@@ -24,7 +25,7 @@ pub(super) struct Output {
 
 struct Pipe {
     stream: Stream,
-    fd: AsyncFd<PipeReader>,
+    fd: Receiver,
     /// The beginning of a line.
     partial: RefCell<Vec<u8>>,
 }
@@ -33,6 +34,8 @@ struct Lines {
     sink: Arc<dyn OutputSink>,
     thread: String,
     last: VecDeque<String>,
+    /// It said that an allocation failed.
+    starved: bool,
 }
 
 impl Output {
@@ -51,6 +54,7 @@ impl Output {
                 sink,
                 thread,
                 last: VecDeque::new(),
+                starved: false,
             }),
         });
         for index in 0..output.pipes.len() {
@@ -63,11 +67,15 @@ impl Output {
     /// Reads a pipe until its end.
     async fn follow(&self, index: usize) {
         let pipe = &self.pipes[index];
-        while let Ok(mut ready) = pipe.fd.readable().await {
-            if pipe.drain(&self.lines) {
+        while pipe.fd.readable().await.is_ok() {
+            // The runtime learns from the error that there is no more for now.
+            let ended = pipe.fd.try_io(|| match pipe.drain(&self.lines) {
+                true => Ok(()),
+                false => Err(io::ErrorKind::WouldBlock.into()),
+            });
+            if ended.is_ok() {
                 return;
             }
-            ready.clear_ready();
         }
     }
 
@@ -76,6 +84,7 @@ impl Output {
         let mut lines = self.lines.borrow_mut();
         thread.clone_into(&mut lines.thread);
         lines.last.clear();
+        lines.starved = false;
     }
 
     /// Takes in all that was printed up to now; a line that has not ended ends here.
@@ -89,6 +98,11 @@ impl Output {
         }
     }
 
+    /// Whether the present thread died of a failed allocation, as Rust reports it.
+    pub fn is_starved(&self) -> bool {
+        self.lines.borrow().starved
+    }
+
     /// The last lines that the present thread printed.
     pub fn last_lines(&self) -> Vec<String> {
         self.lines.borrow().last.iter().cloned().collect()
@@ -97,10 +111,9 @@ impl Output {
 
 impl Pipe {
     fn new(stream: Stream, reader: PipeReader) -> io::Result<Pipe> {
-        rustix::io::ioctl_fionbio(&reader, true)?;
         Ok(Pipe {
             stream,
-            fd: AsyncFd::register(reader)?,
+            fd: Receiver::from_owned_fd(reader.into())?,
             partial: RefCell::default(),
         })
     }
@@ -109,11 +122,12 @@ impl Pipe {
     fn drain(&self, lines: &RefCell<Lines>) -> bool {
         let mut buffer = [0; 16 << 10];
         loop {
-            match self.fd.get_ref().read(&mut buffer) {
+            // Not through the runtime, which may not know yet that there is something.
+            match rustix::io::read(&self.fd, &mut buffer) {
                 Ok(0) => return true,
                 Ok(count) => self.split(&buffer[..count], lines),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
+                Err(Errno::INTR) => {}
+                Err(error) => return error != Errno::WOULDBLOCK,
             }
         }
     }
@@ -137,6 +151,7 @@ impl Lines {
     fn line(&mut self, stream: Stream, bytes: &[u8]) {
         let line = String::from_utf8_lossy(bytes);
         self.sink.line(stream, &self.thread, &line);
+        self.starved |= line.starts_with("memory allocation of ") && line.ends_with(" bytes failed");
         if self.last.len() == LAST_LINES {
             self.last.pop_front();
         }

@@ -409,12 +409,8 @@ impl Worker {
             Ok(status) => process::describe(status),
             Err(error) => error.to_string(),
         };
-        // How Rust aborts when the memory limit refuses an allocation.
-        let starved = |line: &String| {
-            line.starts_with("memory allocation of ") && line.ends_with(" bytes failed")
-        };
         match self.memory_mb {
-            Some(limit_mb) if output.iter().any(starved) => Failure::MemoryLimit { limit_mb },
+            Some(limit_mb) if self.output.is_starved() => Failure::MemoryLimit { limit_mb },
             _ => Failure::WorkerDied { reason, output },
         }
     }

@@ -1,0 +1,7 @@
+//! E: each call executes once. Hostile bytes (A18).
+
+use libtest_mimic::Trial;
+
+pub fn trials() -> Vec<Trial> {
+    Vec::new()
+}

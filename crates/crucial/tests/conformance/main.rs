@@ -1,0 +1,48 @@
+//! The rows of the conformance list, each as a test through the public API, with real worker processes.
+//!
+//! This executable has all roles: its `main` is `#[crucial::main]`, so it is its own worker, and its own
+//! server (`conformance crucial server`).
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+mod coordination;
+mod exactly_once;
+mod objects;
+mod output;
+mod program;
+mod threads;
+mod types;
+
+/// What a test returns.
+type Outcome = Result<(), Failed>;
+
+/// A list of tests from a list of functions.
+#[macro_export]
+macro_rules! trials {
+    ($($name:ident),+ $(,)?) => {
+        vec![$(libtest_mimic::Trial::test(stringify!($name), $name)),+]
+    };
+}
+
+#[crucial::main]
+fn main() -> ExitCode {
+    // The same executable, as the programs that some tests start.
+    if let Some(name) = std::env::var_os(program::ROLE) {
+        program::run(&name.to_string_lossy());
+        return ExitCode::SUCCESS;
+    }
+    let trials: Vec<Trial> = [
+        objects::trials(),
+        coordination::trials(),
+        exactly_once::trials(),
+        threads::trials(),
+        output::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    // Returned and not by `exit`, so that the workers end.
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

@@ -1,0 +1,190 @@
+//! Shared types of the tests' own.
+
+use std::collections::BTreeMap;
+use std::task::Poll;
+use std::time::Duration;
+
+use crucial::{Shared, shared};
+use serde::{Deserialize, Serialize};
+
+/// Says where and how its methods run.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Probe {
+    bytes: Vec<u8>,
+    value: i64,
+}
+
+#[shared]
+impl Probe {
+    pub fn process(&self) -> u32 {
+        std::process::id()
+    }
+
+    pub fn grow(&mut self, count: usize) {
+        self.bytes.resize(count, 7);
+    }
+
+    pub fn sum(&self) -> u64 {
+        self.bytes.iter().map(|byte| u64::from(*byte)).sum()
+    }
+
+    pub fn add(&mut self, value: i64) -> i64 {
+        self.value += value;
+        self.value
+    }
+
+    pub fn divide(&mut self, by: i64) -> Result<i64, String> {
+        if by == 0 {
+            return Err("division by zero".to_owned());
+        }
+        self.value /= by;
+        Ok(self.value)
+    }
+
+    pub fn explode(&mut self, after: i64) -> i64 {
+        self.value += after;
+        panic!("exploded at {}", self.value)
+    }
+
+    pub fn explode_reading(&self) {
+        panic!("only reading")
+    }
+
+    pub fn sleep(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    pub fn at_least(&self, value: i64) -> Poll<i64> {
+        if self.value >= value {
+            Poll::Ready(self.value)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Tries what methods can not do yet.
+    pub fn call_other(&mut self, other: Shared<Probe>) -> Result<i64, crucial::Error> {
+        other.add(1)
+    }
+}
+
+/// Sends back what it is given.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Echo;
+
+#[shared]
+impl Echo {
+    pub fn unit(&self, value: ()) {
+        value
+    }
+
+    pub fn option(&self, value: Option<Option<u32>>) -> Option<Option<u32>> {
+        value
+    }
+
+    pub fn result(&self, value: Result<String, (i8, char)>) -> Result<String, (i8, char)> {
+        value
+    }
+
+    pub fn bytes(&self, value: Vec<u8>) -> Vec<u8> {
+        value
+    }
+
+    pub fn borrowed(&self, text: &str, numbers: &[f64], pair: &(u8, String)) -> String {
+        format!("{text} {numbers:?} {pair:?}")
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub fn many(&self, a: u8, b: i128, c: f64, d: char, e: BTreeMap<String, Vec<bool>>) -> String {
+        format!("{a} {b} {c} {d} {e:?}")
+    }
+}
+
+/// An object with a handle to another.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Node {
+    next: Option<Shared<Node>>,
+    pub label: String,
+}
+
+impl Node {
+    pub fn new(label: &str) -> Node {
+        Node {
+            next: None,
+            label: label.to_owned(),
+        }
+    }
+}
+
+#[shared]
+impl Node {
+    pub fn link(&mut self, next: Shared<Node>) {
+        self.next = Some(next);
+    }
+
+    pub fn next(&self) -> Option<Shared<Node>> {
+        self.next.clone()
+    }
+
+    pub fn label(&self) -> String {
+        self.label.clone()
+    }
+}
+
+/// A monitor of the paper's Santa Claus problem: lets members in until the group is full, then lets
+/// them all go at once when it is opened.
+#[derive(Serialize, Deserialize)]
+pub struct Group {
+    size: u64,
+    inside: u64,
+    round: u64,
+}
+
+impl Group {
+    pub fn new(size: u64) -> Group {
+        Group {
+            size,
+            inside: 0,
+            round: 0,
+        }
+    }
+
+    fn leave(&mut self, round: u64) {
+        if round == self.round {
+            self.inside -= 1;
+        }
+    }
+}
+
+#[shared]
+impl Group {
+    /// A member joins, and waits until the group is opened. Gives the round.
+    pub fn join(&mut self, #[ticket(cancel = Self::leave)] joined: &mut Option<u64>) -> Poll<u64> {
+        match *joined {
+            None if self.inside == self.size => Poll::Pending,
+            None => {
+                self.inside += 1;
+                *joined = Some(self.round);
+                Poll::Pending
+            }
+            Some(round) if round == self.round => Poll::Pending,
+            Some(round) => Poll::Ready(round),
+        }
+    }
+
+    /// Waits until the group is full.
+    pub fn full(&self) -> Poll<u64> {
+        if self.inside == self.size {
+            Poll::Ready(self.round)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Lets its members go.
+    pub fn open(&mut self) {
+        assert_eq!(self.inside, self.size, "opened before it was full");
+        self.inside = 0;
+        self.round += 1;
+    }
+}
