@@ -1,0 +1,185 @@
+//! k-means (Listing 2 of the paper), with cloud threads: global centroids, a global delta, a barrier
+//! and a shared iteration count.
+
+use std::path::PathBuf;
+
+use crucial::sync::{AtomicU64, Barrier};
+use crucial::{Shared, cloud, shared, thread};
+use serde::{Deserialize, Serialize};
+
+use clap::Parser;
+use crucial_examples::kmeans::{Partial, Step, assign, initial, plot, report, write_centroids};
+use crucial_examples::points::Source;
+
+/// Clusters points: handwritten digits, a file, or made-up ones.
+#[derive(Parser)]
+struct Options {
+    /// A .csv, .csv.gz or .npy file with a point in each row, in place of the digits
+    #[arg(long, conflicts_with = "generate")]
+    file: Option<PathBuf>,
+    /// Make up so many points, in place of the digits
+    #[arg(long)]
+    generate: Option<usize>,
+    /// Dimensions of made-up points
+    #[arg(long, default_value_t = 100)]
+    dimensions: usize,
+    /// Number of clusters
+    #[arg(short, long, default_value_t = 10)]
+    k: usize,
+    /// Number of threads
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    threads: u16,
+    /// Steps at most
+    #[arg(long, default_value_t = 100)]
+    iterations: u64,
+    /// Ends when no centroid moves farther than this (squared distance)
+    #[arg(long, default_value_t = 1e-9)]
+    tolerance: f64,
+    /// Seed of the initial centroids and of made-up points
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Writes the centroids as CSV
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Draws the inertia of each step as SVG
+    #[arg(long)]
+    plot: Option<PathBuf>,
+}
+
+impl Options {
+    fn source(&self) -> Source {
+        match (&self.file, self.generate) {
+            (Some(path), _) => Source::File(path.clone()),
+            (None, Some(points)) => Source::Generated {
+                points,
+                dimensions: self.dimensions,
+                centres: self.k,
+                seed: self.seed,
+            },
+            (None, None) => Source::Digits,
+        }
+    }
+
+    fn job(&self) -> Job {
+        Job {
+            source: self.source(),
+            threads: self.threads.into(),
+            iterations: self.iterations,
+            tolerance: self.tolerance,
+        }
+    }
+}
+
+/// What each thread is told.
+#[derive(Clone, Serialize, Deserialize)]
+struct Job {
+    source: Source,
+    threads: usize,
+    iterations: u64,
+    tolerance: f64,
+}
+
+/// The centroids, and what the threads contribute to the next ones.
+#[derive(Serialize, Deserialize)]
+struct GlobalCentroids {
+    step: Step,
+}
+
+#[shared]
+impl GlobalCentroids {
+    fn get(&self) -> Vec<f64> {
+        self.step.centroids().to_vec()
+    }
+
+    fn counts(&self) -> Vec<u64> {
+        self.step.counts().to_vec()
+    }
+
+    fn update(&mut self, part: usize, partial: Partial) -> Option<(f64, f64)> {
+        self.step.contribute(part, partial)
+    }
+}
+
+/// How the steps went.
+#[derive(Default, Serialize, Deserialize)]
+struct GlobalDelta {
+    moved: f64,
+    history: Vec<f64>,
+}
+
+#[shared]
+impl GlobalDelta {
+    fn record(&mut self, inertia: f64, moved: f64) {
+        self.history.push(inertia);
+        self.moved = moved;
+    }
+
+    fn moved(&self) -> f64 {
+        self.moved
+    }
+
+    fn history(&self) -> Vec<f64> {
+        self.history.clone()
+    }
+}
+
+/// What the threads share.
+#[derive(Clone, Serialize, Deserialize)]
+struct Globals {
+    centroids: Shared<GlobalCentroids>,
+    delta: Shared<GlobalDelta>,
+    iterations: Shared<AtomicU64>,
+    barrier: Shared<Barrier>,
+}
+
+#[cloud]
+fn cluster(index: usize, job: &Job, globals: &Globals) -> crucial::Result<()> {
+    let points = job.source.part(index, job.threads).map_err(crucial::Error::other)?;
+    while globals.iterations.load()? < job.iterations {
+        let centroids = globals.centroids.get()?;
+        let partial = assign(points.view(), &centroids);
+        // The last one to contribute has the result of the step.
+        let step = globals.centroids.update(index, partial)?;
+        if let Some((inertia, moved)) = step {
+            globals.delta.record(inertia, moved)?;
+            globals.iterations.fetch_add(1)?;
+        }
+        globals.barrier.wait()?;
+        if globals.delta.moved()? <= job.tolerance {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[crucial::main]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = Options::parse();
+    let job = options.job();
+    let points = job.source.load()?;
+    println!("{} points of {} dimensions", points.nrows(), points.ncols());
+    let start = initial(&points, options.k, options.seed)?;
+    let step = Step::new(start, job.threads);
+    let globals = Globals {
+        centroids: Shared::new(GlobalCentroids { step })?,
+        delta: Shared::new(GlobalDelta::default())?,
+        iterations: Shared::new(AtomicU64::new(0))?,
+        barrier: Shared::new(Barrier::new(job.threads))?,
+    };
+    let threads: Vec<_> = (0..job.threads)
+        .map(|index| thread::spawn(cluster(index, &job, &globals)))
+        .collect();
+    for thread in threads {
+        thread.join()??;
+    }
+    let history = globals.delta.history()?;
+    report(&history, &globals.centroids.counts()?);
+    if let Some(path) = &options.out {
+        let centroids = globals.centroids.get()?;
+        write_centroids(path, &centroids, points.ncols())?;
+    }
+    if let Some(path) = &options.plot {
+        plot(path, &history)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! The Mandelbrot set as a picture, with std threads: a parallel for over its rows.
+
+use std::path::PathBuf;
+use std::thread;
+
+use clap::Parser;
+use crucial_examples::mandelbrot::{render, write_png};
+
+/// Draws the Mandelbrot set.
+#[derive(Parser)]
+struct Options {
+    /// Height and width, in pixels
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=65_535))]
+    size: u64,
+    /// Number of threads
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    threads: u64,
+    /// Iterations after which a point counts as inside
+    #[arg(long, default_value_t = 1000)]
+    iterations: u32,
+    /// The picture to write
+    #[arg(long, default_value = "mandelbrot.png")]
+    out: PathBuf,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = Options::parse();
+    let (size, threads, iterations) = (options.size, options.threads, options.iterations);
+    let threads: Vec<_> = (0..threads)
+        .map(|i| i * size / threads..(i + 1) * size / threads)
+        .map(|rows| thread::spawn(move || render(rows, size, iterations)))
+        .collect();
+    let mut pixels = Vec::new();
+    for thread in threads {
+        pixels.extend(thread.join().expect("the thread did not panic"));
+    }
+    write_png(&options.out, size, &pixels)?;
+    println!("{} is written", options.out.display());
+    Ok(())
+}

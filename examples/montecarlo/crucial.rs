@@ -1,0 +1,40 @@
+//! π by Monte Carlo (Listing 1 of the paper), with cloud threads.
+
+use crucial::sync::AtomicI64;
+use crucial::{Result, Shared, cloud, thread};
+
+use clap::Parser;
+use crucial_examples::montecarlo::sample;
+
+/// Estimates π: the share of random points in a square that fall within the circle.
+#[derive(Parser)]
+struct Options {
+    /// Number of threads
+    #[arg(long, default_value_t = 100)]
+    threads: u64,
+    /// Points for each thread
+    #[arg(long, default_value_t = 10_000_000)]
+    points: u64,
+}
+
+#[cloud]
+fn estimate(points: u64, seed: u64, inside: Shared<AtomicI64>) -> Result<i64> {
+    inside.fetch_add(sample(points, seed))
+}
+
+#[crucial::main]
+fn main() -> Result<()> {
+    let Options { threads, points } = Options::parse();
+    let inside = Shared::new(AtomicI64::new(0))?;
+    let threads: Vec<_> = (0..threads)
+        .map(|seed| thread::spawn(estimate(points, seed, inside.clone())))
+        .collect();
+    let total = points * threads.len() as u64;
+    for thread in threads {
+        thread.join()??;
+    }
+    let inside = inside.load()?;
+    let pi = 4.0 * inside as f64 / total as f64;
+    println!("{inside} of {total} points are inside: pi is about {pi:.6}");
+    Ok(())
+}

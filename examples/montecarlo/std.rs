@@ -1,0 +1,41 @@
+//! π by Monte Carlo (Listing 1 of the paper), with std threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread;
+
+use clap::Parser;
+use crucial_examples::montecarlo::sample;
+
+/// Estimates π: the share of random points in a square that fall within the circle.
+#[derive(Parser)]
+struct Options {
+    /// Number of threads
+    #[arg(long, default_value_t = 100)]
+    threads: u64,
+    /// Points for each thread
+    #[arg(long, default_value_t = 10_000_000)]
+    points: u64,
+}
+
+fn estimate(points: u64, seed: u64, inside: Arc<AtomicI64>) {
+    inside.fetch_add(sample(points, seed), Ordering::Relaxed);
+}
+
+fn main() {
+    let Options { threads, points } = Options::parse();
+    let inside = Arc::new(AtomicI64::new(0));
+    let threads: Vec<_> = (0..threads)
+        .map(|seed| {
+            let inside = inside.clone();
+            thread::spawn(move || estimate(points, seed, inside))
+        })
+        .collect();
+    let total = points * threads.len() as u64;
+    for thread in threads {
+        thread.join().expect("the thread did not panic");
+    }
+    let inside = inside.load(Ordering::Relaxed);
+    let pi = 4.0 * inside as f64 / total as f64;
+    println!("{inside} of {total} points are inside: pi is about {pi:.6}");
+}

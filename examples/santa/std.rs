@@ -1,0 +1,256 @@
+//! The Santa Claus problem (§6.3.3 of the paper), with std threads and monitors.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use crucial_examples::santa::{ELVES, ELVES_AT_A_TIME, Event, Kind, Monitor, REINDEER, check};
+
+/// Santa, his reindeer and his elves.
+#[derive(Parser)]
+struct Options {
+    /// Deliveries of toys until everybody goes home
+    #[arg(long, default_value_t = 15)]
+    deliveries: u64,
+    /// Holidays, work and talks take up to so many milliseconds
+    #[arg(long, default_value_t = 20)]
+    millis: u64,
+}
+
+/// The helpers of one kind that wait for Santa, or are with him.
+struct Group {
+    size: u64,
+    members: u64,
+    round: u64,
+    closed: bool,
+}
+
+impl Group {
+    fn new(size: u64) -> Group {
+        Group {
+            size,
+            members: 0,
+            round: 0,
+            closed: false,
+        }
+    }
+}
+
+/// Where helpers wait for Santa, and Santa waits for helpers.
+struct Lobby {
+    reindeer: Group,
+    elves: Group,
+}
+
+impl Lobby {
+    fn group(&mut self, kind: Kind) -> &mut Group {
+        match kind {
+            Kind::Reindeer => &mut self.reindeer,
+            Kind::Elf => &mut self.elves,
+        }
+    }
+}
+
+impl Lobby {
+    /// A helper joins its group when there is room; `None` when everybody goes home.
+    fn join(&mut self, kind: Kind) -> Poll<Option<u64>> {
+        let group = self.group(kind);
+        if group.closed {
+            return Poll::Ready(None);
+        }
+        if group.members == group.size {
+            return Poll::Pending;
+        }
+        group.members += 1;
+        Poll::Ready(Some(group.round))
+    }
+
+    /// Santa sleeps until a group is complete. Reindeer go first.
+    fn sleep(&self) -> Poll<Kind> {
+        if self.reindeer.members == self.reindeer.size {
+            Poll::Ready(Kind::Reindeer)
+        } else if self.elves.members == self.elves.size {
+            Poll::Ready(Kind::Elf)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// The group is done, and others may join.
+    fn dismiss(&mut self, kind: Kind) {
+        let group = self.group(kind);
+        group.members = 0;
+        group.round += 1;
+    }
+
+    /// Everybody goes home.
+    fn close(&mut self) {
+        self.reindeer.closed = true;
+        self.elves.closed = true;
+    }
+}
+
+/// A gate lets a whole group through when Santa opens it.
+#[derive(Default)]
+struct Gate {
+    free: u64,
+    closed: bool,
+}
+
+impl Gate {
+    /// A helper waits for the gate, and goes through; false when everybody goes home.
+    fn pass(&mut self) -> Poll<bool> {
+        if self.free == 0 && !self.closed {
+            return Poll::Pending;
+        }
+        self.free -= u64::from(!self.closed);
+        Poll::Ready(!self.closed)
+    }
+
+    /// Everybody goes home.
+    fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Santa opens the gate for `size` helpers, and waits until all are through.
+    fn operate(&mut self, size: u64, opened: &mut Option<()>) -> Poll<()> {
+        if opened.is_none() {
+            self.free = size;
+            *opened = Some(());
+        }
+        if self.free == 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// What happened.
+struct Log {
+    events: Vec<Event>,
+}
+
+impl Log {
+    fn add(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    fn events(&self) -> Vec<Event> {
+        self.events.clone()
+    }
+}
+
+/// The gates of a kind of helper.
+#[derive(Clone)]
+struct Gates {
+    entry: Arc<Monitor<Gate>>,
+    exit: Arc<Monitor<Gate>>,
+}
+
+/// What all share.
+#[derive(Clone)]
+struct NorthPole {
+    lobby: Arc<Monitor<Lobby>>,
+    reindeer: Gates,
+    elves: Gates,
+    log: Arc<Monitor<Log>>,
+    millis: u64,
+}
+
+impl NorthPole {
+    fn gates(&self, kind: Kind) -> &Gates {
+        match kind {
+            Kind::Reindeer => &self.reindeer,
+            Kind::Elf => &self.elves,
+        }
+    }
+
+    /// Passes some time; not the same for everybody.
+    fn pause(&self, who: u64, round: u64) {
+        let share = (who * 37 + round * 61) % 100;
+        thread::sleep(Duration::from_micros(self.millis * 10 * share));
+    }
+}
+
+fn santa(pole: NorthPole, deliveries: u64) {
+    let mut delivered = 0;
+    while delivered < deliveries {
+        let kind = pole.lobby.wait(|lobby, _: &mut Option<()>| lobby.sleep());
+        let (gates, size) = match kind {
+            Kind::Reindeer => (&pole.reindeer, REINDEER),
+            Kind::Elf => (&pole.elves, ELVES_AT_A_TIME),
+        };
+        gates.entry.wait(|gate, opened| gate.operate(size, opened));
+        gates.exit.wait(|gate, opened| gate.operate(size, opened));
+        delivered += u64::from(kind == Kind::Reindeer);
+        pole.lobby.call(|lobby| lobby.dismiss(kind));
+    }
+    pole.lobby.call(|lobby| lobby.close());
+    pole.reindeer.entry.call(|gate| gate.close());
+    pole.elves.entry.call(|gate| gate.close());
+}
+
+fn helper(pole: NorthPole, kind: Kind, helper: u64) {
+    let gates = pole.gates(kind);
+    loop {
+        let round = pole.lobby.wait(|lobby, _: &mut Option<()>| lobby.join(kind));
+        let Some(round) = round else {
+            break;
+        };
+        if !gates.entry.wait(|gate, _: &mut Option<()>| gate.pass()) {
+            break;
+        }
+        let event = Event { kind, helper, round };
+        pole.log.call(|log| log.add(event));
+        pole.pause(helper, round);
+        gates.exit.wait(|gate, _: &mut Option<()>| gate.pass());
+        pole.pause(helper + 50, round);
+    }
+}
+
+fn gates() -> Gates {
+    Gates {
+        entry: Arc::new(Monitor::new(Gate::default())),
+        exit: Arc::new(Monitor::new(Gate::default())),
+    }
+}
+
+fn north_pole(millis: u64) -> NorthPole {
+    let lobby = Lobby {
+        reindeer: Group::new(REINDEER),
+        elves: Group::new(ELVES_AT_A_TIME),
+    };
+    NorthPole {
+        lobby: Arc::new(Monitor::new(lobby)),
+        reindeer: gates(),
+        elves: gates(),
+        log: Arc::new(Monitor::new(Log { events: Vec::new() })),
+        millis,
+    }
+}
+
+/// Runs the problem until all have gone home; what happened.
+pub fn run(deliveries: u64, millis: u64) -> Vec<Event> {
+    let pole = north_pole(millis);
+    let mut threads = Vec::new();
+    let santas = pole.clone();
+    threads.push(thread::spawn(move || santa(santas, deliveries)));
+    for number in 0..REINDEER {
+        let pole = pole.clone();
+        threads.push(thread::spawn(move || helper(pole, Kind::Reindeer, number)));
+    }
+    for number in 0..ELVES {
+        let pole = pole.clone();
+        threads.push(thread::spawn(move || helper(pole, Kind::Elf, number)));
+    }
+    for thread in threads {
+        thread.join().expect("the thread did not panic");
+    }
+    pole.log.call(|log| log.events())
+}
+
+#[allow(dead_code, reason = "the other version takes `run` for its variant with std threads")]
+fn main() -> Result<(), String> {
+    let Options { deliveries, millis } = Options::parse();
+    println!("{}", check(&run(deliveries, millis), deliveries)?);
+    Ok(())
+}

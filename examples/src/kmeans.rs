@@ -1,0 +1,262 @@
+//! k-means (Lloyd's algorithm): the kernel, and the state that threads share.
+
+use std::io::Write;
+use std::path::Path;
+
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use rand::SeedableRng;
+use rand::seq::index::sample;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// How many points are compared with the centroids at a time, to stay in the cache.
+const BLOCK: usize = 256;
+
+/// What one part of the points contributes to a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Partial {
+    /// The sum of the points of each cluster, cluster after cluster.
+    pub sums: Vec<f64>,
+    /// The number of points of each cluster.
+    pub counts: Vec<u64>,
+    /// The sum of the squared distances to the nearest centroids.
+    pub inertia: f64,
+}
+
+/// `k` distinct points of `points`, chosen at random.
+pub fn initial(points: &Array2<f64>, k: usize, seed: u64) -> Result<Vec<f64>, Error> {
+    if k == 0 || k > points.nrows() {
+        return Err(Error::Option(format!(
+            "{k} clusters of {} points: at least 1, and at most as many as points",
+            points.nrows()
+        )));
+    }
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let chosen = sample(&mut random, points.nrows(), k).into_vec();
+    Ok(points.select(Axis(0), &chosen).into_raw_vec_and_offset().0)
+}
+
+/// Assigns each point to its nearest centroid, in the form |x|² − 2 x·c + |c|², so that the work is a
+/// product of matrices.
+pub fn assign(points: ArrayView2<'_, f64>, centroids: &[f64]) -> Partial {
+    let dimensions = points.ncols();
+    let k = centroids.len() / dimensions;
+    let centroids = ArrayView2::from_shape((k, dimensions), centroids)
+        .expect("centroids have the dimensions of the points");
+    let squares: Array1<f64> = centroids.rows().into_iter().map(|c| c.dot(&c)).collect();
+    let mut partial = Partial {
+        sums: vec![0.0; k * dimensions],
+        counts: vec![0; k],
+        inertia: 0.0,
+    };
+    let mut distances = Array2::zeros((BLOCK, k));
+    for block in points.axis_chunks_iter(Axis(0), BLOCK) {
+        let mut distances = distances.slice_mut(s![..block.nrows(), ..]);
+        distances.assign(&squares);
+        ndarray::linalg::general_mat_mul(-2.0, &block, &centroids.t(), 1.0, &mut distances);
+        for (point, distances) in block.rows().into_iter().zip(distances.rows()) {
+            let (mut nearest, mut least) = (0, f64::INFINITY);
+            for (cluster, distance) in distances.iter().enumerate() {
+                if *distance < least {
+                    (nearest, least) = (cluster, *distance);
+                }
+            }
+            partial.inertia += (least + point.dot(&point)).max(0.0);
+            partial.counts[nearest] += 1;
+            let sum = &mut partial.sums[nearest * dimensions..][..dimensions];
+            for (total, value) in sum.iter_mut().zip(point) {
+                *total += value;
+            }
+        }
+    }
+    partial
+}
+
+/// The centroids that all threads share. A step ends when all parts have contributed; they are added up
+/// in the order of the parts, so that the result does not depend on who came first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Step {
+    centroids: Vec<f64>,
+    counts: Vec<u64>,
+    waiting: Vec<Option<Partial>>,
+}
+
+impl Step {
+    /// The state before the first step of `parts` threads.
+    pub fn new(centroids: Vec<f64>, parts: usize) -> Step {
+        Step {
+            centroids,
+            counts: Vec::new(),
+            waiting: vec![None; parts],
+        }
+    }
+
+    /// The centroids.
+    pub fn centroids(&self) -> &[f64] {
+        &self.centroids
+    }
+
+    /// The number of points of each cluster.
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    /// Takes the contribution of a part. The last one of a step moves the centroids: then it gives the
+    /// inertia, and how far the centroids moved (the largest squared distance).
+    pub fn contribute(&mut self, part: usize, partial: Partial) -> Option<(f64, f64)> {
+        self.waiting[part] = Some(partial);
+        if self.waiting.iter().any(Option::is_none) {
+            return None;
+        }
+        let mut parts = self.waiting.iter_mut().filter_map(Option::take);
+        let mut total = parts.next()?;
+        for part in parts {
+            add(&mut total.sums, &part.sums);
+            add(&mut total.counts, &part.counts);
+            total.inertia += part.inertia;
+        }
+        let moved = self.move_to(&total);
+        self.counts = total.counts;
+        Some((total.inertia, moved))
+    }
+
+    fn move_to(&mut self, total: &Partial) -> f64 {
+        let dimensions = total.sums.len() / total.counts.len();
+        let mut moved: f64 = 0.0;
+        let clusters = self.centroids.chunks_mut(dimensions);
+        for ((centroid, sum), count) in clusters.zip(total.sums.chunks(dimensions)).zip(&total.counts) {
+            // A cluster without points stays where it is.
+            if *count == 0 {
+                continue;
+            }
+            let mut distance = 0.0;
+            for (old, sum) in centroid.iter_mut().zip(sum) {
+                let new = sum / *count as f64;
+                distance += (new - *old) * (new - *old);
+                *old = new;
+            }
+            moved = moved.max(distance);
+        }
+        moved
+    }
+}
+
+fn add<T: Copy + std::ops::AddAssign>(total: &mut [T], part: &[T]) {
+    for (total, part) in total.iter_mut().zip(part) {
+        *total += *part;
+    }
+}
+
+/// Prints the inertia of each step and the sizes of the clusters.
+pub fn report(history: &[f64], counts: &[u64]) {
+    for (step, inertia) in history.iter().enumerate() {
+        println!("step {:3}: inertia {inertia:.6}", step + 1);
+    }
+    println!("cluster sizes: {counts:?}");
+}
+
+/// Writes the centroids as CSV, one in each line, with all digits.
+pub fn write_centroids(path: &Path, centroids: &[f64], dimensions: usize) -> Result<(), Error> {
+    let mut text = String::new();
+    for centroid in centroids.chunks(dimensions) {
+        let values: Vec<String> = centroid.iter().map(|value| format!("{value:?}")).collect();
+        text.push_str(&values.join(","));
+        text.push('\n');
+    }
+    let written = std::fs::File::create(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|source| Error::File {
+        path: path.display().to_string(),
+        source,
+    })
+}
+
+/// Draws the inertia of each step as an SVG picture.
+pub fn plot(path: &Path, history: &[f64]) -> Result<(), Error> {
+    draw(path, history).map_err(|error| Error::Picture {
+        path: path.display().to_string(),
+        detail: error.to_string(),
+    })
+}
+
+fn draw(path: &Path, history: &[f64]) -> Result<(), Box<dyn std::error::Error>> {
+    use plotters::prelude::*;
+
+    let root = SVGBackend::new(path, (640, 400)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let (least, most) = history
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
+    let mut chart = ChartBuilder::on(&root)
+        .margin(10)
+        .x_label_area_size(30)
+        .y_label_area_size(80)
+        .build_cartesian_2d(1..history.len().max(2), least * 0.99..most * 1.01)?;
+    chart.configure_mesh().x_desc("step").y_desc("inertia").draw()?;
+    let line = history.iter().enumerate().map(|(i, inertia)| (i + 1, *inertia));
+    chart.draw_series(LineSeries::new(line, &BLUE))?;
+    root.present()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::points::Source;
+
+    fn naive(points: &Array2<f64>, centroids: &[f64]) -> Partial {
+        let dimensions = points.ncols();
+        let k = centroids.len() / dimensions;
+        let mut partial = Partial {
+            sums: vec![0.0; centroids.len()],
+            counts: vec![0; k],
+            inertia: 0.0,
+        };
+        for point in points.rows() {
+            let distance = |c: usize| -> f64 {
+                let centroid = &centroids[c * dimensions..][..dimensions];
+                point.iter().zip(centroid).map(|(a, b)| (a - b) * (a - b)).sum()
+            };
+            let nearest = (0..k).min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap();
+            partial.inertia += distance(nearest);
+            partial.counts[nearest] += 1;
+            for (sum, value) in partial.sums[nearest * dimensions..].iter_mut().zip(point) {
+                *sum += value;
+            }
+        }
+        partial
+    }
+
+    #[test]
+    fn the_kernel_agrees_with_the_plain_loop() {
+        let points = Source::Digits.load().unwrap();
+        let centroids = initial(&points, 10, 1).unwrap();
+        let (fast, slow) = (assign(points.view(), &centroids), naive(&points, &centroids));
+        assert_eq!(fast.counts, slow.counts);
+        assert!((fast.inertia - slow.inertia).abs() < 1e-6 * slow.inertia);
+        assert_eq!(fast.sums, slow.sums);
+    }
+
+    #[test]
+    fn the_order_of_contributions_does_not_matter() {
+        let points = Source::Digits.load().unwrap();
+        let start = initial(&points, 10, 1).unwrap();
+        let partials: Vec<_> = (0..5)
+            .map(|i| assign(Source::Digits.part(i, 5).unwrap().view(), &start))
+            .collect();
+        let (mut up, mut down) = (Step::new(start.clone(), 5), Step::new(start, 5));
+        for i in 0..5 {
+            up.contribute(i, partials[i].clone());
+            down.contribute(4 - i, partials[4 - i].clone());
+        }
+        assert_eq!(up.centroids(), down.centroids());
+    }
+
+    #[test]
+    fn a_wrong_number_of_clusters_is_refused() {
+        let points = Source::Digits.load().unwrap();
+        assert!(initial(&points, 0, 1).is_err());
+        assert!(initial(&points, 1798, 1).is_err());
+    }
+}

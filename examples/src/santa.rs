@@ -1,0 +1,133 @@
+//! The Santa Claus problem (Trono 1994; paper §6.3.3): its monitors, and the check of its rules.
+//!
+//! Santa sleeps until all nine reindeer are back from their holidays, or three of ten elves want to
+//! consult him. Nine reindeer go first. He delivers toys with the reindeer, or talks with the elves, and
+//! nobody of the group begins before all are there, or leaves before all are done.
+//!
+//! The monitors are written once, as methods that return [`Poll`]: std threads run them under a
+//! [`Monitor`], shared objects as they are.
+
+use std::collections::BTreeSet;
+use std::sync::{Condvar, Mutex};
+use std::task::Poll;
+
+use serde::{Deserialize, Serialize};
+
+/// Number of reindeer, all of which deliver toys.
+pub const REINDEER: u64 = 9;
+/// Number of elves.
+pub const ELVES: u64 = 10;
+/// How many elves consult Santa at a time.
+pub const ELVES_AT_A_TIME: u64 = 3;
+
+/// A kind of helper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// They deliver toys.
+    Reindeer,
+    /// They make toys, and have questions.
+    Elf,
+}
+
+/// What happened: a helper took part in a delivery or consultation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Who it was.
+    pub kind: Kind,
+    /// Its number.
+    pub helper: u64,
+    /// In which delivery or consultation.
+    pub round: u64,
+}
+
+/// Lets threads of one process share a value, and wait until a method of it is ready.
+#[derive(Default)]
+pub struct Monitor<T> {
+    value: Mutex<T>,
+    changed: Condvar,
+}
+
+impl<T> Monitor<T> {
+    /// A monitor of `value`.
+    pub fn new(value: T) -> Monitor<T> {
+        Monitor {
+            value: Mutex::new(value),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Runs a method.
+    pub fn call<R>(&self, method: impl FnOnce(&mut T) -> R) -> R {
+        let mut value = self.value.lock().unwrap_or_else(|e| e.into_inner());
+        let result = method(&mut value);
+        self.changed.notify_all();
+        result
+    }
+
+    /// Runs a method until it is ready. It remembers in the ticket what it did.
+    pub fn wait<R, S>(&self, mut method: impl FnMut(&mut T, &mut Option<S>) -> Poll<R>) -> R {
+        let mut ticket = None;
+        let mut value = self.value.lock().unwrap_or_else(|e| e.into_inner());
+        loop {
+            if let Poll::Ready(result) = method(&mut value, &mut ticket) {
+                self.changed.notify_all();
+                return result;
+            }
+            self.changed.notify_all();
+            value = self.changed.wait(value).unwrap_or_else(|e| e.into_inner());
+        }
+    }
+}
+
+/// Checks the rules; says which one is broken.
+pub fn check(events: &[Event], deliveries: u64) -> Result<String, String> {
+    let teams = |kind: Kind| {
+        let mut teams: Vec<BTreeSet<u64>> = Vec::new();
+        for event in events.iter().filter(|event| event.kind == kind) {
+            let round = event.round as usize;
+            teams.resize_with(teams.len().max(round + 1), BTreeSet::new);
+            if !teams[round].insert(event.helper) {
+                return Err(format!("{event:?} happened twice"));
+            }
+        }
+        Ok(teams)
+    };
+    let (sleighs, consultations) = (teams(Kind::Reindeer)?, teams(Kind::Elf)?);
+    if sleighs.len() as u64 != deliveries {
+        return Err(format!("{} deliveries, not {deliveries}", sleighs.len()));
+    }
+    for (teams, size) in [(&sleighs, REINDEER), (&consultations, ELVES_AT_A_TIME)] {
+        if let Some(team) = teams.iter().find(|team| team.len() as u64 != size) {
+            return Err(format!("a team of {team:?}, which is not {size}"));
+        }
+    }
+    Ok(format!(
+        "{deliveries} deliveries with {REINDEER} reindeer each, {} consultations with {ELVES_AT_A_TIME} elves each",
+        consultations.len()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: Kind, helper: u64, round: u64) -> Event {
+        Event {
+            kind,
+            helper,
+            round,
+        }
+    }
+
+    #[test]
+    fn broken_rules_are_found() {
+        let mut events: Vec<_> = (0..9).map(|r| event(Kind::Reindeer, r, 0)).collect();
+        assert!(check(&events, 1).is_ok());
+        assert!(check(&events, 2).is_err());
+        events.push(event(Kind::Elf, 1, 0));
+        assert!(check(&events, 1).unwrap_err().contains("not 3"));
+        events.push(event(Kind::Elf, 1, 0));
+        assert!(check(&events, 1).unwrap_err().contains("twice"));
+        assert!(check(&events[1..9], 1).unwrap_err().contains("not 9"));
+    }
+}

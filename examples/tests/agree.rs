@@ -1,0 +1,132 @@
+//! Runs both versions of each application, as a user would, and compares what they say.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The executable of an example, which cargo builds before it runs tests.
+fn example(name: &str) -> Command {
+    let test = std::env::current_exe().expect("a test is an executable");
+    let target = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("it is in target/PROFILE/deps");
+    Command::new(target.join("examples").join(name))
+}
+
+/// What a program prints, if it ends well.
+fn output(command: &mut Command) -> String {
+    let output = command.output().expect("the example runs");
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    assert!(output.status.success(), "{command:?}\n{stdout}\n{stderr}");
+    stdout
+}
+
+#[test]
+fn i01_pi_is_the_same_and_right() {
+    let arguments = ["--threads", "20", "--points", "200000"];
+    let std = output(example("montecarlo-std").args(arguments));
+    let crucial = output(example("montecarlo").args(arguments));
+    assert_eq!(std, crucial);
+    let pi: f64 = crucial
+        .trim()
+        .rsplit(' ')
+        .next()
+        .and_then(|text| text.parse().ok())
+        .expect("the last word is π");
+    assert!((pi - std::f64::consts::PI).abs() < 1e-3, "{pi}");
+}
+
+fn centroids(path: &Path) -> Vec<f64> {
+    let text = std::fs::read_to_string(path).expect("the program wrote it");
+    let numbers = text.split([',', '\n']).filter(|text| !text.is_empty());
+    numbers.map(|n| n.parse().expect("a number")).collect()
+}
+
+fn agree(arguments: &[&str]) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = |name: &str| {
+        let path: PathBuf = directory.path().join(name);
+        let said = output(example(name).args(arguments).arg("--out").arg(&path));
+        (said, centroids(&path))
+    };
+    let ((said_std, std), (said, crucial)) = (run("kmeans-std"), run("kmeans"));
+    assert_eq!(said_std, said);
+    assert!(!std.is_empty());
+    assert_eq!(std.len(), crucial.len());
+    for (a, b) in std.iter().zip(&crucial) {
+        assert!((a - b).abs() < 1e-9, "{a} and {b}");
+    }
+}
+
+#[test]
+fn i05_kmeans_of_the_digits_has_the_same_centroids() {
+    agree(&[]);
+}
+
+#[test]
+fn i05_kmeans_of_made_up_points_has_the_same_centroids() {
+    agree(&["--generate", "5000", "--dimensions", "20", "-k", "7", "--threads", "3", "--seed", "5"]);
+}
+
+#[test]
+fn i05_kmeans_of_a_file_has_the_same_centroids() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("points.csv");
+    let rows = (0..300).map(|i| format!("{},{}\n", (i * 7919) % 101, (i * 104_729) % 97));
+    std::fs::write(&path, rows.collect::<String>()).expect("written");
+    let path = path.to_str().expect("a plain path");
+    agree(&["--file", path, "-k", "5", "--threads", "2"]);
+}
+
+#[test]
+fn kmeans_plots_and_explains_bad_input() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let plot = directory.path().join("inertia.svg");
+    output(example("kmeans").arg("--plot").arg(&plot));
+    assert!(std::fs::read_to_string(&plot).expect("drawn").contains("</svg>"));
+    for (arguments, expected) in [
+        (vec!["--file", "/no/such.csv"], "/no/such.csv"),
+        (vec!["-k", "0"], "0 clusters"),
+        (vec!["--threads", "0"], "0 is not in 1..=1000"),
+    ] {
+        let failed = example("kmeans").args(arguments).output().expect("it runs");
+        assert!(!failed.status.success());
+        let said = String::from_utf8_lossy(&failed.stderr);
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn i08_santa_keeps_his_rules_in_all_variants() {
+    let rule = "15 deliveries with 9 reindeer each, ";
+    let std = output(example("santa-std").args(["--millis", "2"]));
+    assert!(std.starts_with(rule), "{std}");
+    for variant in ["threads", "objects", "cloud"] {
+        let said = output(example("santa").args(["--millis", "2", "--variant", variant]));
+        assert!(said.starts_with(rule), "{variant}: {said}");
+    }
+}
+
+#[test]
+fn i04_mandelbrot_is_the_same_picture() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let draw = |name: &str| {
+        let path = directory.path().join(name);
+        let size = ["--size", "300", "--iterations", "200"];
+        output(example(name).args(size).arg("--out").arg(&path));
+        let mut reader = png::Decoder::new(std::io::BufReader::new(
+            std::fs::File::open(&path).expect("drawn"),
+        ))
+        .read_info()
+        .expect("a PNG");
+        let mut pixels = vec![0; reader.output_buffer_size().expect("it fits")];
+        reader.next_frame(&mut pixels).expect("a picture");
+        pixels
+    };
+    let (std, crucial) = (draw("mandelbrot-std"), draw("mandelbrot"));
+    assert_eq!(std.len(), 300 * 300);
+    assert!(std == crucial);
+}
