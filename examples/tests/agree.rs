@@ -10,7 +10,10 @@ fn example(name: &str) -> Command {
         .parent()
         .and_then(Path::parent)
         .expect("it is in target/PROFILE/deps");
-    Command::new(target.join("examples").join(name))
+    // Who hangs is killed, and fails the test.
+    let mut command = Command::new("timeout");
+    command.arg("120").arg(target.join("examples").join(name));
+    command
 }
 
 /// What a program prints, if it ends well.

@@ -1,20 +1,19 @@
 //! Threads of this process in place of workers.
 
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::worker::{Context, FunctionError, Handler};
-use crate::{Completion, Failure, Invocation, PAYLOAD_BYTES_MAX, Platform, envelope};
+use crate::worker::{Context, FunctionError, Handler, run_caught};
+use crate::{Completion, Failure, Invocation, PAYLOAD_BYTES_MAX, Platform, complete, envelope};
 
 /// Runs each invocation on a thread of this process, through the same bytes as a worker process. For
 /// tests and debuggers.
 ///
-/// A thread can not be killed: one that is over its time limit fails, and runs on unheard; memory limits
-/// have no effect; what threads print is not prefixed.
+/// A thread can not be killed: one that is over its time limit, or that still runs at
+/// [`shutdown`](Platform::shutdown), fails at once, and runs on unheard. It does not count for the
+/// concurrency then. Memory limits have no effect; what threads print is not prefixed.
 pub struct InProcess {
     shared: Arc<Shared>,
 }
@@ -24,24 +23,44 @@ struct Shared {
     concurrency_max: usize,
     time_limit: Duration,
     state: Mutex<State>,
+    /// Something that the watcher waits for.
+    changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     queue: VecDeque<(Invocation, Completion)>,
-    running: usize,
+    running: HashMap<u64, Running>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    last_id: u64,
+    /// The thread that watches the deadlines has been started.
+    watched: bool,
     stopped: bool,
 }
 
+/// An invocation that is not completed.
+struct Running {
+    done: Completion,
+    limit: Duration,
+    /// `None`: too late for the clock.
+    deadline: Option<Instant>,
+}
+
 impl InProcess {
-    /// A platform that runs `handler`, on up to `concurrency_max` threads.
-    pub fn new(handler: Arc<dyn Handler>, concurrency_max: usize, time_limit: Duration) -> InProcess {
+    /// A platform that runs `handler` on up to `concurrency_max` threads (at least one). `time_limit` is
+    /// for invocations that have none of their own.
+    pub fn new(
+        handler: Arc<dyn Handler>,
+        concurrency_max: usize,
+        time_limit: Duration,
+    ) -> InProcess {
         InProcess {
             shared: Arc::new(Shared {
                 handler,
                 concurrency_max: concurrency_max.max(1),
                 time_limit,
                 state: Mutex::default(),
+                changed: Condvar::new(),
             }),
         }
     }
@@ -50,19 +69,20 @@ impl InProcess {
 impl Platform for InProcess {
     fn invoke(&self, invocation: Invocation, done: Completion) {
         if invocation.payload.len() > PAYLOAD_BYTES_MAX {
-            return done(Err(Failure::PayloadTooLarge {
+            let failure = Failure::PayloadTooLarge {
                 size: invocation.payload.len(),
                 max: PAYLOAD_BYTES_MAX,
-            }));
+            };
+            return complete(done, Err(failure));
         }
         let mut state = self.shared.state();
         if state.stopped {
             drop(state);
-            return done(Err(Failure::Shutdown));
+            return complete(done, Err(Failure::Shutdown));
         }
         state.queue.push_back((invocation, done));
         drop(state);
-        self.shared.start();
+        self.shared.start_waiting();
     }
 
     fn payload_bytes_max(&self) -> usize {
@@ -70,15 +90,23 @@ impl Platform for InProcess {
     }
 
     fn shutdown(&self) {
-        let queue = {
-            let mut state = self.shared.state();
-            state.stopped = true;
-            std::mem::take(&mut state.queue)
-        };
-        for (_, done) in queue {
-            done(Err(Failure::Shutdown));
+        let mut state = self.shared.state();
+        state.stopped = true;
+        state.deadlines.clear();
+        let waiting = std::mem::take(&mut state.queue);
+        let running = std::mem::take(&mut state.running);
+        drop(state);
+        self.shared.changed.notify_all();
+        let waiting = waiting.into_iter().map(|(_, done)| done);
+        for done in waiting.chain(running.into_values().map(|running| running.done)) {
+            complete(done, Err(Failure::Shutdown));
         }
-        // Threads can not be ended: those that wait for shared objects end when their client does.
+    }
+}
+
+impl Drop for InProcess {
+    fn drop(&mut self) {
+        self.shutdown();
     }
 }
 
@@ -87,78 +115,108 @@ impl Shared {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Starts the next invocation if there is room.
-    fn start(self: &Arc<Self>) {
-        let next = {
-            let mut state = self.state();
-            if state.running >= self.concurrency_max {
-                return;
+    /// Starts invocations that wait, as far as there is room.
+    fn start_waiting(self: &Arc<Self>) {
+        while let Some((id, limit, invocation)) = self.take_waiting() {
+            if let Err(error) = self.start(id, limit, invocation) {
+                let reason = format!("no thread: {error}; a lower concurrency needs fewer");
+                self.end(id, Err(Failure::Start { reason }));
             }
-            let Some(next) = state.queue.pop_front() else {
-                return;
-            };
-            state.running += 1;
-            next
-        };
-        let shared = self.clone();
-        let (invocation, done) = next;
-        let supervisor = thread::Builder::new().name("crucial-in-process".to_owned());
-        let slot = Arc::new(Mutex::new(Some(done)));
-        let for_thread = slot.clone();
-        let spawned = supervisor.spawn(move || {
-            let result = shared.supervise(&invocation);
-            complete(&for_thread, result);
-            shared.ended();
-        });
-        if let Err(error) = spawned {
-            complete(
-                &slot,
-                Err(Failure::Start {
-                    reason: error.to_string(),
-                }),
-            );
-            self.ended();
         }
     }
 
-    fn ended(self: &Arc<Self>) {
-        self.state().running -= 1;
-        self.start();
+    fn take_waiting(&self) -> Option<(u64, Duration, Invocation)> {
+        let mut state = self.state();
+        if state.running.len() >= self.concurrency_max {
+            return None;
+        }
+        let (invocation, done) = state.queue.pop_front()?;
+        let limit = invocation.time_limit.unwrap_or(self.time_limit);
+        let deadline = Instant::now().checked_add(limit);
+        state.last_id += 1;
+        let id = state.last_id;
+        let running = Running {
+            done,
+            limit,
+            deadline,
+        };
+        state.running.insert(id, running);
+        if let Some(deadline) = deadline {
+            state.deadlines.insert((deadline, id));
+            self.changed.notify_one();
+        }
+        Some((id, limit, invocation))
     }
 
-    fn supervise(self: &Arc<Self>, invocation: &Invocation) -> Result<Vec<u8>, Failure> {
-        let limit = invocation.time_limit.unwrap_or(self.time_limit);
-        let event = envelope::wrap(&invocation.payload);
-        let (sender, receiver) = mpsc::channel();
+    fn start(
+        self: &Arc<Self>,
+        id: u64,
+        limit: Duration,
+        invocation: Invocation,
+    ) -> std::io::Result<()> {
+        self.start_watcher()?;
         let shared = self.clone();
         thread::Builder::new()
-            .name(invocation.name.clone())
+            // The operating system's names end at a NUL, and the library refuses it.
+            .name(invocation.name.replace('\0', " "))
             .spawn(move || {
                 let context = Context {
-                    request_id: "in-process".to_owned(),
+                    request_id: format!("in-process-{id}"),
                     deadline: SystemTime::now().checked_add(limit),
                 };
-                // The receiver is gone if the time limit has passed.
-                let _ = sender.send(run(&*shared.handler, &context, &event));
-            })
-            .map_err(|error| Failure::Start {
-                reason: error.to_string(),
+                let event = envelope::wrap(&invocation.payload);
+                let result = run(&*shared.handler, &context, &event);
+                shared.end(id, result);
+                shared.start_waiting();
             })?;
-        match receiver.recv_timeout(limit) {
-            Ok(result) => result,
-            Err(RecvTimeoutError::Timeout) => Err(Failure::TimeLimit { limit }),
-            Err(RecvTimeoutError::Disconnected) => Err(Failure::WorkerDied {
-                reason: "its thread ended".to_owned(),
-                output: Vec::new(),
-            }),
-        }
+        Ok(())
     }
-}
 
-fn complete(slot: &Mutex<Option<Completion>>, result: Result<Vec<u8>, Failure>) {
-    let done = slot.lock().unwrap_or_else(|e| e.into_inner()).take();
-    if let Some(done) = done {
-        done(result);
+    /// Completes an invocation, if that has not happened yet.
+    fn end(&self, id: u64, result: Result<Vec<u8>, Failure>) {
+        let mut state = self.state();
+        let Some(running) = state.running.remove(&id) else {
+            return;
+        };
+        if let Some(deadline) = running.deadline {
+            state.deadlines.remove(&(deadline, id));
+        }
+        drop(state);
+        complete(running.done, result);
+    }
+
+    fn start_watcher(self: &Arc<Self>) -> std::io::Result<()> {
+        let mut state = self.state();
+        if !state.watched {
+            let shared = self.clone();
+            thread::Builder::new()
+                .name("crucial-deadlines".to_owned())
+                .spawn(move || shared.watch())?;
+            state.watched = true;
+        }
+        Ok(())
+    }
+
+    /// Fails invocations at their deadlines, until the platform is shut down.
+    fn watch(self: &Arc<Self>) {
+        let mut state = self.state();
+        while !state.stopped {
+            let now = Instant::now();
+            match state.deadlines.first().copied() {
+                Some((deadline, id)) if deadline <= now => {
+                    let limit = state.running.get(&id).map_or(Duration::ZERO, |r| r.limit);
+                    drop(state);
+                    self.end(id, Err(Failure::TimeLimit { limit }));
+                    self.start_waiting();
+                    state = self.state();
+                }
+                Some((deadline, _)) => {
+                    let waited = self.changed.wait_timeout(state, deadline - now);
+                    state = waited.unwrap_or_else(|e| e.into_inner()).0;
+                }
+                None => state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner()),
+            }
+        }
     }
 }
 
@@ -168,10 +226,7 @@ fn run(handler: &dyn Handler, context: &Context, event: &[u8]) -> Result<Vec<u8>
         message: error.message,
         location: error.location,
     };
-    let payload = envelope::unwrap(event).map_err(|e| failed(FunctionError::envelope(e)))?;
-    let result = catch_unwind(AssertUnwindSafe(|| handler.run(context, &payload)))
-        .unwrap_or_else(|panic| Err(FunctionError::panic(panic.as_ref())))
-        .map_err(failed)?;
+    let result = run_caught(handler, context, event).map_err(failed)?;
     if result.len() > PAYLOAD_BYTES_MAX {
         return Err(Failure::ResultTooLarge {
             max: PAYLOAD_BYTES_MAX,

@@ -5,7 +5,37 @@
 //!   API, so that a worker is the same code here and on Lambda.
 //! - [`InProcess`]: threads of this process, for tests and debuggers.
 //! - [`worker`]: the other end: the loop of a worker.
+//!
+//! ```
+//! use std::sync::{Arc, mpsc};
+//! use std::time::Duration;
+//!
+//! use crucial_platform::worker::{Context, FunctionError, Handler};
+//! use crucial_platform::{InProcess, Invocation, Platform};
+//!
+//! struct Reverse;
+//!
+//! impl Handler for Reverse {
+//!     fn run(&self, _: &Context, payload: &[u8]) -> Result<Vec<u8>, FunctionError> {
+//!         Ok(payload.iter().rev().copied().collect())
+//!     }
+//! }
+//!
+//! let platform = InProcess::new(Arc::new(Reverse), 10, Duration::from_secs(60));
+//! let (sender, result) = mpsc::channel();
+//! let invocation = Invocation {
+//!     name: "example".to_owned(),
+//!     payload: b"abc".to_vec(),
+//!     memory_mb: None,
+//!     time_limit: None,
+//! };
+//! platform.invoke(invocation, Box::new(move |result| sender.send(result).unwrap()));
+//! assert_eq!(result.recv().unwrap().unwrap(), b"cba");
+//! ```
 
+#![warn(missing_docs)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +47,7 @@ pub mod worker;
 pub use in_process::InProcess;
 pub use local::{LocalConfig, LocalPlatform};
 
-/// Largest payload and largest result, in bytes, before the envelope.
+/// Largest payload and largest result, in bytes, before the envelope, where nothing else is configured.
 pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 
 /// One invocation of a worker.
@@ -33,7 +63,8 @@ pub struct Invocation {
     pub time_limit: Option<Duration>,
 }
 
-/// Called with the result of an invocation, exactly once, from any thread. It must not block.
+/// Called with the result of an invocation, exactly once, from any thread. It must not block: others'
+/// results wait for it. A panic in it is reported to `tracing` and goes no further.
 pub type Completion = Box<dyn FnOnce(Result<Vec<u8>, Failure>) + Send>;
 
 /// Runs invocations.
@@ -54,8 +85,8 @@ pub trait Platform: Send + Sync {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The function reported an error.
-    #[error("{error_type}: {message}")]
+    /// The function reported an error, a panic for example.
+    #[error("{error_type}: {message}{}", at(location.as_deref()))]
     Function {
         /// What kind of error.
         error_type: String,
@@ -65,21 +96,24 @@ pub enum Failure {
         location: Option<String>,
     },
     /// The worker's process died.
-    #[error("the worker died: {reason}")]
+    #[error("the worker died: {reason}{}", printed(output))]
     WorkerDied {
-        /// The signal or the exit status.
+        /// The signal or the exit status: `signal 9 (SIGKILL)`, `exit status 3`.
         reason: String,
-        /// The last lines that it printed.
+        /// The last lines that the invocation printed, at most 10.
         output: Vec<String>,
     },
     /// It took longer than its time limit, and was killed.
-    #[error("not finished within {limit:?}")]
+    #[error(
+        "not finished within {limit:?}, its time limit: raise that, or give each invocation less to do"
+    )]
     TimeLimit {
         /// The limit.
         limit: Duration,
     },
     /// It needed more memory than its limit.
-    #[error("more than {limit_mb} MB of memory needed")]
+    #[error("more than {limit_mb} MB of memory needed: raise the memory of the invocation")]
+    #[non_exhaustive]
     MemoryLimit {
         /// The limit, in MB.
         limit_mb: u32,
@@ -87,27 +121,29 @@ pub enum Failure {
     /// No worker could be started.
     #[error("no worker can be started: {reason}")]
     Start {
-        /// Why not.
+        /// Why not, and what to do.
         reason: String,
     },
-    /// The payload is too large.
-    #[error("a payload of {size} bytes, where {max} (PAYLOAD_BYTES_MAX) are allowed")]
+    /// The payload is too large. Nothing ran.
+    #[error(
+        "a payload of {size} bytes, where {max} (payload_bytes_max) are allowed: put the data in a shared object, and send its handle"
+    )]
     PayloadTooLarge {
-        /// Its size.
+        /// Its size, in bytes.
         size: usize,
-        /// The limit.
+        /// The limit, in bytes.
         max: usize,
     },
     /// The result is too large.
     #[error(
-        "a result of over {max} bytes (PAYLOAD_BYTES_MAX): put it in a shared object, and return its handle"
+        "a result of over {max} bytes (payload_bytes_max): put it in a shared object, and return its handle"
     )]
     ResultTooLarge {
-        /// The limit.
+        /// The limit, in bytes.
         max: usize,
     },
-    /// The platform is over its capacity; try again later.
-    #[error("the platform is over its capacity: {reason}")]
+    /// The platform is over its capacity. The same invocation may succeed later.
+    #[error("the platform is over its capacity, try again later: {reason}")]
     Throttled {
         /// The platform's words.
         reason: String,
@@ -115,6 +151,24 @@ pub enum Failure {
     /// The platform was shut down.
     #[error("the platform was shut down")]
     Shutdown,
+}
+
+fn at(location: Option<&str>) -> String {
+    location.map_or_else(String::new, |location| format!(", at {location}"))
+}
+
+fn printed(output: &[String]) -> String {
+    match output {
+        [] => ", and printed nothing".to_owned(),
+        lines => format!("; it printed last:\n  {}", lines.join("\n  ")),
+    }
+}
+
+/// Tells a result. A completion that panics must not take the caller's thread along, which serves others.
+fn complete(done: Completion, result: Result<Vec<u8>, Failure>) {
+    if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
+        tracing::error!("the completion of an invocation panicked");
+    }
 }
 
 /// Which of its streams a worker printed to.

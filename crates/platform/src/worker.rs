@@ -1,10 +1,25 @@
 //! A worker: takes events from the Lambda Runtime API, one after the other, and gives results.
 //!
 //! The same code runs behind [`LocalPlatform`](crate::LocalPlatform) and, as a custom runtime, on AWS.
+//! A program that can be a worker begins with:
+//!
+//! ```no_run
+//! # use crucial_platform::worker::{self, Context, FunctionError, Handler};
+//! # struct Echo;
+//! # impl Handler for Echo {
+//! #     fn run(&self, _: &Context, payload: &[u8]) -> Result<Vec<u8>, FunctionError> {
+//! #         Ok(payload.to_vec())
+//! #     }
+//! # }
+//! if worker::is_worker() {
+//!     worker::run(&Echo);
+//! }
+//! ```
 
 use std::any::Any;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, Signal};
@@ -14,8 +29,12 @@ use ureq::http::Response;
 
 use crate::{PAYLOAD_BYTES_MAX, envelope};
 
-/// Set by the local platform, to its process id.
+/// Set to 1 by the local platform.
 pub(crate) const LOCAL_VARIABLE: &str = "CRUCIAL_LOCAL_WORKER";
+/// The process id of the local platform.
+pub(crate) const PARENT_VARIABLE: &str = "CRUCIAL_LOCAL_PLATFORM";
+/// The platform's largest result, in bytes.
+pub(crate) const RESULT_VARIABLE: &str = "CRUCIAL_PAYLOAD_BYTES_MAX";
 pub(crate) const API_VARIABLE: &str = "AWS_LAMBDA_RUNTIME_API";
 pub(crate) const MEMORY_VARIABLE: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
 
@@ -31,6 +50,7 @@ pub trait Handler: Send + Sync {
 
 /// What is known of an invocation.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Context {
     /// The platform's name for it.
     pub request_id: String,
@@ -50,6 +70,7 @@ pub struct FunctionError {
 }
 
 impl FunctionError {
+    /// The error for an event that is no envelope.
     pub(crate) fn envelope(message: String) -> FunctionError {
         FunctionError {
             error_type: "Envelope".to_owned(),
@@ -58,6 +79,7 @@ impl FunctionError {
         }
     }
 
+    /// The error for a panic that the handler let through.
     pub(crate) fn panic(payload: &(dyn Any + Send)) -> FunctionError {
         let message = payload
             .downcast_ref::<&str>()
@@ -84,16 +106,21 @@ pub fn is_worker() -> bool {
 /// If this process is no worker: see [`is_worker`].
 pub fn run(handler: &dyn Handler) -> ! {
     let api = std::env::var(API_VARIABLE).expect("a worker has AWS_LAMBDA_RUNTIME_API");
-    if let Ok(platform) = std::env::var(LOCAL_VARIABLE) {
-        bind_to(&platform);
+    if std::env::var_os(LOCAL_VARIABLE).is_some_and(|value| value == "1") {
+        end_with_parent();
+        limit_memory();
     }
     let agent: Agent = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(None)
+        // The Runtime API is on this machine, whatever the proxy of the environment.
+        .proxy(None)
+        .user_agent("crucial")
         .build()
         .into();
     let worker = Worker {
         base: format!("http://{api}/{API_VERSION}/runtime/invocation"),
+        result_bytes_max: variable(RESULT_VARIABLE).unwrap_or(PAYLOAD_BYTES_MAX),
         agent,
     };
     loop {
@@ -105,21 +132,30 @@ pub fn run(handler: &dyn Handler) -> ! {
     }
 }
 
-/// Ends this process with the platform's, and holds it to its memory.
-fn bind_to(platform: &str) {
+fn variable<T: FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Ends this process with the platform's.
+fn end_with_parent() {
     // Best effort: without it, the worker ends when it next asks for work.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
-    if parent.as_deref() != Some(platform) {
+    // It may have died before that.
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+    if parent != variable(PARENT_VARIABLE) {
         std::process::exit(0);
     }
-    let memory_mb = std::env::var(MEMORY_VARIABLE).ok();
-    if let Some(memory_mb) = memory_mb.and_then(|text| text.parse::<u64>().ok()) {
+}
+
+/// Lets allocations beyond the memory limit fail, so that this process aborts with a message.
+fn limit_memory() {
+    if let Some(memory_mb) = variable::<u64>(MEMORY_VARIABLE) {
         let limit = Some(memory_mb << 20);
         let limit = Rlimit {
             current: limit,
             maximum: limit,
         };
+        // Best effort: the platform looks at the resident memory as well.
         let _ = rustix::process::setrlimit(Resource::Data, limit);
     }
 }
@@ -127,6 +163,7 @@ fn bind_to(platform: &str) {
 struct Worker {
     /// Where invocations are.
     base: String,
+    result_bytes_max: usize,
     agent: Agent,
 }
 
@@ -147,13 +184,14 @@ impl Worker {
             return Err(ureq::Error::StatusCode(response.status().as_u16()));
         }
         let context = context(&response);
-        let limit = envelope::wrapped_len_max(PAYLOAD_BYTES_MAX) as u64;
+        // The platform has its own limit; this end trusts it.
         let event = response
             .body_mut()
             .with_config()
-            .limit(limit)
+            .limit(u64::MAX)
             .read_to_vec()?;
-        let result = run_caught(handler, &context, &event);
+        let result = run_caught(handler, &context, &event)
+            .and_then(|result| fits(result, self.result_bytes_max));
         // Before the result, so that the platform has the lines when it has that.
         let _ = std::io::stdout().flush();
         let _ = std::io::stderr().flush();
@@ -167,7 +205,7 @@ impl Worker {
             .post(url)
             .header("Content-Type", "application/json")
             .send(&document[..])?;
-        // The connection can be used again when its body is read.
+        // The connection can be used again when this body is read.
         response.body_mut().read_to_vec()?;
         Ok(())
     }
@@ -185,26 +223,33 @@ fn context<B>(response: &Response<B>) -> Context {
     }
 }
 
-fn run_caught(
+/// Runs an event. A panic is an error.
+pub(crate) fn run_caught(
     handler: &dyn Handler,
     context: &Context,
     event: &[u8],
 ) -> Result<Vec<u8>, FunctionError> {
     let payload = envelope::unwrap(event).map_err(FunctionError::envelope)?;
-    let result = catch_unwind(AssertUnwindSafe(|| handler.run(context, &payload)))
-        .unwrap_or_else(|panic| Err(FunctionError::panic(panic.as_ref())))?;
-    if result.len() > PAYLOAD_BYTES_MAX {
-        return Err(FunctionError {
-            error_type: RESULT_TOO_LARGE.to_owned(),
-            message: format!("a result of {} bytes", result.len()),
-            location: None,
-        });
+    catch_unwind(AssertUnwindSafe(|| handler.run(context, &payload)))
+        .unwrap_or_else(|panic| Err(FunctionError::panic(panic.as_ref())))
+}
+
+fn fits(result: Vec<u8>, max: usize) -> Result<Vec<u8>, FunctionError> {
+    if result.len() <= max {
+        return Ok(result);
     }
-    Ok(result)
+    Err(FunctionError {
+        error_type: RESULT_TOO_LARGE.to_owned(),
+        message: format!(
+            "a result of {} bytes, where {max} are allowed",
+            result.len()
+        ),
+        location: None,
+    })
 }
 
 /// The error type for a result that is over the limit.
-pub(crate) const RESULT_TOO_LARGE: &str = "ResultTooLarge";
+pub(crate) const RESULT_TOO_LARGE: &str = "Crucial.ResultTooLarge";
 
 fn error_document(error: &FunctionError) -> Vec<u8> {
     let document = ErrorDocument {

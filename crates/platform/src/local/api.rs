@@ -1,52 +1,89 @@
 //! The Lambda Runtime API, over HTTP.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::rc::Rc;
+use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
-use super::pool::{Pool, Work};
+use super::pool::Pool;
+use super::stage::Work;
 use crate::worker::{API_VERSION, RESULT_TOO_LARGE};
-use crate::{Failure, PAYLOAD_BYTES_MAX, envelope};
+use crate::{Failure, envelope};
 
 type Reply = Response<Full<Bytes>>;
 
+/// How many connections may wait to be accepted: many workers start at the same time.
+const BACKLOG: i32 = 4096;
+
+/// A connection has so long for the first request that proves it is a worker's.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A larger document is decoded outside the platform's thread.
+const DECODE_HERE_BYTES_MAX: usize = 256 << 10;
+
+/// The socket for the API.
+pub(super) fn bind() -> io::Result<StdTcpListener> {
+    let listener = StdTcpListener::bind(("127.0.0.1", 0))?;
+    listener.set_nonblocking(true)?;
+    // Again, as the standard library's backlog is for fewer.
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
+}
+
 /// Accepts workers' connections for as long as the pool lives.
-pub(super) async fn listen(pool: Rc<Pool>, listener: StdTcpListener) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+pub(super) async fn listen(pool: Rc<Pool>, listener: StdTcpListener) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "workers can not connect"),
+    };
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::task::spawn_local(serve(pool.clone(), stream));
+            }
             Err(error) => {
                 tracing::error!(%error, "can not accept a worker's connection");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                continue;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-        };
-        let _ = stream.set_nodelay(true);
-        let pool = pool.clone();
-        tokio::task::spawn_local(async move {
-            let service = service_fn(move |request| {
-                let pool = pool.clone();
-                async move { Ok::<_, Infallible>(answer(&pool, request).await) }
-            });
-            // An error here is a connection that ended; the worker's process tells the rest.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
+        }
     }
 }
 
-async fn answer(pool: &Rc<Pool>, request: Request<Incoming>) -> Reply {
+async fn serve(pool: Rc<Pool>, stream: TcpStream) {
+    // Without it, each answer takes longer; it is no reason to fail.
+    let _ = stream.set_nodelay(true);
+    let known = Rc::new(Cell::new(false));
+    let service = {
+        let known = known.clone();
+        service_fn(move |request| {
+            let (pool, known) = (pool.clone(), known.clone());
+            async move { Ok::<_, Infallible>(answer(&pool, &known, request).await) }
+        })
+    };
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // An error here is a connection that ended; the worker's process tells the rest.
+        _ = &mut connection => return,
+        () = tokio::time::sleep(STRANGER_TIMEOUT) => {}
+    }
+    if known.get() {
+        let _ = connection.await;
+    }
+}
+
+async fn answer(pool: &Rc<Pool>, known: &Cell<bool>, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
     // `/WORKER/TOKEN/VERSION/runtime/…`: the address that a worker is given names it.
     let mut parts = path.trim_start_matches('/').splitn(4, '/');
@@ -58,6 +95,7 @@ async fn answer(pool: &Rc<Pool>, request: Request<Incoming>) -> Reply {
     else {
         return status(StatusCode::FORBIDDEN, "no worker of this platform");
     };
+    known.set(true);
     if version != Some(API_VERSION) {
         return status(StatusCode::NOT_FOUND, "another version of the Runtime API");
     }
@@ -65,25 +103,17 @@ async fn answer(pool: &Rc<Pool>, request: Request<Incoming>) -> Reply {
     match (request.method(), &route[..]) {
         (&Method::GET, ["runtime", "invocation", "next"]) => next(pool, worker).await,
         (&Method::POST, ["runtime", "invocation", id, "response"]) => {
-            let (id, request) = ((*id).to_owned(), request);
-            let result = match body(request).await {
-                Ok(document) => envelope::unwrap(&document).map_err(|message| Failure::Function {
-                    error_type: "Envelope".to_owned(),
-                    message,
-                    location: None,
-                }),
-                Err(failure) => Err(failure),
-            };
-            finish(pool, worker, &id, result)
+            let result = response(request, pool.config.payload_bytes_max).await;
+            finish(pool, worker, id, result)
         }
         (&Method::POST, ["runtime", "invocation", id, "error"]) => {
-            let id = (*id).to_owned();
-            let failure = error(request).await;
-            finish(pool, worker, &id, Err(failure))
+            let result = error(request, pool.config.payload_bytes_max).await;
+            finish(pool, worker, id, result.map(Err))
         }
         (&Method::POST, ["runtime", "init", "error"]) => {
-            let failure = error(request).await;
-            tracing::error!(%failure, "a worker can not start");
+            if let Some(failure) = error(request, pool.config.payload_bytes_max).await {
+                pool.can_not_start(worker, &failure);
+            }
             status(StatusCode::ACCEPTED, "")
         }
         _ => status(StatusCode::NOT_FOUND, "no such operation"),
@@ -102,14 +132,25 @@ async fn next(pool: &Rc<Pool>, worker: u64) -> Reply {
     Response::builder()
         .header("Content-Type", "application/json")
         .header("Lambda-Runtime-Aws-Request-Id", request_id)
-        .header("Lambda-Runtime-Deadline-Ms", deadline_ms)
+        .header("Lambda-Runtime-Deadline-Ms", deadline_ms.to_string())
         .header("Lambda-Runtime-Invoked-Function-Arn", "arn:crucial:local")
         .header("Lambda-Runtime-Trace-Id", "Root=local")
         .body(Full::new(event.into()))
         .unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR, ""))
 }
 
-fn finish(pool: &Rc<Pool>, worker: u64, id: &str, result: Result<Vec<u8>, Failure>) -> Reply {
+/// What a worker posts as the end of an invocation; `None` if it broke off, which its process explains.
+type Posted<T> = Option<T>;
+
+fn finish(
+    pool: &Rc<Pool>,
+    worker: u64,
+    id: &str,
+    result: Posted<Result<Vec<u8>, Failure>>,
+) -> Reply {
+    let Some(result) = result else {
+        return status(StatusCode::BAD_REQUEST, "half a request");
+    };
     if pool.finish(worker, id, result) {
         status(StatusCode::ACCEPTED, "")
     } else {
@@ -117,13 +158,42 @@ fn finish(pool: &Rc<Pool>, worker: u64, id: &str, result: Result<Vec<u8>, Failur
     }
 }
 
-async fn body(request: Request<Incoming>) -> Result<Bytes, Failure> {
-    let limit = envelope::wrapped_len_max(PAYLOAD_BYTES_MAX);
-    let collected = Limited::new(request.into_body(), limit).collect().await;
-    let whole = collected.map_err(|_| Failure::ResultTooLarge {
-        max: PAYLOAD_BYTES_MAX,
-    })?;
-    Ok(whole.to_bytes())
+async fn response(
+    request: Request<Incoming>,
+    bytes_max: usize,
+) -> Posted<Result<Vec<u8>, Failure>> {
+    let document = match body(request, bytes_max).await? {
+        Ok(document) => document,
+        Err(failure) => return Some(Err(failure)),
+    };
+    let payload = if document.len() <= DECODE_HERE_BYTES_MAX {
+        envelope::unwrap(&document)
+    } else {
+        let decoding = tokio::task::spawn_blocking(move || envelope::unwrap(&document));
+        decoding
+            .await
+            .unwrap_or_else(|error| Err(error.to_string()))
+    };
+    Some(match payload {
+        Ok(payload) if payload.len() > bytes_max => Err(Failure::ResultTooLarge { max: bytes_max }),
+        Ok(payload) => Ok(payload),
+        Err(message) => Err(Failure::Function {
+            error_type: "Envelope".to_owned(),
+            message,
+            location: None,
+        }),
+    })
+}
+
+async fn body(request: Request<Incoming>, bytes_max: usize) -> Posted<Result<Bytes, Failure>> {
+    let limit = envelope::wrapped_len_max(bytes_max);
+    match Limited::new(request.into_body(), limit).collect().await {
+        Ok(whole) => Some(Ok(whole.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Some(Err(Failure::ResultTooLarge { max: bytes_max }))
+        }
+        Err(_) => None,
+    }
 }
 
 /// An error, in Lambda's words.
@@ -135,26 +205,25 @@ struct ErrorDocument {
     stack_trace: Vec<String>,
 }
 
-async fn error(request: Request<Incoming>) -> Failure {
-    let document = match body(request).await {
+async fn error(request: Request<Incoming>, bytes_max: usize) -> Posted<Failure> {
+    let document = match body(request, bytes_max).await? {
         Ok(document) => document,
-        Err(failure) => return failure,
+        Err(failure) => return Some(failure),
     };
-    let error: ErrorDocument = serde_json::from_slice(&document).unwrap_or_else(|_| ErrorDocument {
-        error_type: "Unknown".to_owned(),
-        error_message: String::from_utf8_lossy(&document).into_owned(),
-        stack_trace: Vec::new(),
-    });
+    let error: ErrorDocument =
+        serde_json::from_slice(&document).unwrap_or_else(|_| ErrorDocument {
+            error_type: "Unknown".to_owned(),
+            error_message: String::from_utf8_lossy(&document).into_owned(),
+            stack_trace: Vec::new(),
+        });
     if error.error_type == RESULT_TOO_LARGE {
-        return Failure::ResultTooLarge {
-            max: PAYLOAD_BYTES_MAX,
-        };
+        return Some(Failure::ResultTooLarge { max: bytes_max });
     }
-    Failure::Function {
+    Some(Failure::Function {
         error_type: error.error_type,
         message: error.error_message,
         location: error.stack_trace.into_iter().next(),
-    }
+    })
 }
 
 fn status(status: StatusCode, text: &'static str) -> Reply {

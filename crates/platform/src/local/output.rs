@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, PipeReader};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 /// How many of its last lines tell how a worker died.
 const LAST_LINES: usize = 10;
 
+/// At most so much is read from a pipe before others have their turn.
+const READ_BYTES_MAX: usize = 256 << 10;
+
 /// The lines of one worker.
 pub(super) struct Output {
     pipes: [Pipe; 2],
@@ -26,23 +30,37 @@ pub(super) struct Output {
 struct Pipe {
     stream: Stream,
     fd: Receiver,
+    /// The most that it holds.
+    capacity: usize,
     /// The beginning of a line.
     partial: RefCell<Vec<u8>>,
 }
 
 struct Lines {
     sink: Arc<dyn OutputSink>,
-    thread: String,
+    /// Who prints between invocations.
+    worker: String,
+    thread: Option<String>,
     last: VecDeque<String>,
-    /// It said that an allocation failed.
     starved: bool,
+}
+
+/// What a pipe had.
+#[derive(PartialEq, Eq)]
+enum Read {
+    /// All is read that there was.
+    Empty,
+    /// There may be more.
+    More,
+    /// Nothing will come any more.
+    End,
 }
 
 impl Output {
     pub fn new(
         stdout: PipeReader,
         stderr: PipeReader,
-        thread: String,
+        worker: String,
         sink: Arc<dyn OutputSink>,
     ) -> io::Result<Rc<Output>> {
         let output = Rc::new(Output {
@@ -52,7 +70,8 @@ impl Output {
             ],
             lines: RefCell::new(Lines {
                 sink,
-                thread,
+                worker,
+                thread: None,
                 last: VecDeque::new(),
                 starved: false,
             }),
@@ -69,28 +88,39 @@ impl Output {
         let pipe = &self.pipes[index];
         while pipe.fd.readable().await.is_ok() {
             // The runtime learns from the error that there is no more for now.
-            let ended = pipe.fd.try_io(|| match pipe.drain(&self.lines) {
-                true => Ok(()),
-                false => Err(io::ErrorKind::WouldBlock.into()),
-            });
-            if ended.is_ok() {
-                return;
+            let read = pipe
+                .fd
+                .try_io(|| match pipe.read(READ_BYTES_MAX, &self.lines) {
+                    Read::Empty => Err(io::ErrorKind::WouldBlock.into()),
+                    read => Ok(read),
+                });
+            match read {
+                Ok(Read::End) => return,
+                Ok(_) => tokio::task::yield_now().await,
+                Err(_) => {}
             }
         }
     }
 
-    /// A new thread prints from here on.
+    /// A thread prints from here on.
     pub fn begin(&self, thread: &str) {
+        self.take_in();
         let mut lines = self.lines.borrow_mut();
-        thread.clone_into(&mut lines.thread);
+        lines.thread = Some(thread.to_owned());
         lines.last.clear();
         lines.starved = false;
     }
 
-    /// Takes in all that was printed up to now; a line that has not ended ends here.
+    /// The thread has printed all that it will: takes that in; a line that has not ended ends here.
     pub fn finish(&self) {
+        self.take_in();
+        self.lines.borrow_mut().thread = None;
+    }
+
+    fn take_in(&self) {
         for pipe in &self.pipes {
-            pipe.drain(&self.lines);
+            // No more than that was printed before; what comes meanwhile could go on for ever.
+            pipe.read(pipe.capacity, &self.lines);
             let partial = std::mem::take(&mut *pipe.partial.borrow_mut());
             if !partial.is_empty() {
                 self.lines.borrow_mut().line(pipe.stream, &partial);
@@ -98,51 +128,64 @@ impl Output {
         }
     }
 
-    /// Whether the present thread died of a failed allocation, as Rust reports it.
-    pub fn is_starved(&self) -> bool {
-        self.lines.borrow().starved
-    }
-
-    /// The last lines that the present thread printed.
+    /// The last lines that were printed, since the last thread began.
     pub fn last_lines(&self) -> Vec<String> {
         self.lines.borrow().last.iter().cloned().collect()
+    }
+
+    /// Whether Rust said that an allocation was refused, since the last thread began. (Not looked for among
+    /// the last lines: a backtrace may follow.)
+    pub fn is_starved(&self) -> bool {
+        self.lines.borrow().starved
     }
 }
 
 impl Pipe {
     fn new(stream: Stream, reader: PipeReader) -> io::Result<Pipe> {
+        let capacity = rustix::pipe::fcntl_getpipe_size(&reader)?;
         Ok(Pipe {
             stream,
             fd: Receiver::from_owned_fd(reader.into())?,
+            capacity,
             partial: RefCell::default(),
         })
     }
 
-    /// Reads what is there; whether the pipe has ended.
-    fn drain(&self, lines: &RefCell<Lines>) -> bool {
+    /// Reads what is there, and stops at `bytes_max` or soon after.
+    fn read(&self, bytes_max: usize, lines: &RefCell<Lines>) -> Read {
         let mut buffer = [0; 16 << 10];
-        loop {
+        let mut total = 0;
+        while total < bytes_max {
             // Not through the runtime, which may not know yet that there is something.
             match rustix::io::read(&self.fd, &mut buffer) {
-                Ok(0) => return true,
-                Ok(count) => self.split(&buffer[..count], lines),
+                Ok(0) => return Read::End,
+                Ok(count) => {
+                    total += count;
+                    self.split(&buffer[..count], lines);
+                }
                 Err(Errno::INTR) => {}
-                Err(error) => return error != Errno::WOULDBLOCK,
+                Err(Errno::WOULDBLOCK) => return Read::Empty,
+                Err(_) => return Read::End,
             }
         }
+        Read::More
     }
 
-    fn split(&self, bytes: &[u8], lines: &RefCell<Lines>) {
+    fn split(&self, mut bytes: &[u8], lines: &RefCell<Lines>) {
         let mut partial = self.partial.borrow_mut();
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            partial.extend_from_slice(piece);
-            if partial.ends_with(b"\n") || partial.len() >= LINE_BYTES_MAX {
-                if partial.ends_with(b"\n") {
-                    partial.pop();
-                }
-                lines.borrow_mut().line(self.stream, &partial);
-                partial.clear();
-            }
+        while !bytes.is_empty() {
+            let room = LINE_BYTES_MAX - partial.len();
+            let window = &bytes[..bytes.len().min(room + 1)];
+            let newline = window.iter().position(|byte| *byte == b'\n');
+            let (length, rest) = match newline {
+                Some(at) => (at, at + 1),
+                None if window.len() > room => (room, room),
+                None => return partial.extend_from_slice(bytes),
+            };
+            partial.extend_from_slice(&bytes[..length]);
+            bytes = &bytes[rest..];
+            lines.borrow_mut().line(self.stream, &partial);
+            partial.clear();
         }
     }
 }
@@ -150,8 +193,14 @@ impl Pipe {
 impl Lines {
     fn line(&mut self, stream: Stream, bytes: &[u8]) {
         let line = String::from_utf8_lossy(bytes);
-        self.sink.line(stream, &self.thread, &line);
-        self.starved |= line.starts_with("memory allocation of ") && line.ends_with(" bytes failed");
+        let thread = self.thread.as_ref().unwrap_or(&self.worker);
+        let told = catch_unwind(AssertUnwindSafe(|| self.sink.line(stream, thread, &line)));
+        if told.is_err() {
+            tracing::error!("the sink for what workers print panicked");
+        }
+        self.starved |= stream == Stream::Stderr
+            && line.ends_with(" bytes failed")
+            && line.contains("memory allocation of ");
         if self.last.len() == LAST_LINES {
             self.last.pop_front();
         }

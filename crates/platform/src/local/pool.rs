@@ -1,6 +1,6 @@
-//! The pool of workers: who runs what, who waits, who is started and who is ended.
+//! The pool of workers: who runs what, who waits, and who is started.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::TcpListener;
@@ -8,79 +8,57 @@ use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::Pid;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, oneshot};
-use tokio::task::AbortHandle;
 
 use super::output::Output;
-use super::{Command, LocalConfig, api, process};
-use crate::{Completion, Failure, Invocation, envelope};
+use super::stage::{Stage, Work, Worker};
+use super::{Command, LocalConfig, api, process, watch};
+use crate::{Completion, Failure, complete};
 
-/// How often the memory of busy workers is looked at.
-const MEMORY_LOOK: Duration = Duration::from_millis(100);
-
-/// How often the pool looks for workers that were idle for too long.
-const IDLE_LOOK: Duration = Duration::from_secs(1);
-
-/// An event for a worker.
-pub(super) struct Work {
-    pub request_id: String,
-    pub deadline_ms: u64,
-    pub event: Vec<u8>,
-}
+/// Workers of a memory size are for invocations of the same.
+type MemoryMb = Option<u32>;
 
 pub(super) struct Pool {
-    config: LocalConfig,
+    pub config: LocalConfig,
     /// `HOST:PORT` of the Runtime API.
     api: String,
-    state: RefCell<State>,
+    pub state: RefCell<State>,
+    /// When a worker last asked for its first work.
+    pub last_arrival: Cell<Instant>,
+    /// More workers may be needed.
+    wanted: Notify,
+    /// A worker is busy.
+    pub busy: Notify,
     /// The last worker has gone.
     empty: Notify,
-    /// A worker is busy.
-    busy: Notify,
 }
 
 #[derive(Default)]
-struct State {
-    /// Invocations that no worker has yet, by the memory that they need.
-    queues: HashMap<Option<u32>, VecDeque<Job>>,
-    workers: HashMap<u64, Worker>,
+pub(super) struct State {
+    /// Invocations that no worker has yet. No queue is empty.
+    queues: HashMap<MemoryMb, VecDeque<Waiting>>,
+    pub workers: HashMap<u64, Worker>,
     /// Workers that wait for work, the one that waited shortest last.
-    idle: HashMap<Option<u32>, Vec<u64>>,
+    pub idle: HashMap<MemoryMb, Vec<u64>>,
     last_worker: u64,
-    last_request: u64,
+    last_order: u64,
     stopping: bool,
 }
 
-struct Job {
-    invocation: Invocation,
-    done: Completion,
+/// An invocation, its payload wrapped.
+pub(super) struct Job {
+    pub name: String,
+    pub event: Vec<u8>,
+    pub memory_mb: MemoryMb,
+    pub limit: Duration,
+    pub done: Completion,
 }
 
-struct Worker {
-    token: String,
-    pid: Pid,
-    memory_mb: Option<u32>,
-    output: Rc<Output>,
-    state: Stage,
-    /// Why the platform killed it.
-    killed: Option<Failure>,
-}
-
-enum Stage {
-    Starting,
-    Idle {
-        since: Instant,
-        give: oneshot::Sender<Work>,
-    },
-    Busy {
-        request_id: String,
-        done: Completion,
-        limit: AbortHandle,
-    },
-    /// Between a result and the next request for work.
-    Resting,
+struct Waiting {
+    /// Its place in the order of arrival.
+    order: u64,
+    job: Job,
 }
 
 /// Serves until it is told to end.
@@ -93,124 +71,156 @@ pub(super) async fn serve(
         api: listener.local_addr()?.to_string(),
         config,
         state: RefCell::default(),
-        empty: Notify::new(),
+        last_arrival: Cell::new(Instant::now()),
+        wanted: Notify::new(),
         busy: Notify::new(),
+        empty: Notify::new(),
     });
-    let listening = tokio::task::spawn_local(api::listen(pool.clone(), listener));
-    let watching = tokio::task::spawn_local(watch_memory(pool.clone()));
-    let tidying = tokio::task::spawn_local(end_idle(pool.clone()));
+    let tasks = [
+        tokio::task::spawn_local(api::listen(pool.clone(), listener)),
+        tokio::task::spawn_local(watch::memory(pool.clone())),
+        tokio::task::spawn_local(watch::idleness(pool.clone())),
+        tokio::task::spawn_local(start_workers(pool.clone())),
+    ];
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Invoke(invocation, done) => pool.invoke(Job { invocation, done }),
+            Command::Invoke(job) => pool.invoke(job),
             Command::Shutdown => break,
         }
     }
     commands.close();
     while let Some(command) = commands.recv().await {
-        if let Command::Invoke(_, done) = command {
-            done(Err(Failure::Shutdown));
+        if let Command::Invoke(job) = command {
+            complete(job.done, Err(Failure::Shutdown));
         }
     }
     pool.shutdown().await;
-    for task in [watching, tidying] {
+    for task in tasks {
         task.abort();
     }
-    listening.abort();
     Ok(())
+}
+
+/// Starts workers when they are needed: one at a time, so that those before are served meanwhile.
+async fn start_workers(pool: Rc<Pool>) {
+    loop {
+        pool.wanted.notified().await;
+        while let Some(memory_mb) = pool.needed_worker() {
+            if let Err(error) = pool.start_worker(memory_mb) {
+                pool.fail_one(memory_mb, process::start_failure(&pool.config, &error));
+            }
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 impl Pool {
     fn invoke(self: &Rc<Self>, job: Job) {
-        let memory_mb = job.invocation.memory_mb.or(self.config.memory_mb_default);
-        let mut state = self.state.borrow_mut();
-        state.queues.entry(memory_mb).or_default().push_back(job);
-        drop(state);
-        self.dispatch(memory_mb);
+        {
+            let mut state = self.state.borrow_mut();
+            state.last_order += 1;
+            let order = state.last_order;
+            let queue = state.queues.entry(job.memory_mb).or_default();
+            queue.push_back(Waiting { order, job });
+        }
+        self.dispatch();
     }
 
-    /// Gives invocations of a memory size to idle workers, and starts workers for the others.
-    fn dispatch(self: &Rc<Self>, memory_mb: Option<u32>) {
-        while self.give_one(memory_mb) {}
-        while self.needs_worker(memory_mb) {
-            if let Err(error) = self.start_worker(memory_mb) {
-                let reason = format!("{}: {error}", self.config.executable.display());
-                self.fail_one(memory_mb, Failure::Start { reason });
-            }
+    /// Gives the invocations that wait to idle workers, and has workers started for the others.
+    fn dispatch(self: &Rc<Self>) {
+        let sizes = self.state.borrow().waiting_sizes();
+        for memory_mb in sizes {
+            while self.give_one(memory_mb) {}
+            // Before the idle workers get younger invocations.
+            self.make_room(memory_mb);
+        }
+        if !self.state.borrow().queues.is_empty() {
+            self.wanted.notify_one();
         }
     }
 
     /// Gives the oldest invocation to an idle worker; false if there is none of either.
-    fn give_one(self: &Rc<Self>, memory_mb: Option<u32>) -> bool {
+    fn give_one(self: &Rc<Self>, memory_mb: MemoryMb) -> bool {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        let Some(queue) = state.queues.get_mut(&memory_mb).filter(|q| !q.is_empty()) else {
+        if !state.queues.contains_key(&memory_mb) {
             return false;
-        };
+        }
         let Some(id) = state.idle.get_mut(&memory_mb).and_then(Vec::pop) else {
             return false;
         };
-        let Some(worker) = state.workers.get_mut(&id) else {
+        let worker = state
+            .workers
+            .get_mut(&id)
+            .expect("idle workers are workers");
+        let resting = Stage::Resting {
+            since: Instant::now(),
+        };
+        let Stage::Idle { give, .. } = std::mem::replace(&mut worker.stage, resting) else {
+            unreachable!("only idle workers are among the idle");
+        };
+        if give.is_closed() {
+            // Its connection broke, so that it can not be told. Most likely it has just died.
+            worker.end();
             return true;
+        }
+        let order = state.last_order + 1;
+        state.last_order = order;
+        let Some(Waiting { job, .. }) = state.pop_waiting(memory_mb) else {
+            unreachable!("no queue is empty");
         };
-        let Stage::Idle { give, .. } = std::mem::replace(&mut worker.state, Stage::Resting) else {
-            return true;
-        };
-        let Some(Job { invocation, done }) = queue.pop_front() else {
-            return false;
-        };
-        state.last_request += 1;
-        let request_id = format!("{id}-{}", state.last_request);
-        let limit = invocation
-            .time_limit
-            .unwrap_or(self.config.time_limit_default);
-        worker.output.begin(&invocation.name);
-        worker.state = Stage::Busy {
+        let request_id = format!("{id}-{order}");
+        let worker = state.workers.get_mut(&id).expect("it was there before");
+        worker.output.begin(&job.name);
+        worker.stage = Stage::Busy {
             request_id: request_id.clone(),
-            done,
-            limit: self.kill_after(id, limit, request_id.clone()),
+            done: job.done,
+            limit: watch::kill_after(self, id, job.limit, request_id.clone()),
         };
-        let deadline = SystemTime::now() + limit;
-        let deadline_ms = deadline
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64);
-        // It fails if the worker's connection has just broken: then its process ends, and says so.
+        // It can not fail: nothing else ran since the channel was seen open.
         let _ = give.send(Work {
             request_id,
-            deadline_ms,
-            event: envelope::wrap(&invocation.payload),
+            deadline_ms: deadline_ms(job.limit),
+            event: job.event,
         });
         self.busy.notify_one();
         true
     }
 
-    /// Whether an invocation waits that no worker is starting for, and there is room for one more.
-    fn needs_worker(&self, memory_mb: Option<u32>) -> bool {
+    /// The memory of the next worker to start, if there is room for one.
+    fn needed_worker(&self) -> Option<MemoryMb> {
         let state = self.state.borrow();
-        let waiting = state.queues.get(&memory_mb).map_or(0, VecDeque::len);
-        let coming = state
-            .workers
-            .values()
-            .filter(|w| w.memory_mb == memory_mb)
-            .filter(|w| matches!(w.state, Stage::Starting | Stage::Resting))
-            .count();
-        if waiting <= coming || state.stopping {
-            return false;
+        if state.stopping || state.workers.len() >= self.concurrency_max() {
+            return None;
         }
-        if state.workers.len() < self.config.concurrency_max {
-            return true;
-        }
-        // An idle worker of another size makes room; this is called again when it has gone.
-        let other = state.workers.values().find(|w| {
-            w.memory_mb != memory_mb && matches!(w.state, Stage::Idle { .. }) && w.killed.is_none()
-        });
-        if let Some(other) = other {
-            process::kill(other.pid);
-        }
-        false
+        let mut sizes = state.waiting_sizes().into_iter();
+        sizes.find(|memory_mb| state.uncovered(*memory_mb) > 0)
     }
 
-    fn start_worker(self: &Rc<Self>, memory_mb: Option<u32>) -> io::Result<()> {
-        let id = self.state.borrow().last_worker + 1;
+    /// Where there is no room for the workers that are missing, ends idle ones of other sizes. It goes on
+    /// when they have gone.
+    fn make_room(&self, memory_mb: MemoryMb) {
+        let mut state = self.state.borrow_mut();
+        if state.workers.len() < self.concurrency_max() || !state.has_idle_of_another_size(memory_mb) {
+            return;
+        }
+        let workers = state.workers.values();
+        let ending = workers.filter(|w| matches!(w.stage, Stage::Ending)).count();
+        for _ in ending..state.uncovered(memory_mb) {
+            if !state.end_idle_of_another_size(memory_mb) {
+                break;
+            }
+        }
+    }
+
+    fn concurrency_max(&self) -> usize {
+        self.config.concurrency_max.max(1)
+    }
+
+    fn start_worker(self: &Rc<Self>, memory_mb: MemoryMb) -> io::Result<()> {
+        let mut state = self.state.borrow_mut();
+        let id = state.last_worker + 1;
+        state.last_worker = id;
         let mut token = [0; 16];
         getrandom::fill(&mut token).map_err(io::Error::other)?;
         let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -222,17 +232,15 @@ impl Pool {
             stderr,
         } = process::start(&self.config, &api, memory_mb)?;
         let name = format!("worker {}", pid.as_raw_nonzero());
-        let output = Output::new(stdout, stderr, name, self.config.output.clone())?;
+        let output = Output::new(stdout, stderr, name, self.config.output.clone());
         let worker = Worker {
             token,
             pid,
             memory_mb,
-            output,
-            state: Stage::Starting,
-            killed: None,
+            output: output.inspect_err(|_| process::kill(pid))?,
+            stage: Stage::Starting,
+            reason: None,
         };
-        let mut state = self.state.borrow_mut();
-        state.last_worker = id;
         state.workers.insert(id, worker);
         drop(state);
 
@@ -241,63 +249,50 @@ impl Pool {
             let status = child.wait().await;
             pool.ended(id, status);
         });
-        let pool = self.clone();
-        tokio::task::spawn_local(async move {
-            tokio::time::sleep(pool.config.start_timeout).await;
-            pool.kill_if_starting(id);
-        });
+        tokio::task::spawn_local(watch::start(self.clone(), id));
         Ok(())
-    }
-
-    fn kill_if_starting(&self, id: u64) {
-        let limit = self.config.start_timeout;
-        if let Some(worker) = self.state.borrow_mut().workers.get_mut(&id)
-            && let Stage::Starting = worker.state
-        {
-            worker.kill(Failure::Start {
-                reason: format!("the process did not ask for work within {limit:?}"),
-            });
-        }
-    }
-
-    fn kill_after(self: &Rc<Self>, id: u64, limit: Duration, request: String) -> AbortHandle {
-        let pool = self.clone();
-        let timer = tokio::task::spawn_local(async move {
-            tokio::time::sleep(limit).await;
-            if let Some(worker) = pool.state.borrow_mut().workers.get_mut(&id)
-                && worker.runs(&request)
-            {
-                worker.kill(Failure::TimeLimit { limit });
-            }
-        });
-        timer.abort_handle()
     }
 
     /// Whether the token is that of the worker.
     pub fn is_worker(&self, id: u64, token: &str) -> bool {
         let state = self.state.borrow();
-        state.workers.get(&id).is_some_and(|worker| worker.token == token)
+        state
+            .workers
+            .get(&id)
+            .is_some_and(|worker| worker.token == token)
     }
 
-    /// The worker asks for work.
+    /// The worker asks for work. Gives an error at once if it has some already, and later if it is not
+    /// needed any more.
     pub async fn next(self: &Rc<Self>, id: u64) -> Result<Work, oneshot::error::RecvError> {
         let (give, take) = oneshot::channel();
-        let memory_mb = {
+        self.wants_work(id, give);
+        take.await
+    }
+
+    fn wants_work(self: &Rc<Self>, id: u64, give: oneshot::Sender<Work>) {
+        {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
-            let Some(worker) = state.workers.get_mut(&id) else {
-                drop(give);
-                return take.await;
+            // One that was killed gets nothing more.
+            let Some(worker) = state.workers.get_mut(&id).filter(|w| w.reason.is_none()) else {
+                return;
             };
-            worker.state = Stage::Idle {
-                since: Instant::now(),
-                give,
-            };
-            state.idle.entry(worker.memory_mb).or_default().push(id);
-            worker.memory_mb
-        };
-        self.dispatch(memory_mb);
-        take.await
+            let since = Instant::now();
+            match worker.stage {
+                Stage::Busy { .. } | Stage::Ending => return,
+                // It asks again: the request before is refused.
+                Stage::Idle { .. } => {}
+                Stage::Starting | Stage::Resting { .. } => {
+                    state.idle.entry(worker.memory_mb).or_default().push(id);
+                }
+            }
+            if let Stage::Starting = worker.stage {
+                self.last_arrival.set(since);
+            }
+            worker.stage = Stage::Idle { since, give };
+        }
+        self.dispatch();
     }
 
     /// The worker gives a result; false if that is not what it runs.
@@ -307,71 +302,84 @@ impl Pool {
             let Some(worker) = state.workers.get_mut(&id).filter(|w| w.runs(request)) else {
                 return false;
             };
-            let stage = std::mem::replace(&mut worker.state, Stage::Resting);
-            let Stage::Busy { done, limit, .. } = stage else {
-                return false;
+            let resting = Stage::Resting {
+                since: Instant::now(),
+            };
+            let Stage::Busy { done, limit, .. } = std::mem::replace(&mut worker.stage, resting)
+            else {
+                unreachable!("only a busy worker runs a request");
             };
             limit.abort();
             (done, worker.output.clone())
         };
         // What it printed before comes before.
         output.finish();
-        done(result);
+        complete(done, result);
         true
+    }
+
+    /// The worker says why it can not start; it ends by itself.
+    pub fn can_not_start(&self, id: u64, failure: &Failure) {
+        if let Some(worker) = self.state.borrow_mut().workers.get_mut(&id)
+            && let Stage::Starting = worker.stage
+        {
+            worker.reason.get_or_insert(Failure::Start {
+                reason: failure.to_string(),
+            });
+        }
     }
 
     /// The worker's process has ended.
     fn ended(self: &Rc<Self>, id: u64, status: io::Result<ExitStatus>) {
-        let Some(worker) = self.state.borrow_mut().workers.remove(&id) else {
-            return;
+        let worker = {
+            let mut state = self.state.borrow_mut();
+            let Some(worker) = state.workers.remove(&id) else {
+                return;
+            };
+            if let Some(idle) = state.idle.get_mut(&worker.memory_mb) {
+                idle.retain(|other| *other != id);
+            }
+            worker
         };
-        let memory_mb = worker.memory_mb;
-        if let Some(idle) = self.state.borrow_mut().idle.get_mut(&memory_mb) {
-            idle.retain(|other| *other != id);
-        }
         worker.output.finish();
         let failure = worker.failure(status);
-        match worker.state {
+        match worker.stage {
             Stage::Busy { done, limit, .. } => {
                 limit.abort();
-                done(Err(failure));
+                complete(done, Err(failure));
             }
             Stage::Starting => {
-                let reason = match failure {
-                    Failure::Start { reason } => reason,
-                    other => format!(
-                        "{}: {other} before it asked for work; it must call crucial's main \
-                         (#[crucial::main]). It printed: {:?}",
-                        self.config.executable.display(),
-                        worker.output.last_lines()
-                    ),
+                let failure = match failure {
+                    Failure::Start { .. } | Failure::Shutdown => failure,
+                    other => Failure::Start {
+                        reason: format!(
+                            "{}: before it asked for work, {other}; its main function must begin with the \
+                             worker's loop",
+                            self.config.executable.display(),
+                        ),
+                    },
                 };
-                self.fail_one(memory_mb, Failure::Start { reason });
+                self.fail_one(worker.memory_mb, failure);
             }
-            Stage::Idle { .. } | Stage::Resting => {}
+            Stage::Idle { .. } | Stage::Resting { .. } | Stage::Ending => {}
         }
-        let waiting: Vec<_> = self.state.borrow().queues.keys().copied().collect();
-        for memory_mb in waiting {
-            self.dispatch(memory_mb);
-        }
+        self.dispatch();
         if self.state.borrow().workers.is_empty() {
             self.empty.notify_one();
         }
     }
 
-    /// Fails the oldest waiting invocation.
-    fn fail_one(&self, memory_mb: Option<u32>, failure: Failure) {
-        let job = {
-            let mut state = self.state.borrow_mut();
-            state.queues.get_mut(&memory_mb).and_then(VecDeque::pop_front)
-        };
-        if let Some(job) = job {
-            (job.done)(Err(failure));
+    /// Fails the oldest waiting invocation: there is one error for each process that did not start, so that
+    /// an executable that is no worker is not started for ever.
+    fn fail_one(&self, memory_mb: MemoryMb, failure: Failure) {
+        let waiting = self.state.borrow_mut().pop_waiting(memory_mb);
+        if let Some(Waiting { job, .. }) = waiting {
+            complete(job.done, Err(failure));
         }
     }
 
     async fn shutdown(&self) {
-        let jobs: Vec<Job> = {
+        let waiting: Vec<Waiting> = {
             let mut state = self.state.borrow_mut();
             state.stopping = true;
             for worker in state.workers.values_mut() {
@@ -379,8 +387,8 @@ impl Pool {
             }
             state.queues.drain().flat_map(|(_, queue)| queue).collect()
         };
-        for job in jobs {
-            (job.done)(Err(Failure::Shutdown));
+        for Waiting { job, .. } in waiting {
+            complete(job.done, Err(Failure::Shutdown));
         }
         while !self.state.borrow().workers.is_empty() {
             self.empty.notified().await;
@@ -388,69 +396,56 @@ impl Pool {
     }
 }
 
-impl Worker {
-    fn runs(&self, request: &str) -> bool {
-        matches!(&self.state, Stage::Busy { request_id, .. } if request_id == request)
+impl State {
+    /// The memory sizes that invocations wait for, that of the oldest first: so none waits for ever.
+    fn waiting_sizes(&self) -> Vec<MemoryMb> {
+        let mut sizes: Vec<(u64, MemoryMb)> = self
+            .queues
+            .iter()
+            .filter_map(|(memory_mb, queue)| Some((queue.front()?.order, *memory_mb)))
+            .collect();
+        sizes.sort_unstable();
+        sizes.into_iter().map(|(_, memory_mb)| memory_mb).collect()
     }
 
-    /// Kills it, for the first reason that is given.
-    fn kill(&mut self, reason: Failure) {
-        self.killed.get_or_insert(reason);
-        process::kill(self.pid);
+    /// How many invocations wait that no worker is coming for.
+    fn uncovered(&self, memory_mb: MemoryMb) -> usize {
+        let waiting = self.queues.get(&memory_mb).map_or(0, VecDeque::len);
+        let workers = self.workers.values();
+        let coming = workers.filter(|w| w.memory_mb == memory_mb && w.is_coming());
+        waiting.saturating_sub(coming.count())
     }
 
-    /// Why its process ended.
-    fn failure(&self, status: io::Result<ExitStatus>) -> Failure {
-        if let Some(reason) = &self.killed {
-            return reason.clone();
+    fn pop_waiting(&mut self, memory_mb: MemoryMb) -> Option<Waiting> {
+        let queue = self.queues.get_mut(&memory_mb)?;
+        let waiting = queue.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&memory_mb);
         }
-        let output = self.output.last_lines();
-        let reason = match status {
-            Ok(status) => process::describe(status),
-            Err(error) => error.to_string(),
+        waiting
+    }
+
+    fn has_idle_of_another_size(&self, memory_mb: MemoryMb) -> bool {
+        let mut sizes = self.idle.iter();
+        sizes.any(|(size, idle)| *size != memory_mb && !idle.is_empty())
+    }
+
+    fn end_idle_of_another_size(&mut self, memory_mb: MemoryMb) -> bool {
+        let mut others = self.idle.iter_mut().filter(|(size, _)| **size != memory_mb);
+        let Some(id) = others.find_map(|(_, idle)| idle.pop()) else {
+            return false;
         };
-        match self.memory_mb {
-            Some(limit_mb) if self.output.is_starved() => Failure::MemoryLimit { limit_mb },
-            _ => Failure::WorkerDied { reason, output },
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.end();
         }
+        true
     }
 }
 
-/// Kills busy workers that are over their memory. (Their own limit holds for what they allocate; this
-/// holds for all that is resident.)
-async fn watch_memory(pool: Rc<Pool>) {
-    loop {
-        pool.busy.notified().await;
-        loop {
-            tokio::time::sleep(MEMORY_LOOK).await;
-            let mut busy = false;
-            for worker in pool.state.borrow_mut().workers.values_mut() {
-                let (Stage::Busy { .. }, Some(limit_mb)) = (&worker.state, worker.memory_mb) else {
-                    continue;
-                };
-                busy = true;
-                let resident = process::resident_bytes(worker.pid).unwrap_or(0);
-                if resident > u64::from(limit_mb) << 20 {
-                    worker.kill(Failure::MemoryLimit { limit_mb });
-                }
-            }
-            if !busy {
-                break;
-            }
-        }
-    }
-}
-
-/// Ends workers that had no work for too long.
-async fn end_idle(pool: Rc<Pool>) {
-    loop {
-        tokio::time::sleep(IDLE_LOOK).await;
-        for worker in pool.state.borrow_mut().workers.values_mut() {
-            if let Stage::Idle { since, .. } = worker.state
-                && since.elapsed() > pool.config.warm_idle
-            {
-                process::kill(worker.pid);
-            }
-        }
-    }
+/// When an invocation has to be ready, in milliseconds since 1970.
+fn deadline_ms(limit: Duration) -> u128 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let deadline = now.unwrap_or_default().saturating_add(limit);
+    // Clients read it as a 64-bit number.
+    deadline.as_millis().min(u128::from(u64::MAX))
 }

@@ -1,15 +1,19 @@
 //! Processes.
 
 use std::fs;
-use std::io::{self, PipeReader};
+use std::io::{self, PipeReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use tokio::process::{Child, Command};
 
 use super::LocalConfig;
-use crate::worker::{API_VARIABLE, LOCAL_VARIABLE, MEMORY_VARIABLE};
+use crate::Failure;
+use crate::worker::{
+    API_VARIABLE, LOCAL_VARIABLE, MEMORY_VARIABLE, PARENT_VARIABLE, RESULT_VARIABLE,
+};
 
 /// A worker needs a few file descriptors here; the usual soft limit of 1024 is too low for many.
 pub(super) fn raise_file_limit() {
@@ -31,21 +35,30 @@ pub(super) struct Started {
 }
 
 /// Starts a worker.
-pub(super) fn start(config: &LocalConfig, api: &str, memory_mb: Option<u32>) -> io::Result<Started> {
+pub(super) fn start(
+    config: &LocalConfig,
+    api: &str,
+    memory_mb: Option<u32>,
+) -> io::Result<Started> {
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
     let name = config.executable.file_stem().unwrap_or_default();
     let mut command = Command::new(&config.executable);
     command
         .args(&config.args)
+        .envs(config.env.iter().map(|(name, value)| (name, value)))
         .env(API_VARIABLE, api)
-        .env(LOCAL_VARIABLE, std::process::id().to_string())
+        .env(LOCAL_VARIABLE, "1")
+        .env(PARENT_VARIABLE, std::process::id().to_string())
+        .env(RESULT_VARIABLE, config.payload_bytes_max.to_string())
         .env("AWS_LAMBDA_FUNCTION_NAME", name)
         .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
         .env("AWS_LAMBDA_LOG_GROUP_NAME", "local")
         .env("AWS_LAMBDA_LOG_STREAM_NAME", "local")
         .env("_HANDLER", name)
-        .envs(&config.env)
+        // A group of its own: a key press that interrupts this program is not for its workers, and what a
+        // worker has started ends with it.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(stdout_end)
         .stderr(stderr_end);
@@ -66,15 +79,40 @@ pub(super) fn start(config: &LocalConfig, api: &str, memory_mb: Option<u32>) -> 
     })
 }
 
-/// Kills a process that is not reaped yet.
+/// Why an invocation has no worker, when one can not be started.
+pub(super) fn start_failure(config: &LocalConfig, error: &io::Error) -> Failure {
+    let executable = config.executable.display();
+    match Errno::from_io_error(error) {
+        Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => Failure::Throttled {
+            reason: format!(
+                "{executable}: {error}; a lower concurrency_max (now {}), or higher limits of this system \
+                 (ulimit -n, ulimit -u), avoid it",
+                config.concurrency_max
+            ),
+        },
+        Some(Errno::NOENT) => Failure::Start {
+            reason: format!(
+                "{executable}: {error}; if it was built anew while this program ran, start the program again"
+            ),
+        },
+        _ => Failure::Start {
+            reason: format!("{executable}: {error}"),
+        },
+    }
+}
+
+/// Kills a process that is not reaped yet, and what it has started.
 pub(super) fn kill(pid: Pid) {
     // It fails if the process has just ended, which is as good.
-    let _ = rustix::process::kill_process(pid, Signal::KILL);
+    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
 }
 
 /// A process's resident memory, in bytes; `None` if it has ended.
 pub(super) fn resident_bytes(pid: Pid) -> Option<u64> {
-    let statm = fs::read_to_string(format!("/proc/{}/statm", pid.as_raw_nonzero())).ok()?;
+    let mut statm = [0; 128];
+    let mut file = fs::File::open(format!("/proc/{}/statm", pid.as_raw_nonzero())).ok()?;
+    let count = file.read(&mut statm).ok()?;
+    let statm = std::str::from_utf8(&statm[..count]).ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }

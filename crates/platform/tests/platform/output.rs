@@ -1,0 +1,179 @@
+//! What workers print.
+
+use std::sync::{Arc, Mutex, mpsc};
+
+use crucial_platform::worker::FunctionError;
+use crucial_platform::{Failure, LocalConfig, OutputSink, Platform, Stream};
+use libtest_mimic::Trial;
+
+use crate::invoke::{invocation, local, run, text};
+use crate::trials;
+
+/// Has workers print a line when they start.
+const GREET_VARIABLE: &str = "PLATFORM_TEST_GREET";
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        lines_come_before_the_result,
+        many_lines_come_in_order,
+        long_lines_come_in_pieces,
+        lines_before_the_first_work,
+        last_lines_tell_of_a_death,
+        an_endless_printer_holds_nobody_up,
+    ]
+}
+
+/// Prints when a worker starts.
+pub fn greet() {
+    if std::env::var_os(GREET_VARIABLE).is_some() {
+        println!("good morning");
+    }
+}
+
+/// The worker's part of the tests.
+pub fn print(what: &str) -> Result<Vec<u8>, FunctionError> {
+    match what {
+        "both" => {
+            println!("one");
+            eprintln!("wrong one");
+            println!("two\r");
+            eprintln!("wrong two");
+            print!("half");
+        }
+        "many" => (0..20_000).for_each(|number| println!("{number}")),
+        "long" => {
+            println!("{}", "a".repeat(64 << 10));
+            println!("{}", "b".repeat((128 << 10) + 1));
+            println!("short");
+        }
+        "and die" => {
+            (0..12).for_each(|number| println!("{number}"));
+            eprint!("the end");
+            std::process::abort();
+        }
+        "without end" => {
+            std::thread::spawn(|| {
+                loop {
+                    println!("on and on");
+                }
+            });
+        }
+        _ => {}
+    }
+    Ok(Vec::new())
+}
+
+type Line = (Stream, String, String);
+
+/// Keeps all lines.
+#[derive(Default)]
+struct Kept(Mutex<Vec<Line>>);
+
+impl OutputSink for Kept {
+    fn line(&self, stream: Stream, thread: &str, line: &str) {
+        let line = (stream, thread.to_owned(), line.to_owned());
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+/// The lines that had come when the result came.
+fn lines_of(config: LocalConfig, payload: &str) -> Vec<Line> {
+    let kept = Arc::new(Kept::default());
+    let platform = local(LocalConfig {
+        output: kept.clone(),
+        ..config
+    });
+    let (sender, lines) = mpsc::channel();
+    let mut named = invocation(payload);
+    named.name = "printer".to_owned();
+    let done = move |result: Result<_, _>| {
+        result.unwrap();
+        sender.send(kept.0.lock().unwrap().clone()).unwrap();
+    };
+    platform.invoke(named, Box::new(done));
+    lines.recv().unwrap()
+}
+
+fn lines_of_stream(lines: &[Line], wanted: Stream) -> Vec<&str> {
+    let of_stream = lines.iter().filter(|(stream, ..)| *stream == wanted);
+    of_stream.map(|(_, _, line)| line.as_str()).collect()
+}
+
+fn lines_come_before_the_result() {
+    let lines = lines_of(LocalConfig::default(), "print both");
+    assert_eq!(
+        lines_of_stream(&lines, Stream::Stdout),
+        ["one", "two\r", "half"]
+    );
+    assert_eq!(
+        lines_of_stream(&lines, Stream::Stderr),
+        ["wrong one", "wrong two"]
+    );
+    assert!(
+        lines.iter().all(|(_, name, _)| name == "printer"),
+        "{lines:?}"
+    );
+}
+
+fn many_lines_come_in_order() {
+    let lines = lines_of(LocalConfig::default(), "print many");
+    let expected: Vec<String> = (0..20_000).map(|number| number.to_string()).collect();
+    assert_eq!(lines_of_stream(&lines, Stream::Stdout), expected);
+}
+
+fn long_lines_come_in_pieces() {
+    let lines = lines_of(LocalConfig::default(), "print long");
+    let lengths: Vec<usize> = lines.iter().map(|(_, _, line)| line.len()).collect();
+    assert_eq!(lengths, [64 << 10, 64 << 10, 64 << 10, 1, 5]);
+}
+
+fn lines_before_the_first_work() {
+    let config = LocalConfig {
+        env: vec![(GREET_VARIABLE.into(), "1".into())],
+        ..LocalConfig::default()
+    };
+    let lines = lines_of(config, "print both");
+    let (stream, name, line) = &lines[0];
+    assert_eq!((*stream, line.as_str()), (Stream::Stdout, "good morning"));
+    let pid: Option<u32> = name
+        .strip_prefix("worker ")
+        .and_then(|pid| pid.parse().ok());
+    assert!(pid.is_some(), "{name}");
+    assert!(
+        lines[1..].iter().all(|(_, name, _)| name == "printer"),
+        "{lines:?}"
+    );
+}
+
+fn last_lines_tell_of_a_death() {
+    let platform = local(LocalConfig {
+        output: Arc::new(Kept::default()),
+        ..LocalConfig::default()
+    });
+    let failure = run(&platform, "print and die").unwrap_err();
+    let Failure::WorkerDied { reason, output } = &failure else {
+        panic!("{failure:?}");
+    };
+    assert_eq!(reason, "signal 6 (SIGABRT)");
+    assert_eq!(output.len(), 10);
+    assert_eq!(output.last().map(String::as_str), Some("the end"));
+    assert!(failure.to_string().contains("\n  the end"), "{failure}");
+}
+
+/// Throws lines away.
+pub struct Nowhere;
+
+impl OutputSink for Nowhere {
+    fn line(&self, _: Stream, _: &str, _: &str) {}
+}
+
+fn an_endless_printer_holds_nobody_up() {
+    let platform = local(LocalConfig {
+        output: Arc::new(Nowhere),
+        ..LocalConfig::default()
+    });
+    run(&platform, "print without end").unwrap();
+    for _ in 0..10 {
+        assert_eq!(text(run(&platform, "echo heard")), "heard");
+    }
+}

@@ -1,0 +1,157 @@
+//! What all platforms do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crucial_platform::{Failure, InProcess, LocalConfig, Platform};
+use libtest_mimic::Trial;
+
+use crate::handler::Tester;
+use crate::invoke::{invocation, local, run, start, text};
+use crate::meeting::Meeting;
+
+const CONCURRENCY: usize = 8;
+
+type Test = fn(&dyn Platform);
+
+pub fn trials() -> Vec<Trial> {
+    let tests: [(&str, Test); 10] = [
+        ("bytes_come_back", bytes_come_back),
+        ("errors_come_back", errors_come_back),
+        ("a_panic_is_an_error", a_panic_is_an_error),
+        (
+            "as_many_as_allowed_run_at_once",
+            as_many_as_allowed_run_at_once,
+        ),
+        ("the_time_limit_holds", the_time_limit_holds),
+        ("the_deadline_is_known", the_deadline_is_known),
+        ("an_endless_limit_is_no_limit", an_endless_limit_is_no_limit),
+        ("what_is_too_large_is_refused", what_is_too_large_is_refused),
+        (
+            "a_panicking_completion_harms_nobody",
+            a_panicking_completion_harms_nobody,
+        ),
+        ("shutdown_fails_all", shutdown_fails_all),
+    ];
+    tests
+        .into_iter()
+        .flat_map(|(name, test)| {
+            [
+                Trial::test(format!("local::{name}"), move || {
+                    test(&local(LocalConfig {
+                        concurrency_max: CONCURRENCY,
+                        payload_bytes_max: 4 << 20,
+                        ..LocalConfig::default()
+                    }));
+                    Ok(())
+                }),
+                Trial::test(format!("in_process::{name}"), move || {
+                    let time_limit = Duration::from_secs(900);
+                    test(&InProcess::new(Arc::new(Tester), CONCURRENCY, time_limit));
+                    Ok(())
+                }),
+            ]
+        })
+        .collect()
+}
+
+fn bytes_come_back(platform: &dyn Platform) {
+    for size in [0, 1, 2, 3, 1000, 1 << 20] {
+        let bytes: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
+        let payload = [b"echo ", &bytes[..]].concat();
+        assert_eq!(run(platform, payload), Ok(bytes));
+    }
+}
+
+fn errors_come_back(platform: &dyn Platform) {
+    let failure = run(platform, "error").unwrap_err();
+    let expected = Failure::Function {
+        error_type: "Refused".to_owned(),
+        message: "it is \"closed\"\non Sundays".to_owned(),
+        location: Some("shop.rs:7:9".to_owned()),
+    };
+    assert_eq!(failure, expected);
+}
+
+fn a_panic_is_an_error(platform: &dyn Platform) {
+    let failure = run(platform, "panic").unwrap_err();
+    let Failure::Function { message, .. } = failure else {
+        panic!("{failure:?}");
+    };
+    assert_eq!(message, "it broke");
+    assert_eq!(text(run(platform, "echo still here")), "still here");
+}
+
+fn as_many_as_allowed_run_at_once(platform: &dyn Platform) {
+    let meeting = Meeting::new();
+    let payload = meeting.payload("meet");
+    let all: Vec<_> = (0..3 * CONCURRENCY)
+        .map(|_| start(platform, invocation(payload.clone())))
+        .collect();
+    for _ in 0..3 {
+        let guests = meeting.guests(CONCURRENCY);
+        guests.into_iter().for_each(|guest| guest.release());
+    }
+    for started in all {
+        assert_eq!(text(started.wait()), "x");
+    }
+}
+
+fn the_time_limit_holds(platform: &dyn Platform) {
+    let meeting = Meeting::new();
+    let limit = Duration::from_millis(300);
+    let mut late = invocation(meeting.payload("meet"));
+    late.time_limit = Some(limit);
+    let late = start(platform, late);
+    let guest = meeting.guest();
+    assert_eq!(late.wait(), Err(Failure::TimeLimit { limit }));
+    assert_eq!(text(run(platform, "echo the next")), "the next");
+    drop(guest);
+}
+
+fn the_deadline_is_known(platform: &dyn Platform) {
+    let mut asked = invocation("deadline");
+    asked.time_limit = Some(Duration::from_secs(5000));
+    let left: u64 = text(start(platform, asked).wait()).parse().unwrap();
+    assert!((4900..=5000).contains(&left), "{left} s");
+}
+
+fn an_endless_limit_is_no_limit(platform: &dyn Platform) {
+    let mut endless = invocation("echo in time");
+    endless.time_limit = Some(Duration::MAX);
+    assert_eq!(text(start(platform, endless).wait()), "in time");
+}
+
+fn what_is_too_large_is_refused(platform: &dyn Platform) {
+    let max = platform.payload_bytes_max();
+    let size = max + 1;
+    let refused = run(platform, vec![0; size]);
+    assert_eq!(refused, Err(Failure::PayloadTooLarge { size, max }));
+    let refused = run(platform, format!("large {size}"));
+    assert_eq!(refused, Err(Failure::ResultTooLarge { max }));
+    assert_eq!(run(platform, format!("large {max}")).unwrap().len(), max);
+}
+
+fn a_panicking_completion_harms_nobody(platform: &dyn Platform) {
+    for payload in ["echo it", "error", "unknown"] {
+        platform.invoke(invocation(payload), Box::new(|_| panic!("on purpose")));
+    }
+    assert_eq!(text(run(platform, "echo the next")), "the next");
+}
+
+fn shutdown_fails_all(platform: &dyn Platform) {
+    let meeting = Meeting::new();
+    let payload = meeting.payload("meet");
+    let all: Vec<_> = (0..2 * CONCURRENCY)
+        .map(|_| start(platform, invocation(payload.clone())))
+        .collect();
+    let guests = meeting.guests(CONCURRENCY);
+    assert!(all.iter().all(|started| started.is_waiting()));
+    platform.shutdown();
+    for started in all {
+        assert_eq!(started.wait(), Err(Failure::Shutdown));
+    }
+    assert_eq!(run(platform, "pid"), Err(Failure::Shutdown));
+    platform.shutdown();
+    drop(guests);
+}
