@@ -134,7 +134,10 @@ struct Globals {
 
 #[cloud]
 fn cluster(index: usize, job: &Job, globals: &Globals) -> crucial::Result<()> {
-    let points = job.source.part(index, job.threads).map_err(crucial::Error::other)?;
+    let points = job
+        .source
+        .part(index, job.threads)
+        .map_err(crucial::Error::other)?;
     while globals.iterations.load()? < job.iterations {
         let centroids = globals.centroids.get()?;
         let partial = assign(points.view(), &centroids);

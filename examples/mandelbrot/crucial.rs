@@ -33,7 +33,9 @@ fn part(rows: Range<u64>, size: u64, iterations: u32) -> Vec<u8> {
 fn main() -> Result<()> {
     let options = Options::parse();
     let (size, threads, iterations) = (options.size, options.threads, options.iterations);
-    let parts = thread::parallel_for(0..size, threads as usize, |rows| part(rows, size, iterations))?;
+    let parts = thread::parallel_for(0..size, threads as usize, |rows| {
+        part(rows, size, iterations)
+    })?;
     let pixels = parts.concat();
     write_png(&options.out, size, &pixels).map_err(Error::other)?;
     println!("{} is written", options.out.display());

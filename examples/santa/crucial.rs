@@ -142,7 +142,11 @@ impl Gate {
             self.free = size;
             *opened = Some(());
         }
-        if self.free == 0 { Poll::Ready(()) } else { Poll::Pending }
+        if self.free == 0 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -225,7 +229,11 @@ fn helper(pole: &NorthPole, kind: Kind, helper: u64) -> Result<()> {
         if !gates.entry.pass()? {
             break Ok(());
         }
-        let event = Event { kind, helper, round };
+        let event = Event {
+            kind,
+            helper,
+            round,
+        };
         pole.log.add(event)?;
         pole.pause(helper, round);
         gates.exit.pass()?;
@@ -285,7 +293,11 @@ fn in_std_threads(tasks: Vec<Task<Result<()>>>) -> Result<Vec<Result<()>>> {
 
 #[crucial::main]
 fn main() -> Result<()> {
-    let Options { deliveries, millis, variant } = Options::parse();
+    let Options {
+        deliveries,
+        millis,
+        variant,
+    } = Options::parse();
     let events = match variant {
         Variant::Threads => with_std::run(deliveries, millis),
         _ => run(deliveries, millis, variant)?,

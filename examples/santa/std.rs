@@ -120,7 +120,11 @@ impl Gate {
             self.free = size;
             *opened = Some(());
         }
-        if self.free == 0 { Poll::Ready(()) } else { Poll::Pending }
+        if self.free == 0 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -192,14 +196,20 @@ fn santa(pole: NorthPole, deliveries: u64) {
 fn helper(pole: NorthPole, kind: Kind, helper: u64) {
     let gates = pole.gates(kind);
     loop {
-        let round = pole.lobby.wait(|lobby, _: &mut Option<()>| lobby.join(kind));
+        let round = pole
+            .lobby
+            .wait(|lobby, _: &mut Option<()>| lobby.join(kind));
         let Some(round) = round else {
             break;
         };
         if !gates.entry.wait(|gate, _: &mut Option<()>| gate.pass()) {
             break;
         }
-        let event = Event { kind, helper, round };
+        let event = Event {
+            kind,
+            helper,
+            round,
+        };
         pole.log.call(|log| log.add(event));
         pole.pause(helper, round);
         gates.exit.wait(|gate, _: &mut Option<()>| gate.pass());
@@ -248,7 +258,10 @@ pub fn run(deliveries: u64, millis: u64) -> Vec<Event> {
     pole.log.call(|log| log.events())
 }
 
-#[allow(dead_code, reason = "the other version takes `run` for its variant with std threads")]
+#[allow(
+    dead_code,
+    reason = "the other version takes `run` for its variant with std threads"
+)]
 fn main() -> Result<(), String> {
     let Options { deliveries, millis } = Options::parse();
     println!("{}", check(&run(deliveries, millis), deliveries)?);

@@ -126,7 +126,10 @@ impl Step {
         let dimensions = total.sums.len() / total.counts.len();
         let mut moved: f64 = 0.0;
         let clusters = self.centroids.chunks_mut(dimensions);
-        for ((centroid, sum), count) in clusters.zip(total.sums.chunks(dimensions)).zip(&total.counts) {
+        for ((centroid, sum), count) in clusters
+            .zip(total.sums.chunks(dimensions))
+            .zip(&total.counts)
+        {
             // A cluster without points stays where it is.
             if *count == 0 {
                 continue;
@@ -187,14 +190,23 @@ fn draw(path: &Path, history: &[f64]) -> Result<(), Box<dyn std::error::Error>> 
     root.fill(&WHITE)?;
     let (least, most) = history
         .iter()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| {
+            (a.min(*v), b.max(*v))
+        });
     let mut chart = ChartBuilder::on(&root)
         .margin(10)
         .x_label_area_size(30)
         .y_label_area_size(80)
         .build_cartesian_2d(1..history.len().max(2), least * 0.99..most * 1.01)?;
-    chart.configure_mesh().x_desc("step").y_desc("inertia").draw()?;
-    let line = history.iter().enumerate().map(|(i, inertia)| (i + 1, *inertia));
+    chart
+        .configure_mesh()
+        .x_desc("step")
+        .y_desc("inertia")
+        .draw()?;
+    let line = history
+        .iter()
+        .enumerate()
+        .map(|(i, inertia)| (i + 1, *inertia));
     chart.draw_series(LineSeries::new(line, &BLUE))?;
     root.present()?;
     Ok(())
@@ -216,9 +228,15 @@ mod tests {
         for point in points.rows() {
             let distance = |c: usize| -> f64 {
                 let centroid = &centroids[c * dimensions..][..dimensions];
-                point.iter().zip(centroid).map(|(a, b)| (a - b) * (a - b)).sum()
+                point
+                    .iter()
+                    .zip(centroid)
+                    .map(|(a, b)| (a - b) * (a - b))
+                    .sum()
             };
-            let nearest = (0..k).min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap();
+            let nearest = (0..k)
+                .min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
+                .unwrap();
             partial.inertia += distance(nearest);
             partial.counts[nearest] += 1;
             for (sum, value) in partial.sums[nearest * dimensions..].iter_mut().zip(point) {
@@ -232,7 +250,10 @@ mod tests {
     fn the_kernel_agrees_with_the_plain_loop() {
         let points = Source::Digits.load().unwrap();
         let centroids = initial(&points, 10, 1).unwrap();
-        let (fast, slow) = (assign(points.view(), &centroids), naive(&points, &centroids));
+        let (fast, slow) = (
+            assign(points.view(), &centroids),
+            naive(&points, &centroids),
+        );
         assert_eq!(fast.counts, slow.counts);
         assert!((fast.inertia - slow.inertia).abs() < 1e-6 * slow.inertia);
         assert_eq!(fast.sums, slow.sums);

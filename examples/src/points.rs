@@ -55,7 +55,10 @@ impl Source {
             return self.generate(index * points / parts, (index + 1) * points / parts);
         }
         let all = self.load()?;
-        let (start, end) = (index * all.nrows() / parts, (index + 1) * all.nrows() / parts);
+        let (start, end) = (
+            index * all.nrows() / parts,
+            (index + 1) * all.nrows() / parts,
+        );
         Ok(all.slice(ndarray::s![start..end, ..]).to_owned())
     }
 
@@ -70,12 +73,15 @@ impl Source {
             unreachable!("only made-up points are made up");
         };
         if dimensions == 0 || centres == 0 {
-            return Err(Error::Option("points need dimensions, and centres".to_owned()));
+            return Err(Error::Option(
+                "points need dimensions, and centres".to_owned(),
+            ));
         }
         let uniform = Uniform::new(-1.0, 1.0).map_err(|e| Error::Option(e.to_string()))?;
         let normal = Normal::new(0.0, 0.1).map_err(|e| Error::Option(e.to_string()))?;
         let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-        let centre = Array2::from_shape_simple_fn((centres, dimensions), || uniform.sample(&mut random));
+        let centre =
+            Array2::from_shape_simple_fn((centres, dimensions), || uniform.sample(&mut random));
         let mut points = Array2::zeros((end - start, dimensions));
         for (row, mut point) in (start..end).zip(points.rows_mut()) {
             // Each point has its own seed, so that it is the same whatever the parts are.
@@ -147,14 +153,19 @@ fn npy_points(reader: impl Read, path: &str) -> Result<Array2<f64>, Error> {
     let npy = npyz::NpyFile::new(reader).map_err(|error| bad(error.to_string()))?;
     let shape = npy.shape().to_vec();
     let &[rows, columns] = &shape[..] else {
-        return Err(bad(format!("an array of shape {shape:?}, where two dimensions are expected")));
+        return Err(bad(format!(
+            "an array of shape {shape:?}, where two dimensions are expected"
+        )));
     };
     if npy.order() != npyz::Order::C || rows == 0 || columns == 0 {
-        return Err(bad("points are expected in row-major order, at least one".to_owned()));
+        return Err(bad(
+            "points are expected in row-major order, at least one".to_owned()
+        ));
     }
     let narrow = npy.dtype().num_bytes() == Some(4);
     let values: Result<Vec<f64>, std::io::Error> = if narrow {
-        npy.into_vec::<f32>().map(|v| v.into_iter().map(f64::from).collect())
+        npy.into_vec::<f32>()
+            .map(|v| v.into_iter().map(f64::from).collect())
     } else {
         npy.into_vec::<f64>()
     };
@@ -186,7 +197,10 @@ mod tests {
             let whole = source.load().unwrap();
             let parts: Vec<_> = (0..4).map(|i| source.part(i, 4).unwrap()).collect();
             let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-            assert_eq!(ndarray::concatenate(ndarray::Axis(0), &views).unwrap(), whole);
+            assert_eq!(
+                ndarray::concatenate(ndarray::Axis(0), &views).unwrap(),
+                whole
+            );
         }
     }
 
@@ -194,7 +208,12 @@ mod tests {
     fn a_bad_line_is_named() {
         let read = |text: &str| csv_points(text.as_bytes(), "file");
         assert_eq!(read("x,y\n1,2\n3,4\n").unwrap().dim(), (2, 2));
-        for (text, expected) in [("1,2\n3,oops\n", "line 2"), ("1,2\n3\n", "line"), ("", "no points"), ("1,inf\n", "line 1")] {
+        for (text, expected) in [
+            ("1,2\n3,oops\n", "line 2"),
+            ("1,2\n3\n", "line"),
+            ("", "no points"),
+            ("1,inf\n", "line 1"),
+        ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }

@@ -71,7 +71,18 @@ fn i05_kmeans_of_the_digits_has_the_same_centroids() {
 
 #[test]
 fn i05_kmeans_of_made_up_points_has_the_same_centroids() {
-    agree(&["--generate", "5000", "--dimensions", "20", "-k", "7", "--threads", "3", "--seed", "5"]);
+    agree(&[
+        "--generate",
+        "5000",
+        "--dimensions",
+        "20",
+        "-k",
+        "7",
+        "--threads",
+        "3",
+        "--seed",
+        "5",
+    ]);
 }
 
 #[test]
@@ -89,7 +100,11 @@ fn kmeans_plots_and_explains_bad_input() {
     let directory = tempfile::tempdir().expect("a directory");
     let plot = directory.path().join("inertia.svg");
     output(example("kmeans").arg("--plot").arg(&plot));
-    assert!(std::fs::read_to_string(&plot).expect("drawn").contains("</svg>"));
+    assert!(
+        std::fs::read_to_string(&plot)
+            .expect("drawn")
+            .contains("</svg>")
+    );
     for (arguments, expected) in [
         (vec!["--file", "/no/such.csv"], "/no/such.csv"),
         (vec!["-k", "0"], "0 clusters"),

@@ -53,8 +53,13 @@ fn main() -> ExitCode {
 fn ported_lines() -> Result<(), String> {
     println!("{:12} {:>6} {:>8}   paper", "program", "lines", "changed");
     for Application { name, paper } in APPLICATIONS {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
-        let (before, after) = (code(&folder.join("std.rs"))?, code(&folder.join("crucial.rs"))?);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../examples")
+            .join(name);
+        let (before, after) = (
+            code(&folder.join("std.rs"))?,
+            code(&folder.join("crucial.rs"))?,
+        );
         let changed = changed_lines(&before, &after);
         let lines = before.lines().count();
         let paper = match paper {
@@ -63,7 +68,9 @@ fn ported_lines() -> Result<(), String> {
         };
         println!("{name:12} {lines:>6} {changed:>8}   {paper}");
     }
-    println!("(Blank lines and comments do not count. A run of changed lines counts as the longer of what went and what came.)");
+    println!(
+        "(Blank lines and comments do not count. A run of changed lines counts as the longer of what went and what came.)"
+    );
     Ok(())
 }
 

@@ -55,16 +55,52 @@ fn server_arguments() -> Vec<Arg> {
             .action(clap::ArgAction::Append)
             .default_value(LISTEN)
             .help("Where to listen: HOST:PORT (port 0: a free one) or unix:PATH; may be repeated"),
-        number("threads", 0, "Threads that execute calls; 0: one for each core"),
-        number("lease-ms", 10_000, "A client that is silent for so long is taken for dead"),
-        number("spin-us", 50, "How long a thread spins before it sleeps, where that pays; 0: never"),
-        number("frame-bytes-max", limits.frame_bytes_max, "Largest request or reply"),
-        number("connections-max", limits.connections_max, "Open connections"),
+        number(
+            "threads",
+            0,
+            "Threads that execute calls; 0: one for each core",
+        ),
+        number(
+            "lease-ms",
+            10_000,
+            "A client that is silent for so long is taken for dead",
+        ),
+        number(
+            "spin-us",
+            50,
+            "How long a thread spins before it sleeps, where that pays; 0: never",
+        ),
+        number(
+            "frame-bytes-max",
+            limits.frame_bytes_max,
+            "Largest request or reply",
+        ),
+        number(
+            "connections-max",
+            limits.connections_max,
+            "Open connections",
+        ),
         number("objects-max", limits.objects_max, "Objects"),
-        number("parked-calls-max", limits.parked_calls_max, "Calls that wait in one object"),
-        number("queued-calls-max", limits.queued_calls_max, "Calls that queue for one object"),
-        number("unsent-bytes-max", limits.unsent_bytes_max, "Replies that one client has not read"),
-        number("long-methods-max", limits.long_methods_max, "Long methods at the same time"),
+        number(
+            "parked-calls-max",
+            limits.parked_calls_max,
+            "Calls that wait in one object",
+        ),
+        number(
+            "queued-calls-max",
+            limits.queued_calls_max,
+            "Calls that queue for one object",
+        ),
+        number(
+            "unsent-bytes-max",
+            limits.unsent_bytes_max,
+            "Replies that one client has not read",
+        ),
+        number(
+            "long-methods-max",
+            limits.long_methods_max,
+            "Long methods at the same time",
+        ),
     ]
 }
 

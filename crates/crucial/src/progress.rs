@@ -15,9 +15,9 @@ mod bar {
         /// Shows a bar of `length` steps; nothing if standard error is no terminal.
         pub fn new(what: &str, length: u64) -> Progress {
             let bar = ProgressBar::new(length);
-            if let Ok(style) = ProgressStyle::with_template(
-                "{msg} {wide_bar} {pos}/{len} [{elapsed} < {eta}]",
-            ) {
+            if let Ok(style) =
+                ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} [{elapsed} < {eta}]")
+            {
                 bar.set_style(style);
             }
             bar.set_message(what.to_owned());

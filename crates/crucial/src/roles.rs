@@ -14,7 +14,10 @@ pub fn main<R>(program: fn() -> R) -> R {
         worker::run(&Worker::default());
     }
     #[cfg(feature = "cli")]
-    if std::env::args_os().nth(1).is_some_and(|first| first == "crucial") {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == "crucial")
+    {
         crate::cli::run(std::env::args_os().skip(1));
     }
     // Also when the program panics.

@@ -114,9 +114,10 @@ impl Runtime {
     fn start(config: Config) -> Result<Runtime> {
         if worker::is_worker() && !MAIN_IS_OURS.load(Ordering::Relaxed) {
             return Err(Error::Config {
-                detail: "this process is a worker, but its `main` is not #[crucial::main], so it would \
+                detail:
+                    "this process is a worker, but its `main` is not #[crucial::main], so it would \
                          run the whole program again"
-                    .to_owned(),
+                        .to_owned(),
             });
         }
         let (server, embedded) = match &config.cluster {
@@ -233,7 +234,10 @@ fn socket_path() -> Result<PathBuf> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(Error::other)?;
     let random = u64::from_le_bytes(random);
-    Ok(directory.join(format!("embedded-{}-{random:016x}.sock", std::process::id())))
+    Ok(directory.join(format!(
+        "embedded-{}-{random:016x}.sock",
+        std::process::id()
+    )))
 }
 
 /// Removes the sockets of embedded servers whose processes were killed.

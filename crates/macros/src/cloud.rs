@@ -28,7 +28,9 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     if parameters.len() > PARAMETERS_MAX {
         return Err(Error::new_spanned(
             &signature.inputs,
-            format!("a cloud function has at most {PARAMETERS_MAX} parameters: put some in a struct"),
+            format!(
+                "a cloud function has at most {PARAMETERS_MAX} parameters: put some in a struct"
+            ),
         ));
     }
 

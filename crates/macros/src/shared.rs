@@ -52,7 +52,9 @@ impl Options {
                 let root: Path = meta.value()?.call(Path::parse_mod_style)?;
                 options.root = root.into_token_stream();
             } else {
-                return Err(meta.error("#[shared] has the options `name = \"..\"` and `crate = path`"));
+                return Err(
+                    meta.error("#[shared] has the options `name = \"..\"` and `crate = path`")
+                );
             }
             Ok(())
         });
@@ -116,7 +118,10 @@ impl SharedImpl {
             if let Some(other) = methods.iter().find(|m| fnv(&m.name) == fnv(&method.name)) {
                 return Err(Error::new_spanned(
                     &method.name,
-                    format!("the methods {} and {} have the same id: rename one", other.name, method.name),
+                    format!(
+                        "the methods {} and {} have the same id: rename one",
+                        other.name, method.name
+                    ),
                 ));
             }
             methods.push(method);
@@ -198,11 +203,18 @@ impl SharedImpl {
     fn shared_type(&self, options: &Options, rt: &TokenStream) -> TokenStream {
         let type_name = &self.type_name;
         let self_type = &self.self_type;
-        let (proxy, deferred) = (Face::Blocking.name(type_name), Face::Deferred.name(type_name));
+        let (proxy, deferred) = (
+            Face::Blocking.name(type_name),
+            Face::Deferred.name(type_name),
+        );
         let parameters = &self.parameters;
         let name = match &options.name {
             Some(name) => quote!(#name),
-            None => quote!(::core::concat!(::core::module_path!(), "::", ::core::stringify!(#type_name))),
+            None => quote!(::core::concat!(
+                ::core::module_path!(),
+                "::",
+                ::core::stringify!(#type_name)
+            )),
         };
         let methods = self.methods.iter().map(|method| {
             let name = method.name.to_string();
@@ -460,7 +472,9 @@ impl RemoteMethod {
         if HANDLE_METHODS.iter().any(|reserved| name == reserved) {
             return Err(Error::new_spanned(
                 &name,
-                format!("`{name}` is a method of every handle (`Shared::{name}`), which would hide this one: rename it"),
+                format!(
+                    "`{name}` is a method of every handle (`Shared::{name}`), which would hide this one: rename it"
+                ),
             ));
         }
         signature::check(&function.sig, "a remote method")?;
@@ -474,7 +488,9 @@ impl RemoteMethod {
         if parameters.len() > PARAMETERS_MAX {
             return Err(Error::new_spanned(
                 &function.sig.inputs,
-                format!("a remote method has at most {PARAMETERS_MAX} parameters: put some in a struct"),
+                format!(
+                    "a remote method has at most {PARAMETERS_MAX} parameters: put some in a struct"
+                ),
             ));
         }
         let written: Type = match &function.sig.output {
@@ -518,7 +534,10 @@ fn take_ticket(function: &mut ImplItemFn) -> Result<Option<TicketParameter>> {
             continue;
         };
         if position + 1 != count {
-            return Err(Error::new_spanned(attribute, "the #[ticket] is the last parameter"));
+            return Err(Error::new_spanned(
+                attribute,
+                "the #[ticket] is the last parameter",
+            ));
         }
         found = Some(TicketParameter {
             memory: ticket_memory(parameter)?,

@@ -38,11 +38,16 @@ pub fn check(signature: &Signature, what: &str) -> Result<()> {
     if let Some(token) = &signature.asyncness {
         return Err(Error::new_spanned(
             token,
-            format!("{what} is not async: it blocks, and `deferred()` or `spawn` give the caller its freedom"),
+            format!(
+                "{what} is not async: it blocks, and `deferred()` or `spawn` give the caller its freedom"
+            ),
         ));
     }
     if let Safety::Unsafe(token) = &signature.safety {
-        return Err(Error::new_spanned(token, format!("{what} can not be unsafe: its arguments come over a network")));
+        return Err(Error::new_spanned(
+            token,
+            format!("{what} can not be unsafe: its arguments come over a network"),
+        ));
     }
     if !signature.generics.params.is_empty() {
         return Err(Error::new_spanned(
@@ -51,7 +56,10 @@ pub fn check(signature: &Signature, what: &str) -> Result<()> {
         ));
     }
     if let Some(token) = &signature.variadic {
-        return Err(Error::new_spanned(token, format!("{what} can not be variadic")));
+        return Err(Error::new_spanned(
+            token,
+            format!("{what} can not be variadic"),
+        ));
     }
     if let ReturnType::Type(_, result) = &signature.output {
         check_result(result)?;

@@ -47,7 +47,11 @@ impl Packet {
         let mut outcome = self.outcome();
         while !outcome.finished {
             outcome = match deadline {
-                None => self.0.changed.wait(outcome).unwrap_or_else(|e| e.into_inner()),
+                None => self
+                    .0
+                    .changed
+                    .wait(outcome)
+                    .unwrap_or_else(|e| e.into_inner()),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
@@ -72,7 +76,10 @@ impl Packet {
     /// Blocks until the thread has ended, and takes its results.
     pub fn take(&self) -> Result<Results> {
         self.wait(None);
-        self.outcome().result.take().unwrap_or(Err(Error::Cancelled))
+        self.outcome()
+            .result
+            .take()
+            .unwrap_or(Err(Error::Cancelled))
     }
 }
 

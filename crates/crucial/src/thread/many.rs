@@ -178,7 +178,10 @@ impl<'a> ParallelFor<'a> {
         mut task: impl FnMut(u64) -> Task<R>,
     ) -> Result<Vec<R>> {
         let parts = split(self.range, self.workers)?;
-        let lengths: Vec<_> = parts.iter().map(|part| (part.end - part.start) as usize).collect();
+        let lengths: Vec<_> = parts
+            .iter()
+            .map(|part| (part.end - part.start) as usize)
+            .collect();
         let mut batches = Vec::with_capacity(parts.len());
         for (worker, part) in parts.into_iter().enumerate() {
             let mut calls: Vec<_> = part.map(|index| task(index).call).collect::<Result<_>>()?;

@@ -86,7 +86,10 @@ fn c07_semaphore_blocks_is_fair_and_times_out() -> Outcome {
     assert_eq!(semaphore.waiting()?, 2);
     semaphore.release()?;
     many.wait()?;
-    assert_eq!((semaphore.waiting()?, semaphore.available_permits()?), (1, 0));
+    assert_eq!(
+        (semaphore.waiting()?, semaphore.available_permits()?),
+        (1, 0)
+    );
     semaphore.release()?;
     one.wait()?;
     assert_eq!(semaphore.available_permits()?, 0);
@@ -97,12 +100,16 @@ fn c07_semaphore_blocks_is_fair_and_times_out() -> Outcome {
 fn borrow_permits(seed: u64, rounds: u64, semaphore: Shared<Semaphore>) -> crucial::Result<()> {
     let mut random = seed;
     for _ in 0..rounds {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let permits = 1 + (random >> 33) % 3;
         match (random >> 40) % 3 {
             0 => semaphore.acquire_many(permits)?,
             1 => {
-                let in_time = semaphore.timeout(Duration::from_millis(1)).acquire_many(permits);
+                let in_time = semaphore
+                    .timeout(Duration::from_millis(1))
+                    .acquire_many(permits);
                 match in_time {
                     Ok(()) => {}
                     Err(Error::TimedOut { .. }) => continue,
@@ -122,7 +129,10 @@ fn c07_permits_are_conserved() -> Outcome {
     for result in thread::map(1..=4, |seed| borrow_permits(seed, 2500, semaphore.clone()))? {
         result?;
     }
-    assert_eq!((semaphore.available_permits()?, semaphore.waiting()?), (5, 0));
+    assert_eq!(
+        (semaphore.available_permits()?, semaphore.waiting()?),
+        (5, 0)
+    );
     Ok(())
 }
 

@@ -99,7 +99,10 @@ fn a06_ephemeral_objects_go_when_their_program_is_killed() -> Outcome {
     // There is room for another object when the first is gone.
     let start = Instant::now();
     while server.run("hold-and-go")? != "holding\n" {
-        assert!(start.elapsed() < Duration::from_secs(10), "the object stays");
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "the object stays"
+        );
     }
     Ok(())
 }
@@ -172,7 +175,10 @@ fn a13_an_object_gives_back_the_handle_that_it_holds() -> Outcome {
 }
 
 fn a14_nested_calls_give_a_clear_error() -> Outcome {
-    let (a, b) = (Shared::new(Probe::default())?, Shared::new(Probe::default())?);
+    let (a, b) = (
+        Shared::new(Probe::default())?,
+        Shared::new(Probe::default())?,
+    );
     assert_eq!(a.call_other(b.clone())?, Err(Error::Nested));
     assert_eq!(b.add(0)?, 0);
     Ok(())
@@ -190,10 +196,17 @@ fn a15_cycles_of_handles_are_legal() -> Outcome {
 }
 
 fn a17_a_failing_method_says_what_and_where_and_harms_nothing_else() -> Outcome {
-    let (fragile, other) = (Shared::new(Probe::default())?, Shared::new(Probe::default())?);
+    let (fragile, other) = (
+        Shared::new(Probe::default())?,
+        Shared::new(Probe::default())?,
+    );
     assert_eq!(fragile.divide(0)?, Err("division by zero".to_owned()));
     match fragile.explode_reading() {
-        Err(Error::Panicked { what, message, location }) => {
+        Err(Error::Panicked {
+            what,
+            message,
+            location,
+        }) => {
             assert!(what.ends_with("Probe::explode_reading"), "{what}");
             assert_eq!(message, "only reading");
             assert!(location.contains("types.rs:"), "{location}");
@@ -201,8 +214,12 @@ fn a17_a_failing_method_says_what_and_where_and_harms_nothing_else() -> Outcome 
         unexpected => panic!("{unexpected:?}"),
     }
     assert_eq!(fragile.add(1)?, 1);
-    assert!(matches!(fragile.explode(5), Err(Error::Panicked { message, .. }) if message == "exploded at 6"));
-    assert!(matches!(fragile.add(1), Err(Error::Poisoned { message, .. }) if message == "exploded at 6"));
+    assert!(
+        matches!(fragile.explode(5), Err(Error::Panicked { message, .. }) if message == "exploded at 6")
+    );
+    assert!(
+        matches!(fragile.add(1), Err(Error::Poisoned { message, .. }) if message == "exploded at 6")
+    );
     assert_eq!(other.add(1)?, 1);
     Ok(())
 }
@@ -221,11 +238,17 @@ fn a17_poison_is_cleared_or_recreated() -> Outcome {
 
 fn a18_what_is_not_there_is_a_clear_error() -> Outcome {
     let missing = Shared::<AtomicI64>::open("a18").map(drop);
-    assert!(matches!(&missing, Err(Error::NotFound { key, .. }) if key == "a18"), "{missing:?}");
+    assert!(
+        matches!(&missing, Err(Error::NotFound { key, .. }) if key == "a18"),
+        "{missing:?}"
+    );
     let deleted = Shared::named("a18-deleted", AtomicI64::new(0))?;
     assert!(deleted.delete()?);
     let gone = deleted.load();
-    assert!(matches!(&gone, Err(Error::Lost { object }) if object.contains("a18-deleted")), "{gone:?}");
+    assert!(
+        matches!(&gone, Err(Error::Lost { object }) if object.contains("a18-deleted")),
+        "{gone:?}"
+    );
     // A list where a map is expected: the same key, but another type.
     Shared::named("a18-list", List::<String>::new())?;
     assert!(Shared::<Map<String, String>>::open("a18-list").is_err());
@@ -289,7 +312,11 @@ fn a21_slow_and_waiting_methods_delay_no_other_object() -> Outcome {
     for _ in 0..100 {
         quick.fetch_add(1)?;
     }
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
     waiting.add(1)?;
     assert_eq!(waited.wait()?, 1);
     slept.wait()?;
@@ -332,7 +359,9 @@ fn a25_arguments_of_all_shapes_travel() -> Outcome {
     );
     // Over the limit: refused, with its name, and the connection goes on.
     let too_large = echo.bytes(vec![0; 300 << 20]);
-    assert!(matches!(&too_large, Err(Error::LimitExceeded { limit, .. }) if limit == "frame_bytes_max"));
+    assert!(
+        matches!(&too_large, Err(Error::LimitExceeded { limit, .. }) if limit == "frame_bytes_max")
+    );
     echo.unit(())?;
     Ok(())
 }

@@ -46,8 +46,14 @@ fn f12_lines_and_events_of_threads_appear_with_their_names() -> Outcome {
     );
     let stderr = String::from_utf8(output.stderr)?;
     let lines: Vec<&str> = stderr.lines().collect();
-    assert_eq!(&lines[..3], ["[parrot] error 0", "[parrot] error 1", "[parrot] error 2"]);
+    assert_eq!(
+        &lines[..3],
+        ["[parrot] error 0", "[parrot] error 1", "[parrot] error 2"]
+    );
     assert_eq!(lines.len(), 4, "{stderr}");
-    assert!(lines[3].starts_with("[parrot] ") && lines[3].contains("spoke times=3"), "{stderr}");
+    assert!(
+        lines[3].starts_with("[parrot] ") && lines[3].contains("spoke times=3"),
+        "{stderr}"
+    );
     Ok(())
 }

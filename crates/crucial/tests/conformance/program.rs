@@ -34,7 +34,9 @@ pub fn run(name: &str) {
 }
 
 fn make() -> crucial::Result<()> {
-    Shared::builder("a06").persistent().create(AtomicI64::new(42))?;
+    Shared::builder("a06")
+        .persistent()
+        .create(AtomicI64::new(42))?;
     Shared::named("a06-ephemeral", AtomicI64::new(43))?;
     println!("made");
     Ok(())
@@ -46,7 +48,11 @@ fn find() -> crucial::Result<()> {
         Err(Error::NotFound { .. }) => Ok("none".to_owned()),
         Err(error) => Err(error),
     };
-    println!("persistent: {}, ephemeral: {}", value("a06")?, value("a06-ephemeral")?);
+    println!(
+        "persistent: {}, ephemeral: {}",
+        value("a06")?,
+        value("a06-ephemeral")?
+    );
     Ok(())
 }
 
@@ -75,7 +81,9 @@ fn count() -> crucial::Result<()> {
 }
 
 fn barrier() -> crucial::Result<Shared<Barrier>> {
-    Shared::builder("barrier").persistent().create(Barrier::new(3))
+    Shared::builder("barrier")
+        .persistent()
+        .create(Barrier::new(3))
 }
 
 fn wait_at_barrier() -> crucial::Result<()> {
@@ -150,10 +158,6 @@ impl Program {
             stdin,
             stdout: BufReader::new(stdout),
         })
-    }
-
-    pub fn id(&self) -> u32 {
-        self.child.id()
     }
 
     /// Its next line.
@@ -265,7 +269,12 @@ impl Proxy {
     /// Waits until a client has connected again, and has been answered.
     pub fn wait_for_connection(&self) {
         let connections = self.state.0.lock().unwrap();
-        drop(self.state.1.wait_while(connections, |c| !c.answered).unwrap());
+        drop(
+            self.state
+                .1
+                .wait_while(connections, |c| !c.answered)
+                .unwrap(),
+        );
     }
 }
 

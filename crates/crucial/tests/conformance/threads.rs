@@ -83,7 +83,10 @@ fn f02_in_process_mode_goes_through_serialization() -> Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Shape {
     Empty,
-    Named { points: Vec<(f64, f64)>, tags: BTreeMap<String, Option<u8>> },
+    Named {
+        points: Vec<(f64, f64)>,
+        tags: BTreeMap<String, Option<u8>>,
+    },
 }
 
 #[cloud]
@@ -136,18 +139,32 @@ fn fail(how: &str) -> crucial::Result<u8> {
 }
 
 fn f05_a_panic_and_an_err_arrive_at_join() -> Outcome {
-    match thread::Builder::new().name("doomed").spawn(fail("panic"))?.join() {
-        Err(Error::Panicked { what, message, location }) => {
+    match thread::Builder::new()
+        .name("doomed")
+        .spawn(fail("panic"))?
+        .join()
+    {
+        Err(Error::Panicked {
+            what,
+            message,
+            location,
+        }) => {
             assert!(what.contains("doomed"), "{what}");
             assert_eq!(message, "as told");
             assert!(location.contains("threads.rs:"), "{location}");
         }
         unexpected => panic!("{unexpected:?}"),
     }
-    assert_eq!(thread::spawn(fail("wrong")).join()?, Err(Error::Other("wrong".to_owned())));
+    assert_eq!(
+        thread::spawn(fail("wrong")).join()?,
+        Err(Error::Other("wrong".to_owned()))
+    );
     let io = thread::spawn(fail("io")).join()?.unwrap_err().to_string();
     assert!(io.contains("No such file"), "{io}");
-    assert!(matches!(fail("panic").run_here(), Err(Error::Panicked { .. })));
+    assert!(matches!(
+        fail("panic").run_here(),
+        Err(Error::Panicked { .. })
+    ));
     Ok(())
 }
 
@@ -170,7 +187,9 @@ fn f06_retries_count_and_delay() -> Outcome {
 
     let thread = thread::Builder::new().retries(2);
     let given_up = thread.spawn(fail_until(9, tries.clone()))?.join();
-    assert!(matches!(given_up, Err(Error::Panicked { message, .. }) if message == "attempt 3 fails"));
+    assert!(
+        matches!(given_up, Err(Error::Panicked { message, .. }) if message == "attempt 3 fails")
+    );
     assert_eq!(tries.load()?, 3);
     Ok(())
 }
@@ -229,10 +248,16 @@ fn f08_what_can_not_be_sent_is_refused_before_anything_runs() -> Outcome {
     let ran = Shared::new(AtomicI64::new(0))?;
     let refused = thread::Builder::new().spawn(take(0, Unsendable, ran.clone()));
     assert!(matches!(refused, Err(Error::Encoding { .. })));
-    assert!(thread::spawn(take(0, Unsendable, ran.clone())).join().is_err());
+    assert!(
+        thread::spawn(take(0, Unsendable, ran.clone()))
+            .join()
+            .is_err()
+    );
     assert!(thread::map(0..3, |n| take(n, Unsendable, ran.clone())).is_err());
     let large = thread::Builder::new().spawn(same(&Shape::Empty, "", &vec![0; 70 << 20]));
-    assert!(matches!(&large, Err(Error::LimitExceeded { limit, .. }) if limit == "payload_bytes_max"));
+    assert!(
+        matches!(&large, Err(Error::LimitExceeded { limit, .. }) if limit == "payload_bytes_max")
+    );
     assert_eq!(ran.load()?, 0);
     Ok(())
 }
@@ -291,7 +316,11 @@ fn f16_a_killed_worker_is_an_error_or_a_retry() -> Outcome {
     let directory = tempfile::tempdir()?;
     let path = directory.path().to_owned();
     match thread::spawn(die_once(path.clone())).join() {
-        Err(Error::WorkerDied { thread, reason, output }) => {
+        Err(Error::WorkerDied {
+            thread,
+            reason,
+            output,
+        }) => {
             assert!(thread.starts_with("die_once"), "{thread}");
             assert!(reason.contains("SIGABRT"), "{reason}");
             assert_eq!(output, ["about to die"]);
@@ -323,13 +352,19 @@ fn f17_time_and_memory_limits_are_kept() -> Outcome {
     let thread = thread::Builder::new().name("endless").time_limit(limit);
     assert_eq!(
         thread.spawn(run_for_ever())?.join(),
-        Err(Error::TimeLimit { thread: "endless".to_owned(), limit })
+        Err(Error::TimeLimit {
+            thread: "endless".to_owned(),
+            limit
+        })
     );
     assert!(start.elapsed() < Duration::from_secs(20));
     let small = thread::Builder::new().name("hungry").memory_mb(100);
     assert_eq!(
         small.clone().spawn(allocate(500))?.join(),
-        Err(Error::MemoryLimit { thread: "hungry".to_owned(), limit_mb: 100 })
+        Err(Error::MemoryLimit {
+            thread: "hungry".to_owned(),
+            limit_mb: 100
+        })
     );
     assert_eq!(small.spawn(allocate(20))?.join()?, 20 << 20);
     Ok(())
