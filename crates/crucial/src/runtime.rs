@@ -93,6 +93,24 @@ pub(crate) fn current() -> Result<Arc<Runtime>> {
     }
 }
 
+/// Makes the runtime of this worker process that of its cloud thread: what the thread creates and spawns
+/// belongs to the run that it is part of.
+pub(crate) fn adopt(client: &Arc<Client>) -> Result<()> {
+    let runtime = Runtime {
+        config: Config::from_env()?,
+        client: client.clone(),
+        server: client.endpoint().clone(),
+        embedded: None,
+        platform: Mutex::default(),
+    };
+    let previous = std::mem::replace(&mut *state(), State::Running(Arc::new(runtime)));
+    // Threads that the function starts itself find it here.
+    caller::install(Some(client.clone()));
+    // Its workers end with it, which takes a moment; so not under the lock.
+    drop(previous);
+    Ok(())
+}
+
 /// Ends the run.
 pub(crate) fn end() {
     let State::Running(runtime) = std::mem::replace(&mut *state(), State::Idle(None)) else {

@@ -8,6 +8,7 @@ use crucial_object::{Error, Result, caller, decode, encode};
 use crucial_platform::worker::{Context, FunctionError, Handler};
 use serde_bytes::ByteBuf;
 
+use crate::runtime;
 use crate::task::{Payload, Results};
 use crate::thread::current;
 
@@ -66,8 +67,7 @@ impl Worker {
         config.owner = false;
         config.namespace.clone_from(&payload.namespace);
         let client = Client::connect(config)?;
-        // Threads that the function starts itself find it here.
-        caller::install(Some(client.clone()));
+        runtime::adopt(&client)?;
         *kept = Some(client.clone());
         Ok(client)
     }

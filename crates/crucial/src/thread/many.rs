@@ -63,6 +63,9 @@ impl Builder {
             Some(call) => call.short_name().to_owned(),
             None => return Ok(Vec::new()),
         };
+        if let Some(name) = &self.name {
+            super::check_name(name)?;
+        }
         let progress = Progress::new(&what, batches.len() as u64);
         let mut packets: Vec<Packet> = Vec::with_capacity(batches.len());
         for (index, calls) in batches.into_iter().enumerate() {

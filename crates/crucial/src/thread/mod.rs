@@ -136,21 +136,27 @@ impl Builder {
 
     fn name_for(&self, call: &FunctionCall) -> Result<String> {
         static COUNT: AtomicU64 = AtomicU64::new(1);
-        let Some(name) = &self.name else {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            return Ok(format!("{}-{count}", call.short_name()));
-        };
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
-            return Err(Error::Config {
-                detail: format!(
-                    "a thread's name has 1 to {NAME_BYTES_MAX} bytes and no control characters: {name:?}"
-                ),
-            });
+        match &self.name {
+            Some(name) => check_name(name).map(|()| name.clone()),
+            None => {
+                let count = COUNT.fetch_add(1, Ordering::Relaxed);
+                Ok(format!("{}-{count}", call.short_name()))
+            }
         }
-        Ok(name.clone())
     }
 
     fn launch(&self, name: &str, calls: Vec<FunctionCall>) -> Result<join::Packet> {
         launch::launch(&*runtime::current()?, self, name, calls)
     }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
+        return Err(Error::Config {
+            detail: format!(
+                "a thread's name has 1 to {NAME_BYTES_MAX} bytes and no control characters: {name:?}"
+            ),
+        });
+    }
+    Ok(())
 }

@@ -26,6 +26,8 @@ pub fn trials() -> Vec<Trial> {
         f07_parallel_for_runs_each_index_once,
         f08_what_can_not_be_sent_is_refused_before_anything_runs,
         f09_handles_in_tasks_work,
+        f09_a_thread_spawns_threads_of_the_same_run,
+        f01_names_are_checked,
         f10_800_threads_at_the_same_time,
         f11_a_detached_thread_runs_on,
         f16_a_killed_worker_is_an_error_or_a_retry,
@@ -273,6 +275,32 @@ fn f09_handles_in_tasks_work() -> Outcome {
         result?;
     }
     assert_eq!(sum.load()?, 210);
+    Ok(())
+}
+
+#[cloud]
+fn fan_out(sum: Shared<AtomicI64>) -> crucial::Result<Shared<AtomicI64>> {
+    for result in thread::map(1..=3, |n| add(n, sum.clone()))? {
+        result?;
+    }
+    Shared::new(AtomicI64::new(sum.load()?))
+}
+
+fn f09_a_thread_spawns_threads_of_the_same_run() -> Outcome {
+    let sum = Shared::new(AtomicI64::new(0))?;
+    let copy = thread::spawn(fan_out(sum.clone())).join()??;
+    assert_eq!((sum.load()?, copy.load()?), (6, 6));
+    Ok(())
+}
+
+fn f01_names_are_checked() -> Outcome {
+    let named = |name: &str| thread::Builder::new().name(name);
+    let long = "x".repeat(1000);
+    for name in ["", "two\nlines", "nul\0", &long] {
+        assert!(matches!(named(name).spawn(double(1)), Err(Error::Config { .. })));
+        assert!(named(name).map([1], double).is_err());
+    }
+    assert_eq!(named("größe 7").spawn(double(1))?.join()?, 2);
     Ok(())
 }
 
