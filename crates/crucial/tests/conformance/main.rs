@@ -12,6 +12,7 @@ mod exactly_once;
 mod objects;
 mod output;
 mod program;
+mod raw;
 mod threads;
 mod types;
 
