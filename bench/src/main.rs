@@ -1,0 +1,54 @@
+//! Measurements against peers, one command each: see `bench/README.md`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod latency;
+mod redis;
+mod sample;
+mod spawn;
+
+/// Measures Crucial against its peers, side by side.
+#[derive(Parser)]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A small call over loopback, one client thread, against a Redis GET
+    Latency(latency::Options),
+    /// Spawn and join of a cloud thread that does nothing
+    Spawn(spawn::Options),
+}
+
+/// What a measurement can fail with.
+type Error = Box<dyn std::error::Error>;
+
+#[crucial::main]
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if cfg!(debug_assertions) {
+        eprintln!(
+            "figures of a debug build mean nothing: cargo run --release -p crucial-bench -- .."
+        );
+        return ExitCode::FAILURE;
+    }
+    let met = match options.command {
+        Command::Latency(options) => latency::run(&options),
+        Command::Spawn(options) => spawn::run(&options),
+    };
+    match met {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!("the goal is missed");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

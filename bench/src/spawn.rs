@@ -1,0 +1,40 @@
+//! P13: how long it takes to start a cloud thread, and to have its result.
+
+use clap::Args;
+use crucial::{cloud, thread};
+
+use crate::Error;
+use crate::sample::{Sample, print_head};
+
+#[derive(Args)]
+pub struct Options {
+    /// Warm threads, one after the other
+    #[arg(long, default_value_t = 2000)]
+    threads: usize,
+    /// Fails if a warm spawn and join takes longer than so many microseconds (p50)
+    #[arg(long)]
+    check: Option<f64>,
+}
+
+#[cloud]
+fn nothing() {}
+
+/// Measures, and tells whether the goal is met.
+pub fn run(options: &Options) -> Result<bool, Error> {
+    let mut cold = Sample::default();
+    // Each memory size has workers of its own, so a new size needs a new worker.
+    let mut memory_mb = 1000;
+    thread::spawn(nothing()).join()?;
+    cold.measure(50, || {
+        memory_mb += 1;
+        let thread = thread::Builder::new().memory_mb(memory_mb);
+        thread.spawn(nothing())?.join()
+    })?;
+    let mut warm = Sample::default();
+    warm.measure(options.threads, || thread::spawn(nothing()).join())?;
+    print_head();
+    cold.print("spawn and join, cold (a new process)");
+    warm.print("spawn and join, warm");
+    let p50 = warm.percentile_us(50);
+    Ok(options.check.is_none_or(|goal| p50 <= goal))
+}
