@@ -17,7 +17,7 @@ use crucial_object::{Error, Result, RunId};
 /// let mut config = Config::from_env()?;
 /// config.platform = PlatformKind::InProcess;
 /// crucial::init(config)?;
-/// # crucial::Result::Ok(())
+/// # Ok::<(), crucial::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -201,7 +201,9 @@ impl Pool {
     /// when they have gone.
     fn make_room(&self, memory_mb: MemoryMb) {
         let mut state = self.state.borrow_mut();
-        if state.workers.len() < self.concurrency_max() || !state.has_idle_of_another_size(memory_mb) {
+        if state.workers.len() < self.concurrency_max()
+            || !state.has_idle_of_another_size(memory_mb)
+        {
             return;
         }
         let workers = state.workers.values();

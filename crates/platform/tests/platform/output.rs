@@ -1,6 +1,8 @@
 //! What workers print.
 
+use std::io::Write;
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use crucial_platform::worker::FunctionError;
 use crucial_platform::{Failure, LocalConfig, OutputSink, Platform, Stream};
@@ -20,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         lines_before_the_first_work,
         last_lines_tell_of_a_death,
         an_endless_printer_holds_nobody_up,
+        lines_between_invocations,
     ]
 }
 
@@ -52,10 +55,10 @@ pub fn print(what: &str) -> Result<Vec<u8>, FunctionError> {
             std::process::abort();
         }
         "without end" => {
+            // Quicker to write than to read.
             std::thread::spawn(|| {
-                loop {
-                    println!("on and on");
-                }
+                let lines = [b'\n'; 64 << 10];
+                while std::io::stdout().write_all(&lines).is_ok() {}
             });
         }
         _ => {}
@@ -176,4 +179,29 @@ fn an_endless_printer_holds_nobody_up() {
     for _ in 0..10 {
         assert_eq!(text(run(&platform, "echo heard")), "heard");
     }
+}
+
+/// Tells who prints.
+struct Names(Mutex<mpsc::Sender<String>>);
+
+impl OutputSink for Names {
+    fn line(&self, _: Stream, name: &str, _: &str) {
+        // Nobody listens once the test has seen enough.
+        let _ = self.0.lock().unwrap().send(name.to_owned());
+    }
+}
+
+fn lines_between_invocations() {
+    let (sender, names) = mpsc::channel();
+    let platform = local(LocalConfig {
+        output: Arc::new(Names(Mutex::new(sender))),
+        ..LocalConfig::default()
+    });
+    run(&platform, "print without end").unwrap();
+    let next = || {
+        names
+            .recv_timeout(Duration::from_secs(60))
+            .expect("it prints on")
+    };
+    while !next().starts_with("worker ") {}
 }

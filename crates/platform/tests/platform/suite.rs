@@ -15,8 +15,9 @@ const CONCURRENCY: usize = 8;
 type Test = fn(&dyn Platform);
 
 pub fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 10] = [
+    let tests: [(&str, Test); 11] = [
         ("bytes_come_back", bytes_come_back),
+        ("any_name_will_do", any_name_will_do),
         ("errors_come_back", errors_come_back),
         ("a_panic_is_an_error", a_panic_is_an_error),
         (
@@ -60,6 +61,14 @@ fn bytes_come_back(platform: &dyn Platform) {
         let bytes: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
         let payload = [b"echo ", &bytes[..]].concat();
         assert_eq!(run(platform, payload), Ok(bytes));
+    }
+}
+
+fn any_name_will_do(platform: &dyn Platform) {
+    for name in ["", "a\0b", "two\nlines", "ü"] {
+        let mut named = invocation("echo fine");
+        named.name = name.to_owned();
+        assert_eq!(text(start(platform, named).wait()), "fine");
     }
 }
 
