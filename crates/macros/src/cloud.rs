@@ -2,7 +2,8 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Error, FnArg, ItemFn, Result, ReturnType};
+use syn::spanned::Spanned;
+use syn::{Error, FnArg, ItemFn, Result, ReturnType, Type};
 
 use crate::signature::{self, PARAMETERS_MAX, Parameter};
 
@@ -53,10 +54,19 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let owned = parameters.iter().map(|p| &p.owned);
     let passed = parameters.iter().map(Parameter::pass);
 
+    let result_type: Type = syn::parse_quote!(#result);
+    let travelling = parameters
+        .iter()
+        .map(|p| (p.span(), &p.owned))
+        .chain([(result_type.span(), &result_type)]);
+    let assertions = signature::assert_travels(&quote!(::crucial::__private), travelling);
+
     Ok(quote! {
         #(#documentation)*
         #vis fn #name(#(#written),*) -> ::crucial::Task<#result> {
             const NAME: &str = ::core::concat!(::core::module_path!(), "::", ::core::stringify!(#name));
+
+            #assertions
 
             #(#attributes)*
             fn function(#inputs) -> #result #block

@@ -3,6 +3,7 @@
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote};
 use syn::parse::Parser;
+use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::{
     Attribute, Error, FnArg, GenericArgument, GenericParam, Ident, ImplItem, ImplItemFn, ItemImpl,
@@ -166,10 +167,22 @@ impl SharedImpl {
                 }
             }
         });
+        // What mentions a type parameter is sealed, whatever it is.
+        let parameters = self.methods.iter().flat_map(|method| {
+            let arguments = method.parameters.iter().map(|p| (p.span(), &p.owned));
+            arguments.chain([(method.result.span(), &method.result)])
+        });
+        let travelling: Vec<(Span, Type)> = parameters
+            .filter(|(_, ty)| self.on_wire(&rt, ty).is_none())
+            .map(|(span, ty)| (span, self.on_client(ty)))
+            .collect();
+        let assertions =
+            signature::assert_travels(&rt, travelling.iter().map(|(span, ty)| (*span, ty)));
         quote! {
             #shared_type
             #proxy
             #deferred
+            #assertions
 
             #[allow(unused_variables, clippy::let_unit_value, clippy::unit_arg)]
             impl #rt::Object for #served {

@@ -1,7 +1,8 @@
 //! What `#[shared]` and `#[cloud]` have in common: parameters that travel.
 
-use proc_macro2::TokenStream;
-use quote::quote;
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::visit_mut::VisitMut;
 use syn::{Error, FnArg, Ident, Pat, PatType, Result, ReturnType, Safety, Signature, Type};
 
@@ -18,6 +19,11 @@ pub struct Parameter {
 }
 
 impl Parameter {
+    /// Where the user wrote its type.
+    pub fn span(&self) -> Span {
+        self.written.span()
+    }
+
     pub fn is_reference(&self) -> bool {
         matches!(self.written, Type::Reference(_))
     }
@@ -30,6 +36,19 @@ impl Parameter {
         } else {
             quote!(#name)
         }
+    }
+}
+
+/// Compiles if all these types travel; if not, the message points at where the user wrote them.
+pub fn assert_travels<'a>(
+    rt: &TokenStream,
+    types: impl Iterator<Item = (Span, &'a Type)>,
+) -> TokenStream {
+    let assertions = types.map(|(span, ty)| quote_spanned!(span=> #rt::travels::<#ty>();));
+    quote! {
+        const _: () = {
+            #(#assertions)*
+        };
     }
 }
 

@@ -56,6 +56,22 @@ fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     }
 }
 
+/// What an argument or a result is: a serde type. It exists for its message.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can not travel to another machine",
+    label = "not a serde type",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it, or send something else in its place"
+)]
+pub trait Travels {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> Travels for T {}
+
+/// Compiles for what travels.
+#[doc(hidden)]
+pub const fn travels<T: Travels>() {}
+
 /// Decodes the arguments of `method`.
 #[doc(hidden)]
 pub fn decode_arguments<T: DeserializeOwned>(method: &str, bytes: &[u8]) -> Result<T> {

@@ -1,0 +1,8 @@
+use crucial::cloud;
+
+#[cloud]
+fn work(out: &mut Vec<u8>) {
+    out.push(1);
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use crucial::cloud;
+
+#[cloud(retries = 2)]
+fn work() {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use crucial::cloud;
+
+#[cloud]
+fn work(&self) {}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use crucial::cloud;
+
+#[cloud]
+fn work(text: &str) -> &str {
+    text
+}
+
+fn main() {}

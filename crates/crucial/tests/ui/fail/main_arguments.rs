@@ -1,0 +1,2 @@
+#[crucial::main]
+fn main(n: u64) {}

@@ -1,0 +1,2 @@
+#[crucial::main]
+async fn main() {}

@@ -1,0 +1,2 @@
+#[crucial::main(threads = 2)]
+fn main() {}

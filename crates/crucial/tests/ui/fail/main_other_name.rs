@@ -1,0 +1,4 @@
+#[crucial::main]
+fn start() {}
+
+fn main() {}

@@ -1,0 +1,17 @@
+use std::task::Poll;
+
+use crucial::shared;
+use serde::{Deserialize, Serialize};
+#[derive(Serialize, Deserialize)]
+struct Thing {
+    value: u64,
+}
+
+#[shared]
+impl Thing {
+    fn wait(&mut self, #[ticket(undo = Self::leave)] t: &mut Option<u64>) -> Poll<u64> {
+        Poll::Ready(self.value)
+    }
+}
+
+fn main() {}

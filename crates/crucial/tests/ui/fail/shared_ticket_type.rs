@@ -1,0 +1,17 @@
+use std::task::Poll;
+
+use crucial::shared;
+use serde::{Deserialize, Serialize};
+#[derive(Serialize, Deserialize)]
+struct Thing {
+    value: u64,
+}
+
+#[shared]
+impl Thing {
+    fn wait(&mut self, #[ticket] t: &mut u64) -> Poll<u64> {
+        Poll::Ready(*t)
+    }
+}
+
+fn main() {}

@@ -1,0 +1,4 @@
+fn main() {
+    let n = 7;
+    crucial::thread::spawn(move || n + 1);
+}
