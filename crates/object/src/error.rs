@@ -11,7 +11,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// Errors travel: from a server's method to its caller, and from a cloud thread to its `join`. So
 /// they are plain data. The order of the variants is part of the wire format.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The object behind a handle is gone.
@@ -199,11 +199,45 @@ impl Error {
         Error::Other(text)
     }
 
+    /// The variant's name, for tools and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Error::Lost { .. } => "Lost",
+            Error::NotFound { .. } => "NotFound",
+            Error::UnknownType { .. } => "UnknownType",
+            Error::UnknownMethod { .. } => "UnknownMethod",
+            Error::BadArguments { .. } => "BadArguments",
+            Error::Encoding { .. } => "Encoding",
+            Error::Panicked { .. } => "Panicked",
+            Error::Poisoned { .. } => "Poisoned",
+            Error::TimedOut { .. } => "TimedOut",
+            Error::Cancelled => "Cancelled",
+            Error::LimitExceeded { .. } => "LimitExceeded",
+            Error::Unavailable { .. } => "Unavailable",
+            Error::SessionExpired => "SessionExpired",
+            Error::Protocol { .. } => "Protocol",
+            Error::Nested => "Nested",
+            Error::WorkerDied { .. } => "WorkerDied",
+            Error::TimeLimit { .. } => "TimeLimit",
+            Error::MemoryLimit { .. } => "MemoryLimit",
+            Error::Platform { .. } => "Platform",
+            Error::Config { .. } => "Config",
+            Error::Other(..) => "Other",
+        }
+    }
+
     pub(crate) fn encoding(what: impl Into<String>, error: impl std::fmt::Display) -> Error {
         Error::Encoding {
             what: what.into(),
             detail: error.to_string(),
         }
+    }
+}
+
+/// The kind and the message, because this is what a `main` that returns an error prints.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {self}", self.kind())
     }
 }
 

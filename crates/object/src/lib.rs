@@ -59,7 +59,9 @@ pub use proxy::{Pending, Proxy, Target};
 /// What the macros' expansions call. Not part of the API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::codec::{decode, decode_arguments, decode_ticket, encode_result, encode_ticket, travels};
+    pub use crate::codec::{
+        decode, decode_arguments, decode_ticket, encode_result, encode_ticket, travels,
+    };
     pub use crate::object::{flow, restore};
     pub use crate::opaque::{FromWire, Sealed, ToWire, open};
     pub use crate::register_type;

@@ -179,7 +179,9 @@ impl<R> Pending<R> {
         let reply = match std::mem::replace(&mut self.state, State::Done) {
             State::InFlight(mut in_flight) => in_flight.wait(),
             State::Failed(error) => Err(error),
-            State::Done => unreachable!("wait consumes the call, and a finished future is not polled"),
+            State::Done => {
+                unreachable!("wait consumes the call, and a finished future is not polled")
+            }
         };
         self.target.result(self.method, reply, self.decode)
     }

@@ -147,7 +147,11 @@ impl Io {
 
     /// How long to wait at most, when something is left from the last round.
     fn pause(&self) -> Option<Duration> {
-        let held = |index: &usize| self.peers.get(*index).is_some_and(|p| p.connection.unsent() > 0);
+        let held = |index: &usize| {
+            self.peers
+                .get(*index)
+                .is_some_and(|p| p.connection.unsent() > 0)
+        };
         if self.readable.iter().any(|index| !held(index)) {
             return Some(Duration::ZERO);
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{TcpListener as StdTcpListener, ToSocketAddrs};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crucial_core::{Endpoint, local};
 use mio::net::{TcpListener, UnixListener};
@@ -19,10 +20,33 @@ fn socket_directory() -> Option<PathBuf> {
     // It may be there; whether it is ours is checked below.
     let _ = fs::DirBuilder::new().mode(0o700).create(&directory);
     let metadata = fs::symlink_metadata(&directory).ok()?;
-    let private = metadata.is_dir()
-        && metadata.uid() == user
-        && metadata.permissions().mode() & 0o077 == 0;
-    private.then_some(directory)
+    let private =
+        metadata.is_dir() && metadata.uid() == user && metadata.permissions().mode() & 0o077 == 0;
+    private.then(|| {
+        remove_left_over(&directory);
+        directory
+    })
+}
+
+/// A socket file that is older than this and does not answer was left behind.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(60);
+
+/// Removes the sockets of servers that were killed.
+fn remove_left_over(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("port-") && name.ends_with(".sock"));
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT_OVER_AFTER));
+        if ours && old && is_dead(&entry.path()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A socket file, removed when dropped.

@@ -152,7 +152,12 @@ impl Service {
         match operation {
             Operation::Call(request) => {
                 let object = request.object;
-                self.to_object(object, arrival, |arrival| Event::Call(arrival, request), effects)
+                self.to_object(
+                    object,
+                    arrival,
+                    |arrival| Event::Call(arrival, request),
+                    effects,
+                )
             }
             Operation::ClearPoison(object) => {
                 self.to_object(object, arrival, Event::ClearPoison, effects)

@@ -11,7 +11,10 @@ use crate::{Element, shared};
 ///
 /// Iteration is in the order of the encoded keys, which is the same at every replica.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(bound(serialize = "K: Element, V: Element", deserialize = "K: Element + Ord, V: Element"))]
+#[serde(bound(
+    serialize = "K: Element, V: Element",
+    deserialize = "K: Element + Ord, V: Element"
+))]
 #[doc(alias("SharedMap", "HashMap", "ConcurrentHashMap"))]
 pub struct Map<K, V> {
     #[serde(with = "sealed::map")]
@@ -100,7 +103,10 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Map<K, V> {
     /// All entries.
     #[doc(alias("entrySet", "iter"))]
     pub fn entries(&self) -> Vec<(K, V)> {
-        self.entries.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+        self.entries
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     }
 
     /// Up to `count` entries after the key `after` (`None`: from the start), to read a large map in

@@ -107,8 +107,14 @@ mod tests {
         assert!(barrier.wait(&mut first).is_pending());
         barrier.leave(first.unwrap());
         assert!(barrier.wait(&mut second).is_pending());
-        assert_eq!(barrier.wait(&mut third), Poll::Ready(BarrierWaitResult { leader: true }));
-        assert_eq!(barrier.wait(&mut second), Poll::Ready(BarrierWaitResult { leader: false }));
+        assert_eq!(
+            barrier.wait(&mut third),
+            Poll::Ready(BarrierWaitResult { leader: true })
+        );
+        assert_eq!(
+            barrier.wait(&mut second),
+            Poll::Ready(BarrierWaitResult { leader: false })
+        );
         // Too late to leave: the round is over.
         barrier.leave(second.unwrap());
         assert_eq!(barrier.waiting(), 0);

@@ -48,7 +48,10 @@ impl Semaphore {
     fn acquire_in_turn(&mut self, permits: u64, place: &mut Option<u64>) -> Poll<()> {
         let first = match place {
             None => self.queue.is_empty(),
-            Some(request) => self.queue.front().is_some_and(|(number, _)| number == request),
+            Some(request) => self
+                .queue
+                .front()
+                .is_some_and(|(number, _)| number == request),
         };
         if first && self.take(permits) {
             if place.is_some() {
