@@ -33,8 +33,8 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crucial_core::frame::{self, CallFrame, OpenRequest, Operation};
 use crucial_core::Endpoint;
+use crucial_core::frame::{self, CallFrame, InFlight as CallsInFlight, OpenRequest, Operation};
 use crucial_object::caller::{Call, Caller, InFlight, Lifetime, Open, Opened};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, decode};
 use parking_lot::{Mutex, MutexGuard};
@@ -128,13 +128,34 @@ struct Calls {
     /// The last number given out.
     last: u64,
     in_flight: BTreeMap<u64, Arc<Slot>>,
+    /// The last number when the server was told exactly what is in flight.
+    told: u64,
 }
+
+/// How many numbers may be given out behind one that waits for long, until the server is told exactly
+/// what is in flight: then it can forget the results of the others.
+const TELL_AFTER: u64 = 1024;
 
 impl Calls {
     /// The lowest number that is not answered; everything below is acknowledged.
     fn acked(&self) -> Sequence {
         let first = self.in_flight.keys().next();
         Sequence(first.copied().unwrap_or(self.last + 1))
+    }
+
+    /// What the server is to be told, if it is time.
+    fn to_tell(&mut self) -> Option<CallsInFlight> {
+        // In proportion, so that telling costs each call a constant.
+        let patience = TELL_AFTER.max(2 * self.in_flight.len() as u64);
+        let held_up = self.last.saturating_sub(self.acked().0) >= patience;
+        if !held_up || self.last - self.told < patience {
+            return None;
+        }
+        self.told = self.last;
+        Some(CallsInFlight {
+            last: Sequence(self.last),
+            waiting: self.in_flight.keys().copied().map(Sequence).collect(),
+        })
     }
 }
 
@@ -155,6 +176,7 @@ impl Client {
             calls: Mutex::new(Calls {
                 last: 0,
                 in_flight: BTreeMap::new(),
+                told: 0,
             }),
             reader: Mutex::new(Reader::new(rest)),
             followers: Mutex::default(),
@@ -185,9 +207,15 @@ impl Client {
     }
 
     /// Ends the session: with an owner, the run and its objects. Calls that still wait end on the
-    /// server.
+    /// server. Later calls fail with [`Error::Cancelled`].
     pub fn goodbye(&self) -> Result<()> {
-        self.request(&Operation::Goodbye).map(drop)
+        // There is no connecting again from here on.
+        self.keeper.stop();
+        match self.request(&Operation::Goodbye) {
+            // The server may close the connection before its answer is read.
+            Ok(_) | Err(Error::Cancelled) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a round trip.
@@ -215,7 +243,9 @@ impl Client {
     fn begin(&self, call: &Call<'_>) -> Result<Arc<Slot>> {
         let mut bytes = Vec::new();
         let timeout_ms = call.timeout.map_or(0, |timeout| {
-            u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1)
+            u32::try_from(timeout.as_millis())
+                .unwrap_or(u32::MAX)
+                .max(1)
         });
         frame::write_call(
             &CallFrame {
@@ -241,7 +271,7 @@ impl Client {
                 detail: format!("a request of {} bytes: send it in parts", bytes.len()),
             });
         }
-        let slot = {
+        let (slot, to_tell) = {
             let mut calls = self.calls.lock();
             if calls.in_flight.len() >= CALLS_IN_FLIGHT_MAX {
                 return Err(Error::LimitExceeded {
@@ -256,8 +286,13 @@ impl Client {
             frame::set_numbers(&mut bytes, sequence, acked.min(sequence));
             let slot = Arc::new(Slot::new(sequence, object, bytes));
             calls.in_flight.insert(sequence.0, slot.clone());
-            slot
+            (slot, calls.to_tell())
         };
+        if let Some(in_flight) = to_tell {
+            let mut bytes = Vec::new();
+            frame::write_in_flight(&in_flight, &mut bytes)?;
+            self.write(&bytes);
+        }
         self.write(&slot.frame);
         Ok(slot)
     }

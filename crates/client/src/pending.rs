@@ -68,7 +68,11 @@ impl Slot {
 
     /// The result, once it is there.
     pub fn take(&self) -> Result<Vec<u8>> {
-        self.state.lock().result.take().unwrap_or(Err(Error::Cancelled))
+        self.state
+            .lock()
+            .result
+            .take()
+            .unwrap_or(Err(Error::Cancelled))
     }
 
     /// Makes the thread that sleeps on it the one that reads; false if it needs not read any more.

@@ -99,14 +99,21 @@ fn a_long_method_delays_nobody_on_the_same_connection() {
     let server = server();
     let client = client(&server);
     caller::with(client, || {
-        let (long, short) = (Shared::new(Sleeper::default()).unwrap(), Shared::new(AtomicI64::new(0)).unwrap());
+        let (long, short) = (
+            Shared::new(Sleeper::default()).unwrap(),
+            Shared::new(AtomicI64::new(0)).unwrap(),
+        );
         let pending = long.deferred().sleep_ms(1_000);
         let behind = long.deferred().slept();
         let start = std::time::Instant::now();
         for _ in 0..100 {
             short.fetch_add(1).unwrap();
         }
-        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_millis(500),
+            "{:?}",
+            start.elapsed()
+        );
         assert_eq!(behind.wait().unwrap(), 1_000);
         assert_eq!(pending.wait().unwrap(), 1_000);
     });
@@ -118,12 +125,21 @@ fn many_long_methods_at_once() {
     let client = client(&server);
     caller::with(client, || {
         let start = std::time::Instant::now();
-        let sleepers: Vec<_> = (0..20).map(|_| Shared::new(Sleeper::default()).unwrap()).collect();
-        let pending: Vec<_> = sleepers.iter().map(|s| s.deferred().sleep_ms(300)).collect();
+        let sleepers: Vec<_> = (0..20)
+            .map(|_| Shared::new(Sleeper::default()).unwrap())
+            .collect();
+        let pending: Vec<_> = sleepers
+            .iter()
+            .map(|s| s.deferred().sleep_ms(300))
+            .collect();
         for p in pending {
             assert_eq!(p.wait().unwrap(), 300);
         }
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            start.elapsed()
+        );
     });
 }
 
@@ -134,7 +150,9 @@ fn deferred_calls_take_effect_in_order_and_fill_no_buffer_for_ever() {
     caller::with(client, || {
         let list = Shared::new(crucial_object::collections::List::<(u32, Vec<u8>)>::new()).unwrap();
         // 200 MB of requests, with nobody reading replies meanwhile.
-        let pending: Vec<_> = (0..2_000).map(|i| list.deferred().push((i, vec![0; 100_000]))).collect();
+        let pending: Vec<_> = (0..2_000)
+            .map(|i| list.deferred().push((i, vec![0; 100_000])))
+            .collect();
         for p in pending {
             p.wait().unwrap();
         }
@@ -167,7 +185,12 @@ fn a_waiting_call_times_out_is_cancelled_and_survives_a_broken_connection() {
     caller::with(client.clone(), || {
         let semaphore = Shared::new(Semaphore::new(0)).unwrap();
         let timed = semaphore.timeout(Duration::from_millis(50)).acquire();
-        assert_eq!(timed, Err(Error::TimedOut { after: Duration::from_millis(50) }));
+        assert_eq!(
+            timed,
+            Err(Error::TimedOut {
+                after: Duration::from_millis(50)
+            })
+        );
         assert_eq!(semaphore.waiting().unwrap(), 0);
 
         let dropped = semaphore.deferred().acquire();
@@ -222,13 +245,19 @@ fn an_owner_that_falls_silent_takes_its_objects_along() {
     let server = server();
     {
         let client = client(&server);
-        caller::with(client.clone(), || Shared::named("gone", AtomicI64::new(1)).unwrap());
+        caller::with(client.clone(), || {
+            Shared::named("gone", AtomicI64::new(1)).unwrap()
+        });
         assert_eq!(server.status().objects, 1);
         // Dropped without a goodbye, as by kill -9.
     }
     let deadline = std::time::Instant::now() + Duration::from_secs(5);
     while server.status().objects > 0 {
-        assert!(std::time::Instant::now() < deadline, "{:?}", server.status());
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{:?}",
+            server.status()
+        );
         thread::yield_now();
     }
 }
@@ -261,6 +290,44 @@ fn a_server_that_restarted_lost_the_objects_and_says_so() {
         .unwrap();
         let mut answers = vec![counter.load(), counter.load()];
         answers.retain(|answer| *answer != Err(Error::SessionExpired));
-        assert!(matches!(answers.pop(), Some(Err(Error::Lost { object })) if object.contains("counter")));
+        assert!(
+            matches!(answers.pop(), Some(Err(Error::Lost { object })) if object.contains("counter"))
+        );
     });
+}
+
+#[test]
+fn records_are_bounded_while_a_thread_of_the_client_waits_for_long() {
+    let server = server();
+    let client = client(&server);
+    caller::with(client, || {
+        let barrier = Shared::new(Barrier::new(2)).unwrap();
+        let counter = Shared::new(AtomicI64::new(0)).unwrap();
+        let waiting = barrier.deferred().wait();
+        let mut most = 0;
+        for round in 0..50 {
+            for _ in 0..1_000 {
+                counter.fetch_add(1).unwrap();
+            }
+            most = most.max(server.status().records);
+            assert_eq!(counter.load().unwrap(), 1_000 * (round + 1));
+        }
+        assert!(most < 10_000, "{most} records");
+        barrier.wait().unwrap();
+        waiting.wait().unwrap();
+    });
+}
+
+#[test]
+fn records_of_sessions_that_ended_are_bounded() {
+    let server = server();
+    let keeper = client(&server);
+    let counter = caller::with(keeper.clone(), || Shared::new(AtomicI64::new(0)).unwrap());
+    for _ in 0..500 {
+        let client = client(&server);
+        caller::with(client.clone(), || counter.fetch_add(1).unwrap());
+        client.goodbye().unwrap();
+    }
+    caller::with(keeper, || assert_eq!(counter.load().unwrap(), 500));
+    assert!(server.status().records < 100, "{:?}", server.status());
 }

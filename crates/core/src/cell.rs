@@ -92,22 +92,22 @@ impl Cell {
 
     /// Executes a call, or repeats its result if it was executed before.
     ///
-    /// `acked` is the lowest sequence that the caller's session still waits for; `acks` gives the same
-    /// for other sessions (for one that is gone: the maximum).
+    /// `acked` is the lowest sequence that the caller's session still waits for; `needed` tells for any
+    /// call whether its session still waits for it.
     pub fn call(
         &mut self,
         call: CallId,
         acked: Sequence,
         method: MethodId,
         args: &[u8],
-        acks: &dyn Fn(SessionId) -> Sequence,
+        needed: &dyn Fn(CallId) -> bool,
         replies: &mut dyn Replies,
     ) -> Disposition {
         if let Some(disposition) = self.repeat(call, replies) {
             return disposition;
         }
         match self.admit(method) {
-            Ok(index) => self.execute(call, acked, index, args, acks, replies),
+            Ok(index) => self.execute(call, acked, index, args, needed, replies),
             Err(refused) => {
                 replies.reply(call, Err(&refused));
                 Disposition::Answered
@@ -150,7 +150,7 @@ impl Cell {
         acked: Sequence,
         index: usize,
         args: &[u8],
-        acks: &dyn Fn(SessionId) -> Sequence,
+        needed: &dyn Fn(CallId) -> bool,
         replies: &mut dyn Replies,
     ) -> Disposition {
         let method = &self.info.methods[index];
@@ -160,7 +160,7 @@ impl Cell {
         let refused_at_the_door = matches!(&flow, Err(Error::BadArguments { .. }));
         let disposition = match flow {
             Ok(Flow::Pending) => {
-                self.records.put(call, Record::Parked, acked, acks);
+                self.records.put(call, Record::Parked, acked, needed);
                 self.parked.push_back(Parked {
                     call,
                     method: index,
@@ -174,7 +174,7 @@ impl Cell {
                 replies.reply(call, result.as_deref());
                 if (changes || method.waits) && !refused_at_the_door {
                     let record = Record::Done(result.map_err(Box::new));
-                    self.records.put(call, record, acked, acks);
+                    self.records.put(call, record, acked, needed);
                 }
                 Disposition::Answered
             }
@@ -247,6 +247,7 @@ impl Cell {
         }
         let result = flow.map(|_| SmallVec::from_slice(&self.out));
         self.out.clear();
+        self.out.shrink_to(OUT_KEPT_MAX);
         replies.reply(call, result.as_deref());
         self.finish(call, result);
         // From the front it is cheap, and there it mostly is.
@@ -283,9 +284,9 @@ impl Cell {
         }
     }
 
-    /// Drops the records that their callers have acknowledged.
-    pub fn purge(&mut self, acks: &dyn Fn(SessionId) -> Sequence) {
-        self.records.purge(acks);
+    /// Drops the records that are not needed any more.
+    pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool) {
+        self.records.purge(needed);
     }
 
     /// Accepts the state as it is. The call's result is a `bool`: whether the object was poisoned.
@@ -293,7 +294,7 @@ impl Cell {
         &mut self,
         call: CallId,
         acked: Sequence,
-        acks: &dyn Fn(SessionId) -> Sequence,
+        needed: &dyn Fn(CallId) -> bool,
         replies: &mut dyn Replies,
     ) {
         if self.repeat(call, replies).is_some() {
@@ -301,7 +302,8 @@ impl Cell {
         }
         let result = SmallVec::from_slice(&[u8::from(self.poison.take().is_some())]);
         replies.reply(call, Ok(&result));
-        self.records.put(call, Record::Done(Ok(result)), acked, acks);
+        self.records
+            .put(call, Record::Done(Ok(result)), acked, needed);
     }
 
     /// Ends every waiting call with `error`: the object is going.
@@ -321,8 +323,7 @@ impl Cell {
             return;
         }
         let instance = &mut self.instance;
-        let undone =
-            caller::in_method(|| catch(|| instance.cancel(parked.method, parked.ticket)));
+        let undone = caller::in_method(|| catch(|| instance.cancel(parked.method, parked.ticket)));
         if let Err(panic) = undone {
             self.poison = Some((self.method_name(parked.method), panic));
         }
@@ -331,15 +332,14 @@ impl Cell {
     /// A parked call's record becomes its result.
     fn finish(&mut self, call: CallId, result: Result<SmallVec<[u8; 16]>>) {
         let record = Record::Done(result.map_err(Box::new));
-        self.records.put(call, record, Sequence(0), &|_| Sequence(0));
+        self.records.put(call, record, Sequence(0), &|_| true);
     }
 
     /// Runs a method; its result is in `out`.
     fn dispatch(&mut self, index: usize, args: &[u8], ticket: &mut Ticket) -> Result<Flow> {
         let (instance, out) = (&mut self.instance, &mut self.out);
         out.clear();
-        let outcome =
-            caller::in_method(|| catch(|| instance.dispatch(index, args, ticket, out)));
+        let outcome = caller::in_method(|| catch(|| instance.dispatch(index, args, ticket, out)));
         outcome.unwrap_or_else(|panic| {
             let name = self.method_name(index);
             if self.info.methods[index].access == Access::Write {

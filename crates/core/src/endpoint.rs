@@ -25,7 +25,9 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = |why: &str| Error::Config {
-            detail: format!("{text:?} is no server address ({why}): HOST:PORT or unix:PATH is expected"),
+            detail: format!(
+                "{text:?} is no server address ({why}): HOST:PORT or unix:PATH is expected"
+            ),
         };
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() {
@@ -33,17 +35,24 @@ impl FromStr for Endpoint {
             }
             return Ok(Endpoint::Unix(path.into()));
         }
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| bad("the port is missing"))?;
-        let host = host
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or_else(|| bad("the port is missing"))?;
+        let bracketed = host
             .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
+            .and_then(|host| host.strip_suffix(']'));
+        if bracketed.is_none() && host.contains(':') {
+            return Err(bad("an IPv6 address needs brackets"));
+        }
+        let host = bracketed.unwrap_or(host);
         if host.is_empty() {
             return Err(bad("the host is missing"));
         }
         Ok(Endpoint::Tcp {
             host: host.to_owned(),
-            port: port.parse().map_err(|_| bad("the port is no number below 65536"))?,
+            port: port
+                .parse()
+                .map_err(|_| bad("the port is no number below 65536"))?,
         })
     }
 }
@@ -64,10 +73,24 @@ mod tests {
 
     #[test]
     fn prints_what_it_parses() {
-        for text in ["localhost:80", "[::1]:7171", "unix:/run/crucial.sock", "10.0.0.1:1"] {
+        for text in [
+            "localhost:80",
+            "[::1]:7171",
+            "unix:/run/crucial.sock",
+            "10.0.0.1:1",
+        ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
-        for text in ["", "localhost", ":1", "host:99999", "unix:", "host:port"] {
+        for text in [
+            "",
+            "localhost",
+            ":1",
+            "host:99999",
+            "::1",
+            "::1:80",
+            "unix:",
+            "host:port",
+        ] {
             let error = text.parse::<Endpoint>().unwrap_err().to_string();
             assert!(error.contains("HOST:PORT"), "{error}");
         }

@@ -32,6 +32,7 @@ mod kind {
     pub const CANCEL: u8 = 6;
     pub const PING: u8 = 7;
     pub const GOODBYE: u8 = 8;
+    pub const IN_FLIGHT: u8 = 9;
     pub const WELCOME: u8 = 0x81;
     pub const RESULT: u8 = 0x82;
     pub const ERROR: u8 = 0x83;
@@ -199,6 +200,25 @@ pub enum Request {
         /// Its object.
         object: ObjectId,
     },
+    /// Says exactly what the session waits for, when one long wait holds its acknowledgements up. No
+    /// reply.
+    InFlight(InFlight),
+}
+
+/// Of all sequences up to `last`, a session waits for just these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// The highest sequence that is spoken of.
+    pub last: Sequence,
+    /// In rising order.
+    pub waiting: Vec<Sequence>,
+}
+
+impl InFlight {
+    /// Whether the session can still wait for `sequence`.
+    pub fn needs(&self, sequence: Sequence) -> bool {
+        sequence > self.last || self.waiting.binary_search(&sequence).is_ok()
+    }
 }
 
 /// What can be asked.
@@ -270,6 +290,9 @@ pub fn decode_request(mut frame: Bytes) -> Result<Request, Error> {
     if kind == kind::HELLO {
         return decode_hello(frame);
     }
+    if kind == kind::IN_FLIGHT {
+        return decode_in_flight(&frame);
+    }
     let sequence = Sequence(take_u64(&mut frame)?);
     if kind == kind::CANCEL {
         let object = take_object(&mut frame)?;
@@ -302,6 +325,18 @@ fn decode_hello(mut frame: Bytes) -> Result<Request, Error> {
         None
     };
     Ok(Request::Hello { version, hello })
+}
+
+fn decode_in_flight(frame: &[u8]) -> Result<Request, Error> {
+    let in_flight: InFlight = decode(frame)
+        .map_err(|e| malformed(format!("a list of calls in flight that is none: {e}")))?;
+    let InFlight { last, waiting } = &in_flight;
+    if !waiting.is_sorted() || waiting.last().is_some_and(|highest| highest > last) {
+        return Err(malformed(
+            "calls in flight that are not in rising order, up to the last".to_owned(),
+        ));
+    }
+    Ok(Request::InFlight(in_flight))
 }
 
 fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
@@ -439,6 +474,11 @@ pub fn write_cancel(sequence: Sequence, object: ObjectId, out: &mut Vec<u8>) -> 
         out.extend_from_slice(&object.0);
         Ok(())
     })
+}
+
+/// Appends a list of calls in flight.
+pub fn write_in_flight(in_flight: &InFlight, out: &mut Vec<u8>) -> Result<(), Error> {
+    write(out, kind::IN_FLIGHT, |out| encode_into(in_flight, out))
 }
 
 /// Appends a welcome.

@@ -16,12 +16,12 @@
 //! let mut cell = Cell::new(info, &encode(&AtomicI64::new(40)).unwrap(), 10).unwrap();
 //! let id = CallId { session: SessionId(1), sequence: Sequence(1) };
 //! let add_two = (MethodId::of("fetch_add"), encode(&(2i64,)).unwrap());
-//! let nobody = |_| Sequence(0);
+//! let needed = |_| true;
 //!
 //! for _ in 0..2 {
 //!     // The second time it is a repetition, and gets the first result.
 //!     let mut replies = Vec::new();
-//!     let done = cell.call(id, Sequence(1), add_two.0, &add_two.1, &nobody, &mut replies);
+//!     let done = cell.call(id, Sequence(1), add_two.0, &add_two.1, &needed, &mut replies);
 //!     assert_eq!(done, Disposition::Answered);
 //!     assert_eq!(replies, [(id, Ok(encode(&40i64).unwrap()))]);
 //! }

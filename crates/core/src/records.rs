@@ -1,10 +1,10 @@
 //! Completion records: an object's memory of the calls that it has executed.
 //!
-//! A record is kept until its caller says that it has the result: each call of a session names the
-//! lowest sequence that the session still waits for, and the records below go. Records that nobody
-//! asks about (their session called other objects since, or is gone) go when the table has doubled.
-//! So a table holds, besides the calls in flight, at most one result per session that has called
-//! since the last purge.
+//! A record is kept until its caller says that it has the result. Each call of a session names the
+//! lowest sequence that the session still waits for (`acked`): records of the session below that go at
+//! once. A session with a call that waits for long says now and then exactly for which calls it waits.
+//! Records that are not needed by that go when the table has doubled. So a table is bounded by the calls
+//! in flight, and one result per session that has called since the last purge.
 
 use crucial_object::{Error, Sequence, SessionId};
 use smallvec::SmallVec;
@@ -54,13 +54,13 @@ impl Records {
     }
 
     /// Sets the record of a call. Drops those of its session below `acked`, and now and then those of
-    /// other sessions below `acks(session)`.
+    /// all that are not `needed`.
     pub fn put(
         &mut self,
         call: CallId,
         record: Record,
         acked: Sequence,
-        acks: &dyn Fn(SessionId) -> Sequence,
+        needed: &dyn Fn(CallId) -> bool,
     ) {
         let end = match self.position(call) {
             Ok(position) => {
@@ -78,7 +78,7 @@ impl Records {
             self.entries.insert(end, (call, record));
         }
         if self.entries.len() > self.purge_at {
-            self.purge(acks);
+            self.purge(needed);
         }
     }
 
@@ -96,10 +96,9 @@ impl Records {
     }
 
     /// Drops every record below its session's acknowledgement.
-    pub fn purge(&mut self, acks: &dyn Fn(SessionId) -> Sequence) {
-        self.entries.retain(|(id, record)| {
-            *record == Record::Parked || id.sequence >= acks(id.session)
-        });
+    pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool) {
+        self.entries
+            .retain(|(id, record)| *record == Record::Parked || needed(*id));
         self.purge_at = (2 * self.entries.len()).max(PURGE_AT_MIN);
         self.entries.shrink_to(self.purge_at);
     }
@@ -152,7 +151,7 @@ mod tests {
     fn an_acknowledged_record_makes_room_for_the_next() {
         let mut records = Records::default();
         for sequence in 1..=1000 {
-            records.put(id(1, sequence), done(1), Sequence(sequence), &|_| Sequence(0));
+            records.put(id(1, sequence), done(1), Sequence(sequence), &|_| true);
             assert_eq!(records.len(), 1);
         }
     }
@@ -161,7 +160,7 @@ mod tests {
     fn records_of_sessions_that_went_elsewhere_are_bounded() {
         let mut records = Records::default();
         for session in 0..10_000 {
-            records.put(id(session, 1), done(1), Sequence(1), &|_| Sequence(u64::MAX));
+            records.put(id(session, 1), done(1), Sequence(1), &|_| false);
             assert!(records.len() <= PURGE_AT_MIN + 1);
         }
     }
@@ -169,9 +168,9 @@ mod tests {
     #[test]
     fn parked_calls_are_never_dropped() {
         let mut records = Records::default();
-        records.put(id(1, 1), Record::Parked, Sequence(1), &|_| Sequence(0));
-        records.put(id(1, 2), done(2), Sequence(2), &|_| Sequence(0));
-        records.purge(&|_| Sequence(u64::MAX));
+        records.put(id(1, 1), Record::Parked, Sequence(1), &|_| true);
+        records.put(id(1, 2), done(2), Sequence(2), &|_| true);
+        records.purge(&|_| false);
         assert_eq!(records.find(id(1, 1)), Some(&Record::Parked));
         assert_eq!(records.find(id(1, 2)), None);
     }
@@ -194,8 +193,8 @@ mod tests {
                 let (sequence, ack) = (*sequence, *ack);
                 model.insert(id(session, sequence), byte);
                 let watermarks = acked.clone();
-                records.put(id(session, sequence), done(byte), Sequence(ack), &|s| {
-                    Sequence(watermarks.get(&s.0).copied().unwrap_or(u64::MAX))
+                records.put(id(session, sequence), done(byte), Sequence(ack), &|call| {
+                    watermarks.get(&call.session.0).is_some_and(|w| call.sequence.0 >= *w)
                 });
                 for (call, byte) in &model {
                     if call.sequence.0 >= acked[&call.session.0] {

@@ -206,8 +206,8 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
         let owed = model.waiting.len() + model.results.len();
         prop_assert!(kept >= owed, "{} records, {} owed", kept, owed);
     }
-    let acks = |session: crucial_object::SessionId| model.acked(session.0);
-    well.cell.purge(&acks);
+    let needed = |call: CallId| call.sequence >= model.acked(call.session.0);
+    well.cell.purge(&needed);
     prop_assert_eq!(
         well.cell.records_len(),
         model.waiting.len() + model.results.len()

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use crucial_core::frame::{
-    CallRequest, FRAME_BYTES_MAX, Hello, LENGTH_BYTES, OpenMode, OpenRequest, Operation, Request,
-    Response, Welcome, decode_request, decode_response, peek_length, set_acked, set_numbers, split,
+    CallRequest, FRAME_BYTES_MAX, Hello, InFlight, LENGTH_BYTES, OpenMode, OpenRequest, Operation,
+    Request, Response, Welcome, decode_request, decode_response, peek_length, set_acked,
+    set_numbers, split,
 };
 use crucial_object::{Error, MethodId, ObjectId, RunId, Sequence, SessionId, encode};
 use hostile_input::{check_request, check_response, only_frame, write_request, write_response};
@@ -86,6 +87,13 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
                 object: hits(),
             },
             "19000000 06 0500000000000000 @",
+        ),
+        (
+            Request::InFlight(InFlight {
+                last: Sequence(300),
+                waiting: vec![Sequence(5), Sequence(299)],
+            }),
+            "07000000 09 ac02 02 05 ab02",
         ),
         (
             numbered(6, 6, Operation::Ping),
@@ -526,6 +534,11 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         (sequences, operation())
             .prop_map(|((sequence, acked), operation)| { numbered(sequence, acked, operation) }),
+        prop::collection::btree_set(any::<u64>(), 0..20).prop_map(|waiting| {
+            let last = Sequence(waiting.last().copied().unwrap_or(0));
+            let waiting = waiting.into_iter().map(Sequence).collect();
+            Request::InFlight(InFlight { last, waiting })
+        }),
         (any::<u64>(), object()).prop_map(|(sequence, object)| Request::Cancel {
             sequence: Sequence(sequence),
             object,

@@ -66,7 +66,9 @@ impl MethodId {
 pub struct SessionId(pub u64);
 
 /// The number of a call within its session, from 1.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
+)]
 pub struct Sequence(pub u64);
 
 /// One run of an application: the process that started it and its workers. Ephemeral objects

@@ -355,6 +355,10 @@ fn accept(
     let session = connection.session.get()?.clone();
     match request {
         Request::Hello { .. } => None,
+        Request::InFlight(in_flight) => {
+            session.waits_for(in_flight);
+            None
+        }
         Request::Cancel { sequence, object } => {
             let call = CallId {
                 session: session.id,

@@ -106,6 +106,8 @@ pub enum StartError {
 pub struct Status {
     /// Objects.
     pub objects: usize,
+    /// Completion records, of all objects that no call is in just now.
+    pub records: usize,
     /// Open connections.
     pub connections: usize,
     /// Sessions of live clients.
@@ -164,10 +166,11 @@ impl Server {
         &self.endpoints
     }
 
-    /// What it holds now.
+    /// What it holds now. Takes a look at every object.
     pub fn status(&self) -> Status {
         Status {
             objects: self.service.table.len(),
+            records: self.service.table.records(),
             connections: self.service.connections(),
             sessions: self.service.sessions.len(),
             threads: self.threads.len() + self.service.long_methods(),

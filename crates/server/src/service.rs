@@ -218,7 +218,7 @@ impl Service {
     }
 
     fn handle(&self, slot: &Arc<Slot>, held: &mut Held, event: Event, effects: &mut Effects<'_>) {
-        let acks = |session: SessionId| self.sessions.acked(session);
+        let needed = |call: CallId| self.sessions.needs(call);
         let Some(cell) = &mut **held else {
             if let Event::Call(arrival, _) | Event::ClearPoison(arrival) = &event {
                 effects.answer(arrival, Err(&lost(slot.id)));
@@ -231,7 +231,7 @@ impl Service {
             }
             Event::ClearPoison(arrival) => {
                 let replies = &mut effects.direct(&arrival);
-                cell.clear_poison(arrival.call(), arrival.acked, &acks, replies);
+                cell.clear_poison(arrival.call(), arrival.acked, &needed, replies);
             }
             Event::Cancel(call, error) => {
                 cell.cancel(call, &error, effects);
@@ -252,14 +252,14 @@ impl Service {
         request: &CallRequest,
         effects: &mut Effects<'_>,
     ) {
-        let acks = |session: SessionId| self.sessions.acked(session);
+        let needed = |call: CallId| self.sessions.needs(call);
         let call = arrival.call();
         let disposition = cell.call(
             call,
             arrival.acked,
             request.method,
             &request.args,
-            &acks,
+            &needed,
             &mut effects.direct(arrival),
         );
         if disposition == Disposition::Answered {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crucial_core::frame::Hello;
+use crucial_core::CallId;
+use crucial_core::frame::{Hello, InFlight};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
@@ -21,6 +22,10 @@ pub(crate) struct Session {
     pub namespace: String,
     /// Its sequences below this are acknowledged: answered, and the answer seen.
     acked: AtomicU64,
+    /// The last word of the client on what it waits for, where `acked` is held up.
+    in_flight: Mutex<InFlight>,
+    /// `in_flight.last`, to be seen without the lock: most sequences are above.
+    spoken_of: AtomicU64,
     /// When it last gave a sign of life, in milliseconds of the service's clock.
     seen_ms: AtomicU64,
     /// Its newest connection.
@@ -39,6 +44,8 @@ impl Session {
             run: hello.run,
             namespace: hello.namespace.clone(),
             acked: AtomicU64::new(0),
+            in_flight: Mutex::default(),
+            spoken_of: AtomicU64::new(0),
             seen_ms: AtomicU64::new(now_ms),
             connection: Mutex::default(),
             parked: Mutex::new(Some(Map::default())),
@@ -46,15 +53,27 @@ impl Session {
         }
     }
 
-    pub fn acked(&self) -> Sequence {
-        Sequence(self.acked.load(Ordering::Acquire))
+    /// Whether the client can still wait for `sequence`.
+    pub fn needs(&self, sequence: Sequence) -> bool {
+        sequence.0 >= self.acked.load(Ordering::Acquire)
+            && (sequence.0 > self.spoken_of.load(Ordering::Acquire)
+                || self.in_flight.lock().needs(sequence))
     }
 
     /// Takes note of an acknowledgement. False: `sequence` itself was acknowledged before, so that this
     /// is a late repetition of a call that nobody waits for.
     pub fn acknowledge(&self, sequence: Sequence, acked: Sequence) -> bool {
-        let before = self.acked.fetch_max(acked.0, Ordering::AcqRel);
-        sequence.0 >= before
+        self.acked.fetch_max(acked.0, Ordering::AcqRel);
+        self.needs(sequence)
+    }
+
+    /// The client says exactly what it waits for.
+    pub fn waits_for(&self, in_flight: InFlight) {
+        let mut current = self.in_flight.lock();
+        if in_flight.last > current.last {
+            self.spoken_of.store(in_flight.last.0, Ordering::Release);
+            *current = in_flight;
+        }
     }
 
     pub fn seen(&self, now_ms: u64) {
@@ -109,7 +128,7 @@ impl Session {
         if let Some(result) = lifecycle.get(&sequence) {
             return result.clone();
         }
-        *lifecycle = lifecycle.split_off(&self.acked());
+        lifecycle.retain(|sequence, _| self.needs(*sequence));
         let result = run();
         lifecycle.insert(sequence, result.clone());
         result
@@ -153,10 +172,12 @@ impl Sessions {
         self.sessions.read().get(&id).cloned()
     }
 
-    /// Below which sequence a session waits for nothing: for one that is gone, everything.
-    pub fn acked(&self, id: SessionId) -> Sequence {
+    /// Whether the session of a call lives, and can still wait for it.
+    pub fn needs(&self, call: CallId) -> bool {
         let sessions = self.sessions.read();
-        sessions.get(&id).map_or(Sequence(u64::MAX), |s| s.acked())
+        sessions
+            .get(&call.session)
+            .is_some_and(|session| session.needs(call.sequence))
     }
 
     /// Starts a session, or takes one up again; whether it was there.

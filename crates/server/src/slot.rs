@@ -74,6 +74,13 @@ impl Slot {
         self.queued.load(Ordering::Relaxed)
     }
 
+    /// How many completion records it has; 0 while a method runs.
+    pub fn records(&self) -> usize {
+        let cell = self.cell.try_lock();
+        cell.and_then(|cell| cell.as_ref().map(Cell::records_len))
+            .unwrap_or(0)
+    }
+
     /// Hands in an event. Events take effect in the order in which they are handed in. If the object
     /// was free it is the caller's now, who must [`next`](Slot::next) and handle events until there are
     /// none; otherwise somebody else does.

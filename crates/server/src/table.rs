@@ -64,6 +64,14 @@ impl Table {
         removed
     }
 
+    /// The completion records of all objects.
+    pub fn records(&self) -> usize {
+        let of = |shard: &RwLock<Map>| -> usize {
+            shard.read().values().map(|slot| slot.records()).sum()
+        };
+        self.shards.iter().map(of).sum()
+    }
+
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }

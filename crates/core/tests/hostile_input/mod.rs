@@ -92,6 +92,7 @@ pub fn write_request(request: &frame::Request, out: &mut Vec<u8>) -> Result<()> 
         // A hello of another version: nobody writes it here.
         Request::Hello { hello: None, .. } => Ok(()),
         Request::Cancel { sequence, object } => frame::write_cancel(*sequence, *object, out),
+        Request::InFlight(in_flight) => frame::write_in_flight(in_flight, out),
         Request::Numbered {
             sequence,
             acked,
@@ -218,7 +219,7 @@ impl History {
     fn step(&mut self, choices: &mut Choices<'_>) -> Option<()> {
         let session = choices.byte()? % self.sequences.len();
         match choices.byte()? {
-            0..=9 => self.cell.purge(&|_| Sequence(1)),
+            0..=9 => self.cell.purge(&|call| call.sequence.0 >= 1),
             10..=19 => self
                 .cell
                 .end_session(SessionId(session as u64), &mut Replies::new()),
@@ -231,7 +232,7 @@ impl History {
                 let call = self.name(session, 0);
                 let replies = &mut Replies::new();
                 self.cell
-                    .clear_poison(call, Sequence(0), &|_| Sequence(0), replies);
+                    .clear_poison(call, Sequence(0), &|_| true, replies);
             }
             choice => self.call(session, choice, choices)?,
         }
@@ -262,10 +263,10 @@ impl History {
         let before = self.read();
         let parked = self.cell.parked_len();
         let mut replies = Replies::new();
-        let nobody = |_| Sequence(0);
+        let needed = |_| true;
         let disposition = self
             .cell
-            .call(call, Sequence(0), method, args, &nobody, &mut replies);
+            .call(call, Sequence(0), method, args, &needed, &mut replies);
         let own = replies.iter().filter(|(answered, _)| *answered == call);
         let answers = own.clone().count();
         assert_eq!(answers, usize::from(disposition == Disposition::Answered));
@@ -287,9 +288,9 @@ impl History {
         let mut replies = Replies::new();
         let (id, access) = (self.read.id, self.read.access);
         assert_eq!(access, Access::Read);
-        let (args, nobody) = (encode(&()).unwrap(), |_| Sequence(0));
+        let (args, needed) = (encode(&()).unwrap(), |_| true);
         self.cell
-            .call(call, Sequence(0), id, &args, &nobody, &mut replies);
+            .call(call, Sequence(0), id, &args, &needed, &mut replies);
         assert_eq!(replies.len(), 1);
         let (answered, result) = replies.remove(0);
         assert_eq!(answered, call);

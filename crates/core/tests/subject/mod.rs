@@ -50,10 +50,10 @@ impl Subject {
         method: &str,
         args: &[u8],
     ) -> Disposition {
-        let nobody = |_| Sequence(0);
+        let needed = |_| true;
         let method = MethodId::of(method);
         self.cell
-            .call(call, acked, method, args, &nobody, &mut self.replies)
+            .call(call, acked, method, args, &needed, &mut self.replies)
     }
 
     /// Makes a call that does not wait, and takes its result.
@@ -84,7 +84,7 @@ impl Subject {
     pub fn clear_poison(&mut self, call: CallId) -> bool {
         let before = self.replies.len();
         self.cell
-            .clear_poison(call, Sequence(0), &|_| Sequence(0), &mut self.replies);
+            .clear_poison(call, Sequence(0), &|_| true, &mut self.replies);
         let (answered, result) = self.replies.remove(before);
         assert_eq!(answered, call);
         decode(&result.unwrap()).unwrap()

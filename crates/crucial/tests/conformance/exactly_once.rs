@@ -126,10 +126,21 @@ fn a18_garbage_and_endless_frames() -> Outcome {
     }
     // A wrong version gets told.
     let mut old = Raw::connect(&server.address)?;
-    old.send(&[11, 0, 0, 0, 1, b'C', b'R', b'U', b'C', b'I', b'A', b'L', 0, 99, 0])?;
+    old.send(&[
+        11, 0, 0, 0, 1, b'C', b'R', b'U', b'C', b'I', b'A', b'L', 0, 99, 0,
+    ])?;
     assert!(refusal(&mut old)?.contains("version 99"));
     // And after the hello: a frame over the limit, an unknown kind, a truncated call.
-    for (session, bytes) in [(6, vec![0x41, 0x42, 0x0f, 0, 2]), (7, vec![17, 0, 0, 0, 77, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]), (8, vec![2, 0, 0, 0, 2, 1])] {
+    for (session, bytes) in [
+        (6, vec![0x41, 0x42, 0x0f, 0, 2]),
+        (
+            7,
+            vec![
+                17, 0, 0, 0, 77, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+            ],
+        ),
+        (8, vec![2, 0, 0, 0, 2, 1]),
+    ] {
         let mut client = Raw::hello(&server.address, session, false)?;
         client.send(&bytes)?;
         assert!(refusal(&mut client)?.starts_with("protocol: "));

@@ -106,7 +106,12 @@ impl Raw {
         let object = request.object(&self.run, "raw");
         let mut bytes = Vec::new();
         let operation = Operation::Open(request);
-        frame::write_operation(Sequence(sequence), Sequence(sequence), &operation, &mut bytes)?;
+        frame::write_operation(
+            Sequence(sequence),
+            Sequence(sequence),
+            &operation,
+            &mut bytes,
+        )?;
         self.send(&bytes)?;
         Ok(self.reply(sequence)?.map(|_| object))
     }

@@ -297,7 +297,10 @@ fn f01_names_are_checked() -> Outcome {
     let named = |name: &str| thread::Builder::new().name(name);
     let long = "x".repeat(1000);
     for name in ["", "two\nlines", "nul\0", &long] {
-        assert!(matches!(named(name).spawn(double(1)), Err(Error::Config { .. })));
+        assert!(matches!(
+            named(name).spawn(double(1)),
+            Err(Error::Config { .. })
+        ));
         assert!(named(name).map([1], double).is_err());
     }
     assert_eq!(named("größe 7").spawn(double(1))?.join()?, 2);

@@ -55,9 +55,9 @@ impl Objects {
             self.answers.reply(id, Err(&lost(call.object)));
             return id;
         };
-        let nobody = |_| Sequence(0);
+        let needed = |_| true;
         let answers = &mut self.answers;
-        let disposition = cell.call(id, Sequence(0), call.method, call.args, &nobody, answers);
+        let disposition = cell.call(id, Sequence(0), call.method, call.args, &needed, answers);
         // Time passes at once for who can not wait for ever.
         if let (Disposition::Parked, Some(after)) = (disposition, call.timeout) {
             cell.cancel(id, &Error::TimedOut { after }, answers);
@@ -137,7 +137,7 @@ impl Caller for InProcess {
         self.change(|objects| {
             let id = objects.next();
             let cell = objects.cells.get_mut(&object).ok_or_else(|| lost(object))?;
-            cell.clear_poison(id, Sequence(0), &|_| Sequence(0), &mut objects.answers);
+            cell.clear_poison(id, Sequence(0), &|_| true, &mut objects.answers);
             let answer = objects.answers.results.remove(&id);
             decode(&answer.expect("it does not wait")?)
         })
