@@ -144,7 +144,7 @@ impl Calls {
     }
 
     /// What the server is to be told, if it is time.
-    fn to_tell(&mut self) -> Option<CallsInFlight> {
+    fn take_report(&mut self) -> Option<CallsInFlight> {
         // In proportion, so that telling costs each call a constant.
         let patience = TELL_AFTER.max(2 * self.in_flight.len() as u64);
         let held_up = self.last.saturating_sub(self.acked().0) >= patience;
@@ -271,7 +271,7 @@ impl Client {
                 detail: format!("a request of {} bytes: send it in parts", bytes.len()),
             });
         }
-        let (slot, to_tell) = {
+        let (slot, report) = {
             let mut calls = self.calls.lock();
             if calls.in_flight.len() >= CALLS_IN_FLIGHT_MAX {
                 return Err(Error::LimitExceeded {
@@ -286,9 +286,9 @@ impl Client {
             frame::set_numbers(&mut bytes, sequence, acked.min(sequence));
             let slot = Arc::new(Slot::new(sequence, object, bytes));
             calls.in_flight.insert(sequence.0, slot.clone());
-            (slot, calls.to_tell())
+            (slot, calls.take_report())
         };
-        if let Some(in_flight) = to_tell {
+        if let Some(in_flight) = report {
             let mut bytes = Vec::new();
             frame::write_in_flight(&in_flight, &mut bytes)?;
             self.write(&bytes);
