@@ -10,6 +10,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 mod coordination;
 mod exactly_once;
 mod objects;
+mod operation;
 mod output;
 mod program;
 mod raw;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         exactly_once::trials(),
         threads::trials(),
         output::trials(),
+        operation::trials(),
     ]
     .into_iter()
     .flatten()

@@ -200,7 +200,7 @@ impl Drop for Program {
 
 /// A server process on a free port.
 pub struct Server {
-    _process: Program,
+    process: Program,
     pub address: String,
 }
 
@@ -216,10 +216,14 @@ impl Server {
             .strip_prefix("crucial server ready at ")
             .ok_or_else(|| format!("not a readiness line: {line:?}"))?
             .to_owned();
-        Ok(Server {
-            _process: process,
-            address,
-        })
+        Ok(Server { process, address })
+    }
+
+    /// As `kill`; the exit status.
+    pub fn terminate(&mut self) -> Result<Option<i32>, Failed> {
+        let process = self.process.child.id().to_string();
+        Command::new("kill").arg(process).status()?;
+        Ok(self.process.child.wait()?.code())
     }
 
     /// Runs a program against it; what it printed.
