@@ -221,8 +221,8 @@ impl Server {
 
     /// As `kill`; the exit status.
     pub fn terminate(&mut self) -> Result<Option<i32>, Failed> {
-        let process = self.process.child.id().to_string();
-        Command::new("kill").arg(process).status()?;
+        let process = rustix::process::Pid::from_child(&self.process.child);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM)?;
         Ok(self.process.child.wait()?.code())
     }
 
