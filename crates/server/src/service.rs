@@ -254,6 +254,11 @@ impl Service {
     ) {
         let needed = |call: CallId| self.sessions.needs(call);
         let call = arrival.call();
+        // Under the object's lock, and so once and for all: whoever has an answer was executed before,
+        // and a copy of the call that was on its way all the while must not be.
+        if !arrival.session.needs(arrival.sequence) {
+            return;
+        }
         let disposition = cell.call(
             call,
             arrival.acked,
@@ -286,6 +291,7 @@ impl Service {
             Operation::Delete(object) => Ok(self.delete(object, effects)),
             _ => unreachable!("accept keeps the others"),
         });
+        let Some(result) = result else { return };
         match result.as_ref().map(encode) {
             Ok(Ok(bytes)) => effects.answer(arrival, Ok(&bytes)),
             Ok(Err(error)) => effects.answer(arrival, Err(&error)),

@@ -122,16 +122,23 @@ impl Session {
         }
     }
 
-    /// Runs a creation or deletion, or repeats its result.
-    pub fn once(&self, sequence: Sequence, run: impl FnOnce() -> Result<bool>) -> Result<bool> {
+    /// Runs a creation or deletion, or repeats its result. `None`: the client has its answer.
+    pub fn once(
+        &self,
+        sequence: Sequence,
+        run: impl FnOnce() -> Result<bool>,
+    ) -> Option<Result<bool>> {
         let mut lifecycle = self.lifecycle.lock();
+        if !self.needs(sequence) {
+            return None;
+        }
         if let Some(result) = lifecycle.get(&sequence) {
-            return result.clone();
+            return Some(result.clone());
         }
         lifecycle.retain(|sequence, _| self.needs(*sequence));
         let result = run();
         lifecycle.insert(sequence, result.clone());
-        result
+        Some(result)
     }
 }
 
