@@ -11,10 +11,10 @@ use crucial_examples::montecarlo::sample;
 #[derive(Parser)]
 struct Options {
     /// Number of threads
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
     threads: u64,
     /// Points for each thread
-    #[arg(long, default_value_t = 10_000_000)]
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     points: u64,
 }
 

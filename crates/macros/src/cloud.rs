@@ -14,7 +14,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
             "#[cloud] has no options: how a thread runs is said by `thread::Builder`",
         ));
     }
-    let function: ItemFn = syn::parse2(item)?;
+    let function: ItemFn = signature::parse(item, "#[cloud] goes on a function")?;
     let signature = &function.sig;
     signature::check(signature, "a cloud function")?;
     if let Some(FnArg::Receiver(receiver)) = signature.inputs.first() {
@@ -43,8 +43,10 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
         ReturnType::Default => quote!(()),
         ReturnType::Type(_, result) => quote!(#result),
     };
-    let (documentation, attributes): (Vec<_>, Vec<_>) =
-        attrs.iter().partition(|a| a.path().is_ident("doc"));
+    // What tells the caller something stays with the function that is called.
+    let (outer, inner): (Vec<_>, Vec<_>) = attrs
+        .iter()
+        .partition(|a| a.path().is_ident("doc") || a.path().is_ident("deprecated"));
     let inputs = &signature.inputs;
     let written = parameters.iter().map(|p| {
         let (name, ty) = (&p.name, &p.written);
@@ -61,27 +63,31 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
         .chain([(result_type.span(), &result_type)]);
     let assertions = signature::assert_travels(&quote!(::crucial::__private), travelling);
 
+    // The body sees these items, so their names must hide none of the user's.
     Ok(quote! {
-        #(#documentation)*
+        #(#outer)*
         #vis fn #name(#(#written),*) -> ::crucial::Task<#result> {
-            const NAME: &str = ::core::concat!(::core::module_path!(), "::", ::core::stringify!(#name));
+            const __CRUCIAL_NAME: &str = ::core::concat!(::core::module_path!(), "::", ::core::stringify!(#name));
 
             #assertions
 
-            #(#attributes)*
-            fn function(#inputs) -> #result #block
+            #(#inner)*
+            fn __crucial_function(#inputs) -> #result #block
 
-            fn run(arguments: &[u8]) -> ::crucial::Result<::std::vec::Vec<u8>> {
+            fn __crucial_run(arguments: &[u8]) -> ::crucial::Result<::std::vec::Vec<u8>> {
                 let (#(#names,)*): (#(#owned,)*) =
-                    ::crucial::__private::decode_arguments(NAME, arguments)?;
-                ::crucial::encode(&function(#(#passed),*))
+                    ::crucial::__private::decode_arguments(__CRUCIAL_NAME, arguments)?;
+                ::crucial::encode(&__crucial_function(#(#passed),*))
             }
 
             ::crucial::__private::inventory::submit! {
-                ::crucial::__private::CloudFunction { name: NAME, run }
+                ::crucial::__private::CloudFunction {
+                    name: __CRUCIAL_NAME,
+                    run: __crucial_run,
+                }
             }
 
-            ::crucial::__private::task(NAME, &(#(#names,)*))
+            ::crucial::__private::task(__CRUCIAL_NAME, &(#(#names,)*))
         }
     })
 }

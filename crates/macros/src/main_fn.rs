@@ -4,6 +4,10 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Error, ItemFn, Result};
 
+use crate::signature;
+
+const GOES_ON: &str = "#[crucial::main] goes on `fn main()`";
+
 pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     if !options.is_empty() {
         return Err(Error::new_spanned(
@@ -11,13 +15,10 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
             "#[crucial::main] has no options: settings are in `crucial::Config` and in the environment",
         ));
     }
-    let function: ItemFn = syn::parse2(item)?;
+    let function: ItemFn = signature::parse(item, GOES_ON)?;
     let signature = &function.sig;
     if signature.ident != "main" || !signature.inputs.is_empty() {
-        return Err(Error::new_spanned(
-            signature,
-            "#[crucial::main] goes on `fn main()`",
-        ));
+        return Err(Error::new_spanned(signature, GOES_ON));
     }
     if let Some(token) = &signature.asyncness {
         return Err(Error::new_spanned(
@@ -34,8 +35,9 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     Ok(quote! {
         #(#attributes)*
         #visibility fn main() #output {
-            fn program() #output #body
-            ::crucial::__private::main(program)
+            // `body` sees it, so its name must hide none of the user's.
+            fn __crucial_program() #output #body
+            ::crucial::__private::main(__crucial_program)
         }
     })
 }

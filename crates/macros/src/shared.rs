@@ -25,7 +25,10 @@ const HANDLE_METHODS: [&str; 7] = [
 
 pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let options = Options::parse(options)?;
-    let mut block: ItemImpl = syn::parse2(item)?;
+    let mut block: ItemImpl = signature::parse(
+        item,
+        "#[shared] goes on the type's `impl` block, the one that holds its remote methods",
+    )?;
     let shared = SharedImpl::parse(&mut block)?;
     let generated = shared.generate(&options);
     Ok(quote! {
@@ -108,7 +111,13 @@ impl SharedImpl {
             let ImplItem::Fn(function) = item else {
                 continue;
             };
-            if take_attribute(&mut function.attrs, "wake").is_some() {
+            if let Some(attribute) = take_attribute(&mut function.attrs, "wake") {
+                if wake.is_some() {
+                    return Err(Error::new_spanned(
+                        attribute,
+                        "a type has one #[wake] method",
+                    ));
+                }
                 wake = Some(function.sig.ident.clone());
                 continue;
             }
@@ -491,6 +500,10 @@ impl RemoteMethod {
             ));
         }
         signature::check(&function.sig, "a remote method")?;
+        signature::refuse_conditions(
+            &function.attrs,
+            "put the `#[cfg]` on the whole impl block, or into the method's body",
+        )?;
         let ticket = take_ticket(function)?;
         let count = signature::typed(&function.sig).count();
         let travelling = count - usize::from(ticket.is_some());

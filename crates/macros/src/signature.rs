@@ -2,12 +2,26 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
+use syn::parse::Parse;
 use syn::spanned::Spanned;
+use syn::visit::Visit;
 use syn::visit_mut::VisitMut;
-use syn::{Error, FnArg, Ident, Pat, PatType, Result, ReturnType, Safety, Signature, Type};
+use syn::{
+    Attribute, Error, FnArg, Ident, Item, Pat, PatType, Result, ReturnType, Safety, Signature,
+    Type, TypeReference,
+};
 
 /// serde knows tuples up to this length.
 pub const PARAMETERS_MAX: usize = 16;
+
+/// Reads the item that a macro is on. If it is of another kind, says where the macro `goes`; an error
+/// further in is the user's own.
+pub fn parse<T: Parse>(item: TokenStream, goes: &str) -> Result<T> {
+    syn::parse2(item.clone()).map_err(|error| match syn::parse2::<Item>(item) {
+        Ok(_) => Error::new(Span::call_site(), goes),
+        Err(_) => error,
+    })
+}
 
 /// One parameter of a remote function.
 pub struct Parameter {
@@ -96,11 +110,53 @@ fn check_result(result: &Type) -> Result<()> {
             result,
             "a result travels to another machine, so its type must be named",
         )),
-        _ => Ok(()),
+        _ => refuse_references(result, "a result"),
+    }
+}
+
+/// Refuses a type that has a reference in it.
+fn refuse_references(ty: &Type, what: &str) -> Result<()> {
+    let mut references = References::default();
+    references.visit_type(ty);
+    match references.first {
+        Some(reference) => Err(Error::new_spanned(
+            reference,
+            format!(
+                "{what} travels to another machine, so what is in it must be owned: \
+                 `String` for `&str`, `Vec<T>` for `&[T]`"
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+#[derive(Default)]
+struct References {
+    first: Option<TypeReference>,
+}
+
+impl<'ast> Visit<'ast> for References {
+    fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
+        self.first.get_or_insert_with(|| reference.clone());
+    }
+}
+
+/// Refuses `#[cfg]` on a part of a signature that both sides must have.
+pub fn refuse_conditions(attributes: &[Attribute], instead: &str) -> Result<()> {
+    match attributes.iter().find(|a| a.path().is_ident("cfg")) {
+        Some(condition) => Err(Error::new_spanned(
+            condition,
+            format!("client and server must have the same methods and parameters: {instead}"),
+        )),
+        None => Ok(()),
     }
 }
 
 pub fn parameter(argument: &PatType) -> Result<Parameter> {
+    refuse_conditions(
+        &argument.attrs,
+        "write the whole function twice, each with its `#[cfg]`",
+    )?;
     let Pat::Ident(pattern) = &*argument.pat else {
         return Err(Error::new_spanned(
             &argument.pat,
@@ -135,8 +191,7 @@ pub fn parameter(argument: &PatType) -> Result<Parameter> {
         }
         other => other.clone(),
     };
-    let mut owned = owned;
-    Unborrow.visit_type_mut(&mut owned);
+    refuse_references(&owned, "an argument")?;
     Ok(Parameter {
         name: pattern.ident.clone(),
         written: (*argument.ty).clone(),
@@ -150,16 +205,6 @@ pub fn typed(signature: &Signature) -> impl Iterator<Item = &PatType> {
         FnArg::Typed(argument) => Some(argument),
         _ => None,
     })
-}
-
-/// `'a` in a type that is decoded means nothing; serde needs it gone.
-struct Unborrow;
-
-impl VisitMut for Unborrow {
-    fn visit_type_reference_mut(&mut self, reference: &mut syn::TypeReference) {
-        reference.lifetime = None;
-        syn::visit_mut::visit_type_reference_mut(self, reference);
-    }
 }
 
 /// Replaces each type that is one of `names` by `replacement`; whether there was any.

@@ -192,8 +192,12 @@ impl Error {
         let mut text = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
+            let cause_text = cause.to_string();
+            // Many messages end with that of their source.
+            if !text.ends_with(&cause_text) {
+                text.push_str(": ");
+                text.push_str(&cause_text);
+            }
             source = cause.source();
         }
         Error::Other(text)
@@ -264,4 +268,34 @@ fn last_lines(output: &[String]) -> String {
         return String::new();
     }
     format!("; it last printed:\n  {}", output.join("\n  "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer {
+        source: std::fmt::Error,
+    }
+
+    #[test]
+    fn sources_are_kept_once() {
+        let inner = std::fmt::Error.to_string();
+        let outer = Outer {
+            source: std::fmt::Error,
+        };
+        assert_eq!(Error::other(outer).to_string(), format!("outer: {inner}"));
+        let twice = std::io::Error::other(inner.clone());
+        assert_eq!(Error::from(twice).to_string(), inner);
+    }
+
+    #[test]
+    fn what_main_prints_has_kind_and_message() {
+        let error = Error::Config {
+            detail: "wrong".to_owned(),
+        };
+        assert_eq!(format!("{error:?}"), "Config: configuration: wrong");
+    }
 }

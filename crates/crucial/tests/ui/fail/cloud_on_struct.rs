@@ -1,0 +1,6 @@
+use crucial::cloud;
+
+#[cloud]
+struct Work;
+
+fn main() {}

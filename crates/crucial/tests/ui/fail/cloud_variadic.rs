@@ -1,0 +1,6 @@
+use crucial::cloud;
+
+#[cloud]
+extern "C" fn work(n: u64, rest: ...) {}
+
+fn main() {}

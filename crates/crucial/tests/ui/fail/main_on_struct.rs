@@ -1,0 +1,4 @@
+#[crucial::main]
+struct Main;
+
+fn main() {}
