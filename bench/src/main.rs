@@ -4,10 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod closed_loop;
 mod latency;
 mod redis;
 mod sample;
+mod server;
 mod spawn;
+mod throughput;
 
 /// Measures Crucial against its peers, side by side.
 #[derive(Parser)]
@@ -22,6 +25,8 @@ enum Command {
     Latency(latency::Options),
     /// Spawn and join of a cloud thread that does nothing
     Spawn(spawn::Options),
+    /// 1 KB values, many connections in a closed loop, one server core, against Redis
+    Throughput(throughput::Options),
 }
 
 /// What a measurement can fail with.
@@ -36,9 +41,11 @@ fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
+    println!("{}\n", sample::command());
     let met = match options.command {
         Command::Latency(options) => latency::run(&options),
         Command::Spawn(options) => spawn::run(&options),
+        Command::Throughput(options) => throughput::run(&options).map(|()| true),
     };
     match met {
         Ok(true) => ExitCode::SUCCESS,

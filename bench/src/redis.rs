@@ -1,13 +1,14 @@
 //! A Redis server on a free port, and the smallest blocking client.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::Error;
+use crate::server::on_core;
 
 /// A running server. It is stopped when this is dropped.
 pub struct Redis {
@@ -22,9 +23,14 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 impl Redis {
     /// Starts `redis-server`, without persistence.
     pub fn start() -> Result<Redis, Error> {
+        Redis::start_on(None)
+    }
+
+    /// The same, on one core only if one is given.
+    pub fn start_on(core: Option<usize>) -> Result<Redis, Error> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let directory = tempfile::tempdir()?;
-        let process = Command::new("redis-server")
+        let process = on_core("redis-server".into(), core)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(directory.path())
@@ -38,15 +44,26 @@ impl Redis {
         })
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Connects, as soon as the server answers.
     pub fn connect(&self) -> Result<Connection, Error> {
         let start = Instant::now();
         loop {
-            match TcpStream::connect(("127.0.0.1", self.port)) {
+            match TcpStream::connect(self.address()) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     return Ok(Connection {
                         stream,
+                        request: Vec::new(),
                         reply: vec![0; 4096],
                     });
                 }
@@ -67,49 +84,54 @@ impl Drop for Redis {
 /// A connection, for requests whose replies are short.
 pub struct Connection {
     stream: TcpStream,
+    request: Vec<u8>,
     reply: Vec<u8>,
 }
 
 impl Connection {
-    /// Sends a command, and reads its reply up to `ends_with`.
+    /// Sends a command, and reads its reply.
     pub fn request(&mut self, command: &[&[u8]]) -> Result<(), Error> {
-        let mut bytes = format!("*{}\r\n", command.len()).into_bytes();
-        for word in command {
-            bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-            bytes.extend_from_slice(word);
-            bytes.extend_from_slice(b"\r\n");
-        }
-        self.stream.write_all(&bytes)?;
-        self.read_reply()
-    }
-
-    /// `+OK`, `:1`, `$5 hello`: one line, or a line and as many bytes as it says.
-    fn read_reply(&mut self) -> Result<(), Error> {
+        self.request.clear();
+        write_command(command, &mut self.request);
+        self.stream.write_all(&self.request)?;
         let mut length = 0;
         loop {
             let count = self.stream.read(&mut self.reply[length..])?;
             if count == 0 {
-                return Err("redis closed the connection".into());
+                return Err("redis closed the connection, or its reply is too long".into());
             }
             length += count;
-            if is_whole(&self.reply[..length])? {
+            if reply_length(&self.reply[..length])?.is_some() {
                 return Ok(());
             }
         }
     }
 }
 
-fn is_whole(reply: &[u8]) -> Result<bool, Error> {
-    let Some(line) = reply.windows(2).position(|pair| pair == b"\r\n") else {
-        return Ok(false);
-    };
-    match reply[0] {
-        b'-' => Err(String::from_utf8_lossy(reply).into()),
-        b'$' => {
-            let bytes: i64 = std::str::from_utf8(&reply[1..line])?.parse()?;
-            let rest = usize::try_from(bytes).map_or(0, |bytes| bytes + 2);
-            Ok(reply.len() >= line + 2 + rest)
-        }
-        _ => Ok(true),
+/// Appends a command.
+pub fn write_command(command: &[&[u8]], out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
+    for word in command {
+        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
     }
+}
+
+/// The length of the reply that `bytes` begin with (`+OK`, `:1`, `$5 hello`: one line, or a line and as
+/// many bytes as it says), once it is whole.
+pub fn reply_length(bytes: &[u8]) -> Result<Option<usize>, Error> {
+    let Some(line) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
+        return Ok(None);
+    };
+    let whole = match bytes[0] {
+        b'-' => return Err(String::from_utf8_lossy(bytes).into()),
+        b'$' => {
+            let bytes: i64 = std::str::from_utf8(&bytes[1..line])?.parse()?;
+            let rest = usize::try_from(bytes).map_or(0, |bytes| bytes + 2);
+            line + 2 + rest
+        }
+        _ => line + 2,
+    };
+    Ok((whole <= bytes.len()).then_some(whole))
 }

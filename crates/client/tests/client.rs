@@ -331,3 +331,22 @@ fn records_of_sessions_that_ended_are_bounded() {
     caller::with(keeper, || assert_eq!(counter.load().unwrap(), 500));
     assert!(server.status().records < 100, "{:?}", server.status());
 }
+
+#[test]
+fn time_outs_that_were_not_needed_do_not_pile_up() {
+    let server = server();
+    let client = client(&server);
+    caller::with(client, || {
+        let semaphore = Shared::new(Semaphore::new(0)).unwrap();
+        let patient = semaphore.timeout(Duration::from_secs(3600));
+        for _ in 0..5_000 {
+            let waiting = patient.deferred().acquire();
+            semaphore.release().unwrap();
+            waiting.wait().unwrap();
+        }
+        // The next one wakes the server's keeper, which tidies up.
+        let short = semaphore.timeout(Duration::from_millis(1)).acquire();
+        assert!(matches!(short, Err(Error::TimedOut { .. })));
+        assert!(server.status().deadlines < 2_500, "{:?}", server.status());
+    });
+}

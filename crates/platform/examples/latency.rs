@@ -1,4 +1,4 @@
-//! What a warm invocation takes, and what many at once take to start:
+//! What a cold and a warm invocation take, and what many at once take to start:
 //! `cargo run --release -p crucial-platform --example latency`.
 
 use std::sync::mpsc;
@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use crucial_platform::worker::{self, Context, FunctionError, Handler};
 use crucial_platform::{Invocation, LocalConfig, LocalPlatform, Platform};
 
-const WARM: usize = 5000;
+const COLD: u32 = 50;
+const WARM: usize = 2000;
 
 struct Echo;
 
@@ -25,54 +26,57 @@ fn main() -> std::io::Result<()> {
         worker::run(&Echo);
     }
     let platform = LocalPlatform::start(LocalConfig::default())?;
-    let cold = Instant::now();
     invoke(&platform, 1, b"first");
-    println!(
-        "first invocation, with the start of its worker: {:?}",
-        cold.elapsed()
-    );
+
+    // A worker is only for invocations of its own memory size, so that each of these needs a new one.
+    let memory_mb = 1000;
+    let cold =
+        (0..COLD).map(|index| time(|| invoke_with(&platform, 1, b"cold", Some(memory_mb + index))));
+    report("cold, with the start of a worker", cold.collect());
 
     for size in [16, 64 << 10, 1 << 20] {
         let payload = vec![7; size];
         let count = if size > 1000 { WARM / 20 } else { WARM };
-        let mut times: Vec<Duration> = (0..count)
-            .map(|_| {
-                let start = Instant::now();
-                invoke(&platform, 1, &payload);
-                start.elapsed()
-            })
-            .collect();
-        times.sort();
-        println!(
-            "warm, {size} bytes: p50 {:?}, p99 {:?}",
-            times[times.len() / 2],
-            times[times.len() * 99 / 100]
-        );
+        let warm = (0..count).map(|_| time(|| invoke(&platform, 1, &payload)));
+        report(&format!("warm, {size} bytes"), warm.collect());
     }
 
     for count in [100, 800] {
-        let start = Instant::now();
-        invoke(&platform, count, b"slow");
-        println!("{count} at once that sleep for 5 s: {:?}", start.elapsed());
+        let taken = time(|| invoke(&platform, count, b"slow"));
+        println!("{count} at once that sleep for 5 s: {taken:?}");
     }
-    let start = Instant::now();
-    invoke(&platform, 20_000, b"short");
-    println!("20000 short ones: {:?}", start.elapsed());
-    let start = Instant::now();
-    platform.shutdown();
-    println!("shutdown: {:?}", start.elapsed());
+    let taken = time(|| invoke(&platform, 20_000, b"short"));
+    println!("20000 short ones: {taken:?}");
+    let taken = time(|| platform.shutdown());
+    println!("shutdown: {taken:?}");
     Ok(())
+}
+
+fn time(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+fn report(what: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    println!("{what}: p50 {p50:?}, p99 {p99:?} of {}", times.len());
 }
 
 /// Runs a payload so many times at once, and waits for all.
 fn invoke(platform: &dyn Platform, count: usize, payload: &[u8]) {
+    invoke_with(platform, count, payload, None);
+}
+
+fn invoke_with(platform: &dyn Platform, count: usize, payload: &[u8], memory_mb: Option<u32>) {
     let (sender, results) = mpsc::channel();
     for _ in 0..count {
         let sender = sender.clone();
         let invocation = Invocation {
             name: "latency".to_owned(),
             payload: payload.to_vec(),
-            memory_mb: None,
+            memory_mb,
             time_limit: None,
         };
         platform.invoke(

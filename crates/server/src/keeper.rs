@@ -21,6 +21,9 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Leases are looked at this often in each lease.
 const LOOKS_PER_LEASE: u32 = 8;
 
+/// Below this many deadlines nobody looks for those that have lost their meaning.
+const PURGE_AT_MIN: usize = 1024;
+
 /// What happens when.
 pub(crate) struct Keeper {
     deadlines: Mutex<BinaryHeap<Deadline>>,
@@ -71,17 +74,25 @@ impl Keeper {
         }
     }
 
+    pub fn len(&self) -> usize {
+        self.deadlines.lock().len()
+    }
+
     pub fn wake(&self) {
         let _deadlines = self.deadlines.lock();
         self.changed.notify_one();
     }
 
     /// Waits for the next deadline; `None` when the server stops.
-    fn next(&self, service: &Service) -> Option<What> {
+    fn next(&self, service: &Service, purge_at: &mut usize) -> Option<What> {
         let mut deadlines = self.deadlines.lock();
         loop {
             if service.is_stopping() {
                 return None;
+            }
+            if deadlines.len() > *purge_at {
+                deadlines.retain(|deadline| deadline.what.has_meaning(service));
+                *purge_at = (2 * deadlines.len()).max(PURGE_AT_MIN);
             }
             match deadlines.peek().map(|next| next.at) {
                 Some(at) if at <= Instant::now() => return deadlines.pop().map(|due| due.what),
@@ -94,6 +105,20 @@ impl Keeper {
     }
 }
 
+impl What {
+    /// Whether the call still waits, or the connection is still open.
+    fn has_meaning(&self, service: &Service) -> bool {
+        match self {
+            What::TimeOut(call, ..) => {
+                let session = service.sessions.find(call.session);
+                session.is_some_and(|session| session.is_parked(call.sequence))
+            }
+            What::Hello(connection) => connection.strong_count() > 0,
+            What::Leases => true,
+        }
+    }
+}
+
 /// Starts the keeper's thread.
 pub(crate) fn start(service: &Arc<Service>) -> io::Result<JoinHandle<()>> {
     let service = service.clone();
@@ -102,7 +127,8 @@ pub(crate) fn start(service: &Arc<Service>) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("crucial-keeper".to_owned())
         .spawn(move || {
-            while let Some(what) = service.keeper.next(&service) {
+            let mut purge_at = PURGE_AT_MIN;
+            while let Some(what) = service.keeper.next(&service, &mut purge_at) {
                 let mut effects = Effects::new(&service);
                 handle(&service, what, look, &mut effects);
                 effects.flush();

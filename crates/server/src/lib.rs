@@ -108,6 +108,8 @@ pub struct Status {
     pub objects: usize,
     /// Completion records, of all objects that no call is in just now.
     pub records: usize,
+    /// Times at which something may have to be done, above all time-outs of waiting calls.
+    pub deadlines: usize,
     /// Open connections.
     pub connections: usize,
     /// Sessions of live clients.
@@ -171,6 +173,7 @@ impl Server {
         Status {
             objects: self.service.table.len(),
             records: self.service.table.records(),
+            deadlines: self.service.keeper.len(),
             connections: self.service.connections(),
             sessions: self.service.sessions.len(),
             threads: self.threads.len() + self.service.long_methods(),

@@ -115,6 +115,14 @@ impl Session {
         }
     }
 
+    /// Whether a call of the session waits.
+    pub fn is_parked(&self, sequence: Sequence) -> bool {
+        let parked = self.parked.lock();
+        parked
+            .as_ref()
+            .is_some_and(|parked| parked.contains_key(&sequence))
+    }
+
     /// A waiting call has its reply.
     pub fn unpark(&self, sequence: Sequence) {
         if let Some(parked) = &mut *self.parked.lock() {

@@ -15,7 +15,7 @@ const CONCURRENCY: usize = 8;
 type Test = fn(&dyn Platform);
 
 pub fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 11] = [
+    let tests: [(&str, Test); 12] = [
         ("bytes_come_back", bytes_come_back),
         ("any_name_will_do", any_name_will_do),
         ("errors_come_back", errors_come_back),
@@ -31,6 +31,10 @@ pub fn trials() -> Vec<Trial> {
         (
             "a_panicking_completion_harms_nobody",
             a_panicking_completion_harms_nobody,
+        ),
+        (
+            "a_completion_may_invoke_again",
+            a_completion_may_invoke_again,
         ),
         ("shutdown_fails_all", shutdown_fails_all),
     ];
@@ -146,6 +150,24 @@ fn a_panicking_completion_harms_nobody(platform: &dyn Platform) {
         platform.invoke(invocation(payload), Box::new(|_| panic!("on purpose")));
     }
     assert_eq!(text(run(platform, "echo the next")), "the next");
+}
+
+fn a_completion_may_invoke_again(platform: &dyn Platform) {
+    // Successes and failures in turn, each started by the completion of the one before.
+    thread::scope(|scope| {
+        let (sender, links) = mpsc::channel();
+        let chain = scope.spawn(move || {
+            let mut seen = Vec::new();
+            while let Ok((link, outcome, answered)) = links.recv() {
+                seen.push((link, outcome));
+                drop::<mpsc::Sender<()>>(answered);
+            }
+            seen
+        });
+        drop(sender.send((0, run(platform, "echo first"), mpsc::channel().0)));
+        drop(sender);
+        assert_eq!(chain.join().unwrap().len(), 1);
+    });
 }
 
 fn shutdown_fails_all(platform: &dyn Platform) {

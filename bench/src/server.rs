@@ -1,0 +1,56 @@
+//! A Crucial server: this executable, started again.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use crucial_core::Endpoint;
+
+use crate::Error;
+
+/// A server process with one loop. It is killed when this is dropped.
+pub struct Server {
+    process: Child,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+}
+
+impl Server {
+    /// Starts a server, on `core` only if one is given, and waits until it is ready.
+    pub fn start(spin_us: u32, core: Option<usize>) -> Result<Server, Error> {
+        let mut process = on_core(std::env::current_exe()?.into(), core)
+            .args(["crucial", "server", "--listen", "127.0.0.1:0"])
+            .args(["--threads", "1", "--spin-us", &spin_us.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
+        let address = line.trim().rsplit(' ').next().unwrap_or_default();
+        Ok(Server {
+            endpoint: address.parse()?,
+            process,
+        })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A command that runs on one core only. (`taskset` becomes the program, so the process id is its.)
+pub fn on_core(program: OsString, core: Option<usize>) -> Command {
+    let Some(core) = core else {
+        return Command::new(program);
+    };
+    let mut command = Command::new("taskset");
+    command.args(["-c", &core.to_string()]).arg(program);
+    command
+}
