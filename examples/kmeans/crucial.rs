@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crucial::sync::{AtomicU64, Barrier};
-use crucial::{Shared, cloud, shared, thread};
+use crucial::{Result, Shared, cloud, shared, thread};
 use serde::{Deserialize, Serialize};
 
 use clap::Parser;
@@ -133,11 +133,8 @@ struct Globals {
 }
 
 #[cloud]
-fn cluster(index: usize, job: &Job, globals: &Globals) -> crucial::Result<()> {
-    let points = job
-        .source
-        .part(index, job.threads)
-        .map_err(crucial::Error::other)?;
+fn cluster(index: usize, job: &Job, globals: &Globals) -> Result<()> {
+    let points = job.source.part(index, job.threads)?;
     while globals.iterations.load()? < job.iterations {
         let centroids = globals.centroids.get()?;
         let partial = assign(points.view(), &centroids);
@@ -156,7 +153,7 @@ fn cluster(index: usize, job: &Job, globals: &Globals) -> crucial::Result<()> {
 }
 
 #[crucial::main]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<()> {
     let options = Options::parse();
     let job = options.job();
     let points = job.source.load()?;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::Parser;
-use crucial::{Error, Result, cloud, thread};
+use crucial::{Result, cloud, thread};
 use crucial_examples::mandelbrot::{render, write_png};
 
 /// Draws the Mandelbrot set.
@@ -37,7 +37,7 @@ fn main() -> Result<()> {
         part(rows, size, iterations)
     })?;
     let pixels = parts.concat();
-    write_png(&options.out, size, &pixels).map_err(Error::other)?;
+    write_png(&options.out, size, &pixels)?;
     println!("{} is written", options.out.display());
     Ok(())
 }

@@ -1,17 +1,13 @@
-//! The Santa Claus problem (§6.3.3 of the paper), with user-written shared objects: in std threads, or
-//! in cloud threads. (And the std version, for comparison.)
+//! The Santa Claus problem (§6.3.3 of the paper), with shared objects for monitors, and cloud threads or
+//! std threads over them.
 
 use std::task::Poll;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use crucial::{Error, Result, Shared, Task, cloud, shared, thread};
+use crucial::{Config, Error, PlatformKind, Result, Shared, cloud, shared, thread};
 use crucial_examples::santa::{ELVES, ELVES_AT_A_TIME, Event, Kind, REINDEER, check};
 use serde::{Deserialize, Serialize};
-
-#[path = "std.rs"]
-#[allow(dead_code)]
-mod with_std;
 
 /// Santa, his reindeer and his elves.
 #[derive(Parser)]
@@ -22,18 +18,16 @@ struct Options {
     /// Holidays, work and talks take up to so many milliseconds
     #[arg(long, default_value_t = 20)]
     millis: u64,
-    /// What runs, and over what
+    /// What the helpers run in
     #[arg(long, value_enum, default_value_t = Variant::Cloud)]
     variant: Variant,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Variant {
-    /// Std threads over monitors
-    Threads,
-    /// Std threads over shared objects
+    /// Threads of this process, over shared objects
     Objects,
-    /// Cloud threads over shared objects
+    /// Cloud threads, over shared objects
     Cloud,
 }
 
@@ -200,7 +194,7 @@ impl NorthPole {
 }
 
 #[cloud]
-fn santa(pole: &NorthPole, deliveries: u64) -> Result<()> {
+fn santa(pole: NorthPole, deliveries: u64) -> Result<()> {
     let mut delivered = 0;
     while delivered < deliveries {
         let kind = pole.lobby.sleep()?;
@@ -219,7 +213,7 @@ fn santa(pole: &NorthPole, deliveries: u64) -> Result<()> {
 }
 
 #[cloud]
-fn helper(pole: &NorthPole, kind: Kind, helper: u64) -> Result<()> {
+fn helper(pole: NorthPole, kind: Kind, helper: u64) -> Result<()> {
     let gates = pole.gates(kind);
     loop {
         let round = pole.lobby.join(kind)?;
@@ -263,45 +257,33 @@ fn north_pole(millis: u64) -> Result<NorthPole> {
 }
 
 /// Runs the problem until all have gone home; what happened.
-fn run(deliveries: u64, millis: u64, variant: Variant) -> Result<Vec<Event>> {
+fn run(deliveries: u64, millis: u64) -> Result<Vec<Event>> {
     let pole = north_pole(millis)?;
-    let mut tasks = vec![santa(&pole, deliveries)];
+    let mut threads = vec![thread::spawn(santa(pole.clone(), deliveries))];
     for number in 0..REINDEER {
-        tasks.push(helper(&pole, Kind::Reindeer, number));
+        threads.push(thread::spawn(helper(pole.clone(), Kind::Reindeer, number)));
     }
     for number in 0..ELVES {
-        tasks.push(helper(&pole, Kind::Elf, number));
+        threads.push(thread::spawn(helper(pole.clone(), Kind::Elf, number)));
     }
-    let outcomes = match variant {
-        Variant::Cloud => thread::map(tasks, |task| task)?,
-        _ => in_std_threads(tasks)?,
-    };
-    outcomes.into_iter().collect::<Result<()>>()?;
+    for thread in threads {
+        thread.join()??;
+    }
     pole.log.events()
-}
-
-fn in_std_threads(tasks: Vec<Task<Result<()>>>) -> Result<Vec<Result<()>>> {
-    let threads: Vec<_> = tasks
-        .into_iter()
-        .map(|task| std::thread::spawn(|| task.run_here()))
-        .collect();
-    threads
-        .into_iter()
-        .map(|thread| thread.join().expect("run_here catches panics"))
-        .collect()
 }
 
 #[crucial::main]
 fn main() -> Result<()> {
-    let Options {
-        deliveries,
-        millis,
-        variant,
-    } = Options::parse();
-    let events = match variant {
-        Variant::Threads => with_std::run(deliveries, millis),
-        _ => run(deliveries, millis, variant)?,
-    };
-    println!("{}", check(&events, deliveries).map_err(Error::Other)?);
+    let options = Options::parse();
+    if options.variant == Variant::Objects {
+        let mut config = Config::from_env()?;
+        config.platform = PlatformKind::InProcess;
+        crucial::init(config)?;
+    }
+    let events = run(options.deliveries, options.millis)?;
+    println!(
+        "{}",
+        check(&events, options.deliveries).map_err(Error::Other)?
+    );
     Ok(())
 }

@@ -239,11 +239,10 @@ fn north_pole(millis: u64) -> NorthPole {
 }
 
 /// Runs the problem until all have gone home; what happened.
-pub fn run(deliveries: u64, millis: u64) -> Vec<Event> {
+fn run(deliveries: u64, millis: u64) -> Vec<Event> {
     let pole = north_pole(millis);
-    let mut threads = Vec::new();
     let santas = pole.clone();
-    threads.push(thread::spawn(move || santa(santas, deliveries)));
+    let mut threads = vec![thread::spawn(move || santa(santas, deliveries))];
     for number in 0..REINDEER {
         let pole = pole.clone();
         threads.push(thread::spawn(move || helper(pole, Kind::Reindeer, number)));
@@ -258,12 +257,9 @@ pub fn run(deliveries: u64, millis: u64) -> Vec<Event> {
     pole.log.call(|log| log.events())
 }
 
-#[allow(
-    dead_code,
-    reason = "the other version takes `run` for its variant with std threads"
-)]
 fn main() -> Result<(), String> {
-    let Options { deliveries, millis } = Options::parse();
-    println!("{}", check(&run(deliveries, millis), deliveries)?);
+    let options = Options::parse();
+    let events = run(options.deliveries, options.millis);
+    println!("{}", check(&events, options.deliveries)?);
     Ok(())
 }

@@ -38,3 +38,9 @@ pub enum Error {
         detail: String,
     },
 }
+
+impl From<Error> for crucial::Error {
+    fn from(error: Error) -> crucial::Error {
+        crucial::Error::other(error)
+    }
+}
