@@ -1,21 +1,24 @@
 //! P1: a small call over loopback, one client thread, side by side with Redis.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use crucial::Shared;
-use crucial::collections::Map;
 use crucial::sync::AtomicI64;
 use crucial_client::{Client, Config};
-use crucial_core::Endpoint;
 use crucial_object::caller;
+use serde_bytes::ByteBuf;
 
 use crate::Error;
 use crate::redis::{Connection, Redis};
 use crate::sample::{Sample, print_head};
+use crate::server::Server;
+use crate::value::{VALUE_BYTES, Value};
+
+/// P1's goals, as shares of a Redis GET.
+const GOAL: f64 = 1.1;
+const WISHED: f64 = 0.3;
 
 #[derive(Args)]
 pub struct Options {
@@ -25,46 +28,10 @@ pub struct Options {
     /// Rounds, in which Crucial and Redis take turns
     #[arg(long, default_value_t = 10)]
     rounds: usize,
-    /// Fails if a small call takes longer than this, as a share of a Redis GET (p50, TCP, as shipped)
-    #[arg(long)]
+    /// Fails if a small call takes longer than this, as a share of a Redis GET (p50, TCP, as shipped);
+    /// 1.1 if no share is given
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "1.1")]
     check: Option<f64>,
-}
-
-/// A server process of this executable.
-struct Server {
-    process: Child,
-    endpoint: Endpoint,
-}
-
-impl Server {
-    fn start(spin_us: u32) -> Result<Server, Error> {
-        let mut process = Command::new(std::env::current_exe()?)
-            .args([
-                "crucial",
-                "server",
-                "--listen",
-                "127.0.0.1:0",
-                "--threads",
-                "1",
-            ])
-            .args(["--spin-us", &spin_us.to_string()])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
-        let address = line.trim().rsplit(' ').next().unwrap_or_default();
-        Ok(Server {
-            endpoint: address.parse()?,
-            process,
-        })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 /// A way to a server, and what was measured on it.
@@ -72,7 +39,7 @@ struct Way {
     name: &'static str,
     client: Arc<Client>,
     counter: Shared<AtomicI64>,
-    map: Shared<Map<u32, Vec<u8>>>,
+    value: Shared<Value>,
     load: Sample,
     add: Sample,
     get: Sample,
@@ -85,14 +52,14 @@ impl Way {
         config.spin = Duration::from_micros(spin_us);
         config.local_socket = local;
         let client = Client::connect(config)?;
-        let (counter, map) = caller::with(client.clone(), || {
-            (Shared::new(AtomicI64::new(0)), Shared::new(Map::new()))
+        let (counter, value) = caller::with(client.clone(), || {
+            (Shared::new(AtomicI64::new(0)), Shared::new(Value::new(7)))
         });
         Ok(Way {
             name,
             client,
             counter: counter?,
-            map: map?,
+            value: value?,
             load: Sample::default(),
             add: Sample::default(),
             get: Sample::default(),
@@ -100,23 +67,24 @@ impl Way {
         })
     }
 
-    fn round(&mut self, calls: usize, value: &[u8]) -> crucial::Result<()> {
+    fn round(&mut self, calls: usize, bytes: &[u8]) -> crucial::Result<()> {
         caller::with(self.client.clone(), || {
             self.load.measure(calls, || self.counter.load().map(drop))?;
             self.add
                 .measure(calls, || self.counter.fetch_add(1).map(drop))?;
             self.put
-                .measure(calls, || self.map.insert(1, value.to_vec()).map(drop))?;
-            self.get.measure(calls, || self.map.get(&1).map(drop))
+                .measure(calls, || self.value.put(ByteBuf::from(bytes)))?;
+            self.get.measure(calls, || self.value.get().map(drop))
         })
     }
 
-    fn print(&mut self) {
+    fn print(&self, redis: &RedisSamples) {
         println!("Crucial, {}", self.name);
-        self.load.print("  load (read)");
-        self.add.print("  fetch_add (write, with its record)");
-        self.get.print("  get 1 KB");
-        self.put.print("  insert 1 KB");
+        self.load.print_beside("  load (read)", &redis.get);
+        self.add
+            .print_beside("  fetch_add (write, with its record)", &redis.incr);
+        self.get.print_beside("  get 1 KB", &redis.get_1k);
+        self.put.print_beside("  put 1 KB", &redis.set_1k);
     }
 }
 
@@ -140,7 +108,7 @@ impl RedisSamples {
             .measure(calls, || redis.request(&[b"GET", b"large"]))
     }
 
-    fn print(&mut self) {
+    fn print(&self) {
         println!("Redis, TCP");
         self.get.print("  GET");
         self.incr.print("  INCR");
@@ -151,17 +119,20 @@ impl RedisSamples {
 
 /// Measures, and tells whether the goal is met.
 pub fn run(options: &Options) -> Result<bool, Error> {
+    if options.calls == 0 || options.rounds == 0 {
+        return Err("at least one round of one call is needed".into());
+    }
     let redis_server = Redis::start()?;
     let mut redis = redis_server.connect()?;
     redis.request(&[b"SET", b"small", b"1"])?;
-    let (shipped, sleeping) = (Server::start(50)?, Server::start(0)?);
+    let (shipped, sleeping) = (Server::start(50, None)?, Server::start(0, None)?);
     let mut ways = [
         Way::new("TCP, as shipped (spins where it pays)", &shipped, 50, false)?,
         Way::new("TCP, without spinning", &sleeping, 0, false)?,
         Way::new("Unix socket, as shipped", &shipped, 50, true)?,
         Way::new("Unix socket, without spinning", &sleeping, 0, true)?,
     ];
-    let value = vec![7; 1024];
+    let value = vec![7; VALUE_BYTES];
     let mut of_redis = RedisSamples::default();
     for _ in 0..options.rounds {
         of_redis.round(&mut redis, options.calls, &value)?;
@@ -170,20 +141,14 @@ pub fn run(options: &Options) -> Result<bool, Error> {
         }
     }
 
-    print_head();
+    print_head("to Redis");
     of_redis.print();
-    for way in &mut ways {
-        way.print();
+    for way in &ways {
+        way.print(&of_redis);
     }
-    let get = of_redis.get.percentile_us(50);
-    println!("p50 of a small read, as a share of a Redis GET:");
-    for way in &mut ways {
-        println!(
-            "  {:42} {:>9.2}",
-            way.name,
-            way.load.percentile_us(50) / get
-        );
-    }
-    let ratio = ways[0].load.percentile_us(50) / get;
-    Ok(options.check.is_none_or(|goal| ratio <= goal))
+    let share = ways[0].load.ratio(&of_redis.get);
+    println!(
+        "\nA small read, TCP, as shipped: {share:.2} × Redis GET (p50; goal ≤ {GOAL}, wished ≤ {WISHED})"
+    );
+    Ok(options.check.is_none_or(|goal| share <= goal))
 }

@@ -11,6 +11,7 @@ mod sample;
 mod server;
 mod spawn;
 mod throughput;
+mod value;
 
 /// Measures Crucial against its peers, side by side.
 #[derive(Parser)]

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use crucial::{Shared, shared};
+use crucial::Shared;
 use crucial_client::{Client, Config};
 use crucial_core::Endpoint;
 use crucial_core::frame::{self, CallFrame, Hello};
 use crucial_object::{MethodId, ObjectId, Sequence, SessionId, caller, encode};
 use rustix::thread::CpuSet;
-use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::Error;
 use crate::closed_loop::{ClosedLoop, Dialogue};
 use crate::redis::{self, Redis};
 use crate::server::Server;
+use crate::value::{VALUE_BYTES, Value};
 
 #[derive(Args)]
 pub struct Options {
@@ -35,28 +35,9 @@ pub struct Options {
     milliseconds: u64,
 }
 
-const VALUE_BYTES: usize = 1024;
-
 /// The core that servers have for themselves; the load comes from another.
 const SERVER_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
-
-/// A value, as Redis has it.
-#[derive(Serialize, Deserialize)]
-struct Value {
-    bytes: ByteBuf,
-}
-
-#[shared]
-impl Value {
-    fn get(&self) -> ByteBuf {
-        self.bytes.clone()
-    }
-
-    fn put(&mut self, bytes: ByteBuf) {
-        self.bytes = bytes;
-    }
-}
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -208,13 +189,11 @@ impl Crucial {
     fn start(spin_us: u32, options: &Options) -> Result<Crucial, Error> {
         let server = Server::start(spin_us, Some(SERVER_CORE))?;
         let client = Client::connect(Config::new(server.endpoint.clone()))?;
-        let handles = caller::with(client.clone(), || {
-            let value = || Value {
-                bytes: ByteBuf::from(vec![7; VALUE_BYTES]),
-            };
-            (0..options.objects).map(|_| Shared::new(value())).collect()
-        });
-        let handles: Vec<Shared<Value>> = handles?;
+        let handles: Vec<Shared<Value>> = caller::with(client.clone(), || {
+            (0..options.objects)
+                .map(|_| Shared::new(Value::new(7)))
+                .collect::<crucial::Result<_>>()
+        })?;
         Ok(Crucial {
             server,
             client,
@@ -262,11 +241,7 @@ impl Crucial {
     }
 }
 
-fn redis_load(
-    server: &Redis,
-    kind: Kind,
-    options: &Options,
-) -> Result<Load<RedisDialogue>, Error> {
+fn redis_load(server: &Redis, kind: Kind, options: &Options) -> Result<Load<RedisDialogue>, Error> {
     let value = Arc::new(vec![8; VALUE_BYTES]);
     let dialogues = (0..options.connections).map(|index| {
         let dialogue = RedisDialogue {

@@ -181,6 +181,9 @@ pub enum Stream {
 }
 
 /// Where the lines go that workers print.
+///
+/// It is called on the platform's thread, which does nothing else meanwhile: a sink that blocks holds all
+/// invocations up, and their time limits.
 pub trait OutputSink: Send + Sync {
     /// `thread` printed `line` (without its end). All lines of an invocation come before its completion.
     fn line(&self, stream: Stream, thread: &str, line: &str);

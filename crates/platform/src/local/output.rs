@@ -184,9 +184,23 @@ impl Pipe {
             };
             partial.extend_from_slice(&bytes[..length]);
             bytes = &bytes[rest..];
-            lines.borrow_mut().line(self.stream, &partial);
-            partial.clear();
+            let cut = newline.is_none();
+            let begun = if cut { begun_character(&partial) } else { 0 };
+            let end = partial.len() - begun;
+            lines.borrow_mut().line(self.stream, &partial[..end]);
+            partial.drain(..end);
         }
+    }
+}
+
+/// How many bytes at the end are the beginning of a character of UTF-8.
+fn begun_character(bytes: &[u8]) -> usize {
+    let is_first = |byte: u8| byte >= 0xc0;
+    let last = bytes.iter().rev().take(3);
+    match last.enumerate().find(|(_, byte)| is_first(**byte)) {
+        // The first byte says how many there are.
+        Some((after, first)) if first.leading_ones() as usize > after + 1 => after + 1,
+        _ => 0,
     }
 }
 

@@ -159,8 +159,9 @@ impl Pool {
         let Stage::Idle { give, .. } = std::mem::replace(&mut worker.stage, resting) else {
             unreachable!("only idle workers are among the idle");
         };
-        if give.is_closed() {
-            // Its connection broke, so that it can not be told. Most likely it has just died.
+        if give.is_closed() || process::has_ended(worker.pid) {
+            // It has just died, or its connection broke, so that it can not be told. The invocation waits for
+            // another, as nothing of it ran.
             worker.end();
             return true;
         }

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Resource, Rlimit, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
 use tokio::process::{Child, Command};
 
 use super::LocalConfig;
@@ -99,6 +99,14 @@ pub(super) fn start_failure(config: &LocalConfig, error: &io::Error) -> Failure 
             reason: format!("{executable}: {error}"),
         },
     }
+}
+
+/// Whether a process that is not reaped yet has ended: asks the operating system, as the runtime learns of it
+/// later.
+pub(super) fn has_ended(pid: Pid) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    // If it can not be told, there is no reason to think so.
+    matches!(rustix::process::waitid(WaitId::Pid(pid), look), Ok(Some(_)))
 }
 
 /// Kills a process that is not reaped yet, and what it has started.

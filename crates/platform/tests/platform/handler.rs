@@ -32,6 +32,11 @@ impl Handler for Tester {
             "large" => Ok(vec![7; argument.parse().expect("a size")]),
             "exit" => std::process::exit(argument.parse().expect("a status")),
             "meet" => meet(context, argument),
+            "print-and-meet" => {
+                println!("a line");
+                eprint!("and half a");
+                meet(context, argument)
+            }
             "hold" => {
                 // Until this process ends.
                 std::mem::forget(connect(context, argument));

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use crucial_platform::{Failure, LocalConfig};
+use crucial_platform::{Failure, LocalConfig, Platform};
 use libtest_mimic::Trial;
 
 use crate::invoke::{invocation, local, run, start, text};
@@ -18,12 +18,13 @@ pub fn trials() -> Vec<Trial> {
         an_idle_worker_may_ask_again,
         a_result_that_is_no_envelope,
         half_a_result_is_none,
+        open_connections_hold_nobody_up,
         errors_in_foreign_words,
     ]
 }
 
 /// Sends a whole request, and reads the status of the answer.
-fn send(host: &str, request: &[u8]) -> Option<u16> {
+pub fn send(host: &str, request: &[u8]) -> Option<u16> {
     let mut stream = TcpStream::connect(host).expect("it listens");
     stream.write_all(request).expect("it reads");
     read_status(&mut stream)
@@ -49,7 +50,7 @@ fn read_status(stream: &mut TcpStream) -> Option<u16> {
 }
 
 /// A request that keeps nothing alive.
-fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
+pub fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -64,6 +65,12 @@ impl Guest {
 
     fn own(&self, what: &str) -> String {
         self.path(&format!("invocation/{}/{what}", self.request_id))
+    }
+
+    /// Gives a result in its place: `for it`.
+    pub fn answer_for_it(&self) {
+        let document = r#"{"crucial":1,"payload":"Zm9yIGl0"}"#;
+        assert_eq!(self.post(&self.own("response"), document), Some(202));
     }
 
     fn post(&self, path: &str, body: &str) -> Option<u16> {
@@ -199,6 +206,27 @@ fn half_a_result_is_none() {
     assert!(started.is_waiting());
     guest.release();
     assert_eq!(text(started.wait()), "x");
+}
+
+fn open_connections_hold_nobody_up() {
+    let platform = local(LocalConfig::default());
+    let api = text(run(&platform, "variable AWS_LAMBDA_RUNTIME_API"));
+    let host = api.split('/').next().unwrap();
+    let mut open = Vec::new();
+    for bytes in [
+        &b""[..],
+        b"GET",
+        b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf",
+    ] {
+        for _ in 0..50 {
+            let mut stream = TcpStream::connect(host).unwrap();
+            stream.write_all(bytes).unwrap();
+            open.push(stream);
+        }
+    }
+    assert_eq!(text(run(&platform, "echo fine")), "fine");
+    platform.shutdown();
+    drop(open);
 }
 
 fn errors_in_foreign_words() {

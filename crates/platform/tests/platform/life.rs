@@ -2,22 +2,32 @@
 
 use std::collections::HashSet;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crucial_platform::{Failure, LocalConfig, Platform};
 use libtest_mimic::Trial;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
+use crate::hostile::{request, send};
 use crate::invoke::{invocation, local, run, start, text};
 use crate::meeting::{Meeting, is_reaped};
+use crate::output::Kept;
 use crate::trials;
 
 /// Makes this executable a program with workers, which come to the meeting there.
 const PARENT_VARIABLE: &str = "PLATFORM_TEST_PARENT";
 
+/// Makes workers refuse to start.
+const REFUSE_VARIABLE: &str = "PLATFORM_TEST_REFUSE";
+
 pub fn trials() -> Vec<Trial> {
     trials![
         a_killed_worker_is_named,
+        a_worker_that_died_idle_gets_no_work,
+        a_worker_that_does_not_come_back_is_replaced,
+        a_worker_can_say_why_it_does_not_start,
         an_exit_is_named,
         an_executable_that_ends_at_once,
         an_executable_that_is_missing,
@@ -32,16 +42,75 @@ pub fn trials() -> Vec<Trial> {
 fn a_killed_worker_is_named() {
     let platform = local(LocalConfig::default());
     let meeting = Meeting::new();
-    let killed = start(&platform, invocation(meeting.payload("meet")));
-    let guest = meeting.guest();
-    let pid = guest.pid;
+    let killed = start(&platform, invocation(meeting.payload("print-and-meet")));
+    let pid = meeting.guest().pid;
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     let expected = Failure::WorkerDied {
         reason: "signal 9 (SIGKILL)".to_owned(),
-        output: Vec::new(),
+        output: vec!["a line".to_owned(), "and half a".to_owned()],
     };
-    assert_eq!(killed.wait(), Err(expected));
+    assert_eq!(killed.wait().map_err(in_order), Err(expected));
     assert_ne!(text(run(&platform, "pid")), pid.to_string());
+}
+
+/// The streams have no order between them.
+fn in_order(mut failure: Failure) -> Failure {
+    if let Failure::WorkerDied { output, .. } = &mut failure {
+        output.sort();
+    }
+    failure
+}
+
+fn a_worker_that_died_idle_gets_no_work() {
+    let platform = local(LocalConfig::default());
+    for _ in 0..50 {
+        let meeting = Meeting::new();
+        run(&platform, meeting.payload("hold")).unwrap();
+        let pid = Pid::from_raw(meeting.guest().pid).unwrap();
+        // Readable when the process has ended, whether its parent knows or not.
+        let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        poll(&mut [PollFd::new(&process, PollFlags::IN)], None).unwrap();
+        assert_eq!(text(run(&platform, "echo the next")), "the next");
+    }
+}
+
+/// Its invocation is over, but it does not ask for another.
+fn a_worker_that_does_not_come_back_is_replaced() {
+    let platform = local(LocalConfig {
+        concurrency_max: 1,
+        start_timeout: Duration::from_millis(200),
+        ..LocalConfig::default()
+    });
+    let meeting = Meeting::new();
+    let stuck = start(&platform, invocation(meeting.payload("meet")));
+    let guest = meeting.guest();
+    guest.answer_for_it();
+    assert_eq!(text(stuck.wait()), "for it");
+    assert_eq!(text(run(&platform, "echo the next")), "the next");
+    guest.wait_gone();
+}
+
+fn a_worker_can_say_why_it_does_not_start() {
+    let config = LocalConfig {
+        env: vec![(REFUSE_VARIABLE.into(), "1".into())],
+        ..LocalConfig::default()
+    };
+    let reasons = start_failures(config, 2);
+    assert_eq!(reasons, HashSet::from(["Config: no key".to_owned()]));
+}
+
+/// Tells the platform that this worker can not start.
+pub fn refuse() {
+    if std::env::var_os(REFUSE_VARIABLE).is_none() {
+        return;
+    }
+    let api = std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap();
+    let (host, worker) = api.split_once('/').unwrap();
+    let path = format!("/{worker}/2018-06-01/runtime/init/error");
+    let error = r#"{"errorType":"Config","errorMessage":"no key"}"#;
+    assert_eq!(send(host, &request("POST", &path, error)), Some(202));
+    std::process::exit(1);
 }
 
 fn an_exit_is_named() {
@@ -70,7 +139,9 @@ fn start_failures(config: LocalConfig, count: usize) -> HashSet<String> {
 
 fn an_executable_that_ends_at_once() {
     let begin = Instant::now();
+    let lines = Arc::new(Kept::default());
     let config = LocalConfig {
+        output: lines.clone(),
         executable: "/bin/sh".into(),
         args: vec!["-c".into(), "echo no worker >&2; exit 7".into()],
         concurrency_max: 4,
@@ -86,6 +157,8 @@ fn an_executable_that_ends_at_once() {
         assert!(reason.contains("exit status 7"), "{reason}");
         assert!(reason.contains("no worker"), "{reason}");
     }
+    // One process for each invocation, and no more.
+    assert_eq!(lines.count(), 20);
 }
 
 fn an_executable_that_is_missing() {
@@ -179,8 +252,14 @@ fn workers_end_with_their_parent() {
         .unwrap();
     // Some are idle when the parent dies, some are busy.
     let guests = meeting.guests(5);
+    let begin = Instant::now();
     parent.kill().unwrap();
     guests.into_iter().for_each(|guest| guest.wait_gone());
+    assert!(
+        begin.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begin.elapsed()
+    );
     parent.wait().unwrap();
 }
 

@@ -25,6 +25,7 @@ pub(crate) use trials;
 fn main() {
     if worker::is_worker() {
         output::greet();
+        life::refuse();
         worker::run(&handler::Tester);
     }
     if life::is_parent() {

@@ -19,6 +19,8 @@ pub fn trials() -> Vec<Trial> {
         lines_come_before_the_result,
         many_lines_come_in_order,
         long_lines_come_in_pieces,
+        characters_are_not_cut,
+        what_is_no_text_comes_all_the_same,
         lines_before_the_first_work,
         last_lines_tell_of_a_death,
         an_endless_printer_holds_nobody_up,
@@ -49,6 +51,14 @@ pub fn print(what: &str) -> Result<Vec<u8>, FunctionError> {
             println!("{}", "b".repeat((128 << 10) + 1));
             println!("short");
         }
+        // The cut after 64 KiB would be in the middle of a character.
+        "wide" => println!("a{}", "\u{20ac}".repeat(30_000)),
+        "no text" => {
+            let mut stdout = std::io::stdout();
+            stdout
+                .write_all(b"\xff\xfe ok \x80\n\n\xc3")
+                .expect("it is read");
+        }
         "and die" => {
             (0..12).for_each(|number| println!("{number}"));
             eprint!("the end");
@@ -70,7 +80,13 @@ type Line = (Stream, String, String);
 
 /// Keeps all lines.
 #[derive(Default)]
-struct Kept(Mutex<Vec<Line>>);
+pub struct Kept(Mutex<Vec<Line>>);
+
+impl Kept {
+    pub fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
 
 impl OutputSink for Kept {
     fn line(&self, stream: Stream, thread: &str, line: &str) {
@@ -128,6 +144,19 @@ fn long_lines_come_in_pieces() {
     let lines = lines_of(LocalConfig::default(), "print long");
     let lengths: Vec<usize> = lines.iter().map(|(_, _, line)| line.len()).collect();
     assert_eq!(lengths, [64 << 10, 64 << 10, 64 << 10, 1, 5]);
+}
+
+fn characters_are_not_cut() {
+    let lines = lines_of(LocalConfig::default(), "print wide");
+    let pieces = lines_of_stream(&lines, Stream::Stdout);
+    assert_eq!(pieces.len(), 2);
+    assert!(pieces.concat() == format!("a{}", "\u{20ac}".repeat(30_000)));
+}
+
+fn what_is_no_text_comes_all_the_same() {
+    let lines = lines_of(LocalConfig::default(), "print no text");
+    let replaced = ["\u{fffd}\u{fffd} ok \u{fffd}", "", "\u{fffd}"];
+    assert_eq!(lines_of_stream(&lines, Stream::Stdout), replaced);
 }
 
 fn lines_before_the_first_work() {

@@ -1,13 +1,13 @@
 //! What all platforms do.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crucial_platform::{Failure, InProcess, LocalConfig, Platform};
 use libtest_mimic::Trial;
 
 use crate::handler::Tester;
-use crate::invoke::{invocation, local, run, start, text};
+use crate::invoke::{Outcome, invocation, local, run, start, text};
 use crate::meeting::Meeting;
 
 const CONCURRENCY: usize = 8;
@@ -15,7 +15,7 @@ const CONCURRENCY: usize = 8;
 type Test = fn(&dyn Platform);
 
 pub fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 12] = [
+    let tests: [(&str, Test); 11] = [
         ("bytes_come_back", bytes_come_back),
         ("any_name_will_do", any_name_will_do),
         ("errors_come_back", errors_come_back),
@@ -32,32 +32,39 @@ pub fn trials() -> Vec<Trial> {
             "a_panicking_completion_harms_nobody",
             a_panicking_completion_harms_nobody,
         ),
-        (
-            "a_completion_may_invoke_again",
-            a_completion_may_invoke_again,
-        ),
         ("shutdown_fails_all", shutdown_fails_all),
     ];
-    tests
+    let alone = tests
         .into_iter()
-        .flat_map(|(name, test)| {
-            [
-                Trial::test(format!("local::{name}"), move || {
-                    test(&local(LocalConfig {
-                        concurrency_max: CONCURRENCY,
-                        payload_bytes_max: 4 << 20,
-                        ..LocalConfig::default()
-                    }));
-                    Ok(())
-                }),
-                Trial::test(format!("in_process::{name}"), move || {
-                    let time_limit = Duration::from_secs(900);
-                    test(&InProcess::new(Arc::new(Tester), CONCURRENCY, time_limit));
-                    Ok(())
-                }),
-            ]
-        })
+        .flat_map(|(name, test)| both(name, move |platform: Arc<dyn Platform>| test(&*platform)));
+    alone
+        .chain(both("completions_may_invoke", completions_may_invoke))
+        .chain(both(
+            "a_completion_may_shut_down",
+            a_completion_may_shut_down,
+        ))
         .collect()
+}
+
+/// A test of each platform.
+fn both(name: &str, test: impl Fn(Arc<dyn Platform>) + Clone + Send + 'static) -> [Trial; 2] {
+    let other = test.clone();
+    [
+        Trial::test(format!("local::{name}"), move || {
+            test(Arc::new(local(LocalConfig {
+                concurrency_max: CONCURRENCY,
+                payload_bytes_max: 4 << 20,
+                ..LocalConfig::default()
+            })));
+            Ok(())
+        }),
+        Trial::test(format!("in_process::{name}"), move || {
+            let time_limit = Duration::from_secs(900);
+            let platform = InProcess::new(Arc::new(Tester), CONCURRENCY, time_limit);
+            other(Arc::new(platform));
+            Ok(())
+        }),
+    ]
 }
 
 fn bytes_come_back(platform: &dyn Platform) {
@@ -152,22 +159,49 @@ fn a_panicking_completion_harms_nobody(platform: &dyn Platform) {
     assert_eq!(text(run(platform, "echo the next")), "the next");
 }
 
-fn a_completion_may_invoke_again(platform: &dyn Platform) {
-    // Successes and failures in turn, each started by the completion of the one before.
-    thread::scope(|scope| {
-        let (sender, links) = mpsc::channel();
-        let chain = scope.spawn(move || {
-            let mut seen = Vec::new();
-            while let Ok((link, outcome, answered)) = links.recv() {
-                seen.push((link, outcome));
-                drop::<mpsc::Sender<()>>(answered);
+/// Each completion starts the next invocation: of a result, of an error, of none that ran.
+fn completions_may_invoke(platform: Arc<dyn Platform>) {
+    fn next(platform: Arc<dyn Platform>, left: usize, seen: mpsc::Sender<Outcome>) {
+        let payload = match left % 3 {
+            0 => b"echo it".to_vec(),
+            1 => b"error".to_vec(),
+            _ => vec![0; platform.payload_bytes_max() + 1],
+        };
+        let again = platform.clone();
+        let done = move |outcome| {
+            seen.send(outcome).expect("the test counts them");
+            if left > 0 {
+                next(again, left - 1, seen);
             }
-            seen
-        });
-        drop(sender.send((0, run(platform, "echo first"), mpsc::channel().0)));
-        drop(sender);
-        assert_eq!(chain.join().unwrap().len(), 1);
-    });
+        };
+        platform.invoke(invocation(payload), Box::new(done));
+    }
+    let (sender, seen) = mpsc::channel();
+    for _ in 0..2 * CONCURRENCY {
+        next(platform.clone(), 29, sender.clone());
+    }
+    drop((platform, sender));
+    let outcomes: Vec<Outcome> = seen.into_iter().collect();
+    assert_eq!(outcomes.len(), 2 * CONCURRENCY * 30);
+    let results = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(results, 2 * CONCURRENCY * 10);
+}
+
+/// It must not wait for itself.
+fn a_completion_may_shut_down(platform: Arc<dyn Platform>) {
+    let meeting = Meeting::new();
+    let busy = start(&*platform, invocation(meeting.payload("meet")));
+    let guest = meeting.guest();
+    let (sender, outcome) = mpsc::channel();
+    let own = platform.clone();
+    let done = move |result| {
+        own.shutdown();
+        drop((own, sender.send(result)));
+    };
+    platform.invoke(invocation("echo last"), Box::new(done));
+    assert_eq!(text(outcome.recv().expect("it completes")), "last");
+    assert_eq!(busy.wait(), Err(Failure::Shutdown));
+    drop(guest);
 }
 
 fn shutdown_fails_all(platform: &dyn Platform) {
