@@ -193,7 +193,7 @@ impl SharedImpl {
             #deferred
             #assertions
 
-            #[allow(unused_variables, clippy::let_unit_value, clippy::unit_arg)]
+            #[allow(deprecated, unused_variables, clippy::let_unit_value, clippy::unit_arg)]
             impl #rt::Object for #served {
                 fn dispatch(
                     &mut self,

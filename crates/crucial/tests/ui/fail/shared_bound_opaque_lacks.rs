@@ -1,15 +1,17 @@
-use crucial::shared;
+use crucial::collections::Map;
+use crucial::{Element, shared};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
+#[serde(bound(serialize = "T: Element", deserialize = "T: Element"))]
 struct Sum<T> {
-    total: T,
+    parts: Map<u64, T>,
 }
 
 #[shared]
-impl<T: Copy + std::ops::Add<Output = T>> Sum<T> {
-    fn add(&mut self, value: T) {
-        self.total = self.total + value;
+impl<T: Copy> Sum<T> {
+    fn put_part(&mut self, value: T) {
+        self.parts.insert(0, value);
     }
 }
 

@@ -1,64 +1,68 @@
-//! Generic types: bounds, where clauses, parameters in arguments, results and tickets.
+//! A generic type of the user's: its parameters are in a library collection, which seals them.
 #![deny(warnings)]
 
-use std::collections::BTreeMap;
 use std::task::Poll;
 
-use crucial::{Shared, shared};
+use crucial::collections::Map;
+use crucial::{Element, Shared, shared};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
-struct Index<K: Ord, V> {
-    values: BTreeMap<K, Vec<V>>,
+#[serde(bound(
+    serialize = "K: Element, V: Element",
+    deserialize = "K: Element + Ord, V: Element"
+))]
+struct Newest<K, V> {
+    values: Map<K, V>,
+    puts: u64,
 }
 
 #[shared]
-impl<K, V> Index<K, V>
+impl<K, V> Newest<K, V>
 where
     K: Clone + Ord,
-    V: Clone + Eq,
+    V: Clone + PartialEq,
 {
     fn new() -> Self {
-        Index {
-            values: BTreeMap::new(),
+        Newest {
+            values: Map::new(),
+            puts: 0,
         }
     }
 
-    fn add(&mut self, key: K, value: &V) -> usize {
-        let values = self.values.entry(key).or_default();
-        values.push(value.clone());
-        values.len()
+    fn put(&mut self, key: K, value: &V) -> Option<V> {
+        self.puts += 1;
+        self.values.insert(key, value.clone())
     }
 
-    fn add_all(&mut self, keys: &[K], value: V) {
+    fn put_all(&mut self, keys: &[K], value: V) {
         for key in keys {
-            self.add(key.clone(), &value);
+            self.put(key.clone(), &value);
         }
     }
 
-    fn first(&self) -> Option<(K, V)> {
-        let (key, values) = self.values.first_key_value()?;
-        Some((key.clone(), values.first()?.clone()))
+    fn pair(&self, key: K) -> Option<(K, V)> {
+        let value = self.values.get(&key)?;
+        Some((key, value))
     }
 
-    fn wait_for(&mut self, key: K, #[ticket] turn: &mut Option<K>) -> Poll<Vec<V>> {
-        match self.values.get(&key) {
-            Some(values) => Poll::Ready(values.clone()),
-            None => {
-                *turn = Some(key);
-                Poll::Pending
-            }
+    fn wait_for(&mut self, key: &K, #[ticket] since: &mut Option<u64>) -> Poll<V> {
+        since.get_or_insert(self.puts);
+        match self.values.get(key) {
+            Some(value) => Poll::Ready(value),
+            None => Poll::Pending,
         }
     }
 }
 
 fn main() {
-    let index = Shared::new(Index::<String, (u8, i64)>::new()).unwrap();
-    let waiting = index.deferred().wait_for("b".to_owned());
-    assert_eq!(index.add("a".to_owned(), &(1, 5)).unwrap(), 1);
-    assert_eq!(index.first().unwrap(), Some(("a".to_owned(), (1, 5))));
-    index
-        .add_all(&["a".to_owned(), "b".to_owned()], (2, 15))
+    let newest = Shared::new(Newest::<String, (u8, f64)>::new()).unwrap();
+    let waiting = newest.deferred().wait_for(&"b".to_owned());
+    assert_eq!(newest.put("a".to_owned(), &(1, 0.5)).unwrap(), None);
+    let pair = newest.pair("a".to_owned()).unwrap();
+    assert_eq!(pair, Some(("a".to_owned(), (1, 0.5))));
+    newest
+        .put_all(&["a".to_owned(), "b".to_owned()], (2, 1.5))
         .unwrap();
-    assert_eq!(waiting.wait().unwrap(), vec![(2, 15)]);
+    assert_eq!(waiting.wait().unwrap(), (2, 1.5));
 }
