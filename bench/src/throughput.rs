@@ -234,6 +234,7 @@ impl Crucial {
             run: self.client.run(),
             owner: false,
             namespace: self.client.namespace().to_owned(),
+            attempt: None,
         };
         let mut bytes = Vec::new();
         frame::write_hello(&hello, &mut bytes).expect("a hello can be encoded");

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use crucial_core::frame::{self, Hello, Response, Welcome};
+use crucial_core::frame::{self, Attempt, Hello, Response, Welcome};
 use crucial_core::{Endpoint, local};
 use crucial_object::{Error, Result, SessionId};
 
@@ -30,6 +30,7 @@ pub(crate) fn connect(
     config: &Config,
     session: SessionId,
     resume: bool,
+    attempt: Option<Attempt>,
 ) -> Result<(Socket, Welcome, BytesMut)> {
     let unavailable = |error: io::Error| Error::Unavailable {
         address: config.endpoint.to_string(),
@@ -45,6 +46,7 @@ pub(crate) fn connect(
             run: config.run,
             owner: config.owner,
             namespace: config.namespace.clone(),
+            attempt,
         },
         &mut hello,
     )?;
@@ -129,10 +131,11 @@ impl Client {
         let deadline = Instant::now() + self.config.patience;
         let mut pause = PAUSE_FIRST;
         loop {
-            if self.keeper.is_stopped() {
-                return self.fail_all(&Error::Cancelled);
+            if let Some(ended) = self.ended.get() {
+                return self.fail_all(ended);
             }
-            match connect(&self.config, self.session, true) {
+            let attempt = *self.attempt.lock();
+            match connect(&self.config, self.session, true, attempt) {
                 Ok((socket, welcome, rest)) => {
                     reader.restart(rest);
                     return self.resume(Arc::new(socket), &welcome);
@@ -142,7 +145,13 @@ impl Client {
                     std::thread::sleep(pause);
                     pause = (2 * pause).min(PAUSE_LAST);
                 }
-                Err(error) => return self.fail_all(&error),
+                Err(error) => {
+                    // A thread that was fenced stays so.
+                    if error == Error::Fenced {
+                        self.end(Error::Fenced);
+                    }
+                    return self.fail_all(&error);
+                }
             }
         }
     }

@@ -43,10 +43,6 @@ impl Keeper {
         state.lock().stopped = true;
         changed.notify_one();
     }
-
-    pub fn is_stopped(&self) -> bool {
-        self.state.0.lock().stopped
-    }
 }
 
 pub(crate) fn start(client: &Arc<Client>) -> Result<()> {
@@ -68,7 +64,10 @@ fn keep(state: &(Mutex<State>, Condvar), client: &Weak<Client>) {
         if Instant::now() >= next_sign {
             let lease_ms = client.lease_ms.load(Ordering::Relaxed);
             next_sign = Instant::now() + Duration::from_millis(lease_ms / SIGNS_PER_LEASE);
-            if let Err(error) = client.ping() {
+            // An exactly-once thread's session has no lease, and its calls are numbered by what it does.
+            if client.config.exactly_once.is_none()
+                && let Err(error) = client.ping()
+            {
                 tracing::debug!(%error, "no sign of life could be given");
             }
         }

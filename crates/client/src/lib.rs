@@ -29,14 +29,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crucial_core::Endpoint;
-use crucial_core::frame::{self, CallFrame, InFlight as CallsInFlight, OpenRequest, Operation};
+use crucial_core::frame::{
+    self, Attempt, CallFrame, InFlight as CallsInFlight, OpenRequest, Operation,
+};
 use crucial_object::caller::{Call, Caller, InFlight, Lifetime, Open, Opened};
-use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, decode};
+use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId, decode};
 use parking_lot::{Mutex, MutexGuard};
 
 mod handshake;
@@ -71,6 +73,9 @@ pub struct Config {
     pub spin: Duration,
     /// Whether a server on this machine is reached over its Unix socket, if it has one.
     pub local_socket: bool,
+    /// The attempt of an exactly-once thread whose session this client takes up: calls get the results of
+    /// the same calls of earlier attempts. Nothing of it is acknowledged until the thread is fenced.
+    pub exactly_once: Option<Attempt>,
 }
 
 impl Config {
@@ -84,6 +89,7 @@ impl Config {
             patience: Duration::from_secs(30),
             spin: default_spin(),
             local_socket: true,
+            exactly_once: None,
         }
     }
 }
@@ -120,6 +126,10 @@ pub struct Client {
     frame_bytes_max: AtomicUsize,
     lease_ms: AtomicU64,
     anonymous: AtomicU64,
+    /// The cloud thread that this process runs.
+    attempt: Mutex<Option<Attempt>>,
+    /// Why there are no calls any more.
+    ended: OnceLock<Error>,
     this: Weak<Client>,
 }
 
@@ -130,6 +140,8 @@ struct Calls {
     in_flight: BTreeMap<u64, Arc<Slot>>,
     /// The last number when the server was told exactly what is in flight.
     told: u64,
+    /// Nothing is acknowledged: another attempt may ask for it again.
+    keep_all: bool,
 }
 
 /// How many numbers may be given out behind one that waits for long, until the server is told exactly
@@ -139,12 +151,18 @@ const TELL_AFTER: u64 = 1024;
 impl Calls {
     /// The lowest number that is not answered; everything below is acknowledged.
     fn acked(&self) -> Sequence {
+        if self.keep_all {
+            return Sequence(1);
+        }
         let first = self.in_flight.keys().next();
         Sequence(first.copied().unwrap_or(self.last + 1))
     }
 
     /// What the server is to be told, if it is time.
     fn take_report(&mut self) -> Option<CallsInFlight> {
+        if self.keep_all {
+            return None;
+        }
         // In proportion, so that telling costs each call a constant.
         let patience = TELL_AFTER.max(2 * self.in_flight.len() as u64);
         let held_up = self.last.saturating_sub(self.acked().0) >= patience;
@@ -167,8 +185,12 @@ impl Client {
     /// [`Error::Unavailable`] if nobody answers there; [`Error::Protocol`] if it is no Crucial server
     /// of this version.
     pub fn connect(config: Config) -> Result<Arc<Client>> {
-        let session = SessionId(u64::from_le_bytes(random()));
-        let (socket, welcome, rest) = handshake::connect(&config, session, false)?;
+        let attempt = config.exactly_once;
+        let session = match attempt {
+            Some(attempt) => attempt.thread.session(),
+            None => SessionId(u64::from_le_bytes(random())),
+        };
+        let (socket, welcome, rest) = handshake::connect(&config, session, false, attempt)?;
         let client = Arc::new_cyclic(|this| Client {
             config,
             session,
@@ -177,6 +199,7 @@ impl Client {
                 last: 0,
                 in_flight: BTreeMap::new(),
                 told: 0,
+                keep_all: attempt.is_some(),
             }),
             reader: Mutex::new(Reader::new(rest)),
             followers: Mutex::default(),
@@ -185,6 +208,8 @@ impl Client {
             frame_bytes_max: AtomicUsize::new(welcome.frame_bytes_max as usize),
             lease_ms: AtomicU64::new(welcome.lease_ms),
             anonymous: AtomicU64::new(0),
+            attempt: Mutex::new(attempt),
+            ended: OnceLock::new(),
             this: this.clone(),
         });
         keeper::start(&client)?;
@@ -210,12 +235,50 @@ impl Client {
     /// server. Later calls fail with [`Error::Cancelled`].
     pub fn goodbye(&self) -> Result<()> {
         // There is no connecting again from here on.
-        self.keeper.stop();
+        self.end(Error::Cancelled);
         match self.request(&Operation::Goodbye) {
             // The server may close the connection before its answer is read.
             Ok(_) | Err(Error::Cancelled) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    fn end(&self, reason: Error) {
+        let _ = self.ended.set(reason);
+        self.keeper.stop();
+    }
+
+    /// Whether no call of this client can succeed any more: it said goodbye, or was fenced.
+    pub fn has_ended(&self) -> bool {
+        self.ended.get().is_some()
+    }
+
+    /// This process runs a cloud thread from here on: an older attempt of it, wherever it is, can change
+    /// nothing more, and what it held comes back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fenced`] if it was cancelled, or a newer attempt has begun.
+    pub fn begin_thread(&self, attempt: Attempt) -> Result<()> {
+        *self.attempt.lock() = Some(attempt);
+        self.request(&Operation::Begin(attempt)).map(drop)
+    }
+
+    /// No attempt of this cloud thread can change anything any more, wherever it runs; what it held
+    /// comes back, and what is recorded of it goes. (A method that one is executing on a server at this
+    /// moment may still end.)
+    pub fn fence_thread(&self, thread: ThreadId) -> Result<()> {
+        self.request(&Operation::Fence(thread)).map(drop)
+    }
+
+    /// The same, without waiting for it.
+    pub fn fence_thread_soon(&self, thread: ThreadId) -> Result<()> {
+        self.post(&Operation::Fence(thread))
+    }
+
+    /// Removes an object, without waiting for it.
+    pub fn delete_soon(&self, object: ObjectId) -> Result<()> {
+        self.post(&Operation::Delete(object))
     }
 
     /// Makes a round trip.
@@ -234,10 +297,19 @@ impl Client {
     }
 
     fn request(&self, operation: &Operation) -> Result<Vec<u8>> {
+        let slot = self.send_operation(operation)?;
+        self.wait(&slot)
+    }
+
+    /// Sends a request whose answer nobody waits for. It is sent again if need be, as any other.
+    fn post(&self, operation: &Operation) -> Result<()> {
+        self.send_operation(operation).map(drop)
+    }
+
+    fn send_operation(&self, operation: &Operation) -> Result<Arc<Slot>> {
         let mut bytes = Vec::new();
         frame::write_operation(Sequence(0), Sequence(0), operation, &mut bytes)?;
-        let slot = self.send(bytes, ObjectId([0; 16]))?;
-        self.wait(&slot)
+        self.send(bytes, ObjectId([0; 16]))
     }
 
     fn begin(&self, call: &Call<'_>) -> Result<Arc<Slot>> {

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use crucial_object::{
-    Access, Error, Flow, Instance, MethodId, Panic, Result, Sequence, SessionId, Ticket, TypeInfo,
-    Wake, caller, catch,
+    Access, Activation, Error, Flow, Instance, MethodId, Panic, Result, Sequence, SessionId,
+    Ticket, TypeInfo, Wake, caller, catch,
 };
 use smallvec::SmallVec;
 
@@ -23,6 +23,45 @@ impl Replies for Vec<(CallId, Result<Vec<u8>>)> {
     }
 }
 
+/// A call of a method, as it reaches an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Which call.
+    pub id: CallId,
+    /// The lowest sequence that its session still waits for.
+    pub acked: Sequence,
+    /// Its session is one of an exactly-once thread: reads leave a record too.
+    pub recorded: bool,
+    /// The method.
+    pub method: MethodId,
+    /// The encoded tuple of arguments.
+    pub args: &'a [u8],
+}
+
+/// What an object needs of its server while it executes.
+pub struct Turn<'a> {
+    /// Whether the session of a call still waits for it.
+    pub needed: &'a dyn Fn(CallId) -> bool,
+    /// Where results go.
+    pub replies: &'a mut dyn Replies,
+    /// Where methods leave their encoded results; empty before and after.
+    pub out: &'a mut Vec<u8>,
+    /// How many calls may wait in one object.
+    pub parked_max: usize,
+}
+
+impl<'a> Turn<'a> {
+    /// A turn on a server without limits, that takes every call to be needed.
+    pub fn new(replies: &'a mut dyn Replies, out: &'a mut Vec<u8>) -> Turn<'a> {
+        Turn {
+            needed: &|_| true,
+            replies,
+            out,
+            parked_max: usize::MAX,
+        }
+    }
+}
+
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
@@ -33,18 +72,21 @@ pub enum Disposition {
 }
 
 /// An object: its state, the records of its calls, and the calls that wait in it.
+///
+/// There may be millions of them, so what most do not have is in a box.
 pub struct Cell {
     info: &'static TypeInfo,
     instance: Box<dyn Instance>,
+    records: Records,
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+struct Rare {
     /// The method that panicked while it changed the state.
     poison: Option<(String, Panic)>,
-    records: Records,
     /// First come, first served.
     parked: VecDeque<Parked>,
-    /// How many may wait.
-    parked_max: usize,
-    /// Where methods leave their encoded results.
-    out: Vec<u8>,
 }
 
 struct Parked {
@@ -55,23 +97,19 @@ struct Parked {
 }
 
 /// A buffer that has held a larger result is given back.
-const OUT_KEPT_MAX: usize = 4096;
+const OUT_KEPT_MAX: usize = 64 << 10;
 
 impl Cell {
-    /// An object of the type `info` with an encoded initial state, in which up to `parked_max` calls
-    /// can wait.
-    pub fn new(info: &'static TypeInfo, state: &[u8], parked_max: usize) -> Result<Cell> {
+    /// An object of the type `info` with an encoded initial state.
+    pub fn new(info: &'static TypeInfo, state: &[u8]) -> Result<Cell> {
         // `Deserialize` may be the user's code, so it may panic.
         let instance = caller::in_method(|| catch(|| (info.restore)(state)))
             .unwrap_or_else(|panic| Err(panicked(info.name.to_owned(), panic)))?;
         Ok(Cell {
             info,
             instance,
-            poison: None,
             records: Records::default(),
-            parked: VecDeque::new(),
-            parked_max,
-            out: Vec::new(),
+            rare: None,
         })
     }
 
@@ -82,7 +120,7 @@ impl Cell {
 
     /// How many calls wait in it.
     pub fn parked_len(&self) -> usize {
-        self.parked.len()
+        self.rare.as_ref().map_or(0, |rare| rare.parked.len())
     }
 
     /// How many completion records it keeps.
@@ -90,37 +128,34 @@ impl Cell {
         self.records.len()
     }
 
+    /// Appends its encoded state.
+    pub fn save(&self, out: &mut Vec<u8>) -> Result<()> {
+        let instance = &self.instance;
+        caller::in_method(|| catch(|| instance.save(out)))
+            .unwrap_or_else(|panic| Err(panicked(self.info.name.to_owned(), panic)))
+    }
+
     /// Executes a call, or repeats its result if it was executed before.
-    ///
-    /// `acked` is the lowest sequence that the caller's session still waits for; `needed` tells for any
-    /// call whether its session still waits for it.
-    pub fn call(
-        &mut self,
-        call: CallId,
-        acked: Sequence,
-        method: MethodId,
-        args: &[u8],
-        needed: &dyn Fn(CallId) -> bool,
-        replies: &mut dyn Replies,
-    ) -> Disposition {
-        if let Some(disposition) = self.repeat(call, replies) {
+    pub fn call(&mut self, call: &Call<'_>, turn: &mut Turn<'_>) -> Disposition {
+        if let Some(disposition) = self.repeat(call.id, turn) {
             return disposition;
         }
-        match self.admit(method) {
-            Ok(index) => self.execute(call, acked, index, args, needed, replies),
+        match self.admit(call.method) {
+            Ok(index) => self.execute(call, index, turn),
             Err(refused) => {
-                replies.reply(call, Err(&refused));
+                turn.replies.reply(call.id, Err(&refused));
                 Disposition::Answered
             }
         }
     }
 
     /// Answers a call that is known already.
-    fn repeat(&self, call: CallId, replies: &mut dyn Replies) -> Option<Disposition> {
+    fn repeat(&self, call: CallId, turn: &mut Turn<'_>) -> Option<Disposition> {
         match self.records.find(call)? {
             Record::Parked => Some(Disposition::Parked),
             Record::Done(result) => {
-                replies.reply(call, result.as_deref().map_err(|error| &**error));
+                let result = result.as_deref().map_err(|error| &**error);
+                turn.replies.reply(call, result);
                 Some(Disposition::Answered)
             }
         }
@@ -131,90 +166,91 @@ impl Cell {
         let Some(index) = self.info.method_index(method) else {
             return Err(self.unknown_method(method));
         };
-        if self.poison.is_some() {
+        if self.is_poisoned() {
             return Err(self.poisoned());
-        }
-        if self.info.methods[index].waits && self.parked.len() >= self.parked_max {
-            return Err(Error::LimitExceeded {
-                limit: "parked_calls_max".to_owned(),
-                max: self.parked_max as u64,
-                detail: format!("so many calls wait in this {} already", self.info.name),
-            });
         }
         Ok(index)
     }
 
-    fn execute(
-        &mut self,
-        call: CallId,
-        acked: Sequence,
-        index: usize,
-        args: &[u8],
-        needed: &dyn Fn(CallId) -> bool,
-        replies: &mut dyn Replies,
-    ) -> Disposition {
+    fn execute(&mut self, call: &Call<'_>, index: usize, turn: &mut Turn<'_>) -> Disposition {
         let method = &self.info.methods[index];
         let changes = method.access == Access::Write;
         let mut ticket = None;
-        let flow = self.dispatch(index, args, &mut ticket);
-        let refused_at_the_door = matches!(&flow, Err(Error::BadArguments { .. }));
+        let mut flow = self.dispatch(call.id.session, index, call.args, &mut ticket, turn.out);
+        let is_full = matches!(flow, Ok(Flow::Pending)) && self.parked_len() >= turn.parked_max;
+        if is_full {
+            self.take_back(index, ticket.take());
+            flow = Err(Error::LimitExceeded {
+                limit: "parked_calls_max".to_owned(),
+                max: turn.parked_max as u64,
+                detail: format!("so many calls wait in this {} already", self.info.name),
+            });
+        }
+        // Then nothing has changed, and the call may be tried again under its number.
+        let is_refused = is_full || matches!(&flow, Err(Error::BadArguments { .. }));
         let disposition = match flow {
             Ok(Flow::Pending) => {
-                self.records.put(call, Record::Parked, acked, needed);
-                self.parked.push_back(Parked {
-                    call,
+                self.records
+                    .put(call.id, Record::Parked, call.acked, turn.needed);
+                self.rare_mut().parked.push_back(Parked {
+                    call: call.id,
                     method: index,
-                    args: args.into(),
+                    args: call.args.into(),
                     ticket,
                 });
                 Disposition::Parked
             }
             flow => {
-                let result = flow.map(|_| SmallVec::from_slice(&self.out));
-                replies.reply(call, result.as_deref());
-                if (changes || method.waits) && !refused_at_the_door {
+                turn.replies
+                    .reply(call.id, flow.as_ref().map(|_| turn.out.as_slice()));
+                let keeps = changes || method.waits || call.recorded;
+                if keeps && !is_refused {
+                    let result = flow.map(|_| SmallVec::from_slice(turn.out));
                     let record = Record::Done(result.map_err(Box::new));
-                    self.records.put(call, record, acked, needed);
+                    self.records.put(call.id, record, call.acked, turn.needed);
                 }
                 Disposition::Answered
             }
         };
-        self.out.clear();
-        self.out.shrink_to(OUT_KEPT_MAX);
-        if changes && !refused_at_the_door {
-            self.settle(replies);
+        clear(turn.out);
+        if changes && !is_refused {
+            self.settle(turn);
         }
         // A first poll can change what lets the second one complete, at once.
-        let waits_still = self.parked.back().is_some_and(|last| last.call == call);
-        if disposition == Disposition::Parked && !waits_still {
+        if disposition == Disposition::Parked && !self.is_last_parked(call.id) {
             return Disposition::Answered;
         }
         disposition
     }
 
+    fn is_last_parked(&self, call: CallId) -> bool {
+        let last = self.rare.as_ref().and_then(|rare| rare.parked.back());
+        last.is_some_and(|last| last.call == call)
+    }
+
     /// After a change: polls the parked calls that it can have completed.
-    fn settle(&mut self, replies: &mut dyn Replies) {
-        while !self.parked.is_empty() && self.poison.is_none() {
+    fn settle(&mut self, turn: &mut Turn<'_>) {
+        while self.parked_len() > 0 && !self.is_poisoned() {
             let progress = match self.wake() {
                 Wake::None => false,
-                Wake::First => self.poll_parked(0, replies).completed,
-                Wake::All => self.poll_all(replies),
+                Wake::First => self.poll_parked(0, turn).completed,
+                Wake::All => self.poll_all(turn),
             };
             if !progress {
                 break;
             }
         }
-        if self.poison.is_some() {
-            self.end_parked(&self.poisoned(), replies);
+        if self.is_poisoned() {
+            self.end_parked(&self.poisoned(), turn);
         }
     }
 
     /// One pass; whether a call that changes the object completed.
-    fn poll_all(&mut self, replies: &mut dyn Replies) -> bool {
+    fn poll_all(&mut self, turn: &mut Turn<'_>) -> bool {
         let mut changed = false;
         let mut position = 0;
-        while position < self.parked.len() && self.poison.is_none() {
-            let polled = self.poll_parked(position, replies);
+        while position < self.parked_len() && !self.is_poisoned() {
+            let polled = self.poll_parked(position, turn);
             changed |= polled.completed && polled.changes;
             if !polled.completed {
                 position += 1;
@@ -223,9 +259,9 @@ impl Cell {
         changed
     }
 
-    fn poll_parked(&mut self, position: usize, replies: &mut dyn Replies) -> Polled {
+    fn poll_parked(&mut self, position: usize, turn: &mut Turn<'_>) -> Polled {
         // Taken out for the poll; `None` can not be, as the position is below the length.
-        let Some(parked) = self.parked.get_mut(position) else {
+        let Some(parked) = self.rare_mut().parked.get_mut(position) else {
             return Polled {
                 completed: false,
                 changes: false,
@@ -234,10 +270,10 @@ impl Cell {
         let (call, method) = (parked.call, parked.method);
         let args = std::mem::take(&mut parked.args);
         let mut ticket = parked.ticket.take();
-        let flow = self.dispatch(method, &args, &mut ticket);
+        let flow = self.dispatch(call.session, method, &args, &mut ticket, turn.out);
         let changes = self.info.methods[method].access == Access::Write;
         if let Ok(Flow::Pending) = flow {
-            let parked = &mut self.parked[position];
+            let parked = &mut self.rare_mut().parked[position];
             parked.args = args;
             parked.ticket = ticket;
             return Polled {
@@ -245,13 +281,12 @@ impl Cell {
                 changes,
             };
         }
-        let result = flow.map(|_| SmallVec::from_slice(&self.out));
-        self.out.clear();
-        self.out.shrink_to(OUT_KEPT_MAX);
-        replies.reply(call, result.as_deref());
+        let result = flow.map(|_| SmallVec::from_slice(turn.out));
+        clear(turn.out);
+        turn.replies.reply(call, result.as_deref());
         self.finish(call, result);
         // From the front it is cheap, and there it mostly is.
-        self.parked.remove(position);
+        self.rare_mut().parked.remove(position);
         Polled {
             completed: true,
             changes,
@@ -260,27 +295,35 @@ impl Cell {
 
     /// Ends a call that waits here, with `error`; whether it did. What the call did at its first poll
     /// is taken back.
-    pub fn cancel(&mut self, call: CallId, error: &Error, replies: &mut dyn Replies) -> bool {
-        let Some(position) = self.parked.iter().position(|parked| parked.call == call) else {
+    pub fn cancel(&mut self, call: CallId, error: &Error, turn: &mut Turn<'_>) -> bool {
+        let Some(position) = self.parked_position(|parked| parked.call == call) else {
             return false;
         };
-        replies.reply(call, Err(error));
+        turn.replies.reply(call, Err(error));
         self.finish(call, Err(error.clone()));
         self.withdraw(position);
-        self.settle(replies);
+        self.settle(turn);
         true
     }
 
-    /// Forgets a session that has ended: its waiting calls give up their places, its records go.
-    pub fn end_session(&mut self, session: SessionId, replies: &mut dyn Replies) {
-        let mut withdrawn = false;
-        while let Some(position) = self.parked.iter().position(|p| p.call.session == session) {
+    /// Forgets a session that has ended: its waiting calls give up their places, what it holds comes
+    /// back, its records go.
+    pub fn end_session(&mut self, session: SessionId, turn: &mut Turn<'_>) {
+        let mut changed = false;
+        while let Some(position) = self.parked_position(|p| p.call.session == session) {
             self.withdraw(position);
-            withdrawn = true;
+            changed = true;
         }
         self.records.forget(session);
-        if withdrawn {
-            self.settle(replies);
+        if self.info.attends && !self.is_poisoned() {
+            let instance = &mut self.instance;
+            if let Err(panic) = caller::in_method(|| catch(|| instance.depart(session))) {
+                self.rare_mut().poison = Some((format!("{}::depart", self.info.name), panic));
+            }
+            changed = true;
+        }
+        if changed {
+            self.settle(turn);
         }
     }
 
@@ -290,42 +333,54 @@ impl Cell {
     }
 
     /// Accepts the state as it is. The call's result is a `bool`: whether the object was poisoned.
-    pub fn clear_poison(
-        &mut self,
-        call: CallId,
-        acked: Sequence,
-        needed: &dyn Fn(CallId) -> bool,
-        replies: &mut dyn Replies,
-    ) {
-        if self.repeat(call, replies).is_some() {
+    pub fn clear_poison(&mut self, call: CallId, acked: Sequence, turn: &mut Turn<'_>) {
+        if self.repeat(call, turn).is_some() {
             return;
         }
-        let result = SmallVec::from_slice(&[u8::from(self.poison.take().is_some())]);
-        replies.reply(call, Ok(&result));
-        self.records
-            .put(call, Record::Done(Ok(result)), acked, needed);
+        let poison = self.rare.as_mut().and_then(|rare| rare.poison.take());
+        let result = SmallVec::from_slice(&[u8::from(poison.is_some())]);
+        turn.replies.reply(call, Ok(&result));
+        let record = Record::Done(Ok(result));
+        self.records.put(call, record, acked, turn.needed);
     }
 
     /// Ends every waiting call with `error`: the object is going.
-    pub fn end_parked(&mut self, error: &Error, replies: &mut dyn Replies) {
-        for parked in std::mem::take(&mut self.parked) {
-            replies.reply(parked.call, Err(error));
+    pub fn end_parked(&mut self, error: &Error, turn: &mut Turn<'_>) {
+        let Some(rare) = &mut self.rare else { return };
+        for parked in std::mem::take(&mut rare.parked) {
+            turn.replies.reply(parked.call, Err(error));
             self.finish(parked.call, Err(error.clone()));
         }
     }
 
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn is_poisoned(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.poison.is_some())
+    }
+
+    fn parked_position(&self, which: impl Fn(&Parked) -> bool) -> Option<usize> {
+        self.rare.as_ref()?.parked.iter().position(which)
+    }
+
     fn withdraw(&mut self, position: usize) {
-        let Some(parked) = self.parked.remove(position) else {
-            return;
-        };
+        if let Some(parked) = self.rare_mut().parked.remove(position) {
+            self.take_back(parked.method, parked.ticket);
+        }
+    }
+
+    /// Takes back what a call did that was polled and is not to be polled again.
+    fn take_back(&mut self, index: usize, ticket: Ticket) {
         // As with any other method: a poisoned object is left as it is.
-        if self.poison.is_some() {
+        if self.is_poisoned() {
             return;
         }
         let instance = &mut self.instance;
-        let undone = caller::in_method(|| catch(|| instance.cancel(parked.method, parked.ticket)));
+        let undone = caller::in_method(|| catch(|| instance.cancel(index, ticket)));
         if let Err(panic) = undone {
-            self.poison = Some((self.method_name(parked.method), panic));
+            self.rare_mut().poison = Some((self.method_name(index), panic));
         }
     }
 
@@ -336,14 +391,28 @@ impl Cell {
     }
 
     /// Runs a method; its result is in `out`.
-    fn dispatch(&mut self, index: usize, args: &[u8], ticket: &mut Ticket) -> Result<Flow> {
-        let (instance, out) = (&mut self.instance, &mut self.out);
+    fn dispatch(
+        &mut self,
+        caller: SessionId,
+        index: usize,
+        args: &[u8],
+        ticket: &mut Ticket,
+        out: &mut Vec<u8>,
+    ) -> Result<Flow> {
         out.clear();
-        let outcome = caller::in_method(|| catch(|| instance.dispatch(index, args, ticket, out)));
+        let instance = &mut self.instance;
+        let activation = Activation {
+            index,
+            args,
+            caller,
+            ticket,
+            out,
+        };
+        let outcome = caller::in_method(|| catch(|| instance.dispatch(activation)));
         outcome.unwrap_or_else(|panic| {
             let name = self.method_name(index);
             if self.info.methods[index].access == Access::Write {
-                self.poison = Some((name.clone(), panic.clone()));
+                self.rare_mut().poison = Some((name.clone(), panic.clone()));
             }
             Err(panicked(name, panic))
         })
@@ -352,7 +421,7 @@ impl Cell {
     fn wake(&mut self) -> Wake {
         let instance = &self.instance;
         caller::in_method(|| catch(|| instance.wake())).unwrap_or_else(|panic| {
-            self.poison = Some((format!("{}::wake", self.info.name), panic));
+            self.rare_mut().poison = Some((format!("{}::wake", self.info.name), panic));
             Wake::None
         })
     }
@@ -362,7 +431,8 @@ impl Cell {
     }
 
     fn poisoned(&self) -> Error {
-        let (what, panic) = self.poison.clone().unwrap_or_else(|| {
+        let poison = self.rare.as_ref().and_then(|rare| rare.poison.clone());
+        let (what, panic) = poison.unwrap_or_else(|| {
             let nowhere = Panic {
                 message: String::new(),
                 location: String::new(),
@@ -389,6 +459,11 @@ impl Cell {
 struct Polled {
     completed: bool,
     changes: bool,
+}
+
+fn clear(out: &mut Vec<u8>) {
+    out.clear();
+    out.shrink_to(OUT_KEPT_MAX);
 }
 
 fn panicked(what: String, panic: Panic) -> Error {

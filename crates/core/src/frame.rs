@@ -5,7 +5,9 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use crucial_object::caller::{Lifetime, Mode};
-use crucial_object::{Error, MethodId, ObjectId, RunId, Sequence, SessionId, decode, encode_into};
+use crucial_object::{
+    Error, MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId, decode, encode_into,
+};
 use serde::{Deserialize, Serialize};
 
 /// The version of the protocol that this build speaks.
@@ -33,6 +35,8 @@ mod kind {
     pub const PING: u8 = 7;
     pub const GOODBYE: u8 = 8;
     pub const IN_FLIGHT: u8 = 9;
+    pub const BEGIN: u8 = 10;
+    pub const FENCE: u8 = 11;
     pub const WELCOME: u8 = 0x81;
     pub const RESULT: u8 = 0x82;
     pub const ERROR: u8 = 0x83;
@@ -52,6 +56,20 @@ pub struct Hello {
     pub owner: bool,
     /// The namespace of its persistent objects.
     pub namespace: String,
+    /// The cloud thread that runs in the client, if it is a worker that has begun one.
+    pub attempt: Option<Attempt>,
+}
+
+/// One attempt of a cloud thread. A newer attempt fences the older ones: they can change nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The thread.
+    pub thread: ThreadId,
+    /// Counted from 1.
+    pub number: u32,
+    /// The session is the thread's own ([`ThreadId::session`]), and passes from attempt to attempt with
+    /// the results of its calls.
+    pub exactly_once: bool,
 }
 
 /// The server's answer.
@@ -236,6 +254,11 @@ pub enum Operation {
     Ping,
     /// End the session. The result is empty.
     Goodbye,
+    /// From here on the session runs this attempt of a cloud thread; the session of an older attempt
+    /// ends. The result is empty. If the attempt is fenced itself, its session ends.
+    Begin(Attempt),
+    /// No attempt of this cloud thread may change anything any more. The result is empty.
+    Fence(ThreadId),
 }
 
 /// What a server sends.
@@ -355,6 +378,11 @@ fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
         kind::CLEAR_POISON => Operation::ClearPoison(take_object(&mut frame)?),
         kind::PING => Operation::Ping,
         kind::GOODBYE => Operation::Goodbye,
+        kind::BEGIN => Operation::Begin(
+            decode(&std::mem::take(&mut frame))
+                .map_err(|e| malformed(format!("an attempt that is none: {e}")))?,
+        ),
+        kind::FENCE => Operation::Fence(ThreadId(take_object(&mut frame)?.0)),
         other => return Err(malformed(format!("a frame of the unknown kind {other}"))),
     };
     take_end(&frame)?;
@@ -438,6 +466,8 @@ pub fn write_operation(
         Operation::ClearPoison(_) => kind::CLEAR_POISON,
         Operation::Ping => kind::PING,
         Operation::Goodbye => kind::GOODBYE,
+        Operation::Begin(_) => kind::BEGIN,
+        Operation::Fence(_) => kind::FENCE,
     };
     write(out, kind, |out| {
         write_numbers(sequence, acked, out);
@@ -446,6 +476,8 @@ pub fn write_operation(
             Operation::Delete(object) | Operation::ClearPoison(object) => {
                 out.extend_from_slice(&object.0);
             }
+            Operation::Begin(attempt) => encode_into(attempt, out)?,
+            Operation::Fence(thread) => out.extend_from_slice(&thread.0),
             _ => {}
         }
         Ok(())

@@ -9,19 +9,24 @@
 //! - [`Endpoint`]: where a server is; [`SpinPolicy`]: whether to spin before sleeping.
 //!
 //! ```
-//! use crucial_core::{CallId, Cell, Disposition};
+//! use crucial_core::{Call, CallId, Cell, Disposition, Turn};
 //! use crucial_object::{MethodId, Sequence, SessionId, encode, registry, sync::AtomicI64};
 //!
 //! let info = registry::find("crucial::AtomicI64").unwrap();
-//! let mut cell = Cell::new(info, &encode(&AtomicI64::new(40)).unwrap(), 10).unwrap();
+//! let mut cell = Cell::new(info, &encode(&AtomicI64::new(40)).unwrap()).unwrap();
 //! let id = CallId { session: SessionId(1), sequence: Sequence(1) };
-//! let add_two = (MethodId::of("fetch_add"), encode(&(2i64,)).unwrap());
-//! let needed = |_| true;
+//! let add_two = Call {
+//!     id,
+//!     acked: Sequence(1),
+//!     recorded: false,
+//!     method: MethodId::of("fetch_add"),
+//!     args: &encode(&(2i64,)).unwrap(),
+//! };
 //!
 //! for _ in 0..2 {
 //!     // The second time it is a repetition, and gets the first result.
-//!     let mut replies = Vec::new();
-//!     let done = cell.call(id, Sequence(1), add_two.0, &add_two.1, &needed, &mut replies);
+//!     let (mut replies, mut out) = (Vec::new(), Vec::new());
+//!     let done = cell.call(&add_two, &mut Turn::new(&mut replies, &mut out));
 //!     assert_eq!(done, Disposition::Answered);
 //!     assert_eq!(replies, [(id, Ok(encode(&40i64).unwrap()))]);
 //! }
@@ -34,7 +39,7 @@ pub mod local;
 pub mod records;
 mod spin;
 
-pub use cell::{Cell, Disposition, Replies};
+pub use cell::{Call, Cell, Disposition, Replies, Turn};
 pub use endpoint::Endpoint;
 pub use records::CallId;
 pub use spin::SpinPolicy;

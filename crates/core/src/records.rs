@@ -6,6 +6,8 @@
 //! Records that are not needed by that go when the table has doubled. So a table is bounded by the calls
 //! in flight, and one result per session that has called since the last purge.
 
+use std::collections::BTreeMap;
+
 use crucial_object::{Error, Sequence, SessionId};
 use smallvec::SmallVec;
 
@@ -30,18 +32,27 @@ pub enum Record {
 /// Below this many records a table is not purged.
 const PURGE_AT_MIN: usize = 16;
 
+/// Above this many records they are in a tree; below, in a vector, which takes less memory.
+const FEW_MAX: usize = 64;
+
 /// The records of one object, in the order of their calls.
 #[derive(Debug)]
 pub struct Records {
-    entries: Vec<(CallId, Record)>,
-    purge_at: usize,
+    entries: Entries,
+    purge_at: u32,
+}
+
+#[derive(Debug)]
+enum Entries {
+    Few(Vec<(CallId, Record)>),
+    Many(BTreeMap<CallId, Record>),
 }
 
 impl Default for Records {
     fn default() -> Self {
         Records {
-            entries: Vec::new(),
-            purge_at: PURGE_AT_MIN,
+            entries: Entries::Few(Vec::new()),
+            purge_at: PURGE_AT_MIN as u32,
         }
     }
 }
@@ -49,8 +60,13 @@ impl Default for Records {
 impl Records {
     /// The record of a call.
     pub fn find(&self, call: CallId) -> Option<&Record> {
-        let position = self.position(call).ok()?;
-        Some(&self.entries[position].1)
+        match &self.entries {
+            Entries::Few(entries) => {
+                let position = position(entries, call).ok()?;
+                Some(&entries[position].1)
+            }
+            Entries::Many(entries) => entries.get(&call),
+        }
     }
 
     /// Sets the record of a call. Drops those of its session below `acked`, and now and then those of
@@ -62,71 +78,110 @@ impl Records {
         acked: Sequence,
         needed: &dyn Fn(CallId) -> bool,
     ) {
-        let end = match self.position(call) {
-            Ok(position) => {
-                self.entries[position].1 = record;
-                return;
-            }
-            Err(position) => position,
-        };
-        let start = self.first_unneeded(call, acked, end);
-        if start < end {
-            // The usual case: the new record takes the place of the session's last one.
-            self.entries[start] = (call, record);
-            self.entries.drain(start + 1..end);
-        } else {
-            self.entries.insert(end, (call, record));
+        match &mut self.entries {
+            Entries::Few(entries) => put_few(entries, call, record, acked),
+            Entries::Many(entries) => put_many(entries, call, record, acked),
         }
-        if self.entries.len() > self.purge_at {
+        if self.len() > self.purge_at as usize {
             self.purge(needed);
         }
     }
 
-    /// Where the acknowledged records of the call's session begin, that end before `end`.
-    fn first_unneeded(&self, call: CallId, acked: Sequence, end: usize) -> usize {
-        let unneeded = |(id, record): &(CallId, Record)| {
-            id.session == call.session && id.sequence < acked && *record != Record::Parked
-        };
-        let count = self.entries[..end]
-            .iter()
-            .rev()
-            .take_while(|entry| unneeded(entry))
-            .count();
-        end - count
-    }
-
-    /// Drops every record below its session's acknowledgement.
+    /// Drops every record that nobody needs.
     pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool) {
-        self.entries
-            .retain(|(id, record)| *record == Record::Parked || needed(*id));
-        self.purge_at = (2 * self.entries.len()).max(PURGE_AT_MIN);
-        self.entries.shrink_to(self.purge_at);
-    }
-
-    /// Drops the record of a call.
-    pub fn remove(&mut self, call: CallId) {
-        if let Ok(position) = self.position(call) {
-            self.entries.remove(position);
-        }
+        self.retain(|call, record| *record == Record::Parked || needed(call));
+        let purge_at = (2 * self.len()).max(PURGE_AT_MIN);
+        self.purge_at = u32::try_from(purge_at).unwrap_or(u32::MAX);
+        self.fit();
     }
 
     /// Drops all records of a session.
     pub fn forget(&mut self, session: SessionId) {
-        self.entries.retain(|(id, _)| id.session != session);
+        self.retain(|call, _| call.session != session);
+        self.fit();
     }
 
     /// How many records there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        match &self.entries {
+            Entries::Few(entries) => entries.len(),
+            Entries::Many(entries) => entries.len(),
+        }
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
-    fn position(&self, call: CallId) -> Result<usize, usize> {
-        self.entries.binary_search_by_key(&call, |(id, _)| *id)
+    fn retain(&mut self, mut keep: impl FnMut(CallId, &Record) -> bool) {
+        match &mut self.entries {
+            Entries::Few(entries) => entries.retain(|(call, record)| keep(*call, record)),
+            Entries::Many(entries) => entries.retain(|call, record| keep(*call, record)),
+        }
+    }
+
+    /// Chooses the form that is right for this many.
+    fn fit(&mut self) {
+        match &mut self.entries {
+            Entries::Few(entries) if entries.len() > FEW_MAX => {
+                let entries = std::mem::take(entries).into_iter().collect();
+                self.entries = Entries::Many(entries);
+            }
+            Entries::Few(entries) => entries.shrink_to(2 * entries.len()),
+            Entries::Many(entries) if entries.len() <= FEW_MAX / 2 => {
+                let entries = std::mem::take(entries).into_iter().collect();
+                self.entries = Entries::Few(entries);
+            }
+            Entries::Many(_) => {}
+        }
+    }
+}
+
+fn position(entries: &[(CallId, Record)], call: CallId) -> Result<usize, usize> {
+    entries.binary_search_by_key(&call, |(id, _)| *id)
+}
+
+fn put_few(entries: &mut Vec<(CallId, Record)>, call: CallId, record: Record, acked: Sequence) {
+    let end = match position(entries, call) {
+        Ok(position) => {
+            entries[position].1 = record;
+            return;
+        }
+        Err(position) => position,
+    };
+    let unneeded = |(id, record): &(CallId, Record)| {
+        id.session == call.session && id.sequence < acked && *record != Record::Parked
+    };
+    let count = entries[..end]
+        .iter()
+        .rev()
+        .take_while(|entry| unneeded(entry))
+        .count();
+    let start = end - count;
+    if start < end {
+        // The usual case: the new record takes the place of the session's last one.
+        entries[start] = (call, record);
+        entries.drain(start + 1..end);
+    } else {
+        if entries.is_empty() {
+            // Most objects never have a second.
+            entries.reserve_exact(1);
+        }
+        entries.insert(end, (call, record));
+    }
+}
+
+fn put_many(entries: &mut BTreeMap<CallId, Record>, call: CallId, record: Record, acked: Sequence) {
+    if entries.insert(call, record).is_some() {
+        return;
+    }
+    while let Some((&last, record)) = entries.range(..call).next_back()
+        && last.session == call.session
+        && last.sequence < acked
+        && *record != Record::Parked
+    {
+        entries.remove(&last);
     }
 }
 
@@ -134,7 +189,6 @@ impl Records {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     fn id(session: u64, sequence: u64) -> CallId {
         CallId {
@@ -179,7 +233,7 @@ mod tests {
         /// Whatever the interleaving, a record that is not acknowledged is found as it was put.
         #[test]
         fn keeps_what_is_not_acknowledged(
-            calls in prop::collection::vec((0u64..6, 0u64..4, any::<u8>()), 1..300)
+            calls in prop::collection::vec((0u64..6, 0u64..40, any::<u8>()), 1..600)
         ) {
             let mut records = Records::default();
             let mut model: BTreeMap<CallId, u8> = BTreeMap::new();

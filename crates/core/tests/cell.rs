@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::task::Poll;
 
 use crucial_core::Disposition::{Answered, Parked};
+use crucial_core::Turn;
 use crucial_object::sync::{AtomicI64, Barrier, BarrierWaitResult};
 use crucial_object::{Error, Sequence, Shared, Wake, decode, encode, shared};
 use serde::{Deserialize, Serialize};
@@ -309,7 +310,12 @@ struct CountedBarrier {
 
 #[shared(crate = crucial_object)]
 impl CountedBarrier {
-    fn wait(&mut self, party: u64, #[ticket] round: &mut Option<u64>) -> Poll<BarrierWaitResult> {
+    #[fallible]
+    fn wait(
+        &mut self,
+        party: u64,
+        #[ticket] round: &mut Option<u64>,
+    ) -> Poll<crucial_object::Result<BarrierWaitResult>> {
         POLLS.with_borrow_mut(|polls| *polls.entry(party).or_default() += 1);
         self.barrier.wait(round)
     }
@@ -428,7 +434,9 @@ fn the_end_of_the_object_answers_who_waits() {
         object: "a gate".to_owned(),
     };
     let mut replies = Vec::new();
-    gate.cell.end_parked(&lost, &mut replies);
+    let mut out = Vec::new();
+    gate.cell
+        .end_parked(&lost, &mut Turn::new(&mut replies, &mut out));
     assert_eq!(
         replies,
         [(id(1, 1), Err(lost.clone())), (id(2, 1), Err(lost))]
@@ -506,7 +514,7 @@ fn a_method_that_calls_another_object_is_told_that_it_can_not() {
 fn a_state_of_wrong_bytes_makes_no_cell() {
     let info = crucial_object::registry::find("cell::Account").unwrap();
     for state in [&[][..], &[0x80], &[0, 0]] {
-        let error = crucial_core::Cell::new(info, state, 1).err().unwrap();
+        let error = crucial_core::Cell::new(info, state).err().unwrap();
         assert!(matches!(error, Error::BadArguments { .. }), "{error}");
     }
 }

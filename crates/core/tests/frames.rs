@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use crucial_core::frame::{
-    CallRequest, FRAME_BYTES_MAX, Hello, InFlight, LENGTH_BYTES, OpenMode, OpenRequest, Operation,
-    Request, Response, Welcome, decode_request, decode_response, peek_length, set_acked,
+    Attempt, CallRequest, FRAME_BYTES_MAX, Hello, InFlight, LENGTH_BYTES, OpenMode, OpenRequest,
+    Operation, Request, Response, Welcome, decode_request, decode_response, peek_length, set_acked,
     set_numbers, split,
 };
-use crucial_object::{Error, MethodId, ObjectId, RunId, Sequence, SessionId, encode};
+use crucial_object::{Error, MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId, encode};
 use hostile_input::{check_request, check_response, only_frame, write_request, write_response};
 use proptest::prelude::*;
 
@@ -50,6 +50,12 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
         run: RunId([0x11; 16]),
         owner: true,
         namespace: "default".to_owned(),
+        attempt: None,
+    };
+    let attempt = Attempt {
+        thread: ThreadId([0x22; 16]),
+        number: 2,
+        exactly_once: false,
     };
     let call = CallRequest {
         object: hits(),
@@ -63,7 +69,7 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
                 version: 1,
                 hello: Some(hello),
             },
-            "27000000 01 4352554349414c00 0100 ac02 00 11111111111111111111111111111111 01 07 64656661756c74",
+            "28000000 01 4352554349414c00 0100 ac02 00 11111111111111111111111111111111 01 07 64656661756c74 00",
         ),
         (
             numbered(2, 2, Operation::Call(call)),
@@ -102,6 +108,14 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
         (
             numbered(7, 7, Operation::Goodbye),
             "11000000 08 0700000000000000 0700000000000000",
+        ),
+        (
+            numbered(8, 8, Operation::Begin(attempt)),
+            "23000000 0a 0800000000000000 0800000000000000 22222222222222222222222222222222 02 00",
+        ),
+        (
+            numbered(9, 9, Operation::Fence(ThreadId([0x22; 16]))),
+            "21000000 0b 0900000000000000 0900000000000000 22222222222222222222222222222222",
         ),
     ]
 }
@@ -248,7 +262,20 @@ fn golden_errors() -> Vec<(Error, &'static str)> {
             "12 01 61 01 62",
         ),
         (Error::Config { detail: a.clone() }, "13 01 61"),
-        (Error::Other(a), "14 01 61"),
+        (Error::Other(a.clone()), "14 01 61"),
+        (Error::OutOfBounds { index: 5, len: 4 }, "15 05 04"),
+        (Error::Broken { what: a.clone() }, "16 01 61"),
+        (Error::LockLost { token: 300 }, "17 ac02"),
+        (Error::Fenced, "18"),
+        (
+            Error::Diverged {
+                thread: a.clone(),
+                position: 2,
+                recorded: a.clone(),
+                now: a,
+            },
+            "19 01 61 02 01 61 01 61",
+        ),
     ]
 }
 
@@ -509,7 +536,19 @@ fn operation() -> impl Strategy<Value = Operation> {
         object().prop_map(Operation::ClearPoison),
         Just(Operation::Ping),
         Just(Operation::Goodbye),
+        attempt().prop_map(Operation::Begin),
+        any::<[u8; 16]>().prop_map(|thread| Operation::Fence(ThreadId(thread))),
     ]
+}
+
+fn attempt() -> impl Strategy<Value = Attempt> {
+    (any::<[u8; 16]>(), any::<u32>(), any::<bool>()).prop_map(|(thread, number, exactly_once)| {
+        Attempt {
+            thread: ThreadId(thread),
+            number,
+            exactly_once,
+        }
+    })
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -520,18 +559,22 @@ fn request() -> impl Strategy<Value = Request> {
         any::<[u8; 16]>(),
         any::<bool>(),
         ".{0,20}",
+        prop::option::of(attempt()),
     );
     prop_oneof![
-        hello.prop_map(|(session, resume, run, owner, namespace)| Request::Hello {
-            version: 1,
-            hello: Some(Hello {
-                session: SessionId(session),
-                resume,
-                run: RunId(run),
-                owner,
-                namespace,
-            }),
-        }),
+        hello.prop_map(
+            |(session, resume, run, owner, namespace, attempt)| Request::Hello {
+                version: 1,
+                hello: Some(Hello {
+                    session: SessionId(session),
+                    resume,
+                    run: RunId(run),
+                    owner,
+                    namespace,
+                    attempt,
+                }),
+            }
+        ),
         (sequences, operation())
             .prop_map(|((sequence, acked), operation)| { numbered(sequence, acked, operation) }),
         prop::collection::btree_set(any::<u64>(), 0..20).prop_map(|waiting| {

@@ -53,8 +53,9 @@ pub mod cli;
 pub use config::{Config, PlatformKind};
 pub use crucial_macros::{cloud, main, shared};
 pub use crucial_object::{
-    Builder, Element, Error, ObjectId, Opaque, Pending, Result, RunId, Shared, SharedType, Wake,
-    collections, encode, sync,
+    Builder, Element, Error, Follower, LogLine, Logger, LoggerDeferred, LoggerProxy, ObjectId,
+    Opaque, Pending, Result, RunId, SessionId, Shared, SharedType, SortKey, Wake, collections,
+    encode, sync,
 };
 pub use runtime::{init, run_id};
 pub use task::Task;

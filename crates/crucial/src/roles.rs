@@ -11,7 +11,7 @@ pub fn main<R>(program: fn() -> R) -> R {
     runtime::main_is_ours();
     if worker::is_worker() {
         show_tracing();
-        worker::run(&Worker::default());
+        worker::run(&Worker::process());
     }
     #[cfg(feature = "cli")]
     if std::env::args_os()

@@ -194,9 +194,8 @@ impl Runtime {
                         "main is not #[crucial::main], so cloud threads run inside this process"
                     );
                 }
-                let worker = Worker::in_process(self.client.clone());
                 Ok(Arc::new(InProcess::new(
-                    Arc::new(worker),
+                    Arc::new(Worker::in_process()),
                     self.config.concurrency_max,
                     self.config.time_limit,
                 )))

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
-use crucial_object::{Error, Result, RunId, catch, decode, encode};
+use crucial_core::frame::Attempt;
+use crucial_object::{Error, Result, RunId, ThreadId, catch, decode, encode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -108,14 +109,27 @@ static FUNCTIONS: LazyLock<HashMap<&'static str, Run>> = LazyLock::new(|| {
 pub(crate) struct Payload {
     /// The thread's name.
     pub name: String,
+    pub thread: ThreadId,
     /// Counted from 1.
     pub attempt: u32,
+    pub exactly_once: bool,
     /// Where its shared objects are.
     pub server: String,
     pub run: RunId,
     pub namespace: String,
     /// What it calls, one after the other.
     pub calls: Vec<FunctionCall>,
+}
+
+impl Payload {
+    /// The attempt that it is.
+    pub fn attempt(&self) -> Attempt {
+        Attempt {
+            thread: self.thread,
+            number: self.attempt,
+            exactly_once: self.exactly_once,
+        }
+    }
 }
 
 /// What comes back: the encoded result of each call.

@@ -4,73 +4,145 @@ use std::sync::{Arc, Mutex};
 
 use crucial_client::Client;
 use crucial_core::Endpoint;
-use crucial_object::{Error, Result, caller, decode, encode};
+use crucial_object::caller::{self, Caller};
+use crucial_object::{Error, Result, decode, encode};
 use crucial_platform::worker::{Context, FunctionError, Handler};
 use serde_bytes::ByteBuf;
 
 use crate::runtime;
 use crate::task::{Payload, Results};
 use crate::thread::current;
+use crate::thread::recorded::Recorded;
 
-/// Runs payloads in this process. Keeps the client of the last one, as the next mostly needs the same.
-#[derive(Default)]
+/// Runs payloads in this process.
 pub(crate) struct Worker {
-    client: Mutex<Option<Arc<Client>>>,
-    /// The client of the process, if it is not for the worker to make one.
-    own: Option<Arc<Client>>,
+    /// Clients that no thread uses now, as the next thread mostly needs the same.
+    clients: Mutex<Vec<Arc<Client>>>,
+    /// Whether this process is a worker and no more, so that all of it belongs to the thread's run.
+    is_process: bool,
 }
 
 /// How a panic is told from other errors on the way home.
 pub(crate) const PANICKED: &str = "Panicked";
 
 impl Worker {
-    /// A worker inside the client's own process.
-    pub fn in_process(client: Arc<Client>) -> Worker {
+    /// A process that is a worker.
+    pub fn process() -> Worker {
         Worker {
-            client: Mutex::default(),
-            own: Some(client),
+            clients: Mutex::default(),
+            is_process: true,
+        }
+    }
+
+    /// Workers inside the client's own process.
+    pub fn in_process() -> Worker {
+        Worker {
+            is_process: false,
+            ..Worker::process()
         }
     }
 
     fn run(&self, payload: &[u8]) -> Result<Vec<u8>> {
         let payload: Payload = decode(payload)?;
-        let client = match &self.own {
-            Some(client) => client.clone(),
-            None => self.client(&payload)?,
+        let client = self.begin(&payload)?;
+        let outcome = if payload.exactly_once {
+            self.run_recorded(&client, &payload)
+        } else {
+            run_calls(client.clone(), &payload, None)
         };
-        let thread = current::Thread::new(&payload.name, payload.attempt);
-        current::enter(thread, || {
-            caller::with(client, || {
-                let results: Result<_> = payload
-                    .calls
-                    .iter()
-                    .map(|call| call.run().map(ByteBuf::from))
-                    .collect();
-                encode(&Results(results?))
-            })
-        })
+        match &outcome {
+            Ok(_) => self.clients().push(client),
+            // What it held comes back, before anybody learns that it failed. If there is no server any
+            // more, nothing is held.
+            Err(_) => drop(client.goodbye()),
+        }
+        outcome
     }
 
-    /// The client for a payload's server and run.
-    fn client(&self, payload: &Payload) -> Result<Arc<Client>> {
-        let endpoint: Endpoint = payload.server.parse()?;
-        let mut kept = self.client.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(client) = &*kept
-            && *client.endpoint() == endpoint
-            && client.run() == payload.run
-            && client.namespace() == payload.namespace
-        {
-            return Ok(client.clone());
+    /// A client, whose server knows that it runs this thread.
+    fn begin(&self, payload: &Payload) -> Result<Arc<Client>> {
+        let config = config(payload)?;
+        loop {
+            let kept = self.kept_client(&config);
+            let is_kept = kept.is_some();
+            let client = match kept {
+                Some(client) => client,
+                None => self.connect(config.clone())?,
+            };
+            // An exactly-once thread has a session of its own.
+            if payload.exactly_once {
+                return Ok(client);
+            }
+            match client.begin_thread(payload.attempt()) {
+                Ok(()) => return Ok(client),
+                Err(Error::Fenced) => return Err(Error::Fenced),
+                // Its session has ended since it was last used.
+                Err(_) if is_kept => {}
+                Err(error) => return Err(error),
+            }
         }
-        let mut config = crucial_client::Config::new(endpoint);
-        config.run = payload.run;
-        config.owner = false;
-        config.namespace.clone_from(&payload.namespace);
+    }
+
+    fn run_recorded(&self, client: &Arc<Client>, payload: &Payload) -> Result<Vec<u8>> {
+        let recorded = Arc::new(Recorded::begin(client, config(payload)?, payload)?);
+        let outcome = run_calls(recorded.clone(), payload, Some(recorded.clone()));
+        // Whatever the thread made of it.
+        recorded.check()?;
+        outcome
+    }
+
+    fn clients(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Client>>> {
+        self.clients.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// A client that is not in use and fits.
+    fn kept_client(&self, config: &crucial_client::Config) -> Option<Arc<Client>> {
+        while let Some(client) = { self.clients().pop() } {
+            let fits = *client.endpoint() == config.endpoint
+                && client.run() == config.run
+                && client.namespace() == config.namespace;
+            if fits && !client.has_ended() {
+                return Some(client);
+            }
+        }
+        None
+    }
+
+    fn connect(&self, config: crucial_client::Config) -> Result<Arc<Client>> {
         let client = Client::connect(config)?;
-        runtime::adopt(&client)?;
-        *kept = Some(client.clone());
+        if self.is_process {
+            runtime::adopt(&client)?;
+        }
         Ok(client)
     }
+}
+
+fn config(payload: &Payload) -> Result<crucial_client::Config> {
+    let endpoint: Endpoint = payload.server.parse()?;
+    let mut config = crucial_client::Config::new(endpoint);
+    config.run = payload.run;
+    config.owner = false;
+    config.namespace.clone_from(&payload.namespace);
+    Ok(config)
+}
+
+/// Runs the payload's functions, with `caller` for their calls.
+fn run_calls(
+    caller: Arc<dyn Caller>,
+    payload: &Payload,
+    recorded: Option<Arc<Recorded>>,
+) -> Result<Vec<u8>> {
+    let thread = current::Thread::new(&payload.name, payload.attempt, recorded);
+    current::enter(thread, || {
+        caller::with(caller, || {
+            let results: Result<_> = payload
+                .calls
+                .iter()
+                .map(|call| call.run().map(ByteBuf::from))
+                .collect();
+            encode(&Results(results?))
+        })
+    })
 }
 
 impl Handler for Worker {
@@ -84,7 +156,7 @@ impl Handler for Worker {
                 location: Some(location),
             },
             error => FunctionError {
-                error_type: "Crucial".to_owned(),
+                error_type: error.kind().to_owned(),
                 message: error.to_string(),
                 location: None,
             },

@@ -29,7 +29,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
         item,
         "#[shared] goes on the type's `impl` block, the one that holds its remote methods",
     )?;
-    let shared = SharedImpl::parse(&mut block)?;
+    let shared = SharedImpl::parse(&mut block, &options)?;
     let generated = shared.generate(&options);
     Ok(quote! {
         #block
@@ -37,10 +37,12 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     })
 }
 
-/// `name = "..", crate = path`.
+/// `name = "..", crate = path, sorted(K)`.
 struct Options {
     name: Option<LitStr>,
     root: TokenStream,
+    /// Type parameters that the server compares as their values compare.
+    sorted: Vec<Ident>,
 }
 
 impl Options {
@@ -48,6 +50,7 @@ impl Options {
         let mut options = Options {
             name: None,
             root: quote!(::crucial),
+            sorted: Vec::new(),
         };
         let parser = syn::meta::parser(|meta| {
             if meta.path.is_ident("name") {
@@ -55,10 +58,15 @@ impl Options {
             } else if meta.path.is_ident("crate") {
                 let root: Path = meta.value()?.call(Path::parse_mod_style)?;
                 options.root = root.into_token_stream();
+            } else if meta.path.is_ident("sorted") {
+                meta.parse_nested_meta(|parameter| {
+                    options.sorted.push(parameter.path.require_ident()?.clone());
+                    Ok(())
+                })?;
             } else {
-                return Err(
-                    meta.error("#[shared] has the options `name = \"..\"` and `crate = path`")
-                );
+                return Err(meta.error(
+                    "#[shared] has the options `name = \"..\"`, `crate = path` and `sorted(K)`",
+                ));
             }
             Ok(())
         });
@@ -72,9 +80,45 @@ struct SharedImpl {
     self_type: Type,
     type_name: Ident,
     /// The type's parameters, in order.
-    parameters: Vec<Ident>,
+    parameters: Vec<TypeParameter>,
     methods: Vec<RemoteMethod>,
     wake: Option<Ident>,
+    departed: Option<Ident>,
+}
+
+/// A parameter of a generic shared type.
+struct TypeParameter {
+    name: Ident,
+    sorted: bool,
+}
+
+impl TypeParameter {
+    /// What the client's type must be.
+    fn bound(&self, rt: &TokenStream) -> TokenStream {
+        if self.sorted {
+            quote!(#rt::SortKey)
+        } else {
+            quote!(#rt::Element)
+        }
+    }
+
+    /// What it is on the server.
+    fn opaque(&self, rt: &TokenStream) -> Type {
+        if self.sorted {
+            syn::parse_quote!(#rt::OpaqueKey)
+        } else {
+            syn::parse_quote!(#rt::Opaque)
+        }
+    }
+
+    /// What it is on the wire.
+    fn sealed(&self, rt: &TokenStream) -> Type {
+        if self.sorted {
+            syn::parse_quote!(#rt::SealedKey)
+        } else {
+            syn::parse_quote!(#rt::Sealed)
+        }
+    }
 }
 
 struct RemoteMethod {
@@ -83,10 +127,13 @@ struct RemoteMethod {
     name: Ident,
     writes: bool,
     parameters: Vec<Parameter>,
+    /// It has a `#[caller]` parameter.
+    caller: bool,
     ticket: Option<TicketParameter>,
-    /// The result, without its `Poll`.
+    /// The result, without its `Poll` and, if it is fallible, without its `Result`.
     result: Type,
     waits: bool,
+    fallible: bool,
 }
 
 struct TicketParameter {
@@ -96,7 +143,7 @@ struct TicketParameter {
 
 impl SharedImpl {
     /// Reads the block, and takes the macro's own attributes out of it.
-    fn parse(block: &mut ItemImpl) -> Result<SharedImpl> {
+    fn parse(block: &mut ItemImpl, options: &Options) -> Result<SharedImpl> {
         if let Some((path, _)) = &block.trait_ {
             return Err(Error::new_spanned(
                 path,
@@ -105,20 +152,25 @@ impl SharedImpl {
         }
         let parameters = type_parameters(block)?;
         let type_name = type_name(&block.self_ty, &parameters)?;
+        if let Some(stranger) = options
+            .sorted
+            .iter()
+            .find(|name| !parameters.contains(name))
+        {
+            return Err(Error::new_spanned(
+                stranger,
+                "`sorted` names a type parameter of the impl block",
+            ));
+        }
         let mut methods: Vec<RemoteMethod> = Vec::new();
-        let mut wake = None;
+        let (mut wake, mut departed) = (None, None);
         for item in &mut block.items {
             let ImplItem::Fn(function) = item else {
                 continue;
             };
-            if let Some(attribute) = take_attribute(&mut function.attrs, "wake") {
-                if wake.is_some() {
-                    return Err(Error::new_spanned(
-                        attribute,
-                        "a type has one #[wake] method",
-                    ));
-                }
-                wake = Some(function.sig.ident.clone());
+            if take_only(function, "wake", &mut wake)?
+                || take_only(function, "departed", &mut departed)?
+            {
                 continue;
             }
             let Some(FnArg::Receiver(_)) = function.sig.inputs.first() else {
@@ -139,17 +191,24 @@ impl SharedImpl {
         Ok(SharedImpl {
             self_type: (*block.self_ty).clone(),
             type_name,
-            parameters,
+            parameters: parameters
+                .into_iter()
+                .map(|name| TypeParameter {
+                    sorted: options.sorted.contains(&name),
+                    name,
+                })
+                .collect(),
             methods,
             wake,
+            departed,
         })
     }
 
     fn generate(&self, options: &Options) -> TokenStream {
         let root = &options.root;
         let rt = quote!(#root::__private);
-        let served = self.with_parameters(quote!(#rt::Opaque));
-        let [arguments, ticket, out] = ["arguments", "ticket", "out"].map(local);
+        let served = self.served(&rt);
+        let activation = local("activation");
         let shared_type = self.shared_type(options, &rt);
         let proxy = self.proxy(&rt, Face::Blocking);
         let deferred = self.proxy(&rt, Face::Deferred);
@@ -176,6 +235,15 @@ impl SharedImpl {
                 }
             }
         });
+        let departed = self.departed.iter().map(|name| {
+            quote! {
+                const ATTENDS: bool = true;
+
+                fn depart(&mut self, session: #rt::SessionId) {
+                    self.#name(session);
+                }
+            }
+        });
         // What mentions a type parameter is sealed, whatever it is.
         let parameters = self.methods.iter().flat_map(|method| {
             let arguments = method.parameters.iter().map(|p| (p.span(), &p.owned));
@@ -195,14 +263,10 @@ impl SharedImpl {
 
             #[allow(deprecated, unused_variables, clippy::let_unit_value, clippy::unit_arg)]
             impl #rt::Object for #served {
-                fn dispatch(
-                    &mut self,
-                    index: usize,
-                    #arguments: &[u8],
-                    #ticket: &mut #rt::Ticket,
-                    #out: &mut ::std::vec::Vec<u8>,
-                ) -> #rt::Result<#rt::Flow> {
-                    match index {
+                #(#departed)*
+
+                fn dispatch(&mut self, #activation: #rt::Activation<'_>) -> #rt::Result<#rt::Flow> {
+                    match #activation.index {
                         #(#dispatch)*
                         _ => ::core::unreachable!("a method index comes from METHODS"),
                     }
@@ -229,7 +293,8 @@ impl SharedImpl {
             Face::Blocking.name(type_name),
             Face::Deferred.name(type_name),
         );
-        let parameters = &self.parameters;
+        let parameters: Vec<_> = self.parameters.iter().map(|p| &p.name).collect();
+        let bounds = self.parameters.iter().map(|p| p.bound(rt));
         let name = match &options.name {
             Some(name) => quote!(#name),
             None => quote!(::core::concat!(
@@ -249,7 +314,7 @@ impl SharedImpl {
             quote!(#rt::Method::new(#name, #rt::Access::#access, #waits))
         });
         quote! {
-            impl<#(#parameters: #rt::Element + 'static),*> #rt::SharedType for #self_type {
+            impl<#(#parameters: #bounds + 'static),*> #rt::SharedType for #self_type {
                 const NAME: &'static str = #name;
                 const METHODS: &'static [#rt::Method] = &[#(#methods),*];
                 type Proxy = #proxy<#(#parameters),*>;
@@ -262,7 +327,8 @@ impl SharedImpl {
         let type_name = &self.type_name;
         let self_type = &self.self_type;
         let proxy = face.name(type_name);
-        let parameters = &self.parameters;
+        let parameters: Vec<_> = self.parameters.iter().map(|p| &p.name).collect();
+        let bounds = self.parameters.iter().map(|p| p.bound(rt));
         let documentation = face.documentation(type_name);
         let methods = self
             .methods
@@ -287,7 +353,7 @@ impl SharedImpl {
             }
 
             #[allow(dead_code, private_interfaces, clippy::too_many_arguments, clippy::type_complexity, clippy::let_unit_value, clippy::len_without_is_empty, clippy::should_implement_trait, clippy::wrong_self_convention)]
-            impl<#(#parameters: #rt::Element + 'static),*> #proxy<#(#parameters),*> {
+            impl<#(#parameters: #bounds + 'static),*> #proxy<#(#parameters),*> {
                 #(#methods)*
             }
         }
@@ -384,46 +450,56 @@ impl SharedImpl {
             Some(quote!(let #name: #ty = #rt::FromWire::<#wire>::from_wire(#name)?;))
         });
         let mut passed: Vec<_> = method.parameters.iter().map(Parameter::pass).collect();
-        let [arguments, ticket, out] = ["arguments", "ticket", "out"].map(local);
-        let [memory, result] = ["memory", "result"].map(local);
+        let [activation, memory, result] = ["activation", "memory", "result"].map(local);
         let (mut before, mut after) = (None, None);
+        if method.caller {
+            passed.push(quote!(#activation.caller));
+        }
         if let Some(parameter) = &method.ticket {
             let ty = self.on_server(rt, &parameter.memory);
             before = Some(quote! {
-                let mut #memory: ::core::option::Option<#ty> = #rt::decode_ticket(#ticket)?;
+                let mut #memory: ::core::option::Option<#ty> = #rt::decode_ticket(#activation.ticket)?;
             });
-            after = Some(quote!(*#ticket = #rt::encode_ticket(&#memory)?;));
+            after = Some(quote!(*#activation.ticket = #rt::encode_ticket(&#memory)?;));
             passed.push(quote!(&mut #memory));
         }
-        let wire = match self.on_wire(rt, &method.result) {
-            Some(wire) => quote!(#rt::ToWire::<#wire>::to_wire(&#result)?),
-            None => quote!(#result),
+        // The result as it travels.
+        let sealed = self.on_wire(rt, &method.result);
+        let sealed = sealed.map(|wire| quote!(#rt::ToWire::<#wire>::to_wire(&#result)));
+        let succeeded = match (method.fallible, method.waits) {
+            (false, _) => None,
+            (true, false) => Some(quote!(let #result = #result?;)),
+            (true, true) => Some(quote!(let #result = #rt::poll_ok(#result)?;)),
         };
-        let finish = if method.waits {
-            quote!(#rt::flow(#result, |#result| #rt::Result::Ok(#wire), #out))
-        } else {
-            quote! {
-                #rt::encode_result(&#wire, #out)?;
-                ::core::result::Result::Ok(#rt::Flow::Ready)
+        let finish = match (method.waits, sealed) {
+            (true, Some(sealed)) => quote!(#rt::flow(#result, |#result| #sealed, #activation.out)),
+            (true, None) => quote!(#rt::flow(#result, #rt::Result::Ok, #activation.out)),
+            (false, sealed) => {
+                let wire = sealed.map_or(quote!(#result), |sealed| quote!(#sealed?));
+                quote! {
+                    #rt::encode_result(&#wire, #activation.out)?;
+                    ::core::result::Result::Ok(#rt::Flow::Ready)
+                }
             }
         };
         quote! {
-            let (#(#names,)*): (#(#decoded,)*) = #rt::decode_arguments(#what, #arguments)?;
+            let (#(#names,)*): (#(#decoded,)*) = #rt::decode_arguments(#what, #activation.args)?;
             #(#opened)*
             #before
             let #result = Self::#name(self #(, #passed)*);
             #after
+            #succeeded
             #finish
         }
     }
 
-    /// `T<X, X>`.
-    fn with_parameters(&self, argument: TokenStream) -> Type {
+    /// The type as it is on the server: `T<Opaque, Opaque>`.
+    fn served(&self, rt: &TokenStream) -> Type {
         let name = &self.type_name;
         if self.parameters.is_empty() {
             return self.self_type.clone();
         }
-        let arguments = self.parameters.iter().map(|_| &argument);
+        let arguments = self.parameters.iter().map(|p| p.opaque(rt));
         syn::parse_quote!(#name<#(#arguments),*>)
     }
 
@@ -437,16 +513,22 @@ impl SharedImpl {
     /// As the server has it: parameters are opaque.
     fn on_server(&self, rt: &TokenStream, ty: &Type) -> Type {
         let mut ty = self.on_client(ty);
-        let opaque: Type = syn::parse_quote!(#rt::Opaque);
-        substitute(&mut ty, &self.parameters, &opaque);
+        for parameter in &self.parameters {
+            let name = std::slice::from_ref(&parameter.name);
+            substitute(&mut ty, name, &parameter.opaque(rt));
+        }
         ty
     }
 
     /// As it travels, if it mentions parameters: they are sealed.
     fn on_wire(&self, rt: &TokenStream, ty: &Type) -> Option<TokenStream> {
         let mut ty = self.on_client(ty);
-        let sealed: Type = syn::parse_quote!(#rt::Sealed);
-        substitute(&mut ty, &self.parameters, &sealed).then(|| ty.into_token_stream())
+        let mut any = false;
+        for parameter in &self.parameters {
+            let name = std::slice::from_ref(&parameter.name);
+            any |= substitute(&mut ty, name, &parameter.sealed(rt));
+        }
+        any.then(|| ty.into_token_stream())
     }
 }
 
@@ -504,9 +586,11 @@ impl RemoteMethod {
             &function.attrs,
             "put the `#[cfg]` on the whole impl block, or into the method's body",
         )?;
+        let fallible = take_attribute(&mut function.attrs, "fallible");
         let ticket = take_ticket(function)?;
+        let caller = take_caller(function, ticket.is_some())?;
         let count = signature::typed(&function.sig).count();
-        let travelling = count - usize::from(ticket.is_some());
+        let travelling = count - usize::from(ticket.is_some()) - usize::from(caller);
         let parameters: Vec<Parameter> = signature::typed(&function.sig)
             .take(travelling)
             .map(signature::parameter)
@@ -530,6 +614,17 @@ impl RemoteMethod {
                 "a method with a #[ticket] waits, so its result is a `Poll<R>`",
             ));
         }
+        let waits = polled.is_some();
+        let mut result = polled.unwrap_or(written);
+        if let Some(attribute) = &fallible {
+            result = type_argument(&result, "Result").ok_or_else(|| {
+                Error::new_spanned(
+                    attribute,
+                    "a #[fallible] method returns a `crucial::Result<R>` (or a `Poll` of one), whose \
+                     error becomes the call's",
+                )
+            })?;
+        }
         Ok(RemoteMethod {
             documentation: function
                 .attrs
@@ -541,11 +636,48 @@ impl RemoteMethod {
             name,
             writes,
             parameters,
+            caller,
             ticket,
-            waits: polled.is_some(),
-            result: polled.unwrap_or(written),
+            result,
+            waits,
+            fallible: fallible.is_some(),
         })
     }
+}
+
+/// Takes `#[name]` off the one method of the type that has it; whether this is it.
+fn take_only(function: &mut ImplItemFn, name: &str, only: &mut Option<Ident>) -> Result<bool> {
+    let Some(attribute) = take_attribute(&mut function.attrs, name) else {
+        return Ok(false);
+    };
+    if only.is_some() {
+        let message = format!("a type has one #[{name}] method");
+        return Err(Error::new_spanned(attribute, message));
+    }
+    *only = Some(function.sig.ident.clone());
+    Ok(true)
+}
+
+/// Takes `#[caller]` off its parameter, the last that is no ticket; whether there is one.
+fn take_caller(function: &mut ImplItemFn, has_ticket: bool) -> Result<bool> {
+    let last = function.sig.inputs.len() - 1 - usize::from(has_ticket);
+    let mut found = false;
+    for (position, input) in function.sig.inputs.iter_mut().enumerate() {
+        let FnArg::Typed(parameter) = input else {
+            continue;
+        };
+        let Some(attribute) = take_attribute(&mut parameter.attrs, "caller") else {
+            continue;
+        };
+        if position != last {
+            return Err(Error::new_spanned(
+                attribute,
+                "the #[caller] is the last parameter, or the last before the #[ticket]",
+            ));
+        }
+        found = true;
+    }
+    Ok(found)
 }
 
 /// Takes `#[ticket]` off the last parameter.

@@ -37,10 +37,27 @@ pub struct Call<'a> {
     pub object: ObjectId,
     /// The method.
     pub method: MethodId,
+    /// Their names, for people.
+    pub names: CallNames,
     /// For how long it may be parked; `None`: for ever.
     pub timeout: Option<Duration>,
     /// The encoded tuple of arguments.
     pub args: &'a [u8],
+}
+
+/// What people call a method and its object's type.
+#[derive(Clone, Copy, Debug)]
+pub struct CallNames {
+    /// The type.
+    pub type_name: &'static str,
+    /// The method.
+    pub method: &'static str,
+}
+
+impl std::fmt::Display for CallNames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}::{}", self.type_name, self.method)
+    }
 }
 
 /// A request to create or find an object.
@@ -117,6 +134,29 @@ pub fn with<R>(caller: Arc<dyn Caller>, f: impl FnOnce() -> R) -> R {
     }
     let _restore = Restore(OVERRIDE.replace(Some(caller)));
     f()
+}
+
+thread_local! {
+    static THREAD_NAME: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` as the cloud thread `name`.
+pub fn as_thread<R>(name: Arc<str>, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Arc<str>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            THREAD_NAME.set(self.0.take());
+        }
+    }
+    let _restore = Restore(THREAD_NAME.replace(Some(name)));
+    f()
+}
+
+/// The name of this cloud thread, or else of this thread.
+pub fn thread_name() -> Arc<str> {
+    THREAD_NAME
+        .with_borrow(Clone::clone)
+        .unwrap_or_else(|| std::thread::current().name().unwrap_or("unnamed").into())
 }
 
 /// Runs a method of an object: calls that it makes are refused with [`Error::Nested`].

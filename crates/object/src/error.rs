@@ -183,6 +183,53 @@ pub enum Error {
     /// An error of the program itself, see [`Error::other`].
     #[error("{0}")]
     Other(String),
+    /// An index or a range is not within a list, a blob or a matrix.
+    #[error("index {index} is out of bounds: the length is {len}")]
+    OutOfBounds {
+        /// The index, or the end of the range.
+        index: u64,
+        /// The length.
+        len: u64,
+    },
+    /// A barrier or an all-reduce was reset while this call waited in it.
+    #[error("{what} was reset while parties waited in it: this round will never be complete")]
+    Broken {
+        /// The object's type.
+        what: String,
+    },
+    /// What a lock's guard would have written was refused: the lock has passed to others, because its
+    /// holder's process was taken for dead.
+    #[error(
+        "the lock was lost: token {token} holds it no more, because its process was silent for longer \
+         than its lease. The value was not written back"
+    )]
+    LockLost {
+        /// The fencing token of the lost lock.
+        token: u64,
+    },
+    /// This attempt of a cloud thread was cancelled, or replaced by a newer one. It can change nothing
+    /// any more.
+    #[error(
+        "this attempt of the cloud thread was cancelled, or replaced by a newer one: it can change \
+         nothing any more"
+    )]
+    Fenced,
+    /// An exactly-once thread that runs again made another call than the first time.
+    #[error(
+        "cloud thread {thread:?} does not follow its record: call {position} was {recorded}, and is now \
+         {now}. An exactly-once thread must do the same each time: take time and random numbers from \
+         crucial::thread::now and crucial::thread::random, and make calls from one thread"
+    )]
+    Diverged {
+        /// The cloud thread.
+        thread: String,
+        /// Which of its calls, from 1.
+        position: u64,
+        /// What the record has.
+        recorded: String,
+        /// What it did this time.
+        now: String,
+    },
 }
 
 impl Error {
@@ -227,6 +274,11 @@ impl Error {
             Error::Platform { .. } => "Platform",
             Error::Config { .. } => "Config",
             Error::Other(..) => "Other",
+            Error::OutOfBounds { .. } => "OutOfBounds",
+            Error::Broken { .. } => "Broken",
+            Error::LockLost { .. } => "LockLost",
+            Error::Fenced => "Fenced",
+            Error::Diverged { .. } => "Diverged",
         }
     }
 

@@ -110,6 +110,31 @@ impl std::str::FromStr for RunId {
     }
 }
 
+/// One cloud thread, whatever the number of its attempts. Chosen at random by who spawns it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ThreadId(pub [u8; 16]);
+
+impl ThreadId {
+    /// The session of an exactly-once thread: the same in each attempt.
+    pub fn session(&self) -> SessionId {
+        let mut first = [0; 8];
+        first.copy_from_slice(&self.0[..8]);
+        SessionId(u64::from_le_bytes(first))
+    }
+}
+
+impl fmt::Display for ThreadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ObjectId(self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for ThreadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ThreadId({self})")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

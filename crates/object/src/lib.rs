@@ -9,7 +9,7 @@
 //! - [`Target`] and [`Pending`]: what a proxy calls; [`caller`]: who carries the call.
 //! - [`Object`]: the dispatch that `#[shared]` generates; [`Instance`]: any object, its type erased.
 //! - [`registry`]: the types linked into this executable.
-//! - [`sync`], [`collections`]: the library.
+//! - [`sync`], [`collections`], [`Logger`]: the library. [`Journal`]: what an exactly-once thread did.
 //!
 //! ```
 //! use crucial_object::shared;
@@ -39,6 +39,9 @@ pub mod collections;
 mod error;
 mod handle;
 mod id;
+mod journal;
+mod logger;
+mod merge;
 mod object;
 mod opaque;
 mod panics;
@@ -50,9 +53,16 @@ pub use codec::{decode, encode, encode_into};
 pub use crucial_macros::shared;
 pub use error::{Error, Result};
 pub use handle::{Builder, Shared};
-pub use id::{MethodId, ObjectId, RunId, Sequence, SessionId};
-pub use object::{Access, Flow, Instance, Method, Object, SharedType, Ticket, TypeInfo, Wake};
-pub use opaque::{Element, Opaque};
+pub use id::{MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId};
+pub use journal::{Journal, JournalDeferred, JournalEntry, JournalProxy};
+#[cfg(not(target_family = "wasm"))]
+pub use logger::Follower;
+pub use logger::{LogLine, Logger, LoggerDeferred, LoggerProxy};
+pub use merge::{Merge, Mergeable};
+pub use object::{
+    Access, Activation, Flow, Instance, Method, Object, SharedType, Ticket, TypeInfo, Wake,
+};
+pub use opaque::{Element, Opaque, OpaqueKey, SortKey};
 pub use panics::{Panic, catch};
 pub use proxy::{Pending, Proxy, Target};
 
@@ -62,12 +72,12 @@ pub mod __private {
     pub use crate::codec::{
         decode, decode_arguments, decode_ticket, encode_result, encode_ticket, travels,
     };
-    pub use crate::object::{flow, restore};
-    pub use crate::opaque::{FromWire, Sealed, ToWire, open};
+    pub use crate::object::{flow, poll_ok, restore};
+    pub use crate::opaque::{FromWire, Sealed, SealedKey, ToWire, open};
     pub use crate::register_type;
     pub use crate::{
-        Access, Element, Error, Flow, Method, Object, Opaque, Pending, Proxy, Result, SharedType,
-        Target, Ticket, TypeInfo, Wake,
+        Access, Activation, Element, Error, Flow, Method, Object, Opaque, OpaqueKey, Pending,
+        Proxy, Result, SessionId, SharedType, SortKey, Target, Ticket, TypeInfo, Wake,
     };
     #[cfg(not(target_family = "wasm"))]
     pub use inventory;

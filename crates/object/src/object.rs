@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::{decode_arguments, encode_into, encode_result};
 use crate::proxy::Proxy;
-use crate::{MethodId, Result};
+use crate::{MethodId, Result, SessionId};
 
 /// A type of shared objects as its users see it: its name, its methods and its proxy.
 /// Implemented by `#[shared]`.
@@ -26,26 +26,43 @@ pub trait SharedType: 'static {
 /// A type of shared objects as a server sees it: how to execute a method. Implemented by `#[shared]`
 /// (for a generic type: with [`Opaque`](crate::Opaque) for each parameter).
 pub trait Object: SharedType + Serialize + DeserializeOwned + Send {
-    /// Executes the method `Self::METHODS[index]` and appends its encoded result to `out`.
-    /// `ticket` is the parked call's memory, `None` at the first poll.
-    fn dispatch(
-        &mut self,
-        index: usize,
-        args: &[u8],
-        ticket: &mut Ticket,
-        out: &mut Vec<u8>,
-    ) -> Result<Flow>;
+    /// Whether the end of a session that has changed the object [concerns it](Object::depart).
+    const ATTENDS: bool = false;
 
-    /// Takes back what the parked call `index` did at its first poll; it is not polled again.
+    /// Executes a method.
+    fn dispatch(&mut self, activation: Activation<'_>) -> Result<Flow>;
+
+    /// Takes back what a parked call of `Self::METHODS[index]` did at its first poll; it is not polled
+    /// again.
     fn cancel(&mut self, index: usize, ticket: Ticket) -> Result<()> {
         let _ = (index, ticket);
         Ok(())
+    }
+
+    /// A session that has changed the object has ended: what it holds here comes back.
+    fn depart(&mut self, session: SessionId) {
+        let _ = session;
     }
 
     /// Which parked calls the change that just happened can complete.
     fn wake(&self) -> Wake {
         Wake::All
     }
+}
+
+/// One poll of a method.
+#[derive(Debug)]
+pub struct Activation<'a> {
+    /// Which: `METHODS[index]`.
+    pub index: usize,
+    /// The encoded tuple of arguments.
+    pub args: &'a [u8],
+    /// Whose call it is.
+    pub caller: SessionId,
+    /// The call's memory, `None` at its first poll.
+    pub ticket: &'a mut Ticket,
+    /// Where the encoded result is appended.
+    pub out: &'a mut Vec<u8>,
 }
 
 /// A remote method, as both sides know it.
@@ -112,6 +129,8 @@ pub struct TypeInfo {
     pub name: &'static str,
     /// [`SharedType::METHODS`].
     pub methods: &'static [Method],
+    /// [`Object::ATTENDS`].
+    pub attends: bool,
     /// Makes an instance from its encoded state.
     pub restore: fn(&[u8]) -> Result<Box<dyn Instance>>,
 }
@@ -122,6 +141,7 @@ impl TypeInfo {
         TypeInfo {
             name: T::NAME,
             methods: T::METHODS,
+            attends: T::ATTENDS,
             restore: restore::<T>,
         }
     }
@@ -150,15 +170,11 @@ pub fn restore<T: Object>(state: &[u8]) -> Result<Box<dyn Instance>> {
 /// A live object of any type. What a server holds.
 pub trait Instance: Any + Send {
     /// See [`Object::dispatch`].
-    fn dispatch(
-        &mut self,
-        index: usize,
-        args: &[u8],
-        ticket: &mut Ticket,
-        out: &mut Vec<u8>,
-    ) -> Result<Flow>;
+    fn dispatch(&mut self, activation: Activation<'_>) -> Result<Flow>;
     /// See [`Object::cancel`].
     fn cancel(&mut self, index: usize, ticket: Ticket) -> Result<()>;
+    /// See [`Object::depart`].
+    fn depart(&mut self, session: SessionId);
     /// See [`Object::wake`].
     fn wake(&self) -> Wake;
     /// Appends the encoded state, from which [`TypeInfo::restore`] makes an equal instance.
@@ -166,18 +182,16 @@ pub trait Instance: Any + Send {
 }
 
 impl<T: Object> Instance for T {
-    fn dispatch(
-        &mut self,
-        index: usize,
-        args: &[u8],
-        ticket: &mut Ticket,
-        out: &mut Vec<u8>,
-    ) -> Result<Flow> {
-        Object::dispatch(self, index, args, ticket, out)
+    fn dispatch(&mut self, activation: Activation<'_>) -> Result<Flow> {
+        Object::dispatch(self, activation)
     }
 
     fn cancel(&mut self, index: usize, ticket: Ticket) -> Result<()> {
         Object::cancel(self, index, ticket)
+    }
+
+    fn depart(&mut self, session: SessionId) {
+        Object::depart(self, session);
     }
 
     fn wake(&self) -> Wake {
@@ -202,5 +216,14 @@ pub fn flow<R, W: Serialize>(
             Ok(Flow::Ready)
         }
         Poll::Pending => Ok(Flow::Pending),
+    }
+}
+
+/// The result of a `#[fallible]` method that waits.
+#[doc(hidden)]
+pub fn poll_ok<R>(poll: Poll<Result<R>>) -> Result<Poll<R>> {
+    match poll {
+        Poll::Ready(result) => Ok(Poll::Ready(result?)),
+        Poll::Pending => Ok(Poll::Pending),
     }
 }

@@ -53,6 +53,18 @@ impl Element for Opaque {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed(Bytes);
 
+impl Sealed {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Sealed {
+    fn from(bytes: Vec<u8>) -> Sealed {
+        Sealed(bytes.into())
+    }
+}
+
 impl Serialize for Sealed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(&self.0)
@@ -80,6 +92,52 @@ impl<'de> Deserialize<'de> for Sealed {
         deserializer.deserialize_byte_buf(ByteString)
     }
 }
+
+/// A sort key of the user's as a server holds it: an encoding whose bytes compare as the values do.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct OpaqueKey(Bytes);
+
+/// What can be the key of an ordered collection: every serde type whose order is that of its parts,
+/// one after the other, as `#[derive(Ord)]` makes it (a hand-written `Ord` is not looked at), and on the
+/// server [`OpaqueKey`]. Numbers (also floating-point ones, by `total_cmp`), strings, tuples, options and
+/// sequences are; maps are not.
+pub trait SortKey: Sized {
+    /// Seals a borrowed key.
+    #[doc(hidden)]
+    fn seal_key(&self) -> Result<SealedKey>;
+    /// Unseals.
+    #[doc(hidden)]
+    fn unseal_key(sealed: SealedKey) -> Result<Self>;
+}
+
+impl<T: Serialize + DeserializeOwned> SortKey for T {
+    fn seal_key(&self) -> Result<SealedKey> {
+        let bytes = memcomparable::to_vec(self)
+            .map_err(|error| Error::encoding(std::any::type_name::<T>(), error))?;
+        Ok(SealedKey(Sealed(bytes.into())))
+    }
+
+    fn unseal_key(sealed: SealedKey) -> Result<Self> {
+        memcomparable::from_slice(&sealed.0.0)
+            .map_err(|error| Error::encoding(std::any::type_name::<T>(), error))
+    }
+}
+
+impl SortKey for OpaqueKey {
+    fn seal_key(&self) -> Result<SealedKey> {
+        Ok(SealedKey(Sealed(self.0.clone())))
+    }
+
+    fn unseal_key(sealed: SealedKey) -> Result<Self> {
+        Ok(OpaqueKey(sealed.0.0))
+    }
+}
+
+/// A sealed sort key on the wire: a byte string.
+#[doc(hidden)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SealedKey(Sealed);
 
 /// From the type in a method's signature to the type on the wire, where each type parameter has
 /// become [`Sealed`].
@@ -109,6 +167,18 @@ impl<T: Element> ToWire<Sealed> for T {
 impl<T: Element> FromWire<Sealed> for T {
     fn from_wire(wire: Sealed) -> Result<T> {
         T::unseal(wire)
+    }
+}
+
+impl<T: SortKey> ToWire<SealedKey> for T {
+    fn to_wire(&self) -> Result<SealedKey> {
+        self.seal_key()
+    }
+}
+
+impl<T: SortKey> FromWire<SealedKey> for T {
+    fn from_wire(wire: SealedKey) -> Result<T> {
+        T::unseal_key(wire)
     }
 }
 
@@ -272,6 +342,87 @@ pub(crate) mod sealed {
                     pair.map_err(de::Error::custom)
                 })
                 .collect()
+        }
+    }
+
+    /// For pairs of sort key and value: `#[serde(with = "sealed::sorted_map")]`.
+    pub mod sorted_map {
+        use super::*;
+
+        pub fn serialize<'a, K, V, C, S>(entries: &'a C, serializer: S) -> Result<S::Ok, S::Error>
+        where
+            K: SortKey + 'a,
+            V: Element + 'a,
+            &'a C: IntoIterator<Item = (&'a K, &'a V)>,
+            S: Serializer,
+        {
+            let sealed: Result<Vec<(SealedKey, Sealed)>> = entries
+                .into_iter()
+                .map(|(key, value)| Ok((key.seal_key()?, value.seal()?)))
+                .collect();
+            sealed
+                .map_err(serde::ser::Error::custom)?
+                .serialize(serializer)
+        }
+
+        pub fn deserialize<'de, K, V, C, D>(deserializer: D) -> Result<C, D::Error>
+        where
+            K: SortKey,
+            V: Element,
+            C: FromIterator<(K, V)>,
+            D: Deserializer<'de>,
+        {
+            let sealed = Vec::<(SealedKey, Sealed)>::deserialize(deserializer)?;
+            sealed
+                .into_iter()
+                .map(|(key, value)| {
+                    let pair = K::unseal_key(key).and_then(|key| Ok((key, V::unseal(value)?)));
+                    pair.map_err(de::Error::custom)
+                })
+                .collect()
+        }
+    }
+
+    /// For one value: `#[serde(with = "sealed::one")]`.
+    pub mod one {
+        use super::*;
+
+        pub fn serialize<T: Element, S: Serializer>(
+            value: &T,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            value
+                .seal()
+                .map_err(serde::ser::Error::custom)?
+                .serialize(serializer)
+        }
+
+        pub fn deserialize<'de, T: Element, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<T, D::Error> {
+            T::unseal(Sealed::deserialize(deserializer)?).map_err(de::Error::custom)
+        }
+    }
+
+    /// For a value that may be missing: `#[serde(with = "sealed::optional")]`.
+    pub mod optional {
+        use super::*;
+
+        pub fn serialize<T: Element, S: Serializer>(
+            value: &Option<T>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            let sealed: Result<Option<Sealed>> = value.as_ref().map(T::seal).transpose();
+            sealed
+                .map_err(serde::ser::Error::custom)?
+                .serialize(serializer)
+        }
+
+        pub fn deserialize<'de, T: Element, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<T>, D::Error> {
+            let sealed = Option::<Sealed>::deserialize(deserializer)?;
+            sealed.map(T::unseal).transpose().map_err(de::Error::custom)
         }
     }
 }

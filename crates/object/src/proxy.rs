@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::caller::{self, Call, InFlight};
+use crate::caller::{self, Call, CallNames, InFlight};
 use crate::codec::encode;
 use crate::{Error, Method, ObjectId, Result, SharedType};
 
@@ -97,6 +97,10 @@ impl Target {
         Call {
             object: self.id,
             method: method.id,
+            names: CallNames {
+                type_name: self.type_name,
+                method: method.name,
+            },
             timeout: self.timeout,
             args,
         }

@@ -98,8 +98,9 @@ fn a_list_does_all_that_a_list_does() {
         assert_eq!(list.get(1)?, Some(item("b")));
         assert_eq!(list.get(5)?, None);
         assert_eq!(list.get(u64::MAX)?, None);
-        assert_eq!(list.set(1, item("B"))?, Some(item("b")));
-        assert_eq!(list.set(9, item("x"))?, None);
+        assert_eq!(list.set(1, item("B"))?, item("b"));
+        let outside = Error::OutOfBounds { index: 9, len: 5 };
+        assert_eq!(list.set(9, item("x")), Err(outside));
         assert!(list.contains(&item("B"))?);
         assert!(!list.contains(&item("x"))?);
         assert_eq!(list.range(1, 2)?, [item("B"), item("c")]);

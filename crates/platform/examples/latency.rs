@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crucial_platform::worker::{self, Context, FunctionError, Handler};
-use crucial_platform::{Invocation, LocalConfig, LocalPlatform, Platform};
+use crucial_platform::{Invocation, InvocationId, LocalConfig, LocalPlatform, Platform};
 
 const COLD: u32 = 50;
 const WARM: usize = 2000;
@@ -74,6 +74,7 @@ fn invoke_with(platform: &dyn Platform, count: usize, payload: &[u8], memory_mb:
     for _ in 0..count {
         let sender = sender.clone();
         let invocation = Invocation {
+            id: InvocationId::next(),
             name: "latency".to_owned(),
             payload: payload.to_vec(),
             memory_mb,

@@ -6,12 +6,14 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::worker::{Context, FunctionError, Handler, run_caught};
-use crate::{Completion, Failure, Invocation, PAYLOAD_BYTES_MAX, Platform, complete, envelope};
+use crate::{
+    Completion, Failure, Invocation, InvocationId, PAYLOAD_BYTES_MAX, Platform, complete, envelope,
+};
 
 /// Runs each invocation on a thread of this process, through the same bytes as a worker process. For
 /// tests and debuggers.
 ///
-/// A thread can not be killed: one that is over its time limit, or that still runs at
+/// A thread can not be killed: one that is over its time limit, that is cancelled, or that still runs at
 /// [`shutdown`](Platform::shutdown), fails at once, and runs on unheard. It does not count for the
 /// concurrency then. Memory limits have no effect; what threads print is not prefixed.
 pub struct InProcess {
@@ -40,6 +42,7 @@ struct State {
 
 /// An invocation that is not completed.
 struct Running {
+    invocation: InvocationId,
     done: Completion,
     limit: Duration,
     /// `None`: too late for the clock.
@@ -82,6 +85,26 @@ impl Platform for InProcess {
         }
         state.queue.push_back((invocation, done));
         drop(state);
+        self.shared.start_waiting();
+    }
+
+    fn cancel(&self, id: InvocationId) {
+        let mut state = self.shared.state();
+        if let Some(position) = state.queue.iter().position(|(waiting, _)| waiting.id == id) {
+            let waiting = state.queue.remove(position);
+            drop(state);
+            if let Some((_, done)) = waiting {
+                complete(done, Err(Failure::Cancelled));
+            }
+            return;
+        }
+        let mut running = state.running.iter();
+        let found = running.find(|(_, running)| running.invocation == id);
+        let Some(number) = found.map(|(number, _)| *number) else {
+            return;
+        };
+        drop(state);
+        self.shared.end(number, Err(Failure::Cancelled));
         self.shared.start_waiting();
     }
 
@@ -136,6 +159,7 @@ impl Shared {
         state.last_id += 1;
         let id = state.last_id;
         let running = Running {
+            invocation: invocation.id,
             done,
             limit,
             deadline,

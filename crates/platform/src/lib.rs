@@ -11,7 +11,7 @@
 //! use std::time::Duration;
 //!
 //! use crucial_platform::worker::{Context, FunctionError, Handler};
-//! use crucial_platform::{InProcess, Invocation, Platform};
+//! use crucial_platform::{InProcess, Invocation, InvocationId, Platform};
 //!
 //! struct Reverse;
 //!
@@ -24,6 +24,7 @@
 //! let platform = InProcess::new(Arc::new(Reverse), 10, Duration::from_secs(60));
 //! let (sender, result) = mpsc::channel();
 //! let invocation = Invocation {
+//!     id: InvocationId::next(),
 //!     name: "example".to_owned(),
 //!     payload: b"abc".to_vec(),
 //!     memory_mb: None,
@@ -37,6 +38,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 mod envelope;
@@ -53,6 +55,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 /// One invocation of a worker.
 #[derive(Clone, Debug)]
 pub struct Invocation {
+    /// To name it later.
+    pub id: InvocationId,
     /// The cloud thread's name; it stands before the lines that the thread prints.
     pub name: String,
     /// What the worker gets.
@@ -61,6 +65,18 @@ pub struct Invocation {
     pub memory_mb: Option<u32>,
     /// The worker's time; `None`: the platform's default.
     pub time_limit: Option<Duration>,
+}
+
+/// Names an invocation within this process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct InvocationId(u64);
+
+impl InvocationId {
+    /// An id that no other invocation has.
+    pub fn next() -> InvocationId {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        InvocationId(LAST.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// Called with the result of an invocation, exactly once, from any thread. It must not block: others'
@@ -72,6 +88,10 @@ pub trait Platform: Send + Sync {
     /// Starts an invocation, and returns at once. Invocations over the platform's concurrency wait for
     /// their turn.
     fn invoke(&self, invocation: Invocation, done: Completion);
+
+    /// Ends an invocation, which fails with [`Failure::Cancelled`]; its worker is killed where that is
+    /// possible. Nothing happens if it has completed. Returns at once.
+    fn cancel(&self, id: InvocationId);
 
     /// Largest payload, in bytes. A larger one fails with [`Failure::PayloadTooLarge`].
     fn payload_bytes_max(&self) -> usize;
@@ -151,6 +171,9 @@ pub enum Failure {
     /// The platform was shut down.
     #[error("the platform was shut down")]
     Shutdown,
+    /// It was [cancelled](Platform::cancel).
+    #[error("it was cancelled")]
+    Cancelled,
 }
 
 fn at(location: Option<&str>) -> String {

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crucial_core::frame::{CallRequest, Hello, OpenMode, OpenRequest, Operation, VERSION, Welcome};
-use crucial_core::{CallId, Cell, Disposition, Replies, frame};
+use crucial_core::frame::{
+    Attempt, CallRequest, Hello, OpenMode, OpenRequest, Operation, VERSION, Welcome,
+};
+use crucial_core::{Call, CallId, Cell, Disposition, Replies, Turn, frame};
 use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, encode, registry};
 
 use crate::connection::Connection;
 use crate::keeper::Keeper;
-use crate::session::{Ended, Session, Sessions};
+use crate::session::{Session, Sessions};
 use crate::slot::{Arrival, Event, Held, Slot};
 use crate::table::Table;
 use crate::{Config, Limits};
@@ -181,23 +183,27 @@ impl Service {
             effects.answer(&arrival, Err(&lost(object)));
             return None;
         };
-        if slot.queued() >= self.limits.queued_calls_max {
-            let error = Error::LimitExceeded {
-                limit: "queued_calls_max".to_owned(),
-                max: self.limits.queued_calls_max as u64,
-                detail: "so many calls queue for this object, where a method takes long".to_owned(),
-            };
-            effects.answer(&arrival, Err(&error));
-            return None;
+        match slot.submit(event(arrival), self.limits.queued_calls_max) {
+            Ok(turn) => turn.map(|(held, event)| Job::Object(slot, held, event)),
+            Err(refused) => {
+                let error = Error::LimitExceeded {
+                    limit: "queued_calls_max".to_owned(),
+                    max: self.limits.queued_calls_max as u64,
+                    detail: "so many calls queue for this object, where a method takes long"
+                        .to_owned(),
+                };
+                if let Event::Call(arrival, _) | Event::ClearPoison(arrival) = &*refused {
+                    effects.answer(arrival, Err(&error));
+                }
+                None
+            }
         }
-        let (held, event) = slot.submit(event(arrival))?;
-        Some(Job::Object(slot, held, event))
     }
 
     /// A waiting call is withdrawn.
     pub fn cancel(&self, call: CallId, object: ObjectId, error: Error) -> Option<Job> {
         let slot = self.table.find(&object)?;
-        let (held, event) = slot.submit(Event::Cancel(call, error))?;
+        let (held, event) = slot.submit_always(Event::Cancel(call, error))?;
         Some(Job::Object(slot, held, event))
     }
 
@@ -211,35 +217,55 @@ impl Service {
 
     /// Handles events of an object until there are none.
     fn hold(&self, slot: &Arc<Slot>, mut next: Option<(Held, Event)>, effects: &mut Effects<'_>) {
+        let mut out = std::mem::take(&mut effects.out);
         while let Some((mut held, event)) = next {
-            self.handle(slot, &mut held, event, effects);
+            self.handle(slot, &mut held, event, &mut out, effects);
             next = slot.next(held);
         }
+        effects.out = out;
     }
 
-    fn handle(&self, slot: &Arc<Slot>, held: &mut Held, event: Event, effects: &mut Effects<'_>) {
-        let needed = |call: CallId| self.sessions.needs(call);
-        let Some(cell) = &mut **held else {
+    fn handle(
+        &self,
+        slot: &Arc<Slot>,
+        held: &mut Held,
+        event: Event,
+        out: &mut Vec<u8>,
+        effects: &mut Effects<'_>,
+    ) {
+        let Some(cell) = held else {
             if let Event::Call(arrival, _) | Event::ClearPoison(arrival) = &event {
                 effects.answer(arrival, Err(&lost(slot.id)));
             }
             return;
         };
-        match event {
-            Event::Call(arrival, request) => {
-                self.call(slot, cell, &arrival, &request, effects);
+        let needed = |call: CallId| self.sessions.needs(call);
+        let mut direct;
+        let replies: &mut dyn Replies = match &event {
+            Event::Call(arrival, _) | Event::ClearPoison(arrival) => {
+                direct = Direct { arrival, effects };
+                &mut direct
             }
+            _ => effects,
+        };
+        let mut turn = Turn {
+            needed: &needed,
+            replies,
+            out,
+            parked_max: self.limits.parked_calls_max,
+        };
+        match &event {
+            Event::Call(arrival, request) => self.call(slot, cell, arrival, request, &mut turn),
             Event::ClearPoison(arrival) => {
-                let replies = &mut effects.direct(&arrival);
-                cell.clear_poison(arrival.call(), arrival.acked, &needed, replies);
+                cell.clear_poison(arrival.call(), arrival.acked, &mut turn);
             }
             Event::Cancel(call, error) => {
-                cell.cancel(call, &error, effects);
+                cell.cancel(*call, error, &mut turn);
             }
-            Event::EndSession(session) => cell.end_session(session, effects),
+            Event::EndSession(session) => cell.end_session(*session, &mut turn),
             Event::End(error) => {
-                cell.end_parked(&error, effects);
-                **held = None;
+                cell.end_parked(error, &mut turn);
+                *held = None;
             }
         }
     }
@@ -250,41 +276,62 @@ impl Service {
         cell: &mut Cell,
         arrival: &Arrival,
         request: &CallRequest,
-        effects: &mut Effects<'_>,
+        turn: &mut Turn<'_>,
     ) {
-        let needed = |call: CallId| self.sessions.needs(call);
-        let call = arrival.call();
-        // Under the object's lock, and so once and for all: whoever has an answer was executed before,
-        // and a copy of the call that was on its way all the while must not be.
-        if !arrival.session.needs(arrival.sequence) {
+        let Arrival {
+            session,
+            connection,
+            sequence,
+            ..
+        } = arrival;
+        // The object is ours, and so once and for all: whoever has an answer was executed before, and a
+        // copy of the call that was on its way all the while must not be; nor a call of a session that
+        // has ended.
+        if !session.needs(*sequence) || !session.accepts(connection) {
             return;
         }
-        let disposition = cell.call(
-            call,
-            arrival.acked,
-            request.method,
-            &request.args,
-            &needed,
-            &mut effects.direct(arrival),
-        );
-        if disposition == Disposition::Answered {
+        if (cell.info().attends || session.recorded) && !session.attend(slot) {
             return;
         }
-        // Still under the object's lock, so that its completion can not come before.
-        if !arrival.session.park(arrival.sequence, slot) {
-            return cell.end_session(arrival.session.id, effects);
+        let call = Call {
+            id: arrival.call(),
+            acked: arrival.acked,
+            recorded: session.recorded,
+            method: request.method,
+            args: &request.args,
+        };
+        if cell.call(&call, turn) == Disposition::Answered {
+            return;
+        }
+        // The object is still ours, so that its completion can not come before.
+        if !session.park(*sequence, slot) {
+            return cell.end_session(session.id, turn);
         }
         if request.timeout_ms > 0 {
             let after = Duration::from_millis(request.timeout_ms.into());
-            self.keeper.time_out(call, slot, after);
+            self.keeper.time_out(call.id, slot, after);
         }
     }
 
     fn lifecycle(&self, arrival: &Arrival, operation: Operation, effects: &mut Effects<'_>) {
+        if !arrival.session.accepts(&arrival.connection) {
+            return;
+        }
         if operation == Operation::Goodbye {
             effects.answer(arrival, Ok(&[]));
             effects.flush();
             return self.end_session(arrival.session.id, effects);
+        }
+        if let Operation::Begin(attempt) = operation {
+            return self.begin(arrival, attempt, effects);
+        }
+        if let Operation::Fence(thread) = operation {
+            let fenced = self.sessions.fence(arrival.session.run, thread);
+            if let Ok(Some(session)) = fenced {
+                self.end_session(session, effects);
+            }
+            let done = fenced.as_ref().map(|_| &[] as &[u8]);
+            return effects.answer(arrival, done);
         }
         let result = arrival.session.once(arrival.sequence, || match operation {
             Operation::Open(request) => self.open(&arrival.session, request, effects),
@@ -296,6 +343,23 @@ impl Service {
             Ok(Ok(bytes)) => effects.answer(arrival, Ok(&bytes)),
             Ok(Err(error)) => effects.answer(arrival, Err(&error)),
             Err(error) => effects.answer(arrival, Err(error)),
+        }
+    }
+
+    /// The session's cloud thread begins. It is no other's any more that runs elsewhere.
+    fn begin(&self, arrival: &Arrival, attempt: Attempt, effects: &mut Effects<'_>) {
+        match self.sessions.begin(&arrival.session, attempt) {
+            Ok(older) => {
+                if let Some(older) = older {
+                    self.end_session(older, effects);
+                }
+                effects.answer(arrival, Ok(&[]));
+            }
+            Err(fenced) => {
+                effects.answer(arrival, Err(&fenced));
+                effects.flush();
+                self.end_session(arrival.session.id, effects);
+            }
         }
     }
 
@@ -328,7 +392,7 @@ impl Service {
             });
         }
         // The user's `Deserialize` may take its time, so no lock of the table is held.
-        let cell = Cell::new(info, &request.state, self.limits.parked_calls_max)?;
+        let cell = Cell::new(info, &request.state)?;
         let run = (!request.persistent).then_some(session.run);
         let slot = Slot::new(id, run, cell);
         let created = if request.mode == OpenMode::Recreate {
@@ -337,7 +401,7 @@ impl Service {
             }
             true
         } else {
-            self.table.insert(slot).is_ok()
+            self.table.insert(slot)
         };
         if let Some(run) = run
             && let Err(gone) = self.sessions.adopt(run, id)
@@ -361,19 +425,23 @@ impl Service {
 
     /// Ends an object that the table has no more.
     fn end_object(&self, slot: &Arc<Slot>, effects: &mut Effects<'_>) {
-        let next = slot.submit(Event::End(lost(slot.id)));
+        let next = slot.submit_always(Event::End(lost(slot.id)));
         self.hold(slot, next, effects);
     }
 
-    /// Ends a session: it said goodbye, or its lease lapsed.
+    /// Ends a session: it said goodbye, its lease lapsed, or its cloud thread was fenced.
     pub fn end_session(&self, id: SessionId, effects: &mut Effects<'_>) {
-        let Ended { parked, objects } = self.sessions.end(id);
-        for slot in parked {
-            let next = slot.submit(Event::EndSession(id));
-            self.hold(&slot, next, effects);
-        }
-        for object in objects {
-            self.delete(object, effects);
+        let mut ending = vec![id];
+        while let Some(id) = ending.pop() {
+            let ended = self.sessions.end(id);
+            for object in ended.objects {
+                self.delete(object, effects);
+            }
+            for slot in ended.places {
+                let next = slot.submit_always(Event::EndSession(id));
+                self.hold(&slot, next, effects);
+            }
+            ending.extend(ended.sessions);
         }
     }
 }
@@ -388,6 +456,8 @@ fn lost(object: ObjectId) -> Error {
 pub(crate) struct Effects<'a> {
     service: &'a Service,
     pub dirty: Vec<Arc<Connection>>,
+    /// Where methods leave their results.
+    out: Vec<u8>,
 }
 
 impl<'a> Effects<'a> {
@@ -395,20 +465,13 @@ impl<'a> Effects<'a> {
         Effects {
             service,
             dirty: Vec::new(),
+            out: Vec::new(),
         }
     }
 
     /// Replies on the connection that asked.
     pub fn answer(&mut self, arrival: &Arrival, result: Result<&[u8], &Error>) {
         self.append(&arrival.connection, arrival.sequence, result);
-    }
-
-    /// The replies of a call: its own goes to the connection that asked.
-    fn direct<'e>(&'e mut self, arrival: &'e Arrival) -> Direct<'e, 'a> {
-        Direct {
-            arrival,
-            effects: self,
-        }
     }
 
     fn append(
@@ -445,6 +508,7 @@ impl Replies for Effects<'_> {
     }
 }
 
+/// The replies of a call: its own goes to the connection that asked.
 struct Direct<'e, 'a> {
     arrival: &'e Arrival,
     effects: &'e mut Effects<'a>,

@@ -1,12 +1,12 @@
 //! Sessions and runs: who calls, and until when they are taken to live.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use crucial_core::CallId;
-use crucial_core::frame::{Hello, InFlight};
-use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId};
+use crucial_core::frame::{Attempt, Hello, InFlight};
+use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 
@@ -20,6 +20,13 @@ pub(crate) struct Session {
     pub id: SessionId,
     pub run: RunId,
     pub namespace: String,
+    /// It is an exactly-once thread's: it outlives the thread's attempts, and ends when the thread is
+    /// fenced or its run ends.
+    pub recorded: bool,
+    /// It has ended: calls that still come in its name are not executed.
+    ended: AtomicBool,
+    /// The cloud thread that it runs.
+    thread: Mutex<Option<ThreadId>>,
     /// Its sequences below this are acknowledged: answered, and the answer seen.
     acked: AtomicU64,
     /// The last word of the client on what it waits for, where `acked` is held up.
@@ -30,11 +37,39 @@ pub(crate) struct Session {
     seen_ms: AtomicU64,
     /// Its newest connection.
     connection: Mutex<Option<Arc<Connection>>>,
-    /// Where its calls wait. `None`: the session has ended.
-    parked: Mutex<Option<Map<Sequence, Arc<Slot>>>>,
+    /// `None`: the session has ended.
+    places: Mutex<Option<Places>>,
     /// Results of what it asked that is no call: creations and deletions, until they are acknowledged.
     /// Held while one is executed, so that a repetition waits for the first.
     lifecycle: Mutex<BTreeMap<Sequence, Result<bool>>>,
+}
+
+/// Objects that a session's end concerns.
+#[derive(Default)]
+struct Places {
+    /// Where its calls wait.
+    parked: Map<Sequence, Arc<Slot>>,
+    /// Where it may hold something, or has records that nobody else drops.
+    attended: Map<ObjectId, Weak<Slot>>,
+    /// With this many, those that are gone are dropped.
+    prune_at: usize,
+}
+
+/// Below this many places nobody looks for those that are gone.
+const PRUNE_AT_MIN: usize = 64;
+
+impl Places {
+    /// Each object once.
+    fn all(self) -> Vec<Arc<Slot>> {
+        let attended = self
+            .attended
+            .into_values()
+            .filter_map(|slot| slot.upgrade());
+        let mut all: Vec<_> = self.parked.into_values().chain(attended).collect();
+        all.sort_unstable_by_key(|slot| slot.id);
+        all.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        all
+    }
 }
 
 impl Session {
@@ -43,19 +78,23 @@ impl Session {
             id: hello.session,
             run: hello.run,
             namespace: hello.namespace.clone(),
+            recorded: hello.attempt.is_some_and(|attempt| attempt.exactly_once),
+            ended: AtomicBool::new(false),
+            thread: Mutex::new(hello.attempt.map(|attempt| attempt.thread)),
             acked: AtomicU64::new(0),
             in_flight: Mutex::default(),
             spoken_of: AtomicU64::new(0),
             seen_ms: AtomicU64::new(now_ms),
             connection: Mutex::default(),
-            parked: Mutex::new(Some(Map::default())),
+            places: Mutex::new(Some(Places::default())),
             lifecycle: Mutex::default(),
         }
     }
 
     /// Whether the client can still wait for `sequence`.
     pub fn needs(&self, sequence: Sequence) -> bool {
-        sequence.0 >= self.acked.load(Ordering::Acquire)
+        !self.ended.load(Ordering::Acquire)
+            && sequence.0 >= self.acked.load(Ordering::Acquire)
             && (sequence.0 > self.spoken_of.load(Ordering::Acquire)
                 || self.in_flight.lock().needs(sequence))
     }
@@ -100,15 +139,26 @@ impl Session {
         }
     }
 
+    /// Whether what comes on `connection` may be executed. The session of an exactly-once thread passes from
+    /// attempt to attempt, and the older ones are fenced with their connections.
+    pub fn accepts(&self, connection: &Arc<Connection>) -> bool {
+        !self.recorded
+            || self
+                .connection
+                .lock()
+                .as_ref()
+                .is_some_and(|current| Arc::ptr_eq(current, connection))
+    }
+
     pub fn connection(&self) -> Option<Arc<Connection>> {
         self.connection.lock().clone()
     }
 
     /// Notes that a call of the session waits in `slot`. False if the session has ended.
     pub fn park(&self, sequence: Sequence, slot: &Arc<Slot>) -> bool {
-        match &mut *self.parked.lock() {
-            Some(parked) => {
-                parked.insert(sequence, slot.clone());
+        match &mut *self.places.lock() {
+            Some(places) => {
+                places.parked.insert(sequence, slot.clone());
                 true
             }
             None => false,
@@ -117,17 +167,33 @@ impl Session {
 
     /// Whether a call of the session waits.
     pub fn is_parked(&self, sequence: Sequence) -> bool {
-        let parked = self.parked.lock();
-        parked
+        let places = self.places.lock();
+        places
             .as_ref()
-            .is_some_and(|parked| parked.contains_key(&sequence))
+            .is_some_and(|places| places.parked.contains_key(&sequence))
     }
 
     /// A waiting call has its reply.
     pub fn unpark(&self, sequence: Sequence) {
-        if let Some(parked) = &mut *self.parked.lock() {
-            parked.remove(&sequence);
+        if let Some(places) = &mut *self.places.lock() {
+            places.parked.remove(&sequence);
         }
+    }
+
+    /// Notes that the object is to be told when the session ends. False if it has ended.
+    pub fn attend(&self, slot: &Arc<Slot>) -> bool {
+        let mut places = self.places.lock();
+        let Some(places) = &mut *places else {
+            return false;
+        };
+        if places.attended.len() > places.prune_at.max(PRUNE_AT_MIN) {
+            places.attended.retain(|_, slot| slot.strong_count() > 0);
+            places.prune_at = 2 * places.attended.len();
+        }
+        let place = places.attended.entry(slot.id);
+        // Another object may have been made under the same name.
+        place.insert(Arc::downgrade(slot));
+        true
     }
 
     /// Runs a creation or deletion, or repeats its result. `None`: the client has its answer.
@@ -154,6 +220,26 @@ impl Session {
 struct Run {
     owner: SessionId,
     objects: HashSet<ObjectId, foldhash::fast::RandomState>,
+    /// Cloud threads that run, and those of which an older attempt may still be somewhere.
+    threads: Map<ThreadId, Thread>,
+}
+
+/// What is known of a cloud thread.
+#[derive(Default)]
+struct Thread {
+    /// Its newest attempt.
+    attempt: u32,
+    /// Where that runs.
+    session: Option<SessionId>,
+    /// It is over, for all attempts.
+    fenced: bool,
+}
+
+impl Thread {
+    /// Whether an attempt may still turn up that must be refused.
+    fn must_be_remembered(&self) -> bool {
+        self.fenced || self.attempt > 1
+    }
 }
 
 /// All sessions and runs of a server.
@@ -165,10 +251,27 @@ pub(crate) struct Sessions {
 /// What is left to do when a session has ended.
 #[derive(Default)]
 pub(crate) struct Ended {
-    /// Objects in which its calls wait.
-    pub parked: Vec<Arc<Slot>>,
+    /// Objects that are to be told.
+    pub places: Vec<Arc<Slot>>,
     /// Objects of the run that ended with it.
     pub objects: Vec<ObjectId>,
+    /// Sessions that end with the run.
+    pub sessions: Vec<SessionId>,
+}
+
+impl Run {
+    /// The session does not run the thread any more.
+    fn leave(&mut self, thread: ThreadId, session: SessionId) {
+        let Some(entry) = self.threads.get_mut(&thread) else {
+            return;
+        };
+        if entry.session == Some(session) {
+            entry.session = None;
+            if !entry.must_be_remembered() {
+                self.threads.remove(&thread);
+            }
+        }
+    }
 }
 
 impl Sessions {
@@ -199,16 +302,24 @@ impl Sessions {
     pub fn hello(&self, hello: &Hello, now_ms: u64) -> Result<(Arc<Session>, bool)> {
         let mut sessions = self.sessions.write();
         if let Some(session) = sessions.get(&hello.session) {
-            if !hello.resume || session.run != hello.run || session.namespace != hello.namespace {
+            let newer = hello.attempt.filter(|_| session.recorded);
+            let same = session.run == hello.run && session.namespace == hello.namespace;
+            if !same || !(hello.resume || newer.is_some()) {
                 return Err(Error::Protocol {
                     detail: "this session id is in use: choose another".to_owned(),
                 });
+            }
+            if let Some(attempt) = newer {
+                self.begin(session, attempt)?;
             }
             session.seen(now_ms);
             return Ok((session.clone(), true));
         }
         self.join(hello)?;
         let session = Arc::new(Session::new(hello, now_ms));
+        if let Some(attempt) = hello.attempt {
+            self.begin(&session, attempt)?;
+        }
         sessions.insert(session.id, session.clone());
         Ok((session, false))
     }
@@ -222,6 +333,7 @@ impl Sessions {
                     Run {
                         owner: hello.session,
                         objects: HashSet::default(),
+                        threads: Map::default(),
                     },
                 );
                 Ok(())
@@ -234,6 +346,32 @@ impl Sessions {
                 object: format!("the application run {}", hello.run),
             }),
         }
+    }
+
+    /// The session runs this attempt from here on; gives the session of an older one, which is to end.
+    pub fn begin(&self, session: &Session, attempt: Attempt) -> Result<Option<SessionId>> {
+        let mut runs = self.runs.lock();
+        let run = runs.get_mut(&session.run).ok_or(Error::SessionExpired)?;
+        let previous = session.thread.lock().replace(attempt.thread);
+        if let Some(previous) = previous.filter(|previous| *previous != attempt.thread) {
+            run.leave(previous, session.id);
+        }
+        let thread = run.threads.entry(attempt.thread).or_default();
+        if thread.fenced || thread.attempt > attempt.number {
+            return Err(Error::Fenced);
+        }
+        thread.attempt = attempt.number;
+        let older = thread.session.replace(session.id);
+        Ok(older.filter(|older| *older != session.id))
+    }
+
+    /// No attempt of the thread may go on; gives the session that is to end.
+    pub fn fence(&self, run: RunId, thread: ThreadId) -> Result<Option<SessionId>> {
+        let mut runs = self.runs.lock();
+        let run = runs.get_mut(&run).ok_or(Error::SessionExpired)?;
+        let thread = run.threads.entry(thread).or_default();
+        thread.fenced = true;
+        Ok(thread.session.take())
     }
 
     /// Makes `object` part of `run`, so that it goes with it.
@@ -260,21 +398,34 @@ impl Sessions {
         let Some(session) = sessions.remove(&id) else {
             return Ended::default();
         };
-        let parked = session.parked.lock().take().unwrap_or_default();
+        session.ended.store(true, Ordering::Release);
+        let places = session.places.lock().take().unwrap_or_default();
         if let Some(connection) = session.connection.lock().take() {
             connection.close();
         }
         let mut runs = self.runs.lock();
-        let owned = runs.get(&session.run).is_some_and(|run| run.owner == id);
-        let run = if owned {
-            runs.remove(&session.run)
-        } else {
-            None
+        let mut ended = Ended {
+            places: places.all(),
+            ..Ended::default()
         };
-        Ended {
-            parked: parked.into_values().collect(),
-            objects: run.map_or_else(Vec::new, |run| run.objects.into_iter().collect()),
+        match runs.get_mut(&session.run) {
+            Some(run) if run.owner == id => {
+                ended.objects = run.objects.drain().collect();
+                let recorded = sessions.values().filter(|other| {
+                    // Others have leases of their own.
+                    other.recorded && other.run == session.run
+                });
+                ended.sessions = recorded.map(|session| session.id).collect();
+                runs.remove(&session.run);
+            }
+            Some(run) => {
+                if let Some(thread) = session.thread.lock().take() {
+                    run.leave(thread, id);
+                }
+            }
+            None => {}
         }
+        ended
     }
 
     /// Closes the connections of all sessions.
@@ -291,7 +442,7 @@ impl Sessions {
         let sessions = self.sessions.read();
         sessions
             .values()
-            .filter(|session| session.silent_ms(now_ms) > lease_ms)
+            .filter(|session| !session.recorded && session.silent_ms(now_ms) > lease_ms)
             .map(|session| session.id)
             .collect()
     }

@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use crucial_core::frame::CallRequest;
 use crucial_core::{CallId, Cell};
 use crucial_object::{Error, ObjectId, RunId, Sequence, SessionId};
-use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
+use parking_lot::Mutex;
 
 use crate::connection::Connection;
 use crate::session::Session;
@@ -43,19 +42,32 @@ impl Arrival {
     }
 }
 
-/// The right to change an object. `None` in it: the object is gone.
-pub(crate) type Held = ArcMutexGuard<RawMutex, Option<Cell>>;
+/// An object in the hands of who may change it. `None`: it is gone.
+pub(crate) type Held = Option<Cell>;
 
 pub(crate) struct Slot {
     pub id: ObjectId,
     /// The run that it goes with; `None`: it is persistent.
     pub run: Option<RunId>,
-    /// Held while a method runs, which can be long. So nobody waits for it: who finds it taken leaves
-    /// its event in the inbox, which the holder empties before and after it lets go.
-    cell: Arc<Mutex<Option<Cell>>>,
-    inbox: Mutex<VecDeque<Event>>,
-    /// The inbox's length, to be seen without its lock.
-    queued: AtomicUsize,
+    /// Locked for a moment, never while a method runs.
+    place: Mutex<Place>,
+}
+
+/// There may be millions of objects, so what most do not need is in a box.
+struct Place {
+    object: Object,
+    inbox: Option<Box<Inbox>>,
+}
+
+/// Events that came while the object was in somebody's hands.
+#[derive(Default)]
+struct Inbox(VecDeque<Event>);
+
+enum Object {
+    Here(Cell),
+    /// In somebody's hands, while a method runs; that can be long, so nobody waits for it.
+    Away,
+    Gone,
 }
 
 impl Slot {
@@ -63,73 +75,59 @@ impl Slot {
         Arc::new(Slot {
             id,
             run,
-            cell: Arc::new(Mutex::new(Some(cell))),
-            inbox: Mutex::default(),
-            queued: AtomicUsize::new(0),
+            place: Mutex::new(Place {
+                object: Object::Here(cell),
+                inbox: None,
+            }),
         })
-    }
-
-    /// How many events queue.
-    pub fn queued(&self) -> usize {
-        self.queued.load(Ordering::Relaxed)
     }
 
     /// How many completion records it has; 0 while a method runs.
     pub fn records(&self) -> usize {
-        let cell = self.cell.try_lock();
-        cell.and_then(|cell| cell.as_ref().map(Cell::records_len))
-            .unwrap_or(0)
+        match &self.place.lock().object {
+            Object::Here(cell) => cell.records_len(),
+            _ => 0,
+        }
     }
 
     /// Hands in an event. Events take effect in the order in which they are handed in. If the object
-    /// was free it is the caller's now, who must [`next`](Slot::next) and handle events until there are
-    /// none; otherwise somebody else does.
-    pub fn submit(&self, event: Event) -> Option<(Held, Event)> {
-        if self.queued.load(Ordering::Acquire) == 0
-            && let Some(held) = self.cell.try_lock_arc()
-        {
-            return Some((held, event));
-        }
-        {
-            let mut inbox = self.inbox.lock();
-            inbox.push_back(event);
-            self.queued.store(inbox.len(), Ordering::Release);
-        }
-        self.reclaim()
-    }
-
-    /// The next event for the holder; `None` when there is none, and the object is let go.
-    pub fn next(&self, held: Held) -> Option<(Held, Event)> {
-        if self.queued.load(Ordering::Acquire) > 0
-            && let Some(event) = self.pop()
-        {
-            return Some((held, event));
-        }
-        drop(held);
-        self.reclaim()
-    }
-
-    /// Takes the object for an event in the inbox, if there is one and nobody has the object.
-    ///
-    /// Who puts an event in and then fails to lock, and who unlocks and then finds the inbox empty, can
-    /// not both be right: the fence orders each one's write before its read.
-    fn reclaim(&self) -> Option<(Held, Event)> {
-        fence(Ordering::SeqCst);
-        while self.queued.load(Ordering::Acquire) > 0 {
-            let held = self.cell.try_lock_arc()?;
-            if let Some(event) = self.pop() {
-                return Some((held, event));
+    /// was here it is the caller's now, who must handle the event and the [`next`](Slot::next) ones until
+    /// there are none; otherwise somebody else does. With `queued_max` events in line it is refused.
+    pub fn submit(
+        &self,
+        event: Event,
+        queued_max: usize,
+    ) -> Result<Option<(Held, Event)>, Box<Event>> {
+        let mut place = self.place.lock();
+        match std::mem::replace(&mut place.object, Object::Away) {
+            Object::Here(cell) => Ok(Some((Some(cell), event))),
+            Object::Gone => {
+                place.object = Object::Gone;
+                Ok(Some((None, event)))
             }
-            drop(held);
-            fence(Ordering::SeqCst);
+            Object::Away => {
+                let Inbox(inbox) = &mut **place.inbox.get_or_insert_default();
+                if inbox.len() >= queued_max {
+                    return Err(Box::new(event));
+                }
+                inbox.push_back(event);
+                Ok(None)
+            }
         }
-        None
     }
 
-    fn pop(&self) -> Option<Event> {
-        let mut inbox = self.inbox.lock();
-        let event = inbox.pop_front();
-        self.queued.store(inbox.len(), Ordering::Release);
-        event
+    /// Hands in an event that must not be refused.
+    pub fn submit_always(&self, event: Event) -> Option<(Held, Event)> {
+        self.submit(event, usize::MAX).unwrap_or(None)
+    }
+
+    /// The next event for the holder; `None` when there is none, and the object is given back.
+    pub fn next(&self, held: Held) -> Option<(Held, Event)> {
+        let mut place = self.place.lock();
+        if let Some(event) = place.inbox.as_mut().and_then(|inbox| inbox.0.pop_front()) {
+            return Some((held, event));
+        }
+        place.object = held.map_or(Object::Gone, Object::Here);
+        None
     }
 }

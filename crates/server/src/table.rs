@@ -4,20 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crucial_object::ObjectId;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use parking_lot::RwLock;
 
 use crate::slot::Slot;
-
-/// Ids are SHA-256 output, so a part of one is a hash.
-type Map = HashMap<ObjectId, Arc<Slot>, foldhash::fast::RandomState>;
 
 const SHARDS: usize = 64;
 
 /// All objects of a server. Its locks are held for one look-up each.
 pub(crate) struct Table {
-    shards: Vec<RwLock<Map>>,
+    shards: Vec<RwLock<HashTable<Arc<Slot>>>>,
     len: AtomicUsize,
+}
+
+/// Ids are SHA-256 output, so a part of one is a hash.
+fn hash(id: &ObjectId) -> u64 {
+    let mut part = [0; 8];
+    part.copy_from_slice(&id.0[..8]);
+    u64::from_le_bytes(part)
 }
 
 impl Table {
@@ -28,46 +33,55 @@ impl Table {
         }
     }
 
-    fn shard(&self, id: &ObjectId) -> &RwLock<Map> {
+    fn shard(&self, id: &ObjectId) -> &RwLock<HashTable<Arc<Slot>>> {
         &self.shards[usize::from(id.0[15]) % SHARDS]
     }
 
     pub fn find(&self, id: &ObjectId) -> Option<Arc<Slot>> {
-        self.shard(id).read().get(id).cloned()
+        let shard = self.shard(id).read();
+        shard.find(hash(id), |slot| slot.id == *id).cloned()
     }
 
-    /// Puts `slot` into the table unless there is one of that id; gives the one that is there then.
-    pub fn insert(&self, slot: Arc<Slot>) -> Result<(), Arc<Slot>> {
-        let mut shard = self.shard(&slot.id).write();
-        if let Some(present) = shard.get(&slot.id) {
-            return Err(present.clone());
+    /// Puts `slot` into the table unless there is one of that id; whether it did.
+    pub fn insert(&self, slot: Arc<Slot>) -> bool {
+        let id = slot.id;
+        let mut shard = self.shard(&id).write();
+        match shard.entry(hash(&id), |slot| slot.id == id, |slot| hash(&slot.id)) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(slot);
+                self.len.fetch_add(1, Ordering::Relaxed);
+                true
+            }
         }
-        shard.insert(slot.id, slot);
-        self.len.fetch_add(1, Ordering::Relaxed);
-        Ok(())
     }
 
     /// Puts `slot` into the table; gives the one whose place it takes.
     pub fn replace(&self, slot: Arc<Slot>) -> Option<Arc<Slot>> {
-        let previous = self.shard(&slot.id).write().insert(slot.id, slot);
-        if previous.is_none() {
-            self.len.fetch_add(1, Ordering::Relaxed);
+        let id = slot.id;
+        let mut shard = self.shard(&id).write();
+        match shard.entry(hash(&id), |slot| slot.id == id, |slot| hash(&slot.id)) {
+            Entry::Occupied(mut place) => Some(std::mem::replace(place.get_mut(), slot)),
+            Entry::Vacant(place) => {
+                place.insert(slot);
+                self.len.fetch_add(1, Ordering::Relaxed);
+                None
+            }
         }
-        previous
     }
 
     pub fn remove(&self, id: &ObjectId) -> Option<Arc<Slot>> {
-        let removed = self.shard(id).write().remove(id);
-        if removed.is_some() {
-            self.len.fetch_sub(1, Ordering::Relaxed);
-        }
-        removed
+        let mut shard = self.shard(id).write();
+        let place = shard.find_entry(hash(id), |slot| slot.id == *id).ok()?;
+        let (removed, _) = place.remove();
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        Some(removed)
     }
 
     /// The completion records of all objects.
     pub fn records(&self) -> usize {
-        let of = |shard: &RwLock<Map>| -> usize {
-            shard.read().values().map(|slot| slot.records()).sum()
+        let of = |shard: &RwLock<HashTable<Arc<Slot>>>| -> usize {
+            shard.read().iter().map(|slot| slot.records()).sum()
         };
         self.shards.iter().map(of).sum()
     }

@@ -3,7 +3,7 @@
 
 use bytes::BytesMut;
 use crucial_core::frame::{self, Response};
-use crucial_core::{CallId, Cell, Disposition};
+use crucial_core::{Call, CallId, Cell, Disposition, Turn};
 use crucial_object::{
     Access, Error, Method, MethodId, Result, Sequence, SessionId, TypeInfo, encode, registry,
 };
@@ -185,7 +185,7 @@ fn histories(choices: &mut Choices<'_>) -> Option<()> {
         0 => choices.bytes()?.to_vec(),
         _ => sound_state(info),
     };
-    let cell = Cell::new(info, &state, 8).or_else(|_| Cell::new(info, &sound_state(info), 8));
+    let cell = Cell::new(info, &state).or_else(|_| Cell::new(info, &sound_state(info)));
     let mut history = History {
         cell: cell.unwrap(),
         sequences: [0; 4],
@@ -198,11 +198,23 @@ fn histories(choices: &mut Choices<'_>) -> Option<()> {
 
 /// A method that every library type has: it takes nothing, changes nothing and does not wait.
 fn plain_read(info: &TypeInfo) -> &'static Method {
-    let plain = ["load", "len", "parties", "available_permits"];
-    let found = info
-        .methods
+    let plain = [
+        "load",
+        "len",
+        "parties",
+        "available_permits",
+        "value",
+        "count",
+        "is_set",
+        "is_locked",
+        "is_writing",
+        "waiting",
+        "shape",
+        "get",
+    ];
+    let found = plain
         .iter()
-        .find(|method| plain.contains(&method.name));
+        .find_map(|name| info.methods.iter().find(|method| method.name == *name));
     found.expect("each library type has a plain read; add a new type's to the list")
 }
 
@@ -220,23 +232,31 @@ impl History {
         let session = choices.byte()? % self.sequences.len();
         match choices.byte()? {
             0..=9 => self.cell.purge(&|call| call.sequence.0 >= 1),
-            10..=19 => self
-                .cell
-                .end_session(SessionId(session as u64), &mut Replies::new()),
+            10..=19 => {
+                self.turn(|cell, turn| cell.end_session(SessionId(session as u64), turn));
+            }
             20..=39 => {
                 let call = self.name(session, choices.byte()?);
-                self.cell
-                    .cancel(call, &Error::Cancelled, &mut Replies::new());
+                self.turn(|cell, turn| cell.cancel(call, &Error::Cancelled, turn));
             }
             40..=49 => {
                 let call = self.name(session, 0);
-                let replies = &mut Replies::new();
-                self.cell
-                    .clear_poison(call, Sequence(0), &|_| true, replies);
+                self.turn(|cell, turn| cell.clear_poison(call, Sequence(0), turn));
             }
             choice => self.call(session, choice, choices)?,
         }
         Some(())
+    }
+
+    /// Lets the cell do something; its replies.
+    fn turn<R>(&mut self, f: impl FnOnce(&mut Cell, &mut Turn<'_>) -> R) -> (R, Replies) {
+        let (mut replies, mut out) = (Replies::new(), Vec::new());
+        let mut turn = Turn {
+            parked_max: 8,
+            ..Turn::new(&mut replies, &mut out)
+        };
+        let result = f(&mut self.cell, &mut turn);
+        (result, replies)
     }
 
     /// A call of a session, `back` before its next one.
@@ -262,11 +282,14 @@ impl History {
         let args = choices.bytes()?;
         let before = self.read();
         let parked = self.cell.parked_len();
-        let mut replies = Replies::new();
-        let needed = |_| true;
-        let disposition = self
-            .cell
-            .call(call, Sequence(0), method, args, &needed, &mut replies);
+        let sent = Call {
+            id: call,
+            acked: Sequence(0),
+            recorded: back.is_multiple_of(2),
+            method,
+            args,
+        };
+        let (disposition, replies) = self.turn(|cell, turn| cell.call(&sent, turn));
         let own = replies.iter().filter(|(answered, _)| *answered == call);
         let answers = own.clone().count();
         assert_eq!(answers, usize::from(disposition == Disposition::Answered));
@@ -285,12 +308,15 @@ impl History {
             session: SessionId(u64::MAX),
             sequence: Sequence(1),
         };
-        let mut replies = Replies::new();
-        let (id, access) = (self.read.id, self.read.access);
-        assert_eq!(access, Access::Read);
-        let (args, needed) = (encode(&()).unwrap(), |_| true);
-        self.cell
-            .call(call, Sequence(0), id, &args, &needed, &mut replies);
+        assert_eq!(self.read.access, Access::Read);
+        let sent = Call {
+            id: call,
+            acked: Sequence(0),
+            recorded: false,
+            method: self.read.id,
+            args: &encode(&()).unwrap(),
+        };
+        let (_, mut replies) = self.turn(|cell, turn| cell.call(&sent, turn));
         assert_eq!(replies.len(), 1);
         let (answered, result) = replies.remove(0);
         assert_eq!(answered, call);

@@ -1,6 +1,6 @@
 //! A `Cell` under test: calls by name, replies collected.
 
-use crucial_core::{CallId, Cell, Disposition};
+use crucial_core::{Call, CallId, Cell, Disposition, Turn};
 use crucial_object::{
     Error, MethodId, Object, Result, Sequence, SessionId, decode, encode, registry,
 };
@@ -22,6 +22,8 @@ pub fn id(session: u64, sequence: u64) -> CallId {
 pub struct Subject {
     pub cell: Cell,
     replies: Vec<Reply>,
+    out: Vec<u8>,
+    parked_max: usize,
 }
 
 #[allow(dead_code, reason = "each test file uses some")]
@@ -33,8 +35,10 @@ impl Subject {
     pub fn with_parked_max<T: Object>(value: &T, parked_max: usize) -> Subject {
         let info = registry::find(T::NAME).expect("#[shared] registers the type");
         Subject {
-            cell: Cell::new(info, &encode(value).unwrap(), parked_max).unwrap(),
+            cell: Cell::new(info, &encode(value).unwrap()).unwrap(),
             replies: Vec::new(),
+            out: Vec::new(),
+            parked_max,
         }
     }
 
@@ -50,10 +54,23 @@ impl Subject {
         method: &str,
         args: &[u8],
     ) -> Disposition {
-        let needed = |_| true;
-        let method = MethodId::of(method);
-        self.cell
-            .call(call, acked, method, args, &needed, &mut self.replies)
+        let call = Call {
+            id: call,
+            acked,
+            recorded: false,
+            method: MethodId::of(method),
+            args,
+        };
+        self.turn(|cell, turn| cell.call(&call, turn))
+    }
+
+    /// Lets the cell do something.
+    pub fn turn<R>(&mut self, f: impl FnOnce(&mut Cell, &mut Turn<'_>) -> R) -> R {
+        let mut turn = Turn {
+            parked_max: self.parked_max,
+            ..Turn::new(&mut self.replies, &mut self.out)
+        };
+        f(&mut self.cell, &mut turn)
     }
 
     /// Makes a call that does not wait, and takes its result.
@@ -74,17 +91,16 @@ impl Subject {
     }
 
     pub fn cancel(&mut self, call: CallId) -> bool {
-        self.cell.cancel(call, &Error::Cancelled, &mut self.replies)
+        self.turn(|cell, turn| cell.cancel(call, &Error::Cancelled, turn))
     }
 
     pub fn end_session(&mut self, session: u64) {
-        self.cell.end_session(SessionId(session), &mut self.replies);
+        self.turn(|cell, turn| cell.end_session(SessionId(session), turn));
     }
 
     pub fn clear_poison(&mut self, call: CallId) -> bool {
         let before = self.replies.len();
-        self.cell
-            .clear_poison(call, Sequence(0), &|_| true, &mut self.replies);
+        self.turn(|cell, turn| cell.clear_poison(call, Sequence(0), turn));
         let (answered, result) = self.replies.remove(before);
         assert_eq!(answered, call);
         decode(&result.unwrap()).unwrap()

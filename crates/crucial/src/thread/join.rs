@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crucial_object::{Error, Result, decode};
 use serde::de::DeserializeOwned;
 
+use super::control::Control;
 use crate::task::Results;
 
 /// Where a thread leaves its results.
@@ -30,8 +31,12 @@ impl Packet {
         self.0.outcome.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// The thread has ended. Only the first word counts.
     pub fn fill(&self, result: Result<Results>) {
         let mut outcome = self.outcome();
+        if outcome.finished {
+            return;
+        }
         outcome.result = Some(result);
         outcome.finished = true;
         drop(outcome);
@@ -89,14 +94,21 @@ impl Packet {
 pub struct JoinHandle<R> {
     name: String,
     packet: Packet,
+    /// `None`: it was not started.
+    control: Option<Arc<Control>>,
     _result: PhantomData<fn() -> R>,
 }
 
 impl<R: DeserializeOwned> JoinHandle<R> {
-    pub(crate) fn new(name: String, packet: Packet) -> JoinHandle<R> {
+    pub(crate) fn new(
+        name: String,
+        packet: Packet,
+        control: Option<Arc<Control>>,
+    ) -> JoinHandle<R> {
         JoinHandle {
             name,
             packet,
+            control,
             _result: PhantomData,
         }
     }
@@ -105,7 +117,7 @@ impl<R: DeserializeOwned> JoinHandle<R> {
     pub(crate) fn failed(error: Error) -> JoinHandle<R> {
         let packet = Packet::default();
         packet.fill(Err(error));
-        JoinHandle::new("(not started)".to_owned(), packet)
+        JoinHandle::new("(not started)".to_owned(), packet, None)
     }
 
     pub(crate) fn packet(&self) -> &Packet {
@@ -117,7 +129,7 @@ impl<R: DeserializeOwned> JoinHandle<R> {
     /// # Errors
     ///
     /// [`Error::Panicked`] with message and place; [`Error::WorkerDied`], [`Error::TimeLimit`],
-    /// [`Error::MemoryLimit`] or [`Error::Platform`] if it was not let finish; or why it could not be
+    /// [`Error::MemoryLimit`], [`Error::Cancelled`] or [`Error::Platform`] if it was not let finish; or why it could not be
     /// started. With [`Builder::retries`](super::Builder::retries), of the last attempt.
     pub fn join(self) -> Result<R> {
         let results = self.packet.take()?;
@@ -133,6 +145,22 @@ impl<R: DeserializeOwned> JoinHandle<R> {
     /// [`join`](JoinHandle::join) does not block.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.packet.wait(Some(Instant::now() + timeout))
+    }
+
+    /// Ends the thread, wherever it is and however far it is: when this returns it can change nothing any
+    /// more (a method that a server is executing for it at this moment may still end), what it held or waited
+    /// for is given up, and `join` fails with [`Error::Cancelled`]. What it has changed stays changed. Its worker
+    /// is killed where the platform can do that. Nothing happens if the thread has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] if the server can not be reached: then the thread may still have changed
+    /// something.
+    pub fn cancel(&self) -> Result<()> {
+        match &self.control {
+            Some(control) => control.cancel(&self.packet),
+            None => Ok(()),
+        }
     }
 
     /// Whether the thread has ended. Does not block.

@@ -7,11 +7,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use crucial_object::{Error, Result, decode, encode};
-use crucial_platform::{Failure, Invocation, Platform};
+use crucial_platform::{Failure, Invocation, InvocationId, Platform};
 
 use crate::runtime::Runtime;
 use crate::task::{FunctionCall, Payload, Results};
 use crate::thread::Builder;
+use crate::thread::control::Control;
 use crate::thread::join::Packet;
 use crate::worker::PANICKED;
 
@@ -27,6 +28,7 @@ struct Launch {
     payload: Payload,
     builder: Builder,
     packet: Packet,
+    control: Arc<Control>,
     throttled: u32,
 }
 
@@ -36,12 +38,15 @@ pub(super) fn launch(
     builder: &Builder,
     name: &str,
     calls: Vec<FunctionCall>,
-) -> Result<Packet> {
+) -> Result<(Packet, Arc<Control>)> {
+    let control = Arc::new(Control::new(runtime.client.clone(), builder.exactly_once)?);
     let launch = Launch {
         platform: runtime.started_platform()?,
         payload: Payload {
             name: name.to_owned(),
+            thread: control.thread,
             attempt: 1,
+            exactly_once: builder.exactly_once,
             server: runtime.server.to_string(),
             run: runtime.client.run(),
             namespace: runtime.client.namespace().to_owned(),
@@ -49,11 +54,12 @@ pub(super) fn launch(
         },
         builder: builder.clone(),
         packet: Packet::default(),
+        control: control.clone(),
         throttled: 0,
     };
     let packet = launch.packet.clone();
     launch.start()?;
-    Ok(packet)
+    Ok((packet, control))
 }
 
 impl Launch {
@@ -72,7 +78,13 @@ impl Launch {
                 ),
             });
         }
+        let id = InvocationId::next();
+        if !self.control.starts(&self.platform, id) {
+            self.packet.fill(Err(Error::Cancelled));
+            return Ok(());
+        }
         let invocation = Invocation {
+            id,
             name: self.payload.name.clone(),
             payload,
             memory_mb: self.builder.memory_mb,
@@ -85,19 +97,28 @@ impl Launch {
 
     fn ended(mut self, result: std::result::Result<Vec<u8>, Failure>) {
         let failure = match result {
-            Ok(bytes) => return self.packet.fill(decode::<Results>(&bytes)),
+            Ok(bytes) => {
+                self.control.ended(false);
+                return self.packet.fill(decode::<Results>(&bytes));
+            }
             Err(failure) => failure,
         };
+        if self.control.is_cancelled() {
+            return self.packet.fill(Err(Error::Cancelled));
+        }
         if matches!(failure, Failure::Throttled { .. }) && self.throttled < THROTTLE_TRIES_MAX {
             let pause = THROTTLE_PAUSE_FIRST * 2u32.saturating_pow(self.throttled.min(16));
             self.throttled += 1;
             return retry_after(pause.min(THROTTLE_PAUSE_LAST), self);
         }
-        if self.payload.attempt <= self.builder.retries && may_be_retried(&failure) {
+        if self.payload.attempt <= self.builder.retries_max() && may_be_retried(&failure) {
             tracing::info!(thread = self.payload.name, %failure, "retried");
             self.payload.attempt += 1;
             return retry_after(self.builder.retry_delay, self);
         }
+        // A function that failed has given back what it held.
+        self.control
+            .ended(!matches!(failure, Failure::Function { .. }));
         self.packet.fill(Err(error(&self.payload.name, failure)));
     }
 
@@ -111,10 +132,13 @@ impl Launch {
 
 /// Whether another attempt can end otherwise.
 fn may_be_retried(failure: &Failure) -> bool {
-    !matches!(
-        failure,
-        Failure::PayloadTooLarge { .. } | Failure::ResultTooLarge { .. } | Failure::Shutdown
-    )
+    match failure {
+        Failure::PayloadTooLarge { .. } | Failure::ResultTooLarge { .. } | Failure::Shutdown => {
+            false
+        }
+        Failure::Function { error_type, .. } => error_type != "Fenced" && error_type != "Diverged",
+        _ => true,
+    }
 }
 
 fn error(thread: &str, failure: Failure) -> Error {
@@ -134,6 +158,7 @@ fn error(thread: &str, failure: Failure) -> Error {
             reason,
             output,
         },
+        Failure::Cancelled => Error::Cancelled,
         Failure::TimeLimit { limit } => Error::TimeLimit { thread, limit },
         Failure::MemoryLimit { limit_mb, .. } => Error::MemoryLimit { thread, limit_mb },
         other => Error::Platform {

@@ -70,7 +70,7 @@ impl Builder {
         let mut packets: Vec<Packet> = Vec::with_capacity(batches.len());
         for (index, calls) in batches.into_iter().enumerate() {
             let name = format!("{}-{index}", self.name.as_ref().unwrap_or(&what));
-            packets.push(self.launch(&name, calls)?);
+            packets.push(self.launch(&name, calls)?.0);
         }
         let mut outcome = Ok(Vec::new());
         for packet in packets {

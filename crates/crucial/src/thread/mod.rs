@@ -12,6 +12,7 @@
 //!
 //! Lines that a thread prints appear on this process's terminal, with the thread's name before them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -22,15 +23,18 @@ use crate::Task;
 use crate::runtime;
 use crate::task::FunctionCall;
 
+mod control;
 pub(crate) mod current;
 mod join;
 mod launch;
 mod many;
+pub(crate) mod recorded;
 mod scope;
 
-pub use current::{Thread, current};
+pub use current::{Thread, current, now, random};
 pub use join::JoinHandle;
 pub use many::{ParallelFor, map, parallel_for};
+pub use recorded::EXACTLY_ONCE_CALLS_MAX;
 pub use scope::{Scope, scope};
 
 /// Runs a task as a cloud thread.
@@ -67,11 +71,15 @@ pub fn spawn<R: DeserializeOwned>(task: Task<R>) -> JoinHandle<R> {
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     name: Option<String>,
-    retries: u32,
+    retries: Option<u32>,
+    exactly_once: bool,
     retry_delay: Duration,
     time_limit: Option<Duration>,
     memory_mb: Option<u32>,
 }
+
+/// How often an exactly-once thread is started again, where nothing else is said.
+const EXACTLY_ONCE_RETRIES: u32 = 3;
 
 /// A thread's longest name, in bytes.
 const NAME_BYTES_MAX: usize = 256;
@@ -92,9 +100,28 @@ impl Builder {
     /// How often the thread is started again, at most, if it does not return: it panicked, its worker
     /// died, or a limit was met. A thread that returns an `Err` has returned.
     ///
-    /// A thread that starts again makes its calls again: they are new calls.
+    /// A thread that starts again makes its calls again: they are new calls, unless it is
+    /// [`exactly_once`](Builder::exactly_once). What its earlier attempt held or waited for is given up first.
     pub fn retries(mut self, count: u32) -> Builder {
-        self.retries = count;
+        self.retries = Some(count);
+        self
+    }
+
+    /// However often the thread is started, each of its calls takes effect once: an attempt that follows
+    /// another gets the recorded results of the calls that were made before, and goes on from there. It
+    /// keeps its places in barriers and queues, and its locks.
+    ///
+    /// It is started again up to 3 times, unless [`retries`](Builder::retries) says otherwise.
+    ///
+    /// The thread must do the same each time: a call that differs from the record fails with
+    /// [`Error::Diverged`], which names it. So it takes the time from [`now`] and random numbers from
+    /// [`random`], and makes its calls from one thread. What it does to the world otherwise (files, prints) it does
+    /// again.
+    ///
+    /// A call costs one message more, in the same round trip, and about 200 bytes until the thread has
+    /// ended; there may be [`EXACTLY_ONCE_CALLS_MAX`] of them.
+    pub fn exactly_once(mut self) -> Builder {
+        self.exactly_once = true;
         self
     }
 
@@ -130,8 +157,8 @@ impl Builder {
     fn start<R: DeserializeOwned>(&self, task: Task<R>) -> Result<JoinHandle<R>> {
         let call = task.call?;
         let name = self.name_for(&call)?;
-        let packet = self.launch(&name, vec![call])?;
-        Ok(JoinHandle::new(name, packet))
+        let (packet, control) = self.launch(&name, vec![call])?;
+        Ok(JoinHandle::new(name, packet, Some(control)))
     }
 
     fn name_for(&self, call: &FunctionCall) -> Result<String> {
@@ -145,7 +172,21 @@ impl Builder {
         }
     }
 
-    fn launch(&self, name: &str, calls: Vec<FunctionCall>) -> Result<join::Packet> {
+    /// How often the thread is started again.
+    fn retries_max(&self) -> u32 {
+        let default = if self.exactly_once {
+            EXACTLY_ONCE_RETRIES
+        } else {
+            0
+        };
+        self.retries.unwrap_or(default)
+    }
+
+    fn launch(
+        &self,
+        name: &str,
+        calls: Vec<FunctionCall>,
+    ) -> Result<(join::Packet, Arc<control::Control>)> {
         launch::launch(&*runtime::current()?, self, name, calls)
     }
 }

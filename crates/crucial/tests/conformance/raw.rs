@@ -40,6 +40,7 @@ impl Raw {
                 run: raw.run,
                 owner: true,
                 namespace: "raw".to_owned(),
+                attempt: None,
             },
             &mut bytes,
         )?;

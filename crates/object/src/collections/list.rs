@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{index, page_size};
 use crate::opaque::sealed;
-use crate::{Element, shared};
+use crate::{Element, Result, shared};
 
 /// A shared list, as [`Vec`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,16 +55,64 @@ impl<T: Clone + PartialEq> List<T> {
         self.items.pop()
     }
 
-    /// The item at `index`.
+    /// The item at `index`; `None` if that is out of bounds.
     pub fn get(&self, index: u64) -> Option<T> {
         self.items.get(usize::try_from(index).ok()?).cloned()
     }
 
-    /// Sets the item at `index`, and returns the one that was there; `None`, and no change, if
-    /// `index` is out of bounds.
-    pub fn set(&mut self, index: u64, item: T) -> Option<T> {
-        let slot = self.items.get_mut(usize::try_from(index).ok()?)?;
-        Some(std::mem::replace(slot, item))
+    /// Sets the item at `position`, and returns the one that was there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`](crate::Error::OutOfBounds).
+    #[fallible]
+    pub fn set(&mut self, position: u64, item: T) -> Result<T> {
+        let position = index(position, self.items.len())?;
+        Ok(std::mem::replace(&mut self.items[position], item))
+    }
+
+    /// Inserts an item before the one at `position`; at the end if that is the length.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`](crate::Error::OutOfBounds).
+    #[fallible]
+    pub fn insert(&mut self, position: u64, item: T) -> Result<()> {
+        let position = index(position, self.items.len() + 1)?;
+        self.items.insert(position, item);
+        Ok(())
+    }
+
+    /// Removes the item at `position`, and returns it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfBounds`](crate::Error::OutOfBounds).
+    #[fallible]
+    pub fn remove(&mut self, position: u64) -> Result<T> {
+        let position = index(position, self.items.len())?;
+        Ok(self.items.remove(position))
+    }
+
+    /// Removes the first item that is equal to this one; whether there was one.
+    #[doc(alias = "remove")]
+    pub fn remove_item(&mut self, item: &T) -> bool {
+        let position = self.items.iter().position(|other| other == item);
+        position
+            .map(|position| self.items.remove(position))
+            .is_some()
+    }
+
+    /// Where the first item is that is equal to this one.
+    #[doc(alias = "indexOf")]
+    pub fn position(&self, item: &T) -> Option<u64> {
+        let position = self.items.iter().position(|other| other == item);
+        position.map(|position| position as u64)
+    }
+
+    /// Keeps the first `len` items.
+    pub fn truncate(&mut self, len: u64) {
+        self.items.truncate(page_size(len));
     }
 
     /// Appends all `items`.
@@ -80,9 +129,8 @@ impl<T: Clone + PartialEq> List<T> {
     /// Up to `count` items from `start` on.
     #[doc(alias("slice", "subList"))]
     pub fn range(&self, start: u64, count: u64) -> Vec<T> {
-        let start = usize::try_from(start).unwrap_or(usize::MAX);
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        self.items.iter().skip(start).take(count).cloned().collect()
+        let items = self.items.iter().skip(page_size(start));
+        items.take(page_size(count)).cloned().collect()
     }
 
     /// All items.

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::page_size;
+use crate::merge::{Kind, MergeBy, top};
 use crate::opaque::sealed;
-use crate::{Element, shared};
+use crate::{Element, Merge, Mergeable, Result, shared};
 
 /// A shared map, as [`std::collections::HashMap`].
 ///
@@ -72,6 +74,48 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Map<K, V> {
         matches
     }
 
+    /// Merges each value into that of its key, or inserts it if there is none; all or, with an error, none.
+    #[fallible]
+    fn merge_by(&mut self, entries: Vec<(K, V)>, by: MergeBy) -> Result<()>
+    where
+        V: Element,
+    {
+        let mut merged = BTreeMap::new();
+        for (key, value) in entries {
+            let old = merged.get(&key).or_else(|| self.entries.get(&key));
+            let value = match old {
+                Some(old) => by.merge(old, &value)?,
+                None => value,
+            };
+            merged.insert(key, value);
+        }
+        self.entries.extend(merged);
+        Ok(())
+    }
+
+    /// Merges one value; gives what it is now.
+    #[fallible]
+    fn merge_one(&mut self, key: K, value: V, by: MergeBy) -> Result<V>
+    where
+        V: Element,
+    {
+        let value = match self.entries.get(&key) {
+            Some(old) => by.merge(old, &value)?,
+            None => value,
+        };
+        self.entries.insert(key, value.clone());
+        Ok(value)
+    }
+
+    /// The entries with the largest values.
+    #[fallible]
+    fn top_by(&self, count: u64, kind: Kind) -> Result<Vec<(K, V)>>
+    where
+        V: Element,
+    {
+        top(self.entries.iter(), count, kind)
+    }
+
     /// Removes `key`, and returns the value that it had.
     pub fn remove(&mut self, key: &K) -> Option<V> {
         self.entries.remove(key)
@@ -116,7 +160,7 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Map<K, V> {
         let start = after.as_ref().map_or(Unbounded, Excluded);
         self.entries
             .range((start, Unbounded))
-            .take(usize::try_from(count).unwrap_or(usize::MAX))
+            .take(page_size(count))
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect()
     }
@@ -135,5 +179,29 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Map<K, V> {
     /// Removes all entries.
     pub fn clear(&mut self) {
         self.entries.clear();
+    }
+}
+
+impl<K: Element + 'static, V: Mergeable + 'static> MapProxy<K, V> {
+    /// Merges `value` into that of `key`, or inserts it if there is none. Returns the new value. Atomic, and one
+    /// message.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadArguments`](crate::Error::BadArguments) if the type has no such merge, or the sum does not fit.
+    #[doc(alias = "computeIfPresent")]
+    pub fn merge(&self, key: K, value: V, how: Merge) -> Result<V> {
+        self.merge_one(key, value, MergeBy::of::<V>(how))
+    }
+
+    /// Merges all `entries` in one call: all of them or, with an error, none.
+    pub fn merge_all(&self, entries: Vec<(K, V)>, how: Merge) -> Result<()> {
+        self.merge_by(entries, MergeBy::of::<V>(how))
+    }
+
+    /// The `count` entries with the largest values, largest first; of equal ones, in the order of the
+    /// encoded keys.
+    pub fn top(&self, count: u64) -> Result<Vec<(K, V)>> {
+        self.top_by(count, V::KIND)
     }
 }

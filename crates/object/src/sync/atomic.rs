@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, shared};
+use super::update;
+use crate::{Error, Result, shared};
 
-/// How often [`fetch_update`](AtomicI64Proxy::fetch_update) tries before it gives up.
-const FETCH_UPDATE_TRIES_MAX: u32 = 10_000;
+/// How often one call multiplies.
+const MUL_TIMES_MAX: u64 = 10_000_000;
 
 macro_rules! integer {
     ($name:ident, $proxy:ident, $int:ty, $type_name:literal) => {
@@ -13,7 +14,7 @@ macro_rules! integer {
         ///
         /// Arithmetic wraps around on overflow, as in `std`.
         #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-        #[doc(alias("AtomicLong", "AtomicInteger", "counter"))]
+        #[doc(alias("AtomicLong", "AtomicInteger"))]
         pub struct $name {
             value: $int,
         }
@@ -65,6 +66,25 @@ macro_rules! integer {
                 self.replace(self.value.wrapping_mul(value))
             }
 
+            /// Multiplies by `factor` so many `times` in a row, and returns the previous value: a method that
+            /// takes a while (the paper's Fig. 2a, *complex*).
+            ///
+            /// # Errors
+            ///
+            /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) for more than 10 million times.
+            #[fallible]
+            pub fn fetch_mul_times(&mut self, factor: $int, times: u64) -> Result<$int> {
+                if times > MUL_TIMES_MAX {
+                    return Err(Error::LimitExceeded {
+                        limit: "MUL_TIMES_MAX".to_owned(),
+                        max: MUL_TIMES_MAX,
+                        detail: "multiply in several calls".to_owned(),
+                    });
+                }
+                let product = (0..times).fold(self.value, |value, _| value.wrapping_mul(factor));
+                Ok(self.replace(product))
+            }
+
             /// Bitwise and; returns the previous value.
             pub fn fetch_and(&mut self, value: $int) -> $int {
                 self.replace(self.value & value)
@@ -112,35 +132,39 @@ macro_rules! integer {
             /// [`Error::LimitExceeded`](crate::Error::LimitExceeded) after 10 000 tries. An operation
             /// that many threads contend for belongs in a `#[shared]` type, where it runs on the
             /// server.
-            #[doc(alias = "getAndUpdate")]
+            #[doc(alias("getAndUpdate", "updateAndGet"))]
             pub fn fetch_update(
                 &self,
                 mut f: impl FnMut($int) -> Option<$int>,
             ) -> Result<Result<$int, $int>> {
                 let mut current = self.load()?;
-                for _ in 0..FETCH_UPDATE_TRIES_MAX {
+                update::retry(|| {
                     let Some(new) = f(current) else {
-                        return Ok(Err(current));
+                        return Ok(Some(Err(current)));
                     };
-                    match self.compare_exchange(current, new)? {
-                        Ok(previous) => return Ok(Ok(previous)),
-                        Err(changed) => current = changed,
-                    }
-                }
-                Err(crate::Error::LimitExceeded {
-                    limit: "FETCH_UPDATE_TRIES_MAX".to_owned(),
-                    max: FETCH_UPDATE_TRIES_MAX.into(),
-                    detail: "other threads changed the value at each try; make the operation a \
-                             method of a #[shared] type, which runs on the server"
-                        .to_owned(),
+                    Ok(match self.compare_exchange(current, new)? {
+                        Ok(previous) => Some(Ok(previous)),
+                        Err(changed) => {
+                            current = changed;
+                            None
+                        }
+                    })
                 })
             }
         }
     };
 }
 
+integer!(AtomicI8, AtomicI8Proxy, i8, "crucial::AtomicI8");
+integer!(AtomicI16, AtomicI16Proxy, i16, "crucial::AtomicI16");
+integer!(AtomicI32, AtomicI32Proxy, i32, "crucial::AtomicI32");
 integer!(AtomicI64, AtomicI64Proxy, i64, "crucial::AtomicI64");
+integer!(AtomicIsize, AtomicIsizeProxy, isize, "crucial::AtomicIsize");
+integer!(AtomicU8, AtomicU8Proxy, u8, "crucial::AtomicU8");
+integer!(AtomicU16, AtomicU16Proxy, u16, "crucial::AtomicU16");
+integer!(AtomicU32, AtomicU32Proxy, u32, "crucial::AtomicU32");
 integer!(AtomicU64, AtomicU64Proxy, u64, "crucial::AtomicU64");
+integer!(AtomicUsize, AtomicUsizeProxy, usize, "crucial::AtomicUsize");
 
 /// A shared `bool`, as [`std::sync::atomic::AtomicBool`].
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -4,19 +4,22 @@ use std::task::Poll;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Wake, shared};
+use crate::{Error, Result, Wake, shared};
 
 /// Lets a number of threads wait for each other, again and again, as [`std::sync::Barrier`].
 ///
 /// [`wait`](BarrierProxy::wait) is one message per party. A party whose wait is cancelled, times out
 /// or dies (its process ended and its session's lease lapsed) before the round is complete has not
-/// arrived: another can take its place.
+/// arrived: another can take its place. A cloud thread that is retried takes the place of its earlier
+/// attempt at once, so that it is counted once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[doc(alias = "CyclicBarrier")]
 pub struct Barrier {
     parties: u64,
     arrived: u64,
     round: u64,
+    /// The last round that was ended by a reset.
+    broken: Option<u64>,
 }
 
 /// Whether this party leads its round, as [`std::sync::BarrierWaitResult`].
@@ -39,6 +42,7 @@ impl Barrier {
             parties: parties as u64,
             arrived: 0,
             round: 0,
+            broken: None,
         }
     }
 
@@ -52,25 +56,41 @@ impl Barrier {
 #[shared(name = "crucial::Barrier", crate = crate)]
 impl Barrier {
     /// Blocks until all parties of the round have arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Broken`] if the barrier is [reset](BarrierProxy::reset) meanwhile.
     #[doc(alias = "await")]
+    #[fallible]
     pub fn wait(
         &mut self,
         #[ticket(cancel = Self::leave)] arrival: &mut Option<u64>,
-    ) -> Poll<BarrierWaitResult> {
+    ) -> Poll<Result<BarrierWaitResult>> {
         match *arrival {
             None => {
                 self.arrived += 1;
                 if self.arrived >= self.parties {
                     self.arrived = 0;
                     self.round += 1;
-                    return Poll::Ready(BarrierWaitResult { leader: true });
+                    return Poll::Ready(Ok(BarrierWaitResult { leader: true }));
                 }
                 *arrival = Some(self.round);
                 Poll::Pending
             }
             Some(round) if round == self.round => Poll::Pending,
-            Some(_) => Poll::Ready(BarrierWaitResult { leader: false }),
+            // All who waited were polled when their round was broken, so one such round is enough.
+            Some(round) if Some(round) == self.broken => Poll::Ready(Err(Error::Broken {
+                what: "crucial::Barrier".to_owned(),
+            })),
+            Some(_) => Poll::Ready(Ok(BarrierWaitResult { leader: false })),
         }
+    }
+
+    /// Ends the present round: those who wait in it get [`Error::Broken`]. The next round begins anew.
+    pub fn reset(&mut self) {
+        self.broken = Some(self.round);
+        self.round += 1;
+        self.arrived = 0;
     }
 
     /// The number of parties.
@@ -109,11 +129,11 @@ mod tests {
         assert!(barrier.wait(&mut second).is_pending());
         assert_eq!(
             barrier.wait(&mut third),
-            Poll::Ready(BarrierWaitResult { leader: true })
+            Poll::Ready(Ok(BarrierWaitResult { leader: true }))
         );
         assert_eq!(
             barrier.wait(&mut second),
-            Poll::Ready(BarrierWaitResult { leader: false })
+            Poll::Ready(Ok(BarrierWaitResult { leader: false }))
         );
         // Too late to leave: the round is over.
         barrier.leave(second.unwrap());

@@ -6,21 +6,31 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Shared, Wake, shared};
+use super::line::Line;
+use crate::{Error, Result, SessionId, Shared, Wake, shared};
 
 /// A number of permits that threads acquire and release.
 ///
 /// It is fair: permits are given in the order in which they were asked for, and a request for many
-/// is not overtaken by later requests for few. Permits have no owner: whoever holds one may release
-/// it, and a thread that dies with a permit does not give it back. A thread that dies while it waits
-/// gives up its place when its session's lease lapses.
+/// is not overtaken by later requests for few.
+///
+/// # Who holds a permit
+///
+/// A permit is held by the process (the session) that acquired it. When that dies, its permits come back once
+/// its lease has lapsed, and its requests that wait give up their places. A cloud thread that is retried or
+/// cancelled gives back at once what its earlier attempt held.
+///
+/// Any process may release. It releases a permit that it holds itself, if there is one; otherwise the one that
+/// has been held for longest, by whomever; and if none is held there is one permit more. So a semaphore
+/// can be a signal too, which one side acquires and another releases.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Semaphore {
     available: u64,
-    /// Requests that wait, oldest first: number and permits.
-    queue: VecDeque<(u64, u64)>,
-    /// The number of the next request.
-    next: u64,
+    line: Line<u64>,
+    /// Permits in use, oldest first: who acquired how many at once.
+    held: VecDeque<(SessionId, u64)>,
+    /// The next fencing token.
+    token: u64,
 }
 
 impl Semaphore {
@@ -28,99 +38,128 @@ impl Semaphore {
     pub const fn new(permits: u64) -> Semaphore {
         Semaphore {
             available: permits,
-            queue: VecDeque::new(),
-            next: 0,
+            line: Line::new(),
+            held: VecDeque::new(),
+            token: 1,
         }
     }
 
-    fn leave(&mut self, request: u64) {
-        self.queue.retain(|(number, _)| *number != request);
+    fn leave(&mut self, place: u64) {
+        self.line.leave(place);
     }
 
-    fn take(&mut self, permits: u64) -> bool {
-        let enough = self.available >= permits;
-        if enough {
-            self.available -= permits;
+    fn take(&mut self, permits: u64, caller: SessionId) -> Option<u64> {
+        self.available = self.available.checked_sub(permits)?;
+        if permits > 0 {
+            self.held.push_back((caller, permits));
         }
-        enough
+        let token = self.token;
+        self.token += 1;
+        Some(token)
     }
 
-    fn acquire_in_turn(&mut self, permits: u64, place: &mut Option<u64>) -> Poll<()> {
-        let first = match place {
-            None => self.queue.is_empty(),
-            Some(request) => self
-                .queue
-                .front()
-                .is_some_and(|(number, _)| number == request),
-        };
-        if first && self.take(permits) {
-            if place.is_some() {
-                self.queue.pop_front();
-            }
-            return Poll::Ready(());
+    /// Takes up to `count` permits off those in use: the caller's own (newest first), or else anybody's
+    /// (oldest first).
+    fn give_back(&mut self, mut count: u64, caller: SessionId) {
+        for (_, permits) in self.held.iter_mut().rev().filter(|(who, _)| *who == caller) {
+            let given = count.min(*permits);
+            *permits -= given;
+            count -= given;
         }
-        if place.is_none() {
-            self.queue.push_back((self.next, permits));
-            *place = Some(self.next);
-            self.next += 1;
+        for (_, permits) in &mut self.held {
+            let given = count.min(*permits);
+            *permits -= given;
+            count -= given;
         }
-        Poll::Pending
+        self.held.retain(|(_, permits)| *permits > 0);
     }
 }
 
 #[shared(name = "crucial::Semaphore", crate = crate)]
 impl Semaphore {
-    /// Takes a permit; blocks until there is one.
-    pub fn acquire(&mut self, #[ticket(cancel = Self::leave)] place: &mut Option<u64>) -> Poll<()> {
-        self.acquire_in_turn(1, place)
+    /// Takes a permit; blocks until there is one. Returns a fencing token: later acquisitions have higher
+    /// ones.
+    pub fn acquire(
+        &mut self,
+        #[caller] caller: SessionId,
+        #[ticket(cancel = Self::leave)] place: &mut Option<u64>,
+    ) -> Poll<u64> {
+        self.acquire_many(1, caller, place)
     }
 
-    /// Takes `permits` at once; blocks until there are as many.
+    /// Takes `permits` at once; blocks until there are as many. Returns a fencing token.
     pub fn acquire_many(
         &mut self,
         permits: u64,
+        #[caller] caller: SessionId,
         #[ticket(cancel = Self::leave)] place: &mut Option<u64>,
-    ) -> Poll<()> {
-        self.acquire_in_turn(permits, place)
+    ) -> Poll<u64> {
+        if self.line.is_first(*place)
+            && let Some(token) = self.take(permits, caller)
+        {
+            if let Some(place) = *place {
+                self.line.leave(place);
+            }
+            return Poll::Ready(token);
+        }
+        self.line.join(place, permits);
+        Poll::Pending
     }
 
     /// Takes `permits` if they are there and nobody waits for some; whether it did.
-    pub fn try_acquire_many(&mut self, permits: u64) -> bool {
-        self.queue.is_empty() && self.take(permits)
+    pub fn try_acquire_many(&mut self, permits: u64, #[caller] caller: SessionId) -> bool {
+        self.line.is_empty() && self.take(permits, caller).is_some()
     }
 
     /// Takes a permit if there is one and nobody waits for one; whether it did.
-    pub fn try_acquire(&mut self) -> bool {
-        self.try_acquire_many(1)
+    pub fn try_acquire(&mut self, #[caller] caller: SessionId) -> bool {
+        self.try_acquire_many(1, caller)
     }
 
     /// Gives a permit (back).
-    pub fn release(&mut self) {
-        self.release_many(1);
+    pub fn release(&mut self, #[caller] caller: SessionId) {
+        self.release_many(1, caller);
     }
 
     /// Gives `permits` (back).
-    pub fn release_many(&mut self, permits: u64) {
+    pub fn release_many(&mut self, permits: u64, #[caller] caller: SessionId) {
+        self.give_back(permits, caller);
         self.available = self.available.saturating_add(permits);
     }
 
     /// The permits that are there.
+    #[doc(alias = "availablePermits")]
     pub fn available_permits(&self) -> u64 {
         self.available
     }
 
+    /// The permits that are held.
+    pub fn held_permits(&self) -> u64 {
+        self.held.iter().map(|(_, permits)| permits).sum()
+    }
+
     /// How many threads wait.
+    #[doc(alias = "getQueueLength")]
     pub fn waiting(&self) -> u64 {
-        self.queue.len() as u64
+        self.line.len()
     }
 
     /// Requests are served in order, so only the first can be next.
     #[wake]
     fn wake(&self) -> Wake {
-        match self.queue.front() {
-            Some((_, permits)) if self.available >= *permits => Wake::First,
+        match self.line.first() {
+            Some(permits) if self.available >= *permits => Wake::First,
             _ => Wake::None,
         }
+    }
+
+    /// Its permits come back.
+    #[departed]
+    fn departed(&mut self, session: SessionId) {
+        let held = self.held.iter().filter(|(who, _)| *who == session);
+        let permits: u64 = held.map(|(_, permits)| permits).sum();
+        self.held.retain(|(who, _)| *who != session);
+        self.available = self.available.saturating_add(permits);
     }
 }
 
@@ -129,9 +168,42 @@ impl Shared<Semaphore> {
     #[doc(alias = "tryAcquire")]
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<bool> {
         match self.timeout(timeout).acquire() {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(Error::TimedOut { .. }) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a permit, and gives it back when the guard is dropped. Blocks until there is one.
+    pub fn permit(&self) -> Result<SemaphorePermit> {
+        let token = self.acquire()?;
+        Ok(SemaphorePermit {
+            semaphore: self.clone(),
+            token,
+        })
+    }
+}
+
+/// A permit, until it is dropped. See [`Shared::<Semaphore>::permit`](Shared#method.permit).
+#[must_use = "the permit goes back when this is dropped"]
+#[derive(Debug)]
+pub struct SemaphorePermit {
+    semaphore: Shared<Semaphore>,
+    token: u64,
+}
+
+impl SemaphorePermit {
+    /// The fencing token: higher than that of all permits acquired before.
+    pub fn token(&self) -> u64 {
+        self.token
+    }
+}
+
+impl Drop for SemaphorePermit {
+    fn drop(&mut self) {
+        // If it can not be told now, the permit comes back with the end of this session.
+        if let Err(error) = self.semaphore.release() {
+            super::report("a permit", &error);
         }
     }
 }
@@ -140,21 +212,55 @@ impl Shared<Semaphore> {
 mod tests {
     use super::*;
 
+    const ME: SessionId = SessionId(1);
+    const OTHER: SessionId = SessionId(2);
+
     #[test]
     fn nobody_overtakes() {
         let mut semaphore = Semaphore::new(1);
         let (mut many, mut one) = (None, None);
-        assert!(semaphore.acquire_many(2, &mut many).is_pending());
-        assert!(semaphore.acquire(&mut one).is_pending());
-        assert!(!semaphore.try_acquire());
+        assert!(semaphore.acquire_many(2, ME, &mut many).is_pending());
+        assert!(semaphore.acquire(ME, &mut one).is_pending());
+        assert!(!semaphore.try_acquire(ME));
         assert_eq!(semaphore.wake(), Wake::None);
-        semaphore.release();
+        semaphore.release(OTHER);
         assert_eq!(semaphore.wake(), Wake::First);
-        assert!(semaphore.acquire(&mut one).is_pending());
-        assert!(semaphore.acquire_many(2, &mut many).is_ready());
+        assert!(semaphore.acquire(ME, &mut one).is_pending());
+        assert!(semaphore.acquire_many(2, ME, &mut many).is_ready());
         assert_eq!(semaphore.available_permits(), 0);
         semaphore.leave(one.unwrap());
-        semaphore.release();
-        assert!(semaphore.try_acquire());
+        semaphore.release(ME);
+        assert!(semaphore.try_acquire(ME));
+    }
+
+    #[test]
+    fn what_the_dead_held_comes_back_once() {
+        let mut semaphore = Semaphore::new(5);
+        assert!(semaphore.try_acquire_many(2, ME));
+        assert!(semaphore.try_acquire_many(2, OTHER));
+        // Somebody who holds none releases the oldest.
+        semaphore.release(SessionId(3));
+        assert_eq!(
+            (semaphore.available_permits(), semaphore.held_permits()),
+            (2, 3)
+        );
+        semaphore.departed(ME);
+        assert_eq!(
+            (semaphore.available_permits(), semaphore.held_permits()),
+            (3, 2)
+        );
+        semaphore.departed(ME);
+        semaphore.departed(OTHER);
+        assert_eq!(
+            (semaphore.available_permits(), semaphore.held_permits()),
+            (5, 0)
+        );
+    }
+
+    #[test]
+    fn a_release_of_what_nobody_holds_is_one_more() {
+        let mut semaphore = Semaphore::new(0);
+        semaphore.release_many(3, ME);
+        assert_eq!(semaphore.available_permits(), 3);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use crucial_core::frame::object_id;
-use crucial_core::{CallId, Cell, Disposition, Replies};
+use crucial_core::{self as core, CallId, Cell, Disposition, Replies, Turn};
 use crucial_object::caller::{Call, Caller, InFlight, Mode, Open, Opened};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, decode, registry};
 
@@ -55,12 +55,19 @@ impl Objects {
             self.answers.reply(id, Err(&lost(call.object)));
             return id;
         };
-        let needed = |_| true;
-        let answers = &mut self.answers;
-        let disposition = cell.call(id, Sequence(0), call.method, call.args, &needed, answers);
+        let mut out = Vec::new();
+        let turn = &mut Turn::new(&mut self.answers, &mut out);
+        let sent = core::Call {
+            id,
+            acked: Sequence(0),
+            recorded: false,
+            method: call.method,
+            args: call.args,
+        };
+        let disposition = cell.call(&sent, turn);
         // Time passes at once for who can not wait for ever.
         if let (Disposition::Parked, Some(after)) = (disposition, call.timeout) {
-            cell.cancel(id, &Error::TimedOut { after }, answers);
+            cell.cancel(id, &Error::TimedOut { after }, turn);
         }
         id
     }
@@ -69,7 +76,8 @@ impl Objects {
         let Some(mut cell) = self.cells.remove(&object) else {
             return false;
         };
-        cell.end_parked(&lost(object), &mut self.answers);
+        let mut out = Vec::new();
+        cell.end_parked(&lost(object), &mut Turn::new(&mut self.answers, &mut out));
         true
     }
 }
@@ -117,7 +125,7 @@ impl Caller for InProcess {
                 Mode::Find | Mode::FindOrCreate if there => {}
                 _ => {
                     let info = registry::find(open.type_name).expect("linked into this test");
-                    let cell = Cell::new(info, open.state, 1000)?;
+                    let cell = Cell::new(info, open.state)?;
                     objects.end(id);
                     objects.cells.insert(id, cell);
                 }
@@ -137,7 +145,12 @@ impl Caller for InProcess {
         self.change(|objects| {
             let id = objects.next();
             let cell = objects.cells.get_mut(&object).ok_or_else(|| lost(object))?;
-            cell.clear_poison(id, Sequence(0), &|_| true, &mut objects.answers);
+            let mut out = Vec::new();
+            cell.clear_poison(
+                id,
+                Sequence(0),
+                &mut Turn::new(&mut objects.answers, &mut out),
+            );
             let answer = objects.answers.results.remove(&id);
             decode(&answer.expect("it does not wait")?)
         })
@@ -179,7 +192,9 @@ impl Drop for Sent {
     fn drop(&mut self) {
         self.process.change(|objects| {
             if let Some(cell) = objects.cells.get_mut(&self.object) {
-                cell.cancel(self.call, &Error::Cancelled, &mut objects.answers);
+                let mut out = Vec::new();
+                let mut turn = Turn::new(&mut objects.answers, &mut out);
+                cell.cancel(self.call, &Error::Cancelled, &mut turn);
             }
         });
     }

@@ -15,8 +15,8 @@ use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::{
-    Completion, Failure, Invocation, OutputSink, PAYLOAD_BYTES_MAX, Platform, complete,
-    default_sink, envelope,
+    Completion, Failure, Invocation, InvocationId, OutputSink, PAYLOAD_BYTES_MAX, Platform,
+    complete, default_sink, envelope,
 };
 
 mod api;
@@ -82,6 +82,7 @@ impl Default for LocalConfig {
 /// What is asked of the platform's thread.
 enum Command {
     Invoke(Job),
+    Cancel(InvocationId),
     Shutdown,
 }
 
@@ -150,6 +151,7 @@ impl Platform for LocalPlatform {
         let job = Job {
             // Here and not on the platform's thread, which all invocations share.
             event: envelope::wrap(&invocation.payload),
+            id: invocation.id,
             name: invocation.name,
             memory_mb: invocation.memory_mb.or(self.memory_mb_default),
             limit: invocation.time_limit.unwrap_or(self.time_limit_default),
@@ -159,6 +161,11 @@ impl Platform for LocalPlatform {
         if let Err(SendError(Command::Invoke(job))) = sent {
             complete(job.done, Err(Failure::Shutdown));
         }
+    }
+
+    fn cancel(&self, id: InvocationId) {
+        // It fails after the shutdown, which has ended all.
+        let _ = self.commands.send(Command::Cancel(id));
     }
 
     fn payload_bytes_max(&self) -> usize {

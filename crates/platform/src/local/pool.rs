@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use super::output::Output;
 use super::stage::{Stage, Work, Worker};
 use super::{Command, LocalConfig, api, process, watch};
-use crate::{Completion, Failure, complete};
+use crate::{Completion, Failure, InvocationId, complete};
 
 /// Workers of a memory size are for invocations of the same.
 type MemoryMb = Option<u32>;
@@ -48,6 +48,7 @@ pub(super) struct State {
 
 /// An invocation, its payload wrapped.
 pub(super) struct Job {
+    pub id: InvocationId,
     pub name: String,
     pub event: Vec<u8>,
     pub memory_mb: MemoryMb,
@@ -85,6 +86,7 @@ pub(super) async fn serve(
     while let Some(command) = commands.recv().await {
         match command {
             Command::Invoke(job) => pool.invoke(job),
+            Command::Cancel(id) => pool.cancel(id),
             Command::Shutdown => break,
         }
     }
@@ -124,6 +126,22 @@ impl Pool {
             queue.push_back(Waiting { order, job });
         }
         self.dispatch();
+    }
+
+    /// Ends an invocation that waits or runs.
+    fn cancel(&self, id: InvocationId) {
+        let waiting = {
+            let mut state = self.state.borrow_mut();
+            let mut workers = state.workers.values_mut();
+            let runs = |worker: &&mut Worker| matches!(&worker.stage, Stage::Busy { id: busy, .. } if *busy == id);
+            if let Some(worker) = workers.find(runs) {
+                return worker.kill(Failure::Cancelled);
+            }
+            state.remove_waiting(id)
+        };
+        if let Some(Waiting { job, .. }) = waiting {
+            complete(job.done, Err(Failure::Cancelled));
+        }
     }
 
     /// Gives the invocations that wait to idle workers, and has workers started for the others.
@@ -174,6 +192,7 @@ impl Pool {
         let worker = state.workers.get_mut(&id).expect("it was there before");
         worker.output.begin(&job.name);
         worker.stage = Stage::Busy {
+            id: job.id,
             request_id: request_id.clone(),
             done: job.done,
             limit: watch::kill_after(self, id, job.limit, request_id.clone()),
@@ -400,6 +419,20 @@ impl Pool {
 }
 
 impl State {
+    /// Takes an invocation out of the line.
+    fn remove_waiting(&mut self, id: InvocationId) -> Option<Waiting> {
+        let (memory_mb, position) = self.queues.iter().find_map(|(memory_mb, queue)| {
+            let position = queue.iter().position(|waiting| waiting.job.id == id)?;
+            Some((*memory_mb, position))
+        })?;
+        let queue = self.queues.get_mut(&memory_mb)?;
+        let waiting = queue.remove(position);
+        if queue.is_empty() {
+            self.queues.remove(&memory_mb);
+        }
+        waiting
+    }
+
     /// The memory sizes that invocations wait for, that of the oldest first: so none waits for ever.
     fn waiting_sizes(&self) -> Vec<MemoryMb> {
         let mut sizes: Vec<(u64, MemoryMb)> = self

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 use super::output::Output;
 use super::process;
-use crate::{Completion, Failure};
+use crate::{Completion, Failure, InvocationId};
 
 /// An event for a worker.
 pub(super) struct Work {
@@ -41,6 +41,7 @@ pub(super) enum Stage {
         give: oneshot::Sender<Work>,
     },
     Busy {
+        id: InvocationId,
         request_id: String,
         done: Completion,
         limit: AbortHandle,

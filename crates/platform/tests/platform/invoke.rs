@@ -3,7 +3,7 @@
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use crucial_platform::{Failure, Invocation, LocalConfig, LocalPlatform, Platform};
+use crucial_platform::{Failure, Invocation, InvocationId, LocalConfig, LocalPlatform, Platform};
 
 pub type Outcome = Result<Vec<u8>, Failure>;
 
@@ -12,6 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn invocation(payload: impl Into<Vec<u8>>) -> Invocation {
     Invocation {
+        id: InvocationId::next(),
         name: "tester".to_owned(),
         payload: payload.into(),
         memory_mb: None,

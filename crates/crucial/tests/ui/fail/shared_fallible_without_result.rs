@@ -1,0 +1,17 @@
+use crucial::shared;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+struct Thing {
+    value: u64,
+}
+
+#[shared]
+impl Thing {
+    #[fallible]
+    fn get(&self) -> u64 {
+        self.value
+    }
+}
+
+fn main() {}

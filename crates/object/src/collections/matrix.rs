@@ -1,0 +1,170 @@
+//! A matrix.
+
+use serde::{Deserialize, Serialize};
+
+use super::index;
+use crate::sync::Reduction;
+use crate::{Error, Result, shared};
+
+/// A shared matrix of `f64`, row by row. (Integers up to 2⁵³ are exact: it counts votes as well.)
+///
+/// All operations on it are one message: rows and whole matrices are added where the matrix is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[doc(alias = "SharedMatrix")]
+pub struct Matrix {
+    columns: u64,
+    values: Vec<f64>,
+}
+
+impl Matrix {
+    /// `rows` × `columns` zeros.
+    pub fn new(rows: usize, columns: usize) -> Matrix {
+        Matrix::from_rows(columns, vec![0.0; rows * columns])
+    }
+
+    /// A matrix with these values, row by row; what does not fill a row is dropped.
+    pub fn from_rows(columns: usize, mut values: Vec<f64>) -> Matrix {
+        let whole = values.len() - values.len().checked_rem(columns).unwrap_or(values.len());
+        values.truncate(whole);
+        Matrix {
+            columns: columns as u64,
+            values,
+        }
+    }
+
+    fn width(&self) -> usize {
+        // It is the length of a row of `values`.
+        self.columns as usize
+    }
+
+    fn rows(&self) -> usize {
+        self.values.len().checked_div(self.width()).unwrap_or(0)
+    }
+
+    fn at(&mut self, row: u64, column: u64) -> Result<&mut f64> {
+        let column = index(column, self.width())?;
+        Ok(&mut self.row_mut(row)?[column])
+    }
+
+    fn row_mut(&mut self, row: u64) -> Result<&mut [f64]> {
+        let (row, width) = (index(row, self.rows())?, self.width());
+        Ok(&mut self.values[row * width..][..width])
+    }
+}
+
+/// Adds element by element.
+fn add_to(values: &mut [f64], others: &[f64]) -> Result<()> {
+    same_length(values.len(), others.len())?;
+    for (value, other) in values.iter_mut().zip(others) {
+        *value += other;
+    }
+    Ok(())
+}
+
+fn same_length(expected: usize, given: usize) -> Result<()> {
+    if expected == given {
+        return Ok(());
+    }
+    Err(Error::BadArguments {
+        what: "Matrix".to_owned(),
+        detail: format!("{given} numbers, where {expected} are expected"),
+    })
+}
+
+/// Where an index is outside: [`Error::OutOfBounds`]. Where the number of values does not fit:
+/// [`Error::BadArguments`].
+#[shared(name = "crucial::Matrix", crate = crate)]
+impl Matrix {
+    /// Rows and columns.
+    pub fn shape(&self) -> (u64, u64) {
+        (self.rows() as u64, self.columns)
+    }
+
+    /// One value.
+    #[fallible]
+    pub fn get(&self, row: u64, column: u64) -> Result<f64> {
+        let (row, column) = (index(row, self.rows())?, index(column, self.width())?);
+        Ok(self.values[row * self.width() + column])
+    }
+
+    /// Sets one value, and returns the previous one.
+    #[fallible]
+    pub fn set(&mut self, row: u64, column: u64, value: f64) -> Result<f64> {
+        Ok(std::mem::replace(self.at(row, column)?, value))
+    }
+
+    /// Adds to one value, and returns the new one.
+    #[fallible]
+    pub fn add_at(&mut self, row: u64, column: u64, value: f64) -> Result<f64> {
+        let place = self.at(row, column)?;
+        *place += value;
+        Ok(*place)
+    }
+
+    /// A row.
+    #[fallible]
+    pub fn row(&self, row: u64) -> Result<Vec<f64>> {
+        let (row, width) = (index(row, self.rows())?, self.width());
+        Ok(self.values[row * width..][..width].to_vec())
+    }
+
+    /// A column.
+    #[fallible]
+    pub fn column(&self, column: u64) -> Result<Vec<f64>> {
+        let column = index(column, self.width())?;
+        let values = self.values.iter().skip(column);
+        Ok(values.step_by(self.width()).copied().collect())
+    }
+
+    /// Replaces a row.
+    #[fallible]
+    pub fn set_row(&mut self, row: u64, values: &[f64]) -> Result<()> {
+        let place = self.row_mut(row)?;
+        same_length(place.len(), values.len())?;
+        place.copy_from_slice(values);
+        Ok(())
+    }
+
+    /// Adds to a row, element by element.
+    #[fallible]
+    pub fn add_row(&mut self, row: u64, values: &[f64]) -> Result<()> {
+        add_to(self.row_mut(row)?, values)
+    }
+
+    /// Adds to the whole matrix, element by element; `values` are row by row.
+    #[fallible]
+    pub fn add(&mut self, values: &[f64]) -> Result<()> {
+        add_to(&mut self.values, values)
+    }
+
+    /// All values, row by row.
+    #[doc(alias = "toArray")]
+    pub fn to_vec(&self) -> Vec<f64> {
+        self.values.clone()
+    }
+
+    /// Sets all values.
+    pub fn fill(&mut self, value: f64) {
+        self.values.fill(value);
+    }
+
+    /// All values as one; `None` if there are none.
+    pub fn reduce(&self, how: Reduction) -> Option<f64> {
+        how.of(self.values.iter().copied())
+    }
+
+    /// Each row as one value.
+    pub fn reduce_rows(&self, how: Reduction) -> Vec<f64> {
+        let rows = self.values.chunks(self.width().max(1));
+        rows.filter_map(|row| how.of(row.iter().copied())).collect()
+    }
+
+    /// Each column as one value.
+    pub fn reduce_columns(&self, how: Reduction) -> Vec<f64> {
+        let columns = 0..self.width();
+        let column = |column| self.values.iter().skip(column).step_by(self.width());
+        columns
+            .filter_map(|index| how.of(column(index).copied()))
+            .collect()
+    }
+}
