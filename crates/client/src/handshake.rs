@@ -21,6 +21,9 @@ use crate::{Client, Config};
 /// How long a server may take for its welcome.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a handshake is tried whose connection breaks.
+const HANDSHAKE_TRIES_MAX: u32 = 5;
+
 /// Pauses between attempts: each is twice the one before, from the first to the last.
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
 const PAUSE_LAST: Duration = Duration::from_millis(500);
@@ -36,28 +39,38 @@ pub(crate) fn connect(
         address: config.endpoint.to_string(),
         reason: error.to_string(),
     };
-    let stream = open(config).map_err(unavailable)?;
-    let socket = Socket::new(stream).map_err(unavailable)?;
-    let mut hello = Vec::new();
-    frame::write_hello(
-        &Hello {
-            session,
-            resume,
-            run: config.run,
-            owner: config.owner,
-            namespace: config.namespace.clone(),
-            attempt,
-        },
-        &mut hello,
-    )?;
-    socket.write(&hello);
-    let mut buffer = BytesMut::new();
-    match read_welcome(&socket, &mut buffer).map_err(unavailable)?? {
-        Response::Welcome(welcome) => Ok((socket, welcome, buffer)),
-        Response::Refused(error) => Err(error),
-        Response::Reply { .. } => Err(Error::Protocol {
-            detail: "the server answered before it said welcome".to_owned(),
-        }),
+    let mut hello = Hello {
+        session,
+        resume,
+        run: config.run,
+        owner: config.owner,
+        namespace: config.namespace.clone(),
+        attempt,
+    };
+    let mut tries = HANDSHAKE_TRIES_MAX;
+    loop {
+        let stream = open(config).map_err(unavailable)?;
+        let socket = Socket::new(stream).map_err(unavailable)?;
+        let mut bytes = Vec::new();
+        frame::write_hello(&hello, &mut bytes)?;
+        socket.write(&bytes);
+        let mut buffer = BytesMut::new();
+        tries -= 1;
+        match read_welcome(&socket, &mut buffer) {
+            Ok(Ok(Response::Welcome(welcome))) => return Ok((socket, welcome, buffer)),
+            Ok(Ok(Response::Refused(error)) | Err(error)) => return Err(error),
+            Ok(Ok(Response::Reply { .. })) => {
+                return Err(Error::Protocol {
+                    detail: "the server answered before it said welcome".to_owned(),
+                });
+            }
+            // Somebody is there, but the connection broke; perhaps behind the hello.
+            Err(_) if tries > 0 => {
+                hello.resume = true;
+                std::thread::sleep(PAUSE_FIRST);
+            }
+            Err(error) => return Err(unavailable(error)),
+        }
     }
 }
 

@@ -14,7 +14,9 @@ mod operation;
 mod output;
 mod program;
 mod raw;
+mod recovery;
 mod threads;
+mod totals;
 mod types;
 
 /// What a test returns.
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
         objects::trials(),
         coordination::trials(),
         exactly_once::trials(),
+        recovery::trials(),
+        totals::trials(),
         threads::trials(),
         output::trials(),
         operation::trials(),

@@ -23,7 +23,11 @@ pub fn run(name: &str) {
         "count-to-1000" => count(),
         "wait-at-barrier" => wait_at_barrier(),
         "watch-barrier" => watch_barrier(),
-        other => match crate::output::program(other).or_else(|| crate::threads::program(other)) {
+        other => match crate::output::program(other)
+            .or_else(|| crate::threads::program(other))
+            .or_else(|| crate::recovery::program(other))
+            .or_else(|| crate::totals::program(other))
+        {
             Some(outcome) => outcome,
             None => panic!("no program {other}"),
         },
@@ -122,7 +126,7 @@ fn watch_barrier() -> crucial::Result<()> {
 }
 
 /// A line from the test; empty when it has gone.
-fn read_command() -> String {
+pub fn read_command() -> String {
     let mut line = String::new();
     let _ = std::io::stdin().read_line(&mut line);
     line.trim_end().to_owned()
@@ -179,6 +183,12 @@ impl Program {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
+    }
+
+    /// As `kill -SIGNAL`.
+    pub fn signal(&self, signal: rustix::process::Signal) -> Result<(), Failed> {
+        let process = rustix::process::Pid::from_child(&self.child);
+        Ok(rustix::process::kill_process(process, signal)?)
     }
 
     /// All that it prints until it ends.

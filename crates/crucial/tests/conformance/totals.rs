@@ -1,0 +1,191 @@
+//! E2, E3: many clients that die and come back, exact totals, and bounded memory.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::Arc;
+
+use crucial::sync::{AtomicI64, Semaphore};
+use crucial::{Error, Result, Shared, shared};
+use crucial_client::Client;
+use crucial_object::caller;
+use libtest_mimic::{Failed, Trial};
+use serde::{Deserialize, Serialize};
+
+use crate::Outcome;
+use crate::program::{Program, Proxy, ROLE, Server};
+use crate::trials;
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        e02_the_total_is_that_of_the_acknowledged_calls,
+        e03_records_are_bounded,
+    ]
+}
+
+const CLIENTS: u64 = 64;
+const INCREMENTS: u64 = 50_000;
+
+/// Calls that a client has in flight.
+const WINDOW: u64 = 50;
+
+/// Which client a process is.
+const CLIENT: &str = "CONFORMANCE_CLIENT";
+
+/// Counts, and takes each client's increments once, in order.
+#[derive(Default, Serialize, Deserialize)]
+struct Ledger {
+    last: BTreeMap<u64, u64>,
+    total: u64,
+}
+
+#[shared]
+impl Ledger {
+    /// The `number`th increment of `client`.
+    #[fallible]
+    fn increment(&mut self, client: u64, number: u64) -> Result<u64> {
+        let last = self.last.entry(client).or_default();
+        if number != *last + 1 {
+            return Err(Error::Other(format!(
+                "increment {number} of client {client} after its {last}th"
+            )));
+        }
+        *last = number;
+        self.total += 1;
+        Ok(self.total)
+    }
+
+    fn last(&self, client: u64) -> u64 {
+        self.last.get(&client).copied().unwrap_or(0)
+    }
+
+    fn total(&self) -> u64 {
+        self.total
+    }
+}
+
+fn ledger() -> Result<Shared<Ledger>> {
+    Shared::builder("e02")
+        .persistent()
+        .create(Ledger::default())
+}
+
+pub fn program(name: &str) -> Option<Result<()>> {
+    (name == "increment").then(increment)
+}
+
+/// Goes on where the client was, or its predecessor of the same number.
+fn increment() -> Result<()> {
+    let client: u64 = std::env::var(CLIENT)
+        .ok()
+        .and_then(|client| client.parse().ok())
+        .ok_or("no number")?;
+    let ledger = ledger()?;
+    let mut next = ledger.last(client)? + 1;
+    while next <= INCREMENTS {
+        let end = (next + WINDOW).min(INCREMENTS + 1);
+        let window: Vec<_> = (next..end)
+            .map(|number| ledger.deferred().increment(client, number))
+            .collect();
+        for call in window {
+            call.wait()?;
+        }
+        next = end;
+        if next % (INCREMENTS / 5) <= WINDOW {
+            println!("{next}");
+        }
+    }
+    println!("done");
+    Ok(())
+}
+
+fn start(client: u64, address: &str) -> std::result::Result<Program, Failed> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .env(ROLE, "increment")
+        .env(CLIENT, client.to_string())
+        .env("CRUCIAL_CLUSTER", address);
+    Program::start_command(command)
+}
+
+fn e02_the_total_is_that_of_the_acknowledged_calls() -> Outcome {
+    let server = Server::start(&[])?;
+    let proxy = Proxy::start(&server.address)?;
+    // Every fourth loses its connections, every second is killed and started again.
+    let address = |client: u64| match client % 4 {
+        3 => &proxy.address,
+        _ => &server.address,
+    };
+    let mut programs: Vec<Program> = (0..CLIENTS)
+        .map(|client| start(client, address(client)))
+        .collect::<std::result::Result<_, _>>()?;
+    for client in (0..CLIENTS).step_by(2) {
+        let program = &mut programs[client as usize];
+        // Somewhere in its work, with calls in flight.
+        for _ in 0..client % 3 {
+            program.line()?;
+        }
+        program.kill()?;
+        *program = start(client, address(client))?;
+        proxy.cut();
+    }
+    for program in programs {
+        let said = program.output()?;
+        assert!(said.ends_with("done\n"), "{said}");
+    }
+    let client = Client::connect(crucial_client::Config::new(server.address.parse()?))?;
+    let total = caller::with(client, || ledger()?.total())?;
+    // A call that was executed twice, or in the wrong order, would have failed in its client.
+    assert_eq!(total, CLIENTS * INCREMENTS);
+    Ok(())
+}
+
+fn e03_records_are_bounded() -> Outcome {
+    let server = crucial_server::Server::start(crucial_server::Config {
+        listen: vec!["127.0.0.1:0".parse()?],
+        ..Default::default()
+    })?;
+    let connect = || Client::connect(crucial_client::Config::new(server.endpoints()[0].clone()));
+    let clients: Vec<Arc<Client>> = (0..8).map(|_| connect()).collect::<Result<_>>()?;
+    let owner = clients[0].clone();
+    let (counter, permits) = caller::with(owner, || {
+        (
+            Shared::builder("e03")
+                .persistent()
+                .create(AtomicI64::new(0)),
+            Shared::builder("e03")
+                .persistent()
+                .create(Semaphore::new(0)),
+        )
+    });
+    let (counter, permits) = (counter?, permits?);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = clients
+            .iter()
+            .map(|client| {
+                scope.spawn(|| {
+                    caller::with(client.clone(), || -> Result<usize> {
+                        // One call waits all the while, and must not hold the others' records up.
+                        let waiting = permits.deferred().acquire();
+                        let mut most = 0;
+                        for _ in 0..20_000 {
+                            counter.fetch_add(1)?;
+                            most = most.max(server.status().records);
+                        }
+                        drop(waiting);
+                        Ok(most)
+                    })
+                })
+            })
+            .collect();
+        for thread in threads {
+            let most = thread.join().map_err(|_| "a client panicked")??;
+            // The number of clients and the size of their windows decide, not the number of calls.
+            assert!(most < 8 * 2500, "{most} records");
+        }
+        Outcome::Ok(())
+    })?;
+    let total = caller::with(clients[0].clone(), || counter.load())?;
+    assert_eq!(total, 160_000);
+    server.stop();
+    Ok(())
+}
