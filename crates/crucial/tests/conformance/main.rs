@@ -9,6 +9,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 mod coordination;
 mod exactly_once;
+mod histories;
 mod objects;
 mod operation;
 mod output;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         coordination::trials(),
         exactly_once::trials(),
         recovery::trials(),
+        histories::trials(),
         totals::trials(),
         threads::trials(),
         output::trials(),
