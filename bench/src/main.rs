@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod barrier;
 mod closed_loop;
 mod latency;
+mod objects;
 mod redis;
 mod sample;
 mod server;
@@ -26,8 +28,13 @@ enum Command {
     Latency(latency::Options),
     /// Spawn and join of a cloud thread that does nothing
     Spawn(spawn::Options),
-    /// 1 KB values, many connections in a closed loop, one server core, against Redis
+    /// 1 KB values, many connections in a closed loop, one server core, against Redis; and what completion
+    /// records cost
     Throughput(throughput::Options),
+    /// The wait at a barrier of many parties, against a barrier of Redis lists
+    Barrier(barrier::Options),
+    /// A million small objects: memory, and latency
+    Objects(objects::Options),
 }
 
 /// What a measurement can fail with.
@@ -47,6 +54,8 @@ fn main() -> ExitCode {
         Command::Latency(options) => latency::run(&options),
         Command::Spawn(options) => spawn::run(&options),
         Command::Throughput(options) => throughput::run(&options).map(|()| true),
+        Command::Barrier(options) => barrier::run(&options),
+        Command::Objects(options) => objects::run(&options),
     };
     match met {
         Ok(true) => ExitCode::SUCCESS,

@@ -91,9 +91,35 @@ pub struct Connection {
 impl Connection {
     /// Sends a command, and reads its reply.
     pub fn request(&mut self, command: &[&[u8]]) -> Result<(), Error> {
+        self.send(command)?;
+        self.receive(|reply| Ok(reply_length(reply)?.is_some()))?;
+        Ok(())
+    }
+
+    /// Sends a command whose reply is a number.
+    pub fn integer(&mut self, command: &[&[u8]]) -> Result<usize, Error> {
+        self.send(command)?;
+        let length = self.receive(|reply| Ok(reply_length(reply)?.is_some()))?;
+        let line = std::str::from_utf8(&self.reply[..length])?;
+        Ok(line.trim_start_matches(':').trim_end().parse()?)
+    }
+
+    /// Sends a command whose reply has so many lines.
+    pub fn request_lines(&mut self, command: &[&[u8]], lines: usize) -> Result<(), Error> {
+        self.send(command)?;
+        let count = |reply: &[u8]| reply.iter().filter(|byte| **byte == b'\n').count();
+        self.receive(|reply| Ok(count(reply) >= lines))?;
+        Ok(())
+    }
+
+    fn send(&mut self, command: &[&[u8]]) -> Result<(), Error> {
         self.request.clear();
         write_command(command, &mut self.request);
-        self.stream.write_all(&self.request)?;
+        Ok(self.stream.write_all(&self.request)?)
+    }
+
+    /// Reads until the reply is whole; its length.
+    fn receive(&mut self, is_whole: impl Fn(&[u8]) -> Result<bool, Error>) -> Result<usize, Error> {
         let mut length = 0;
         loop {
             let count = self.stream.read(&mut self.reply[length..])?;
@@ -101,8 +127,8 @@ impl Connection {
                 return Err("redis closed the connection, or its reply is too long".into());
             }
             length += count;
-            if reply_length(&self.reply[..length])?.is_some() {
-                return Ok(());
+            if is_whole(&self.reply[..length])? {
+                return Ok(length);
             }
         }
     }

@@ -18,9 +18,19 @@ pub struct Server {
 impl Server {
     /// Starts a server, on `core` only if one is given, and waits until it is ready.
     pub fn start(spin_us: u32, core: Option<usize>) -> Result<Server, Error> {
+        Server::start_with(spin_us, core, &[])
+    }
+
+    /// The same, with more options.
+    pub fn start_with(
+        spin_us: u32,
+        core: Option<usize>,
+        options: &[&str],
+    ) -> Result<Server, Error> {
         let mut process = on_core(std::env::current_exe()?.into(), core)
             .args(["crucial", "server", "--listen", "127.0.0.1:0"])
             .args(["--threads", "1", "--spin-us", &spin_us.to_string()])
+            .args(options)
             .stdout(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
@@ -30,6 +40,14 @@ impl Server {
             endpoint: address.parse()?,
             process,
         })
+    }
+
+    /// Its resident memory, in bytes.
+    pub fn resident_bytes(&self) -> Result<u64, Error> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
+        Ok(kilobytes.ok_or("no VmRSS")?.parse::<u64>()? << 10)
     }
 
     /// Its process id.

@@ -186,8 +186,8 @@ struct Crucial {
 }
 
 impl Crucial {
-    fn start(spin_us: u32, options: &Options) -> Result<Crucial, Error> {
-        let server = Server::start(spin_us, Some(SERVER_CORE))?;
+    fn start(spin_us: u32, flags: &[&str], options: &Options) -> Result<Crucial, Error> {
+        let server = Server::start_with(spin_us, Some(SERVER_CORE), flags)?;
         let client = Client::connect(Config::new(server.endpoint.clone()))?;
         let handles: Vec<Shared<Value>> = caller::with(client.clone(), || {
             (0..options.objects)
@@ -271,8 +271,17 @@ pub fn run(options: &Options) -> Result<(), Error> {
     for index in 0..options.objects {
         setup.request(&[b"SET", key(index).as_bytes(), &[7; VALUE_BYTES]])?;
     }
-    let shipped = Crucial::start(50, options)?;
-    let sleeping = Crucial::start(0, options)?;
+    let crucial = [
+        ("Crucial, as shipped", Crucial::start(50, &[], options)?),
+        (
+            "Crucial, without spinning",
+            Crucial::start(0, &[], options)?,
+        ),
+        (
+            "Crucial, without spinning, at least once",
+            Crucial::start(0, &["--at-least-once"], options)?,
+        ),
+    ];
     let mut load_cores = CpuSet::new();
     load_cores.set(LOAD_CORE);
     rustix::thread::sched_setaffinity(None, &load_cores)?;
@@ -286,7 +295,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         "", "calls/s", "CPU µs", "server CPU"
     );
     for kind in [Kind::Get, Kind::Put] {
-        measure(kind, &redis, &shipped, &sleeping, options)?;
+        measure(kind, &redis, &crucial, options)?;
     }
     Ok(())
 }
@@ -294,16 +303,15 @@ pub fn run(options: &Options) -> Result<(), Error> {
 fn measure(
     kind: Kind,
     redis: &Redis,
-    shipped: &Crucial,
-    sleeping: &Crucial,
+    crucial: &[(&str, Crucial)],
     options: &Options,
 ) -> Result<(), Error> {
     let time = Duration::from_millis(options.milliseconds);
     let mut of_redis = redis_load(redis, kind, options)?;
-    let mut of_crucial = [
-        shipped.load("Crucial, as shipped", kind, options)?,
-        sleeping.load("Crucial, without spinning", kind, options)?,
-    ];
+    let mut of_crucial = crucial
+        .iter()
+        .map(|(name, crucial)| crucial.load(name, kind, options))
+        .collect::<Result<Vec<_>, Error>>()?;
     for _ in 0..options.rounds {
         of_redis.round(time)?;
         for load in &mut of_crucial {
@@ -318,6 +326,7 @@ fn measure(
         }
     );
     let (redis_rate, redis_cpu) = of_redis.print();
+    let mut costs = Vec::new();
     for load in &of_crucial {
         let (rate, cpu) = load.print();
         println!(
@@ -325,6 +334,13 @@ fn measure(
             "  as a share of Redis",
             rate / redis_rate,
             cpu / redis_cpu
+        );
+        costs.push(cpu);
+    }
+    if let [_, with, without] = costs[..] {
+        println!(
+            "  completion records: {:+.1} % of CPU time (P14: at most 5 %)",
+            100.0 * (with / without - 1.0)
         );
     }
     Ok(())

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use crucial_object::{
-    Access, Activation, Error, Flow, Instance, MethodId, Panic, Result, Sequence, SessionId,
-    Ticket, TypeInfo, Wake, caller, catch,
+    Access, Activation, Error, Flow, Instance, Method, MethodId, Panic, Result, Sequence,
+    SessionId, Ticket, TypeInfo, Wake, caller, catch,
 };
 use smallvec::SmallVec;
 
@@ -30,12 +30,34 @@ pub struct Call<'a> {
     pub id: CallId,
     /// The lowest sequence that its session still waits for.
     pub acked: Sequence,
-    /// Its session is one of an exactly-once thread: reads leave a record too.
-    pub recorded: bool,
+    /// Whether it leaves a record.
+    pub recording: Recording,
     /// The method.
     pub method: MethodId,
     /// The encoded tuple of arguments.
     pub args: &'a [u8],
+}
+
+/// Which calls leave a completion record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Recording {
+    /// Those that change the object, or can wait.
+    #[default]
+    Changes,
+    /// Reads, too: those of an exactly-once thread.
+    Everything,
+    /// Only those that wait. Others are executed again when they are repeated.
+    Nothing,
+}
+
+impl Recording {
+    fn keeps(self, method: &Method) -> bool {
+        match self {
+            Recording::Changes => method.access == Access::Write || method.waits,
+            Recording::Everything => true,
+            Recording::Nothing => false,
+        }
+    }
 }
 
 /// What an object needs of its server while it executes.
@@ -203,8 +225,7 @@ impl Cell {
             flow => {
                 turn.replies
                     .reply(call.id, flow.as_ref().map(|_| turn.out.as_slice()));
-                let keeps = changes || method.waits || call.recorded;
-                if keeps && !is_refused {
+                if call.recording.keeps(method) && !is_refused {
                     let result = flow.map(|_| SmallVec::from_slice(turn.out));
                     let record = Record::Done(result.map_err(Box::new));
                     self.records.put(call.id, record, call.acked, turn.needed);

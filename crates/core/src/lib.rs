@@ -9,7 +9,7 @@
 //! - [`Endpoint`]: where a server is; [`SpinPolicy`]: whether to spin before sleeping.
 //!
 //! ```
-//! use crucial_core::{Call, CallId, Cell, Disposition, Turn};
+//! use crucial_core::{Call, CallId, Cell, Disposition, Recording, Turn};
 //! use crucial_object::{MethodId, Sequence, SessionId, encode, registry, sync::AtomicI64};
 //!
 //! let info = registry::find("crucial::AtomicI64").unwrap();
@@ -18,7 +18,7 @@
 //! let add_two = Call {
 //!     id,
 //!     acked: Sequence(1),
-//!     recorded: false,
+//!     recording: Recording::Changes,
 //!     method: MethodId::of("fetch_add"),
 //!     args: &encode(&(2i64,)).unwrap(),
 //! };
@@ -39,7 +39,7 @@ pub mod local;
 pub mod records;
 mod spin;
 
-pub use cell::{Call, Cell, Disposition, Replies, Turn};
+pub use cell::{Call, Cell, Disposition, Recording, Replies, Turn};
 pub use endpoint::Endpoint;
 pub use records::CallId;
 pub use spin::SpinPolicy;

@@ -70,6 +70,12 @@ fn server_arguments() -> Vec<Arg> {
             50,
             "How long a thread spins before it sleeps, where that pays; 0: never",
         ),
+        Arg::new("at-least-once")
+            .long("at-least-once")
+            .action(clap::ArgAction::SetTrue)
+            .help(
+                "Keeps no completion records: repeated calls are executed again. For measurements",
+            ),
         number(
             "frame-bytes-max",
             limits.frame_bytes_max,
@@ -115,6 +121,7 @@ fn config(matches: &ArgMatches) -> Config {
         threads: number("threads"),
         lease: Duration::from_millis(number("lease-ms") as u64),
         spin: Duration::from_micros(number("spin-us") as u64),
+        at_least_once: matches.get_flag("at-least-once"),
         limits: Limits {
             frame_bytes_max: number("frame-bytes-max"),
             connections_max: number("connections-max"),

@@ -57,6 +57,9 @@ pub struct Config {
     pub lease: Duration,
     /// How long a thread spins before it sleeps, when that has proved worth while lately. Zero: never.
     pub spin: Duration,
+    /// Calls leave no completion records, so that one that is repeated after a lost connection is executed
+    /// again. To measure what the records cost, and for nothing else.
+    pub at_least_once: bool,
     /// The limits.
     pub limits: Limits,
 }
@@ -68,6 +71,7 @@ impl Default for Config {
             threads: 0,
             lease: Duration::from_secs(10),
             spin: default_spin(),
+            at_least_once: false,
             limits: Limits::default(),
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crucial_core::frame::{
     Attempt, CallRequest, Hello, OpenMode, OpenRequest, Operation, VERSION, Welcome,
 };
-use crucial_core::{Call, CallId, Cell, Disposition, Replies, Turn, frame};
+use crucial_core::{Call, CallId, Cell, Disposition, Recording, Replies, Turn, frame};
 use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, encode, registry};
 
 use crate::connection::Connection;
@@ -22,6 +22,7 @@ pub(crate) struct Service {
     pub limits: Limits,
     pub lease: Duration,
     pub spin: Duration,
+    at_least_once: bool,
     pub table: Table,
     pub sessions: Sessions,
     pub keeper: Keeper,
@@ -45,6 +46,7 @@ impl Service {
             limits: config.limits.clone(),
             lease: config.lease,
             spin: config.spin,
+            at_least_once: config.at_least_once,
             table: Table::new(),
             sessions: Sessions::new(),
             keeper: Keeper::new(),
@@ -296,7 +298,7 @@ impl Service {
         let call = Call {
             id: arrival.call(),
             acked: arrival.acked,
-            recorded: session.recorded,
+            recording: self.recording(session),
             method: request.method,
             args: &request.args,
         };
@@ -310,6 +312,14 @@ impl Service {
         if request.timeout_ms > 0 {
             let after = Duration::from_millis(request.timeout_ms.into());
             self.keeper.time_out(call.id, slot, after);
+        }
+    }
+
+    fn recording(&self, session: &Session) -> Recording {
+        match (session.recorded, self.at_least_once) {
+            (true, _) => Recording::Everything,
+            (false, false) => Recording::Changes,
+            (false, true) => Recording::Nothing,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use bytes::BytesMut;
 use crucial_core::frame::{self, Response};
-use crucial_core::{Call, CallId, Cell, Disposition, Turn};
+use crucial_core::{Call, CallId, Cell, Disposition, Recording, Turn};
 use crucial_object::{
     Access, Error, Method, MethodId, Result, Sequence, SessionId, TypeInfo, encode, registry,
 };
@@ -285,7 +285,11 @@ impl History {
         let sent = Call {
             id: call,
             acked: Sequence(0),
-            recorded: back.is_multiple_of(2),
+            recording: match back % 3 {
+                0 => Recording::Changes,
+                1 => Recording::Everything,
+                _ => Recording::Nothing,
+            },
             method,
             args,
         };
@@ -312,7 +316,7 @@ impl History {
         let sent = Call {
             id: call,
             acked: Sequence(0),
-            recorded: false,
+            recording: Recording::Changes,
             method: self.read.id,
             args: &encode(&()).unwrap(),
         };

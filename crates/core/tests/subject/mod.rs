@@ -1,6 +1,6 @@
 //! A `Cell` under test: calls by name, replies collected.
 
-use crucial_core::{Call, CallId, Cell, Disposition, Turn};
+use crucial_core::{Call, CallId, Cell, Disposition, Recording, Turn};
 use crucial_object::{
     Error, MethodId, Object, Result, Sequence, SessionId, decode, encode, registry,
 };
@@ -57,7 +57,7 @@ impl Subject {
         let call = Call {
             id: call,
             acked,
-            recorded: false,
+            recording: Recording::Changes,
             method: MethodId::of(method),
             args,
         };

@@ -60,7 +60,7 @@ impl Objects {
         let sent = core::Call {
             id,
             acked: Sequence(0),
-            recorded: false,
+            recording: core::Recording::Changes,
             method: call.method,
             args: call.args,
         };

@@ -1,0 +1,124 @@
+//! P10: how long parties wait at a barrier, once the last has come.
+
+use std::sync::{Arc, Barrier as StdBarrier};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use crucial::Shared;
+use crucial::sync::Barrier;
+use crucial_client::{Client, Config};
+use crucial_object::caller;
+
+use crate::Error;
+use crate::redis::Redis;
+use crate::server::Server;
+
+/// P10's goals: the mean wait at so many parties, in milliseconds.
+const GOALS: [(usize, f64); 2] = [(320, 2.0), (1800, 10.0)];
+
+/// Sessions that the parties share, as threads of so many worker processes.
+const CLIENTS: usize = 16;
+
+#[derive(Args)]
+pub struct Options {
+    /// Parties: threads
+    #[arg(long, default_values_t = [320, 1800])]
+    parties: Vec<usize>,
+    /// Rounds
+    #[arg(long, default_value_t = 30)]
+    rounds: usize,
+    /// Fails if the mean wait is over P10's goals
+    #[arg(long)]
+    check: bool,
+}
+
+/// Lets all parties come at once, round after round; the mean wait.
+fn waits<P: Send>(
+    parties: Vec<P>,
+    rounds: usize,
+    wait: impl Fn(&mut P) -> Result<(), Error> + Sync,
+) -> Result<Duration, Error> {
+    let start = StdBarrier::new(parties.len());
+    let count = parties.len() * rounds;
+    let total = std::thread::scope(|scope| {
+        let threads: Vec<_> = parties
+            .into_iter()
+            .map(|mut party| {
+                let (start, wait) = (&start, &wait);
+                let run = move || -> Result<Duration, String> {
+                    let mut total = Duration::ZERO;
+                    for _ in 0..rounds {
+                        start.wait();
+                        let begin = Instant::now();
+                        wait(&mut party).map_err(|error| error.to_string())?;
+                        total += begin.elapsed();
+                    }
+                    Ok(total)
+                };
+                let small = std::thread::Builder::new().stack_size(256 << 10);
+                small.spawn_scoped(scope, run)
+            })
+            .collect::<Result<_, _>>()?;
+        let mut total = Duration::ZERO;
+        for thread in threads {
+            total += thread.join().map_err(|_| "a party panicked")??;
+        }
+        Ok::<_, Error>(total)
+    })?;
+    Ok(total / u32::try_from(count)?)
+}
+
+fn crucial(parties: usize, rounds: usize) -> Result<Duration, Error> {
+    let server = Server::start(50, None)?;
+    let clients: Vec<Arc<Client>> = (0..CLIENTS)
+        .map(|_| Client::connect(Config::new(server.endpoint.clone())))
+        .collect::<crucial::Result<_>>()?;
+    let barrier = caller::with(clients[0].clone(), || Shared::new(Barrier::new(parties)))?;
+    let parties = (0..parties).map(|party| (clients[party % CLIENTS].clone(), barrier.clone()));
+    waits(parties.collect(), rounds, |(client, barrier)| {
+        caller::with(client.clone(), || barrier.wait())?;
+        Ok(())
+    })
+}
+
+/// A barrier as Lithops makes it of Redis: a counter, and a list on which all but the last block.
+fn redis(parties: usize, rounds: usize) -> Result<Duration, Error> {
+    let server = Redis::start()?;
+    let tokens: Vec<&[u8]> = vec![b"go"; parties - 1];
+    let connections = (0..parties)
+        .map(|_| server.connect())
+        .collect::<Result<Vec<_>, _>>()?;
+    waits(connections, rounds, |connection| {
+        let arrived: usize = connection.integer(&[b"INCR", b"arrived"])?;
+        if arrived.is_multiple_of(parties) {
+            let push = [&[b"RPUSH" as &[u8], b"gate"], &tokens[..]].concat();
+            connection.request(&push)
+        } else {
+            connection.request_lines(&[b"BLPOP", b"gate", b"0"], 5)
+        }
+    })
+}
+
+/// Measures, and tells whether the goals are met.
+pub fn run(options: &Options) -> Result<bool, Error> {
+    let mut met = true;
+    println!(
+        "{:>8} {:>14} {:>14} {:>8}",
+        "parties", "Crucial, ms", "Redis list, ms", "ratio"
+    );
+    for &parties in &options.parties {
+        if parties < 2 {
+            return Err("a barrier has at least two parties".into());
+        }
+        let ours = crucial(parties, options.rounds)?.as_secs_f64() * 1e3;
+        let theirs = redis(parties, options.rounds)?.as_secs_f64() * 1e3;
+        println!(
+            "{parties:>8} {ours:>14.2} {theirs:>14.2} {:>7.2}×",
+            ours / theirs
+        );
+        let goal = GOALS.iter().find(|(at, _)| *at == parties);
+        met &= goal.is_none_or(|(_, goal)| ours <= *goal);
+    }
+    println!("\nMean wait of a party (goals: 320 parties ≤ 2 ms, 1800 ≤ 10 ms)");
+    Ok(met || !options.check)
+}
