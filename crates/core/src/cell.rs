@@ -2,13 +2,11 @@
 
 use std::collections::VecDeque;
 
+use crate::records::{CallId, Outcome, Record, Records};
 use crucial_object::{
     Access, Activation, Error, Flow, Instance, Method, MethodId, Panic, Result, Sequence,
     SessionId, Ticket, TypeInfo, Wake, caller, catch,
 };
-use smallvec::SmallVec;
-
-use crate::records::{CallId, Record, Records};
 
 /// Where a cell puts the results of calls: of the one that it was given, and of parked ones that it
 /// completed.
@@ -175,9 +173,8 @@ impl Cell {
     fn repeat(&self, call: CallId, turn: &mut Turn<'_>) -> Option<Disposition> {
         match self.records.find(call)? {
             Record::Parked => Some(Disposition::Parked),
-            Record::Done(result) => {
-                let result = result.as_deref().map_err(|error| &**error);
-                turn.replies.reply(call, result);
+            Record::Done(outcome) => {
+                turn.replies.reply(call, outcome.result());
                 Some(Disposition::Answered)
             }
         }
@@ -223,11 +220,10 @@ impl Cell {
                 Disposition::Parked
             }
             flow => {
-                turn.replies
-                    .reply(call.id, flow.as_ref().map(|_| turn.out.as_slice()));
+                let result = flow.as_ref().map(|_| turn.out.as_slice());
+                turn.replies.reply(call.id, result);
                 if call.recording.keeps(method) && !is_refused {
-                    let result = flow.map(|_| SmallVec::from_slice(turn.out));
-                    let record = Record::Done(result.map_err(Box::new));
+                    let record = Record::Done(Outcome::new(result));
                     self.records.put(call.id, record, call.acked, turn.needed);
                 }
                 Disposition::Answered
@@ -302,10 +298,10 @@ impl Cell {
                 changes,
             };
         }
-        let result = flow.map(|_| SmallVec::from_slice(turn.out));
-        clear(turn.out);
-        turn.replies.reply(call, result.as_deref());
+        let result = flow.as_ref().map(|_| turn.out.as_slice());
+        turn.replies.reply(call, result);
         self.finish(call, result);
+        clear(turn.out);
         // From the front it is cheap, and there it mostly is.
         self.rare_mut().parked.remove(position);
         Polled {
@@ -321,7 +317,7 @@ impl Cell {
             return false;
         };
         turn.replies.reply(call, Err(error));
-        self.finish(call, Err(error.clone()));
+        self.finish(call, Err(error));
         self.withdraw(position);
         self.settle(turn);
         true
@@ -359,9 +355,9 @@ impl Cell {
             return;
         }
         let poison = self.rare.as_mut().and_then(|rare| rare.poison.take());
-        let result = SmallVec::from_slice(&[u8::from(poison.is_some())]);
-        turn.replies.reply(call, Ok(&result));
-        let record = Record::Done(Ok(result));
+        let result: Result<&[u8], &Error> = Ok(&[u8::from(poison.is_some())]);
+        turn.replies.reply(call, result);
+        let record = Record::Done(Outcome::new(result));
         self.records.put(call, record, acked, turn.needed);
     }
 
@@ -370,7 +366,7 @@ impl Cell {
         let Some(rare) = &mut self.rare else { return };
         for parked in std::mem::take(&mut rare.parked) {
             turn.replies.reply(parked.call, Err(error));
-            self.finish(parked.call, Err(error.clone()));
+            self.finish(parked.call, Err(error));
         }
     }
 
@@ -406,8 +402,8 @@ impl Cell {
     }
 
     /// A parked call's record becomes its result.
-    fn finish(&mut self, call: CallId, result: Result<SmallVec<[u8; 16]>>) {
-        let record = Record::Done(result.map_err(Box::new));
+    fn finish(&mut self, call: CallId, result: Result<&[u8], &Error>) {
+        let record = Record::Done(Outcome::new(result));
         self.records.put(call, record, Sequence(0), &|_| true);
     }
 

@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 
 use crucial_object::{Error, Sequence, SessionId};
-use smallvec::SmallVec;
 
 /// Names a call: exactly once within its session.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -26,7 +25,49 @@ pub enum Record {
     /// It waits in the object.
     Parked,
     /// It was executed, with this result.
-    Done(Result<SmallVec<[u8; 16]>, Box<Error>>),
+    Done(Outcome),
+}
+
+/// The result of a call. There may be millions, and most are short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// So many of these bytes.
+    Short(u8, [u8; SHORT_MAX]),
+    /// More bytes.
+    Long(Box<[u8]>),
+    /// An error.
+    Failed(Box<Error>),
+}
+
+/// So that a record is as large as three words.
+const SHORT_MAX: usize = 22;
+
+impl Outcome {
+    /// Keeps a result.
+    pub fn new(result: Result<&[u8], &Error>) -> Outcome {
+        match result {
+            Ok(bytes) => {
+                let mut short = [0; SHORT_MAX];
+                match (short.get_mut(..bytes.len()), u8::try_from(bytes.len())) {
+                    (Some(place), Ok(len)) => {
+                        place.copy_from_slice(bytes);
+                        Outcome::Short(len, short)
+                    }
+                    _ => Outcome::Long(bytes.into()),
+                }
+            }
+            Err(error) => Outcome::Failed(Box::new(error.clone())),
+        }
+    }
+
+    /// The result.
+    pub fn result(&self) -> Result<&[u8], &Error> {
+        match self {
+            Outcome::Short(len, bytes) => Ok(&bytes[..usize::from(*len)]),
+            Outcome::Long(bytes) => Ok(bytes),
+            Outcome::Failed(error) => Err(error),
+        }
+    }
 }
 
 /// Below this many records a table is not purged.
@@ -37,35 +78,36 @@ const FEW_MAX: usize = 64;
 
 /// The records of one object, in the order of their calls.
 #[derive(Debug)]
-pub struct Records {
-    entries: Entries,
-    purge_at: u32,
-}
+pub struct Records(Entries);
 
 #[derive(Debug)]
 enum Entries {
     Few(Vec<(CallId, Record)>),
-    Many(BTreeMap<CallId, Record>),
+    Many(Box<Many>),
+}
+
+#[derive(Debug)]
+struct Many {
+    entries: BTreeMap<CallId, Record>,
+    /// With so many it is time to purge.
+    purge_at: usize,
 }
 
 impl Default for Records {
     fn default() -> Self {
-        Records {
-            entries: Entries::Few(Vec::new()),
-            purge_at: PURGE_AT_MIN as u32,
-        }
+        Records(Entries::Few(Vec::new()))
     }
 }
 
 impl Records {
     /// The record of a call.
     pub fn find(&self, call: CallId) -> Option<&Record> {
-        match &self.entries {
+        match &self.0 {
             Entries::Few(entries) => {
                 let position = position(entries, call).ok()?;
                 Some(&entries[position].1)
             }
-            Entries::Many(entries) => entries.get(&call),
+            Entries::Many(many) => many.entries.get(&call),
         }
     }
 
@@ -78,11 +120,18 @@ impl Records {
         acked: Sequence,
         needed: &dyn Fn(CallId) -> bool,
     ) {
-        match &mut self.entries {
-            Entries::Few(entries) => put_few(entries, call, record, acked),
-            Entries::Many(entries) => put_many(entries, call, record, acked),
-        }
-        if self.len() > self.purge_at as usize {
+        let must_purge = match &mut self.0 {
+            Entries::Few(entries) => {
+                let is_full = entries.len() >= PURGE_AT_MIN && entries.len() == entries.capacity();
+                put_few(entries, call, record, acked);
+                is_full
+            }
+            Entries::Many(many) => {
+                put_many(&mut many.entries, call, record, acked);
+                many.entries.len() > many.purge_at
+            }
+        };
+        if must_purge {
             self.purge(needed);
         }
     }
@@ -90,8 +139,6 @@ impl Records {
     /// Drops every record that nobody needs.
     pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool) {
         self.retain(|call, record| *record == Record::Parked || needed(call));
-        let purge_at = (2 * self.len()).max(PURGE_AT_MIN);
-        self.purge_at = u32::try_from(purge_at).unwrap_or(u32::MAX);
         self.fit();
     }
 
@@ -103,9 +150,9 @@ impl Records {
 
     /// How many records there are.
     pub fn len(&self) -> usize {
-        match &self.entries {
+        match &self.0 {
             Entries::Few(entries) => entries.len(),
-            Entries::Many(entries) => entries.len(),
+            Entries::Many(many) => many.entries.len(),
         }
     }
 
@@ -115,25 +162,30 @@ impl Records {
     }
 
     fn retain(&mut self, mut keep: impl FnMut(CallId, &Record) -> bool) {
-        match &mut self.entries {
+        match &mut self.0 {
             Entries::Few(entries) => entries.retain(|(call, record)| keep(*call, record)),
-            Entries::Many(entries) => entries.retain(|call, record| keep(*call, record)),
+            Entries::Many(many) => many.entries.retain(|call, record| keep(*call, record)),
         }
     }
 
-    /// Chooses the form that is right for this many.
+    /// Chooses the form that is right for this many, with room for as many again.
     fn fit(&mut self) {
-        match &mut self.entries {
+        match &mut self.0 {
             Entries::Few(entries) if entries.len() > FEW_MAX => {
-                let entries = std::mem::take(entries).into_iter().collect();
-                self.entries = Entries::Many(entries);
+                let entries: BTreeMap<_, _> = std::mem::take(entries).into_iter().collect();
+                let purge_at = 2 * entries.len();
+                self.0 = Entries::Many(Box::new(Many { entries, purge_at }));
             }
-            Entries::Few(entries) => entries.shrink_to(2 * entries.len()),
-            Entries::Many(entries) if entries.len() <= FEW_MAX / 2 => {
-                let entries = std::mem::take(entries).into_iter().collect();
-                self.entries = Entries::Few(entries);
+            Entries::Few(entries) => {
+                let room = 2 * entries.len();
+                entries.shrink_to(room);
+                entries.reserve_exact(room - entries.len());
             }
-            Entries::Many(_) => {}
+            Entries::Many(many) if many.entries.len() <= FEW_MAX / 2 => {
+                let entries = std::mem::take(&mut many.entries).into_iter().collect();
+                self.0 = Entries::Few(entries);
+            }
+            Entries::Many(many) => many.purge_at = 2 * many.entries.len(),
         }
     }
 }
@@ -198,7 +250,23 @@ mod tests {
     }
 
     fn done(byte: u8) -> Record {
-        Record::Done(Ok(SmallVec::from_slice(&[byte])))
+        Record::Done(Outcome::new(Ok(&[byte])))
+    }
+
+    #[test]
+    fn records_are_small() {
+        assert_eq!(size_of::<(CallId, Record)>(), 40);
+        assert_eq!(size_of::<Records>(), 24);
+    }
+
+    #[test]
+    fn results_are_kept_whatever_their_length() {
+        for length in [0, 1, 21, 22, 23, 1000] {
+            let bytes: Vec<u8> = (0..length).map(|index| index as u8).collect();
+            assert_eq!(Outcome::new(Ok(&bytes)).result(), Ok(&bytes[..]));
+        }
+        let error = Error::Cancelled;
+        assert_eq!(Outcome::new(Err(&error)).result(), Err(&error));
     }
 
     #[test]

@@ -403,18 +403,18 @@ impl Service {
         }
         // The user's `Deserialize` may take its time, so no lock of the table is held.
         let cell = Cell::new(info, &request.state)?;
-        let run = (!request.persistent).then_some(session.run);
-        let slot = Slot::new(id, run, cell);
+        let slot = Slot::new(id, cell);
         let created = if request.mode == OpenMode::Recreate {
-            if let Some(previous) = self.table.replace(slot) {
+            if let Some(previous) = self.table.replace(slot.clone()) {
                 self.end_object(&previous, effects);
             }
             true
         } else {
-            self.table.insert(slot)
+            self.table.insert(slot.clone())
         };
-        if let Some(run) = run
-            && let Err(gone) = self.sessions.adopt(run, id)
+        if created
+            && !request.persistent
+            && let Err(gone) = self.sessions.adopt(session.run, slot)
         {
             self.delete(id, effects);
             return Err(gone);
@@ -426,9 +426,7 @@ impl Service {
         let Some(slot) = self.table.remove(&object) else {
             return false;
         };
-        if let Some(run) = slot.run {
-            self.sessions.release(run, object);
-        }
+        self.sessions.release(object);
         self.end_object(&slot, effects);
         true
     }

@@ -7,11 +7,12 @@ use std::sync::{Arc, Weak};
 use crucial_core::CallId;
 use crucial_core::frame::{Attempt, Hello, InFlight};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use crate::connection::Connection;
 use crate::slot::Slot;
+use crate::table::Slots;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -219,7 +220,7 @@ impl Session {
 /// An application run.
 struct Run {
     owner: SessionId,
-    objects: HashSet<ObjectId, foldhash::fast::RandomState>,
+    objects: Slots,
     /// Cloud threads that run, and those of which an older attempt may still be somewhere.
     threads: Map<ThreadId, Thread>,
 }
@@ -332,7 +333,7 @@ impl Sessions {
                     hello.run,
                     Run {
                         owner: hello.session,
-                        objects: HashSet::default(),
+                        objects: Slots::default(),
                         threads: Map::default(),
                     },
                 );
@@ -375,21 +376,22 @@ impl Sessions {
     }
 
     /// Makes `object` part of `run`, so that it goes with it.
-    pub fn adopt(&self, run: RunId, object: ObjectId) -> Result<()> {
+    pub fn adopt(&self, run: RunId, object: Arc<Slot>) -> Result<()> {
         match self.runs.lock().get_mut(&run) {
             Some(run) => {
-                run.objects.insert(object);
+                run.objects.replace(object);
                 Ok(())
             }
             None => Err(Error::SessionExpired),
         }
     }
 
-    /// The object was deleted before its run ended.
-    pub fn release(&self, run: RunId, object: ObjectId) {
-        if let Some(run) = self.runs.lock().get_mut(&run) {
-            run.objects.remove(&object);
-        }
+    /// The object was deleted before its run ended, if it has one.
+    pub fn release(&self, object: ObjectId) {
+        let mut runs = self.runs.lock();
+        // There are few, and an object is in one.
+        runs.values_mut()
+            .find_map(|run| run.objects.remove(&object));
     }
 
     /// Ends a session, and with an owner its run. The caller does what is left.
@@ -410,7 +412,7 @@ impl Sessions {
         };
         match runs.get_mut(&session.run) {
             Some(run) if run.owner == id => {
-                ended.objects = run.objects.drain().collect();
+                ended.objects = run.objects.iter().map(|slot| slot.id).collect();
                 let recorded = sessions.values().filter(|other| {
                     // Others have leases of their own.
                     other.recorded && other.run == session.run

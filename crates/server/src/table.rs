@@ -10,19 +10,53 @@ use parking_lot::RwLock;
 
 use crate::slot::Slot;
 
-const SHARDS: usize = 64;
-
-/// All objects of a server. Its locks are held for one look-up each.
-pub(crate) struct Table {
-    shards: Vec<RwLock<HashTable<Arc<Slot>>>>,
-    len: AtomicUsize,
-}
+/// Objects by their ids. It holds just the references, as there may be millions.
+#[derive(Default)]
+pub(crate) struct Slots(HashTable<Arc<Slot>>);
 
 /// Ids are SHA-256 output, so a part of one is a hash.
 fn hash(id: &ObjectId) -> u64 {
     let mut part = [0; 8];
     part.copy_from_slice(&id.0[..8]);
     u64::from_le_bytes(part)
+}
+
+impl Slots {
+    pub fn find(&self, id: &ObjectId) -> Option<&Arc<Slot>> {
+        self.0.find(hash(id), |slot| slot.id == *id)
+    }
+
+    /// Puts `slot` in; gives the one whose place it takes.
+    pub fn replace(&mut self, slot: Arc<Slot>) -> Option<Arc<Slot>> {
+        let id = slot.id;
+        let entry = self
+            .0
+            .entry(hash(&id), |other| other.id == id, |other| hash(&other.id));
+        match entry {
+            Entry::Occupied(mut place) => Some(std::mem::replace(place.get_mut(), slot)),
+            Entry::Vacant(place) => {
+                place.insert(slot);
+                None
+            }
+        }
+    }
+
+    pub fn remove(&mut self, id: &ObjectId) -> Option<Arc<Slot>> {
+        let place = self.0.find_entry(hash(id), |slot| slot.id == *id).ok()?;
+        Some(place.remove().0)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        self.0.iter()
+    }
+}
+
+const SHARDS: usize = 64;
+
+/// All objects of a server. Its locks are held for one look-up each.
+pub(crate) struct Table {
+    shards: Vec<RwLock<Slots>>,
+    len: AtomicUsize,
 }
 
 impl Table {
@@ -33,54 +67,45 @@ impl Table {
         }
     }
 
-    fn shard(&self, id: &ObjectId) -> &RwLock<HashTable<Arc<Slot>>> {
+    fn shard(&self, id: &ObjectId) -> &RwLock<Slots> {
         &self.shards[usize::from(id.0[15]) % SHARDS]
     }
 
     pub fn find(&self, id: &ObjectId) -> Option<Arc<Slot>> {
-        let shard = self.shard(id).read();
-        shard.find(hash(id), |slot| slot.id == *id).cloned()
+        self.shard(id).read().find(id).cloned()
     }
 
     /// Puts `slot` into the table unless there is one of that id; whether it did.
     pub fn insert(&self, slot: Arc<Slot>) -> bool {
-        let id = slot.id;
-        let mut shard = self.shard(&id).write();
-        match shard.entry(hash(&id), |slot| slot.id == id, |slot| hash(&slot.id)) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(place) => {
-                place.insert(slot);
-                self.len.fetch_add(1, Ordering::Relaxed);
-                true
-            }
+        let mut shard = self.shard(&slot.id).write();
+        if shard.find(&slot.id).is_some() {
+            return false;
         }
+        shard.replace(slot);
+        self.len.fetch_add(1, Ordering::Relaxed);
+        true
     }
 
     /// Puts `slot` into the table; gives the one whose place it takes.
     pub fn replace(&self, slot: Arc<Slot>) -> Option<Arc<Slot>> {
-        let id = slot.id;
-        let mut shard = self.shard(&id).write();
-        match shard.entry(hash(&id), |slot| slot.id == id, |slot| hash(&slot.id)) {
-            Entry::Occupied(mut place) => Some(std::mem::replace(place.get_mut(), slot)),
-            Entry::Vacant(place) => {
-                place.insert(slot);
-                self.len.fetch_add(1, Ordering::Relaxed);
-                None
-            }
+        let previous = self.shard(&slot.id).write().replace(slot);
+        if previous.is_none() {
+            self.len.fetch_add(1, Ordering::Relaxed);
         }
+        previous
     }
 
     pub fn remove(&self, id: &ObjectId) -> Option<Arc<Slot>> {
-        let mut shard = self.shard(id).write();
-        let place = shard.find_entry(hash(id), |slot| slot.id == *id).ok()?;
-        let (removed, _) = place.remove();
-        self.len.fetch_sub(1, Ordering::Relaxed);
-        Some(removed)
+        let removed = self.shard(id).write().remove(id);
+        if removed.is_some() {
+            self.len.fetch_sub(1, Ordering::Relaxed);
+        }
+        removed
     }
 
     /// The completion records of all objects.
     pub fn records(&self) -> usize {
-        let of = |shard: &RwLock<HashTable<Arc<Slot>>>| -> usize {
+        let of = |shard: &RwLock<Slots>| -> usize {
             shard.read().iter().map(|slot| slot.records()).sum()
         };
         self.shards.iter().map(of).sum()
