@@ -9,7 +9,7 @@ use crate::{Failure, History, Model, Operation, Violation};
 
 /// How often the model may be asked for one object, unless [`Checker::steps_max`] says otherwise.
 /// A bound on time and on memory: each step keeps at most one state.
-pub const STEPS_MAX: u64 = 1_000_000;
+pub const STEPS_MAX: u64 = 4_000_000;
 
 /// Checks `history` with a [`Checker`] of the usual limit.
 ///
