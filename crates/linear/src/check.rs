@@ -63,10 +63,11 @@ impl<'m, M: Model> Checker<'m, M> {
         for part in parts(history) {
             match self.search(&part, u64::MAX) {
                 Outcome::Linearizable => {}
-                Outcome::Undecided => {
+                Outcome::Undecided { placed } => {
                     undecided.get_or_insert_with(|| Failure::Undecided {
                         object: format!("{:?}", part[0].1.object),
                         operations: part.len(),
+                        placed,
                         steps_max: self.steps_max,
                     });
                 }
@@ -104,7 +105,7 @@ impl<'m, M: Model> Checker<'m, M> {
                     high = middle;
                 }
                 // Undecided ones are not shown to be wrong: the result is then not the shortest.
-                Outcome::Linearizable | Outcome::Undecided => low = middle + 1,
+                Outcome::Linearizable | Outcome::Undecided { .. } => low = middle + 1,
             }
         }
         shortest
