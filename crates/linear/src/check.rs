@@ -9,7 +9,7 @@ use crate::{Failure, History, Model, Operation, Violation};
 
 /// How often the model may be asked for one object, unless [`Checker::steps_max`] says otherwise.
 /// A bound on time and on memory: each step keeps at most one state.
-pub const STEPS_MAX: u64 = 1_000_000;
+pub const STEPS_MAX: u64 = 4_000_000;
 
 /// Checks `history` with a [`Checker`] of the usual limit.
 ///
@@ -63,10 +63,11 @@ impl<'m, M: Model> Checker<'m, M> {
         for part in parts(history) {
             match self.search(&part, u64::MAX) {
                 Outcome::Linearizable => {}
-                Outcome::Undecided => {
+                Outcome::Undecided { placed } => {
                     undecided.get_or_insert_with(|| Failure::Undecided {
                         object: format!("{:?}", part[0].1.object),
                         operations: part.len(),
+                        placed,
                         steps_max: self.steps_max,
                     });
                 }
@@ -104,7 +105,7 @@ impl<'m, M: Model> Checker<'m, M> {
                     high = middle;
                 }
                 // Undecided ones are not shown to be wrong: the result is then not the shortest.
-                Outcome::Linearizable | Outcome::Undecided => low = middle + 1,
+                Outcome::Linearizable | Outcome::Undecided { .. } => low = middle + 1,
             }
         }
         shortest

@@ -11,6 +11,7 @@
 //! - [`Model`]: what one object does when it is used by one thread. [`models`] has ready ones.
 //! - [`check()`] and [`Checker`]: whether the history fits the model.
 //! - [`Violation`]: where it does not, in words.
+//! - [`barrier`]: barriers are no sequential objects, and have their own check.
 //!
 //! ```
 //! use std::sync::atomic::{AtomicI64, Ordering};
@@ -61,6 +62,7 @@
 //!   29(4), 2017.
 //! - A. Horn and D. Kroening: *Faster linearizability checking via P-compositionality.* FORTE 2015.
 
+pub mod barrier;
 mod check;
 mod history;
 mod model;

@@ -95,8 +95,8 @@ pub(crate) enum Outcome<S> {
     Linearizable,
     /// There is none.
     Stuck(Stuck<S>),
-    /// The limit was reached.
-    Undecided,
+    /// The limit was reached. So many operations have an order.
+    Undecided { placed: usize },
 }
 
 /// The longest order that was found. Operations are given by their places in the history.
@@ -171,7 +171,9 @@ pub(crate) fn search<M: Model>(model: &M, part: &Part<'_, M>, steps_max: u64) ->
             return Outcome::Linearizable;
         }
         if search.steps >= steps_max {
-            return Outcome::Undecided;
+            let (answered, unanswered) = search.nodes[deepest].placed;
+            let placed = answered + unanswered;
+            return Outcome::Undecided { placed };
         }
         match open.turn {
             Turn::Answered => search.place_answered(open.node),

@@ -19,6 +19,9 @@ pub enum Failure {
         object: String,
         /// How many operations it has.
         operations: usize,
+        /// How many of them are in the longest order that was found. If a higher limit does not get
+        /// further, the history is most likely wrong near there.
+        placed: usize,
         /// The limit.
         steps_max: u64,
     },
@@ -41,10 +44,12 @@ impl Display for Failure {
             Failure::Undecided {
                 object,
                 operations,
+                placed,
                 steps_max,
             } => write!(
                 f,
-                "object {object}: undecided after {steps_max} steps on {operations} operations"
+                "object {object}: undecided after {steps_max} steps; the longest order found has \
+                 {placed} of {operations} operations"
             ),
         }
     }
