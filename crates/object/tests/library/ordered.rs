@@ -3,9 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 
-use crucial_object::Shared;
 use crucial_object::collections::OrderedMap;
+use crucial_object::{Error, Shared, caller};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -14,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::check;
+use crate::in_process::InProcess;
 
 #[derive(Clone, Debug)]
 enum Operation<K> {
@@ -187,13 +189,24 @@ fn enums_and_structs() {
     ]);
 }
 
-/// In the order of `total_cmp`.
+/// In the order that [`SortKey`](crucial_object::SortKey) names.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Total(f64);
 
+impl Total {
+    fn canonical(self) -> f64 {
+        if self.0.is_nan() {
+            f64::NAN
+        } else {
+            // Minus zero becomes zero.
+            self.0 + 0.0
+        }
+    }
+}
+
 impl Ord for Total {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.0.total_cmp(&other.0)
+        self.canonical().total_cmp(&other.canonical())
     }
 }
 
@@ -224,4 +237,27 @@ fn floating_point_numbers() {
         -1.5,
     ]);
     is_ordered_by(prop_oneof![special, prop::num::f64::ANY].prop_map(Total));
+}
+
+#[test]
+fn keys_of_another_type_than_the_reader_thinks_are_an_error() {
+    is_refused_as::<u64>(vec![7u8]);
+    is_refused_as::<(String, u64)>(vec![1u32, 2]);
+    is_refused_as::<char>(vec![u32::MAX]);
+    is_refused_as::<Option<i128>>(vec![true]);
+    is_refused_as::<Vec<String>>(vec![u64::MAX]);
+    is_refused_as::<u8>(vec!["text".to_owned()]);
+}
+
+fn is_refused_as<R>(keys: Vec<impl Ord + Clone + Debug + Serialize + DeserializeOwned + 'static>)
+where
+    R: Ord + Clone + Debug + Serialize + DeserializeOwned + 'static,
+{
+    caller::with(Arc::new(InProcess::default()), || {
+        let written = keys.into_iter().map(|key| (key, ()));
+        Shared::named("keys", OrderedMap::from_iter(written)).unwrap();
+        let read = Shared::<OrderedMap<R, ()>>::open("keys").unwrap();
+        let first = read.first();
+        assert!(matches!(first, Err(Error::Encoding { .. })), "{first:?}");
+    });
 }
