@@ -227,13 +227,13 @@ fn a_cell_is_a_variable() {
                     }
                 }
                 Update(n) => {
-                    let append = |value: Value| {
+                    model.get_or_insert_default().1.push(n);
+                    let updated = cell.update(|value| {
                         let (text, mut items) = value.unwrap_or_default();
                         items.push(n);
                         Some((text, items))
-                    };
-                    model = append(model);
-                    assert_eq!(cell.update(append)?, model);
+                    });
+                    assert_eq!(updated?, model);
                 }
             }
             assert_eq!(cell.get()?, model);

@@ -6,6 +6,7 @@ mod in_process;
 
 mod atomics;
 mod keyed;
+mod lock_kinds;
 mod locks;
 mod matrix;
 mod meeting;
@@ -21,7 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crucial_object::{Pending, Result, caller};
+use crucial_object::{Pending, Result, SessionId, caller, catch};
 use in_process::InProcess;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -50,12 +51,23 @@ fn check_processes<O: Debug>(
     config.failure_persistence = None;
     let operations = vec(operation, 0..=OPERATIONS_MAX);
     let tried = TestRunner::new(config).run(&operations, |operations| {
-        test(InProcess::default(), operations)
-            .map_err(|error| TestCaseError::fail(error.to_string()))
+        // Caught here, so that a panic is printed once and not for each step of the shrinking.
+        match catch(|| test(InProcess::default(), operations)) {
+            Ok(result) => result.map_err(|error| TestCaseError::fail(error.to_string())),
+            Err(panic) => {
+                let failure = format!("{} at {}", panic.message, panic.location);
+                Err(TestCaseError::fail(failure))
+            }
+        }
     });
     if let Err(failure) = tried {
         panic!("{failure}");
     }
+}
+
+/// What this client does.
+fn client<R>(process: &InProcess, who: u64, f: impl FnOnce() -> R) -> R {
+    caller::with(Arc::new(process.as_session(SessionId(who))), f)
 }
 
 /// The result of a call, if it has one yet.
