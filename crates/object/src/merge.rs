@@ -81,8 +81,15 @@ pub struct MergeBy {
 }
 
 impl MergeBy {
-    pub(crate) fn of<V: Mergeable>(how: Merge) -> MergeBy {
-        MergeBy { how, kind: V::KIND }
+    /// The merge of values of the type `V`, if it has this one. (Otherwise the first value of a key would be
+    /// taken, and only the second one refused.)
+    pub(crate) fn of<V: Mergeable>(how: Merge) -> Result<MergeBy> {
+        let by = MergeBy { how, kind: V::KIND };
+        if (how == Merge::Append) == (by.kind == Kind::Sequence) {
+            Ok(by)
+        } else {
+            Err(by.mismatch())
+        }
     }
 
     /// `old` and `new`, merged.
@@ -245,7 +252,7 @@ mod tests {
     use super::*;
 
     fn merge<V: Mergeable + Clone>(how: Merge, old: V, new: V) -> Result<V> {
-        MergeBy::of::<V>(how).merge(&old, &new)
+        MergeBy::of::<V>(how)?.merge(&old, &new)
     }
 
     #[test]

@@ -191,12 +191,12 @@ impl<K: Element + 'static, V: Mergeable + 'static> MapProxy<K, V> {
     /// [`Error::BadArguments`](crate::Error::BadArguments) if the type has no such merge, or the sum does not fit.
     #[doc(alias = "computeIfPresent")]
     pub fn merge(&self, key: K, value: V, how: Merge) -> Result<V> {
-        self.merge_one(key, value, MergeBy::of::<V>(how))
+        self.merge_one(key, value, MergeBy::of::<V>(how)?)
     }
 
     /// Merges all `entries` in one call: all of them or, with an error, none.
     pub fn merge_all(&self, entries: Vec<(K, V)>, how: Merge) -> Result<()> {
-        self.merge_by(entries, MergeBy::of::<V>(how))
+        self.merge_by(entries, MergeBy::of::<V>(how)?)
     }
 
     /// The `count` entries with the largest values, largest first; of equal ones, in the order of the

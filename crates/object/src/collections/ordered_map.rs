@@ -189,6 +189,6 @@ impl<K: SortKey + 'static, V: Mergeable + 'static> OrderedMapProxy<K, V> {
 
     /// Merges all `entries` in one call: all of them or, with an error, none.
     pub fn merge_all(&self, entries: Vec<(K, V)>, how: Merge) -> Result<()> {
-        self.merge_by(entries, MergeBy::of::<V>(how))
+        self.merge_by(entries, MergeBy::of::<V>(how)?)
     }
 }

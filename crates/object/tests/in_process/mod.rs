@@ -1,4 +1,4 @@
-//! A `Caller` whose objects are cells in this process: no session ends, no clock runs.
+//! A `Caller` whose objects are cells in this process: no clock runs, and a session ends when it is told to.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
@@ -10,9 +10,19 @@ use crucial_object::caller::{Call, Caller, InFlight, Mode, Open, Opened};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, decode, registry};
 
 /// A process that is its own server.
-#[derive(Default, Clone)]
+#[derive(Clone)]
 pub struct InProcess {
     shared: Arc<(Mutex<Objects>, Condvar)>,
+    session: SessionId,
+}
+
+impl Default for InProcess {
+    fn default() -> Self {
+        InProcess {
+            shared: Arc::default(),
+            session: SessionId(1),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -41,16 +51,16 @@ impl Replies for Answers {
 }
 
 impl Objects {
-    fn next(&mut self) -> CallId {
+    fn next(&mut self, session: SessionId) -> CallId {
         self.last += 1;
         CallId {
-            session: SessionId(1),
+            session,
             sequence: Sequence(self.last),
         }
     }
 
-    fn send(&mut self, call: &Call<'_>) -> CallId {
-        let id = self.next();
+    fn send(&mut self, session: SessionId, call: &Call<'_>) -> CallId {
+        let id = self.next(session);
         let Some(cell) = self.cells.get_mut(&call.object) else {
             self.answers.reply(id, Err(&lost(call.object)));
             return id;
@@ -89,6 +99,27 @@ fn lost(object: ObjectId) -> Error {
 }
 
 impl InProcess {
+    /// The same objects, as another client sees them.
+    #[allow(dead_code)] // Not every test has several clients.
+    pub fn as_session(&self, session: SessionId) -> InProcess {
+        InProcess {
+            shared: self.shared.clone(),
+            session,
+        }
+    }
+
+    /// The lease of this client has lapsed. Its calls that wait are never answered.
+    #[allow(dead_code)]
+    pub fn end_session(&self) {
+        self.change(|objects| {
+            for cell in objects.cells.values_mut() {
+                let mut out = Vec::new();
+                let turn = &mut Turn::new(&mut objects.answers, &mut out);
+                cell.end_session(self.session, turn);
+            }
+        });
+    }
+
     fn change<R>(&self, change: impl FnOnce(&mut Objects) -> R) -> R {
         let result = change(&mut self.shared.0.lock().unwrap());
         self.shared.1.notify_all();
@@ -105,13 +136,13 @@ impl Caller for InProcess {
         Ok(Box::new(Sent {
             process: self.clone(),
             object: call.object,
-            call: self.change(|objects| objects.send(call)),
+            call: self.change(|objects| objects.send(self.session, call)),
         }))
     }
 
     fn open(&self, open: &Open<'_>) -> Result<Opened> {
         self.change(|objects| {
-            let anonymous = format!("anonymous {}", objects.next().sequence.0);
+            let anonymous = format!("anonymous {}", objects.next(self.session).sequence.0);
             let key = open.key.unwrap_or(&anonymous);
             let id = object_id(open.lifetime, &RunId([0; 16]), "test", open.type_name, key);
             let there = objects.cells.contains_key(&id);
@@ -143,7 +174,7 @@ impl Caller for InProcess {
 
     fn clear_poison(&self, object: ObjectId) -> Result<bool> {
         self.change(|objects| {
-            let id = objects.next();
+            let id = objects.next(self.session);
             let cell = objects.cells.get_mut(&object).ok_or_else(|| lost(object))?;
             let mut out = Vec::new();
             cell.clear_poison(
