@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crucial::collections::{Map, Queue};
-use crucial::sync::{AtomicCell, AtomicI64, Latch, Mutex, Promise, RwLock, Semaphore};
+use crucial::sync::{AllReduce, AtomicCell, AtomicI64, Barrier, Latch, Mutex};
+use crucial::sync::{OnceLock, Promise, Reduction, RwLock, Semaphore};
 use crucial::{Error, Result, Shared};
 use crucial_client::Client;
 use crucial_linear::models::{
@@ -11,7 +12,7 @@ use crucial_linear::models::{
     QueueInput, QueueOutput, Register, RegisterInput, RegisterOutput, SemaphoreInput,
     SemaphoreOutput,
 };
-use crucial_linear::{Model, Recorder, check, models};
+use crucial_linear::{History, Model, Recorder, barrier, check, models};
 use crucial_object::caller;
 use libtest_mimic::{Failed, Trial};
 
@@ -22,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
     trials![
         a20_atomics_are_linearizable,
         b05_cells_are_linearizable,
+        c01_barriers_are_linearizable,
         b09_map_entries_are_linearizable,
         b14_queues_are_linearizable,
         c07_semaphores_are_linearizable,
@@ -29,6 +31,8 @@ pub fn trials() -> Vec<Trial> {
         c09_latches_are_linearizable,
         c16_mutexes_are_linearizable,
         c16_read_write_locks_are_linearizable,
+        c16_values_are_computed_once,
+        c17_all_reduces_are_linearizable,
     ]
 }
 
@@ -49,15 +53,13 @@ impl Random {
 }
 
 /// What a client does: its number, its random numbers, and where it writes down what it did.
-type Act<'a, K, M> = dyn Fn(u64, &mut Random, &Recorder<K, <M as Model>::Input, <M as Model>::Output>) -> Result<()>
-    + Sync
-    + 'a;
+type Act<'a, K, I, O> = dyn Fn(u64, &mut Random, &Recorder<K, I, O>) -> Result<()> + Sync + 'a;
 
-/// Lets clients act at the same time, each with a session of its own, and checks what they saw.
+/// Lets clients act at the same time, and checks what they saw.
 fn concurrently<K, M, T>(
     model: &M,
     make: impl FnOnce() -> Result<T>,
-    act: impl Fn(&T) -> Box<Act<'_, K, M>>,
+    act: impl Fn(&T) -> Box<Act<'_, K, M::Input, M::Output>>,
 ) -> Outcome
 where
     K: Clone + Eq + std::hash::Hash + std::fmt::Debug + Send + Sync,
@@ -65,6 +67,15 @@ where
     M::Input: Clone + Send + Sync,
     M::Output: Clone + Send + Sync,
 {
+    let history = record(make, act)?;
+    Ok(check(&history, model).map_err(|failure| failure.to_string())?)
+}
+
+/// Lets clients act at the same time, each with a session of its own; what they saw.
+fn record<K: Send + Sync, I: Send + Sync, O: Send + Sync, T>(
+    make: impl FnOnce() -> Result<T>,
+    act: impl Fn(&T) -> Box<Act<'_, K, I, O>>,
+) -> std::result::Result<History<K, I, O>, Failed> {
     let server = crucial_server::Server::start(crucial_server::Config {
         listen: vec!["127.0.0.1:0".parse()?],
         threads: 2,
@@ -101,9 +112,8 @@ where
         Ok::<(), Failed>(())
     })?;
     drop(owner);
-    check(&recorder.into_history(), model).map_err(|violation| violation.to_string())?;
     server.stop();
-    Ok(())
+    Ok(recorder.into_history())
 }
 
 fn a20_atomics_are_linearizable() -> Outcome {
@@ -413,6 +423,76 @@ fn c16_read_write_locks_are_linearizable() -> Outcome {
                         Ok::<_, Error>(SemaphoreOutput::Done)
                     })?;
                 }
+                Ok(())
+            })
+        },
+    )
+}
+
+fn c01_barriers_are_linearizable() -> Outcome {
+    let history = record(
+        || {
+            let barrier = || Shared::new(Barrier::new(CLIENTS as usize));
+            Ok([barrier()?, barrier()?])
+        },
+        |barriers: &[Shared<Barrier>; 2]| {
+            Box::new(|number, _, recorder| {
+                // All take the same one, the two in turn.
+                let which = (number % CALLS / 2 % 2) as usize;
+                let wait = || barriers[which].wait().map(|result| result.is_leader());
+                recorder.record(number, which, (), wait).map(drop)
+            })
+        },
+    )?;
+    Ok(barrier::check(&history, CLIENTS as usize).map_err(|broken| broken.to_string())?)
+}
+
+/// Each round of an all-reduce is one of a barrier, and its sum is that of the round.
+fn c17_all_reduces_are_linearizable() -> Outcome {
+    let history = record(
+        || Shared::new(AllReduce::new(CLIENTS as usize, Reduction::Sum)),
+        |all: &Shared<AllReduce>| {
+            Box::new(|number, _, recorder| {
+                let (rank, round) = (number / CALLS, number % CALLS);
+                let contribute = || {
+                    let given = vec![rank as f64, (round * rank) as f64];
+                    let sum = (0..CLIENTS).sum::<u64>();
+                    let got = all.contribute(rank, given)?;
+                    assert_eq!(got, [sum as f64, (round * sum) as f64]);
+                    // The barrier check wants a leader; take one.
+                    Ok::<_, Error>(rank == 0)
+                };
+                recorder.record(number, (), (), contribute).map(drop)
+            })
+        },
+    )?;
+    Ok(barrier::check(&history, CLIENTS as usize).map_err(|broken| broken.to_string())?)
+}
+
+/// The first to come sets it, while the others wait: a map entry that is set once.
+fn c16_values_are_computed_once() -> Outcome {
+    concurrently(
+        &Entry::<u64>::default(),
+        || (0..60).map(|_| Shared::new(OnceLock::new())).collect(),
+        |values: &Vec<Shared<OnceLock<u64>>>| {
+            Box::new(|number, random, recorder| {
+                let which = random.below(60);
+                let value = &values[which as usize];
+                let set = EntryInput::CompareAndSet {
+                    current: None,
+                    new: number,
+                };
+                let running = recorder.begin(number, which, set);
+                let mut computed = false;
+                let got = value.get_or_init(|| {
+                    computed = true;
+                    number
+                })?;
+                running.returned(EntryOutput::Set(computed));
+                recorder.record(number, which, EntryInput::Get, || {
+                    value.get().map(EntryOutput::Value)
+                })?;
+                assert!(computed == (got == number));
                 Ok(())
             })
         },
