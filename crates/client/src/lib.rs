@@ -447,6 +447,10 @@ impl Caller for Client {
     fn clear_poison(&self, object: ObjectId) -> Result<bool> {
         decode(&self.request(&Operation::ClearPoison(object))?)
     }
+
+    fn clear_namespace(&self) -> Result<u64> {
+        decode(&self.request(&Operation::ClearNamespace)?)
+    }
 }
 
 impl Drop for Client {

@@ -37,6 +37,7 @@ mod kind {
     pub const IN_FLIGHT: u8 = 9;
     pub const BEGIN: u8 = 10;
     pub const FENCE: u8 = 11;
+    pub const CLEAR_NAMESPACE: u8 = 12;
     pub const WELCOME: u8 = 0x81;
     pub const RESULT: u8 = 0x82;
     pub const ERROR: u8 = 0x83;
@@ -257,6 +258,8 @@ pub enum Operation {
     /// From here on the session runs this attempt of a cloud thread; the session of an older attempt
     /// ends. The result is empty. If the attempt is fenced itself, its session ends.
     Begin(Attempt),
+    /// Remove all persistent objects of the session's namespace. The result is a `u64`: how many.
+    ClearNamespace,
     /// No attempt of this cloud thread may change anything any more. The result is empty.
     Fence(ThreadId),
 }
@@ -382,6 +385,7 @@ fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
             decode(&std::mem::take(&mut frame))
                 .map_err(|e| malformed(format!("an attempt that is none: {e}")))?,
         ),
+        kind::CLEAR_NAMESPACE => Operation::ClearNamespace,
         kind::FENCE => Operation::Fence(ThreadId(take_object(&mut frame)?.0)),
         other => return Err(malformed(format!("a frame of the unknown kind {other}"))),
     };
@@ -467,6 +471,7 @@ pub fn write_operation(
         Operation::Ping => kind::PING,
         Operation::Goodbye => kind::GOODBYE,
         Operation::Begin(_) => kind::BEGIN,
+        Operation::ClearNamespace => kind::CLEAR_NAMESPACE,
         Operation::Fence(_) => kind::FENCE,
     };
     write(out, kind, |out| {

@@ -117,6 +117,10 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
             numbered(9, 9, Operation::Fence(ThreadId([0x22; 16]))),
             "21000000 0b 0900000000000000 0900000000000000 22222222222222222222222222222222",
         ),
+        (
+            numbered(10, 10, Operation::ClearNamespace),
+            "11000000 0c 0a00000000000000 0a00000000000000",
+        ),
     ]
 }
 
@@ -536,6 +540,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         object().prop_map(Operation::ClearPoison),
         Just(Operation::Ping),
         Just(Operation::Goodbye),
+        Just(Operation::ClearNamespace),
         attempt().prop_map(Operation::Begin),
         any::<[u8; 16]>().prop_map(|thread| Operation::Fence(ThreadId(thread))),
     ]

@@ -57,7 +57,7 @@ pub use crucial_object::{
     Opaque, Pending, Result, RunId, SessionId, Shared, SharedType, SortKey, Wake, collections,
     encode, sync,
 };
-pub use runtime::{init, run_id};
+pub use runtime::{clear_namespace, init, run_id};
 pub use task::Task;
 
 /// What the macros' expansions call. Not part of the API.

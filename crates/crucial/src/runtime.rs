@@ -75,6 +75,12 @@ pub fn run_id() -> Result<RunId> {
     Ok(current()?.client.run())
 }
 
+/// Removes all persistent objects of this program's namespace (`CRUCIAL_NAMESPACE`), for everybody; how many there
+/// were. Calls that wait in them, and later calls, fail with [`Error::Lost`].
+pub fn clear_namespace() -> Result<u64> {
+    caller::current()?.clear_namespace()
+}
+
 /// The runtime of this process, which is started if need be.
 pub(crate) fn current() -> Result<Arc<Runtime>> {
     let mut state = state();
@@ -160,6 +166,14 @@ impl Runtime {
             embedded,
             platform: Mutex::default(),
         })
+    }
+
+    /// A runtime whose threads run on `platform`.
+    #[cfg(test)]
+    pub fn on(platform: Arc<dyn Platform>) -> Result<Runtime> {
+        let runtime = Runtime::start(Config::default())?;
+        *runtime.platform() = Some(platform);
+        Ok(runtime)
     }
 
     fn platform(&self) -> MutexGuard<'_, Option<Arc<dyn Platform>>> {

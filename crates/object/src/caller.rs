@@ -20,6 +20,8 @@ pub trait Caller: Send + Sync {
     fn delete(&self, object: ObjectId) -> Result<bool>;
     /// Removes an object's poison; whether it had any.
     fn clear_poison(&self, object: ObjectId) -> Result<bool>;
+    /// Removes all persistent objects of the caller's namespace; how many.
+    fn clear_namespace(&self) -> Result<u64>;
 }
 
 /// A call that was sent. Dropping it withdraws the call if it is parked.

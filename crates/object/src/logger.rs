@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Wake, caller, shared};
+use crate::{Wake, shared};
 
 /// Lines that threads write, wherever they run, in one order, with thread and time; whoever follows it sees
 /// them as they come.
@@ -136,8 +136,8 @@ mod follow {
     use std::thread::JoinHandle;
     use std::time::{Duration, SystemTime};
 
-    use super::{LogLine, Logger, LoggerProxy, caller};
-    use crate::{Error, Result, Shared};
+    use super::{LogLine, Logger, LoggerProxy};
+    use crate::{Error, Result, Shared, caller};
 
     /// A follower looks this often whether it is to end.
     const LOOK: Duration = Duration::from_millis(50);

@@ -344,8 +344,16 @@ impl Service {
             return effects.answer(arrival, done);
         }
         let result = arrival.session.once(arrival.sequence, || match operation {
-            Operation::Open(request) => self.open(&arrival.session, request, effects),
-            Operation::Delete(object) => Ok(self.delete(object, effects)),
+            Operation::Open(request) => {
+                let created = self.open(&arrival.session, request, effects)?;
+                Ok(created.into())
+            }
+            Operation::Delete(object) => Ok(self.delete(object, effects).into()),
+            Operation::ClearNamespace => {
+                let objects = self.sessions.kept(&arrival.session.namespace);
+                let deleted = objects.into_iter().filter(|id| self.delete(*id, effects));
+                Ok(deleted.count() as u64)
+            }
             _ => unreachable!("accept keeps the others"),
         });
         let Some(result) = result else { return };
@@ -412,10 +420,9 @@ impl Service {
         } else {
             self.table.insert(slot.clone())
         };
-        if created
-            && !request.persistent
-            && let Err(gone) = self.sessions.adopt(session.run, slot)
-        {
+        if created && request.persistent {
+            self.sessions.keep(&session.namespace, slot);
+        } else if created && let Err(gone) = self.sessions.adopt(session.run, slot) {
             self.delete(id, effects);
             return Err(gone);
         }

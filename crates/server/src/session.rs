@@ -42,7 +42,7 @@ pub(crate) struct Session {
     places: Mutex<Option<Places>>,
     /// Results of what it asked that is no call: creations and deletions, until they are acknowledged.
     /// Held while one is executed, so that a repetition waits for the first.
-    lifecycle: Mutex<BTreeMap<Sequence, Result<bool>>>,
+    lifecycle: Mutex<BTreeMap<Sequence, Result<u64>>>,
 }
 
 /// Objects that a session's end concerns.
@@ -201,8 +201,8 @@ impl Session {
     pub fn once(
         &self,
         sequence: Sequence,
-        run: impl FnOnce() -> Result<bool>,
-    ) -> Option<Result<bool>> {
+        run: impl FnOnce() -> Result<u64>,
+    ) -> Option<Result<u64>> {
         let mut lifecycle = self.lifecycle.lock();
         if !self.needs(sequence) {
             return None;
@@ -247,6 +247,8 @@ impl Thread {
 pub(crate) struct Sessions {
     sessions: RwLock<Map<SessionId, Arc<Session>>>,
     runs: Mutex<Map<RunId, Run>>,
+    /// The persistent objects of each namespace.
+    namespaces: Mutex<Map<String, Slots>>,
 }
 
 /// What is left to do when a session has ended.
@@ -280,6 +282,7 @@ impl Sessions {
         Sessions {
             sessions: RwLock::default(),
             runs: Mutex::default(),
+            namespaces: Mutex::default(),
         }
     }
 
@@ -386,12 +389,40 @@ impl Sessions {
         }
     }
 
-    /// The object was deleted before its run ended, if it has one.
+    /// Makes `object` part of a namespace.
+    pub fn keep(&self, namespace: &str, object: Arc<Slot>) {
+        let mut namespaces = self.namespaces.lock();
+        match namespaces.get_mut(namespace) {
+            Some(objects) => drop(objects.replace(object)),
+            None => {
+                let objects = namespaces.entry(namespace.to_owned()).or_default();
+                objects.replace(object);
+            }
+        }
+    }
+
+    /// The objects of a namespace.
+    pub fn kept(&self, namespace: &str) -> Vec<ObjectId> {
+        let namespaces = self.namespaces.lock();
+        let objects = namespaces.get(namespace).into_iter();
+        objects.flat_map(Slots::iter).map(|slot| slot.id).collect()
+    }
+
+    /// The object was deleted: it is part of no run and no namespace any more.
     pub fn release(&self, object: ObjectId) {
+        // There are few of both, and an object is in one.
         let mut runs = self.runs.lock();
-        // There are few, and an object is in one.
-        runs.values_mut()
+        let of_run = runs
+            .values_mut()
             .find_map(|run| run.objects.remove(&object));
+        drop(runs);
+        if of_run.is_none() {
+            let mut namespaces = self.namespaces.lock();
+            namespaces.retain(|_, objects| {
+                objects.remove(&object);
+                !objects.is_empty()
+            });
+        }
     }
 
     /// Ends a session, and with an owner its run. The caller does what is left.

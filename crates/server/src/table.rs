@@ -46,6 +46,10 @@ impl Slots {
         Some(place.remove().0)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Slot>> {
         self.0.iter()
     }

@@ -232,3 +232,72 @@ fn retry_after(pause: Duration, launch: Launch) {
         None => due.1.again(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use crucial_platform::{Completion, InProcess};
+
+    use super::*;
+    use crate::task::CloudFunction;
+    use crate::worker::Worker;
+
+    inventory::submit! {
+        CloudFunction { name: "launch::tests::seven", run: |_| encode(&7u8) }
+    }
+
+    /// A platform that is over its capacity so many times.
+    struct Crowded {
+        inner: InProcess,
+        refusals: AtomicU32,
+    }
+
+    impl Platform for Crowded {
+        fn invoke(&self, invocation: Invocation, done: Completion) {
+            let refuse = |left: u32| left.checked_sub(1);
+            let refused = self
+                .refusals
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, refuse);
+            match refused {
+                Ok(_) => done(Err(Failure::Throttled {
+                    reason: "429".to_owned(),
+                })),
+                Err(_) => self.inner.invoke(invocation, done),
+            }
+        }
+
+        fn cancel(&self, id: InvocationId) {
+            self.inner.cancel(id);
+        }
+
+        fn payload_bytes_max(&self) -> usize {
+            self.inner.payload_bytes_max()
+        }
+
+        fn shutdown(&self) {
+            self.inner.shutdown();
+        }
+    }
+
+    #[test]
+    fn f18_a_throttled_thread_backs_off_and_runs() {
+        let time_limit = Duration::from_secs(60);
+        let platform = Arc::new(Crowded {
+            inner: InProcess::new(Arc::new(Worker::in_process()), 4, time_limit),
+            refusals: AtomicU32::new(3),
+        });
+        let runtime = Runtime::on(platform).unwrap();
+        let call = FunctionCall {
+            function: "launch::tests::seven".to_owned(),
+            arguments: Vec::new(),
+        };
+        let start = Instant::now();
+        // It has no retries: being refused is no attempt.
+        let (packet, _) = launch(&runtime, &Builder::new(), "seven", vec![call]).unwrap();
+        let results = packet.take().unwrap();
+        assert_eq!(decode::<u8>(&results.0[0]), Ok(7));
+        // 50, 100 and 200 ms.
+        assert!(start.elapsed() >= 7 * THROTTLE_PAUSE_FIRST);
+    }
+}

@@ -251,6 +251,13 @@ impl Caller for Recorded {
         noted.wait()?;
         Ok(cleared)
     }
+
+    fn clear_namespace(&self) -> Result<u64> {
+        let entry = JournalEntry::new("crucial::clear_namespace".to_owned(), &[]);
+        let (mut noted, cleared) = self.make(&entry, |client| client.clear_namespace())?;
+        noted.wait()?;
+        Ok(cleared)
+    }
 }
 
 /// A call and its journal entry, both on their way.

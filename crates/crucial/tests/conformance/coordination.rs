@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crucial::collections::List;
-use crucial::sync::{AtomicI64, Barrier, Semaphore};
+use crucial::sync::{AtomicI64, Barrier, Condvar, Mutex, Semaphore};
 use crucial::{Error, Pending, Shared, cloud, thread};
 use libtest_mimic::Trial;
 
@@ -14,6 +14,9 @@ use crate::types::Group;
 
 pub fn trials() -> Vec<Trial> {
     trials![
+        c03_threads_find_a_barrier_by_its_key,
+        c06_two_barriers_for_a_thousand_rounds,
+        c16_a_condition_variable_between_threads,
         c01_nobody_leaves_a_barrier_early_and_one_leads,
         c05_1800_parties_wait_without_a_thread,
         c07_semaphore_blocks_is_fair_and_times_out,
@@ -204,5 +207,89 @@ fn c14_a_waiting_client_that_dies_gives_up_its_place() -> Outcome {
     dying.kill()?;
     observer.tell("until nobody waits")?;
     assert_eq!(observer.line()?, "nobody waits");
+    Ok(())
+}
+
+#[cloud]
+fn meet_at(key: String) -> crucial::Result<bool> {
+    let barrier: Shared<Barrier> = Shared::open(key)?;
+    Ok(barrier.wait()?.is_leader())
+}
+
+fn c03_threads_find_a_barrier_by_its_key() -> Outcome {
+    Shared::named("c03", Barrier::new(4))?;
+    let leaders = thread::map(0..4, |_| meet_at("c03".to_owned()))?;
+    let leaders: Vec<bool> = leaders.into_iter().collect::<crucial::Result<_>>()?;
+    assert_eq!(leaders.iter().filter(|leads| **leads).count(), 1);
+    Ok(())
+}
+
+#[cloud]
+fn meet_often(
+    rounds: u64,
+    barrier: Shared<Barrier>,
+    sum: Shared<AtomicI64>,
+) -> crucial::Result<()> {
+    for round in 0..rounds {
+        sum.fetch_add(1)?;
+        barrier.wait()?;
+        // Nobody is a round ahead or behind.
+        let arrived = sum.load()?;
+        let (least, most) = (4 * (round + 1), 4 * (round + 2));
+        assert!(
+            (least as i64..=most as i64).contains(&arrived),
+            "{round}: {arrived}"
+        );
+    }
+    Ok(())
+}
+
+fn c06_two_barriers_for_a_thousand_rounds() -> Outcome {
+    let pairs: Vec<_> = (0..2)
+        .map(|_| {
+            Ok((
+                Shared::new(Barrier::new(4))?,
+                Shared::new(AtomicI64::new(0))?,
+            ))
+        })
+        .collect::<crucial::Result<_>>()?;
+    let ended = thread::map(0..8, |thread: usize| {
+        let (barrier, sum) = &pairs[thread % 2];
+        meet_often(1000, barrier.clone(), sum.clone())
+    })?;
+    ended.into_iter().collect::<crucial::Result<()>>()?;
+    for (_, sum) in pairs {
+        assert_eq!(sum.load()?, 4000);
+    }
+    Ok(())
+}
+
+/// Hands a ball to the next of `players`, who waits for it.
+#[cloud]
+fn play(
+    me: u64,
+    players: u64,
+    passes: u64,
+    ball: Shared<Mutex<u64>>,
+    passed: Shared<Condvar>,
+) -> crucial::Result<()> {
+    for _ in 0..passes {
+        let mut guard = ball.lock()?;
+        guard = passed.wait_while(guard, |ball| *ball % players != me)?;
+        *guard += 1;
+        guard.unlock()?;
+        passed.notify_all()?;
+    }
+    Ok(())
+}
+
+fn c16_a_condition_variable_between_threads() -> Outcome {
+    let (ball, passed) = (Shared::new(Mutex::new(0))?, Shared::new(Condvar::new())?);
+    let ended = thread::map(0..3, |me| play(me, 3, 20, ball.clone(), passed.clone()))?;
+    ended.into_iter().collect::<crucial::Result<()>>()?;
+    assert_eq!(ball.get()?, 60);
+    // Nobody notifies: the time-out says so, and the lock is back.
+    let (guard, notified) = passed.wait_timeout(ball.lock()?, Duration::from_millis(20))?;
+    assert!(!notified && ball.is_held_by(guard.token())?);
     Ok(())
 }

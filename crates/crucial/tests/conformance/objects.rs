@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use crucial::collections::{List, Map};
+use crucial::collections::{List, Map, Set};
 use crucial::sync::{AtomicBool, AtomicI64};
 use crucial::{Error, Shared, cloud, thread};
-use libtest_mimic::Trial;
+use crucial_object::caller;
+use libtest_mimic::{Failed, Trial};
 
 use crate::Outcome;
 use crate::program::{Program, Server};
@@ -16,6 +17,9 @@ use crate::types::{Echo, Node, Probe};
 
 pub fn trials() -> Vec<Trial> {
     trials![
+        a04_lists_written_by_one_client_are_read_by_another,
+        a19_three_clients_insert_5000_items_and_each_is_new_once,
+        a22_a_namespace_is_cleared,
         a01_two_processes_that_ask_for_one_key_get_one_object,
         a02_recreate_replaces_the_object_for_everybody,
         a03_one_key_with_two_types_is_two_objects,
@@ -363,5 +367,75 @@ fn a25_arguments_of_all_shapes_travel() -> Outcome {
         matches!(&too_large, Err(Error::LimitExceeded { limit, .. }) if limit == "frame_bytes_max")
     );
     echo.unit(())?;
+    Ok(())
+}
+
+fn a04_lists_written_by_one_client_are_read_by_another() -> Outcome {
+    let server = Server::start(&[])?;
+    let connect = || -> Result<_, Failed> {
+        let config = crucial_client::Config::new(server.address.parse()?);
+        Ok(crucial_client::Client::connect(config)?)
+    };
+    let list = |index: u64| Shared::builder(format!("list-{index}")).persistent();
+    caller::with(connect()?, || -> Outcome {
+        for index in 0..100 {
+            let list = list(index).create(List::new())?;
+            list.extend((0..index).collect())?;
+        }
+        Ok(())
+    })?;
+    caller::with(connect()?, || -> Outcome {
+        for index in 0..100 {
+            let list: Shared<List<u64>> = list(index).open()?;
+            assert_eq!(list.to_vec()?, (0..index).collect::<Vec<_>>());
+        }
+        Ok(())
+    })
+}
+
+#[cloud]
+fn insert_items(items: u64, set: Shared<Set<u64>>) -> crucial::Result<u64> {
+    let mut new = 0;
+    for item in 0..items {
+        new += u64::from(set.insert(item)?);
+    }
+    Ok(new)
+}
+
+fn a19_three_clients_insert_5000_items_and_each_is_new_once() -> Outcome {
+    let set = Shared::new(Set::new())?;
+    let counts = thread::map(0..3, |_| insert_items(5000, set.clone()))?;
+    let counts: Vec<u64> = counts.into_iter().collect::<crucial::Result<_>>()?;
+    assert_eq!(counts.iter().sum::<u64>(), 5000, "{counts:?}");
+    assert_eq!(set.len()?, 5000);
+    Ok(())
+}
+
+fn a22_a_namespace_is_cleared() -> Outcome {
+    let server = Server::start(&[])?;
+    let connect = |namespace: &str| -> Result<_, Failed> {
+        let mut config = crucial_client::Config::new(server.address.parse()?);
+        config.namespace = namespace.to_owned();
+        Ok(crucial_client::Client::connect(config)?)
+    };
+    let make = || -> crucial::Result<Vec<Shared<AtomicI64>>> {
+        let make = |key: &str| Shared::builder(key).persistent().create(AtomicI64::new(1));
+        ["a", "b", "c"].into_iter().map(make).collect()
+    };
+    let (one, other) = (connect("one")?, connect("other")?);
+    let kept = caller::with(other.clone(), make)?;
+    caller::with(one, || -> Outcome {
+        let made = make()?;
+        let of_the_run = Shared::new(AtomicI64::new(2))?;
+        assert!(made[0].delete()?);
+        assert_eq!(crucial::clear_namespace()?, 2);
+        assert!(matches!(made[1].load(), Err(Error::Lost { .. })));
+        assert_eq!(of_the_run.load()?, 2);
+        assert_eq!(crucial::clear_namespace()?, 0);
+        // And it can be used again.
+        assert_eq!(make()?[2].load()?, 1);
+        Ok(())
+    })?;
+    caller::with(other, || assert_eq!(kept[1].load(), Ok(1)));
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crucial::collections::List;
-use crucial::sync::{AtomicI64, Barrier};
+use crucial::collections::{List, Queue};
+use crucial::sync::{AtomicI64, Barrier, Latch};
 use crucial::{Error, Shared, cloud, thread};
 use libtest_mimic::Trial;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         f16_a_killed_worker_is_an_error_or_a_retry,
         f17_time_and_memory_limits_are_kept,
         f01_scope_waits_for_its_threads,
+        f15_the_end_of_a_program_ends_its_own_threads_only,
     ]
 }
 
@@ -64,6 +65,9 @@ fn remember(value: Forgetful) -> (u32, u32, u32) {
 
 /// Programs of these tests.
 pub fn program(name: &str) -> Option<crucial::Result<()>> {
+    if name == "leave-threads" {
+        return Some(leave_threads());
+    }
     (name == "in-process").then(|| {
         let value = Forgetful { kept: 1, lost: 2 };
         let (kept, lost, process) = thread::spawn(remember(value)).join()?;
@@ -411,5 +415,43 @@ fn f01_scope_waits_for_its_threads() -> Outcome {
     assert_eq!(sum.load()?, 55);
     let failed = thread::scope(|scope| drop(scope.spawn(fail("panic"))));
     assert!(matches!(failed, Err(Error::Panicked { .. })));
+    Ok(())
+}
+
+#[cloud]
+fn tell_and_wait(processes: Shared<Queue<u32>>, gate: Shared<Latch>) -> crucial::Result<()> {
+    processes.push(std::process::id())?;
+    gate.wait()
+}
+
+/// Ends while its threads wait for what never comes.
+fn leave_threads() -> crucial::Result<()> {
+    let processes = Shared::new(Queue::default())?;
+    let gate = Shared::new(Latch::new(1))?;
+    for _ in 0..3 {
+        drop(thread::spawn(tell_and_wait(
+            processes.clone(),
+            gate.clone(),
+        )));
+    }
+    for _ in 0..3 {
+        println!("{}", processes.pop()?.unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn f15_the_end_of_a_program_ends_its_own_threads_only() -> Outcome {
+    let (processes, gate) = (Shared::new(Queue::default())?, Shared::new(Latch::new(1))?);
+    let ours = thread::spawn(tell_and_wait(processes.clone(), gate.clone()));
+    let our_worker = processes.pop()?.ok_or("closed")?;
+    let output = Program::start("leave-threads", None)?.output()?;
+    let theirs: Vec<u32> = output.lines().map(str::parse).collect::<Result<_, _>>()?;
+    assert_eq!(theirs.len(), 3);
+    let lives = |process: u32| Path::new("/proc").join(process.to_string()).exists();
+    // The program waits for its workers to end.
+    assert!(!theirs.into_iter().any(lives));
+    assert!(lives(our_worker));
+    gate.count_down()?;
+    ours.join()??;
     Ok(())
 }
