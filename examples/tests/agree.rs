@@ -27,6 +27,14 @@ fn output(command: &mut Command) -> String {
     stdout
 }
 
+/// The program fails, and says so.
+fn refuses(name: &str, arguments: &[&str], expected: &str) {
+    let failed = example(name).args(arguments).output().expect("it runs");
+    assert!(!failed.status.success(), "{name} {arguments:?}");
+    let said = String::from_utf8_lossy(&failed.stderr);
+    assert!(said.contains(expected), "{name} {arguments:?}: {said}");
+}
+
 #[test]
 fn i01_pi_is_the_same_and_right() {
     let arguments = ["--threads", "20", "--points", "200000"];
@@ -110,10 +118,7 @@ fn kmeans_plots_and_explains_bad_input() {
         (vec!["-k", "0"], "0 clusters"),
         (vec!["--threads", "0"], "0 is not in 1..=1000"),
     ] {
-        let failed = example("kmeans").args(arguments).output().expect("it runs");
-        assert!(!failed.status.success());
-        let said = String::from_utf8_lossy(&failed.stderr);
-        assert!(said.contains(expected), "{said}");
+        refuses("kmeans", &arguments, expected);
     }
 }
 
@@ -147,4 +152,79 @@ fn i04_mandelbrot_is_the_same_picture() {
     let (std, crucial) = (draw("mandelbrot-std"), draw("mandelbrot"));
     assert_eq!(std.len(), 300 * 300);
     assert!(std == crucial);
+}
+
+/// The numbers after `word` in what a program says.
+fn numbers(said: &str, word: &str) -> Vec<f64> {
+    let after = said.lines().filter_map(|line| line.split(word).nth(1));
+    after
+        .map(|text| text.trim().parse().expect("a number"))
+        .collect()
+}
+
+fn same_losses(arguments: &[&str]) {
+    // One thread is the sequential program.
+    let alone = output(
+        example("logistic-std")
+            .args(arguments)
+            .args(["--threads", "1"]),
+    );
+    let std = output(
+        example("logistic-std")
+            .args(arguments)
+            .args(["--threads", "7"]),
+    );
+    let crucial = output(example("logistic").args(arguments).args(["--threads", "7"]));
+    assert_eq!(std, crucial);
+    let (alone, crucial) = (numbers(&alone, ": loss "), numbers(&crucial, ": loss "));
+    assert_eq!(alone.len(), 40);
+    assert_eq!(crucial.len(), 40);
+    for (a, b) in alone.iter().zip(&crucial) {
+        assert!((a - b).abs() < 1e-9, "{a} and {b}");
+    }
+    assert!(crucial.is_sorted_by(|a, b| a > b), "{crucial:?}");
+}
+
+#[test]
+fn i07_logistic_regression_of_the_breast_cancer_data_has_the_same_losses() {
+    same_losses(&["--iterations", "40"]);
+}
+
+#[test]
+fn i07_logistic_regression_of_made_up_rows_has_the_same_losses() {
+    same_losses(&[
+        "--iterations",
+        "40",
+        "--generate",
+        "20000",
+        "37",
+        "--seed",
+        "3",
+    ]);
+}
+
+#[test]
+fn i07_logistic_regression_learns_plots_and_explains_bad_input() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let plot = directory.path().join("loss.svg");
+    let said = output(example("logistic").arg("--plot").arg(&plot));
+    let right = said.lines().last().and_then(|line| line.split(' ').next());
+    let right: u32 = right.and_then(|text| text.parse().ok()).expect("a number");
+    assert!(right > 555, "{said}");
+    let drawn = std::fs::read_to_string(&plot).expect("drawn");
+    assert!(drawn.contains("</svg>"));
+    let letters = directory.path().join("letters.csv");
+    std::fs::write(&letters, "a,b,label\n1,2,0\n3,x,1\n").expect("written");
+    let letters = letters.to_str().expect("a plain path");
+    for program in ["logistic", "logistic-std"] {
+        refuses(program, &["--file", "/no/such.csv"], "/no/such.csv");
+        refuses(
+            program,
+            &["--file", letters],
+            "line 3 is not a row of finite numbers",
+        );
+        refuses(program, &["--threads", "0"], "0 is not in 1..=1000");
+        refuses(program, &["--threads", "600"], "600 threads for 569 rows");
+        refuses(program, &["--generate", "5", "0"], "at least one feature");
+    }
 }

@@ -12,10 +12,14 @@ struct Application {
     paper: (usize, usize),
 }
 
-const APPLICATIONS: [Application; 4] = [
+const APPLICATIONS: [Application; 5] = [
     Application {
         name: "montecarlo",
         paper: (2, 44),
+    },
+    Application {
+        name: "logistic",
+        paper: (10, 430),
     },
     Application {
         name: "kmeans",
