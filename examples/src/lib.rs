@@ -9,9 +9,11 @@ pub mod logistic;
 pub mod mandelbrot;
 mod monitor;
 pub mod montecarlo;
+pub mod philosophers;
 pub mod plot;
 pub mod points;
 pub mod santa;
+pub mod wordcount;
 
 pub use monitor::Monitor;
 

@@ -228,3 +228,81 @@ fn i07_logistic_regression_learns_plots_and_explains_bad_input() {
         refuses(program, &["--generate", "5", "0"], "at least one feature");
     }
 }
+
+/// The words and their numbers, as a program prints them.
+fn word_counts(said: &str) -> Vec<(u64, String)> {
+    let lines = said.lines().skip(1).map(|line| {
+        let (count, word) = line.trim().split_once(' ').expect("a number and a word");
+        (count.parse().expect("a number"), word.to_owned())
+    });
+    lines.collect()
+}
+
+#[test]
+fn i02_word_count_of_files_is_the_sequential_count() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut expected = std::collections::BTreeMap::new();
+    for file in 0..60u64 {
+        let words = (0..500).map(|i| format!("w{}", (file * 31 + i * i) % 211));
+        let words: Vec<String> = words.collect();
+        for word in &words {
+            *expected.entry(word.clone()).or_insert(0) += 1;
+        }
+        let path = directory.path().join(format!("{file}.txt"));
+        std::fs::write(path, words.join(", ")).expect("written");
+    }
+    let mut expected: Vec<(u64, String)> = expected.into_iter().map(|(w, c)| (c, w)).collect();
+    expected.sort_by(|(a, a_word), (b, b_word)| b.cmp(a).then(a_word.cmp(b_word)));
+    for program in ["wordcount-std", "wordcount"] {
+        let mut command = example(program);
+        command.arg(directory.path());
+        let said = output(command.args(["--threads", "55", "--top", "1000"]));
+        assert!(said.starts_with("30000 words, "), "{said}");
+        assert_eq!(word_counts(&said), expected, "{program}");
+    }
+}
+
+#[test]
+fn i03_word_count_of_made_up_texts_is_the_sequential_count() {
+    let alone = output(example("wordcount-std").args(["--threads", "1", "--top", "9999"]));
+    let std = output(example("wordcount-std").args(["--threads", "12", "--top", "9999"]));
+    let crucial = output(example("wordcount").args(["--threads", "12", "--top", "9999"]));
+    assert_eq!(alone, std);
+    assert_eq!(alone, crucial);
+    assert!(word_counts(&crucial).len() > 1000);
+    assert_eq!(word_counts(&output(&mut example("wordcount"))).len(), 10);
+}
+
+#[test]
+fn word_count_explains_bad_input() {
+    let empty = tempfile::tempdir().expect("a directory");
+    let empty = empty.path().to_str().expect("a plain path");
+    for program in ["wordcount", "wordcount-std"] {
+        refuses(program, &["/no/such"], "/no/such");
+        refuses(program, &[empty], "there is no file in it");
+        refuses(program, &["--threads", "0"], "0 is not in 1..=1000");
+        refuses(program, &["--threads", "13"], "13 threads for 12 texts");
+    }
+}
+
+#[test]
+fn i09_philosophers_eat_and_never_next_to_each_other() {
+    for philosophers in ["2", "5", "12"] {
+        let arguments = ["--philosophers", philosophers, "--meal-us", "500"];
+        let std = output(example("philosophers-std").args(arguments));
+        let crucial = output(example("philosophers").args(arguments));
+        assert_eq!(std, crucial);
+        let count: usize = philosophers.parse().expect("a number");
+        assert_eq!(crucial.matches(": 20 meals\n").count(), count, "{crucial}");
+        assert!(crucial.contains(&format!("{} meals, and nobody", count * 20)));
+    }
+}
+
+#[test]
+fn i09_philosophers_without_forks_are_seen() {
+    let careless = ["--careless", "--meals", "100"];
+    for program in ["philosophers", "philosophers-std"] {
+        refuses(program, &careless, "eats next to");
+        refuses(program, &["--philosophers", "1"], "1 is not in 2..=1000");
+    }
+}

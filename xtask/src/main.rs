@@ -12,7 +12,7 @@ struct Application {
     paper: (usize, usize),
 }
 
-const APPLICATIONS: [Application; 5] = [
+const APPLICATIONS: [Application; 7] = [
     Application {
         name: "montecarlo",
         paper: (2, 44),
@@ -31,6 +31,14 @@ const APPLICATIONS: [Application; 5] = [
     },
     Application {
         name: "mandelbrot",
+        paper: (0, 0),
+    },
+    Application {
+        name: "wordcount",
+        paper: (0, 0),
+    },
+    Application {
+        name: "philosophers",
         paper: (0, 0),
     },
 ];
