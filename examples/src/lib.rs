@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::fmt;
 
+pub mod forest;
 pub mod kmeans;
 pub mod logistic;
 pub mod mandelbrot;

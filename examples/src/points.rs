@@ -40,7 +40,7 @@ impl Source {
     pub fn load(&self) -> Result<Array2<f64>, Error> {
         match self {
             Source::Digits => {
-                let all = csv_points(flate2::read::GzDecoder::new(DIGITS), "digits")?;
+                let all = digits()?;
                 let features = all.ncols() - 1;
                 Ok(all.slice(ndarray::s![.., ..features]).to_owned())
             }
@@ -92,6 +92,11 @@ impl Source {
         }
         Ok(points)
     }
+}
+
+/// The handwritten digits; the last column is the label.
+pub(crate) fn digits() -> Result<Array2<f64>, Error> {
+    csv_points(flate2::read::GzDecoder::new(DIGITS), "digits")
 }
 
 pub(crate) fn load_file(path: &Path) -> Result<Array2<f64>, Error> {

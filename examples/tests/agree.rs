@@ -306,3 +306,44 @@ fn i09_philosophers_without_forks_are_seen() {
         refuses(program, &["--philosophers", "1"], "1 is not in 2..=1000");
     }
 }
+
+#[test]
+fn i10_random_forests_vote_the_same() {
+    for arguments in [&["--seed", "5", "--threads", "7"][..], &[]] {
+        let std = output(example("forest-std").args(arguments));
+        let crucial = output(example("forest").args(arguments));
+        assert_eq!(std, crucial);
+        let accuracy = crucial.trim_end().trim_end_matches(" %").rsplit(' ').next();
+        let accuracy: f64 = accuracy
+            .and_then(|text| text.parse().ok())
+            .expect("the last number is the accuracy");
+        assert!(accuracy > 94.0, "{crucial}");
+    }
+    let other = output(example("forest").args(["--seed", "6"]));
+    assert_ne!(other, output(&mut example("forest")), "a seed decides");
+}
+
+#[test]
+fn i10_random_forests_explain_bad_input() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let written = |name: &str, row: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, row.repeat(20)).expect("written");
+        path.to_str().expect("a plain path").to_owned()
+    };
+    let (halves, alike) = (
+        written("halves.csv", "1,0.5\n"),
+        written("alike.csv", "1,1\n"),
+    );
+    for program in ["forest", "forest-std"] {
+        refuses(program, &["--file", "/no/such.csv"], "/no/such.csv");
+        refuses(program, &["--file", &halves], "0.5 in the last column");
+        refuses(program, &["--file", &alike], "no tree can be trained");
+        refuses(program, &["--threads", "0"], "0 is not in 1..=1000");
+        refuses(
+            program,
+            &["--threads", "9", "--trees", "8"],
+            "9 threads for 8 trees",
+        );
+    }
+}

@@ -12,7 +12,7 @@ struct Application {
     paper: (usize, usize),
 }
 
-const APPLICATIONS: [Application; 7] = [
+const APPLICATIONS: [Application; 8] = [
     Application {
         name: "montecarlo",
         paper: (2, 44),
@@ -39,6 +39,10 @@ const APPLICATIONS: [Application; 7] = [
     },
     Application {
         name: "philosophers",
+        paper: (0, 0),
+    },
+    Application {
+        name: "forest",
         paper: (0, 0),
     },
 ];
