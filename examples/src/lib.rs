@@ -5,9 +5,11 @@ use std::any::Any;
 use std::fmt;
 
 pub mod forest;
+pub mod inference;
 pub mod kmeans;
 pub mod logistic;
 pub mod mandelbrot;
+pub mod mapreduce;
 mod monitor;
 pub mod montecarlo;
 pub mod philosophers;

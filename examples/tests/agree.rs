@@ -347,3 +347,62 @@ fn i10_random_forests_explain_bad_input() {
         );
     }
 }
+
+#[test]
+fn map_reduce_gets_the_same_result_in_all_ways() {
+    let arguments = ["--tasks", "12", "--points", "100000", "--rounds", "2"];
+    for program in ["mapreduce-std", "mapreduce"] {
+        let said = output(example(program).args(arguments));
+        let results: Vec<_> = said.lines().collect();
+        assert_eq!(results.len(), 3, "{said}");
+        let ways = ["futures", "auto-reduce", "polling"];
+        // What the tasks count alone, one after the other.
+        let inside: i64 = (0..12)
+            .map(|task| crucial_examples::montecarlo::sample(100_000, task))
+            .sum();
+        for (way, result) in ways.iter().zip(results) {
+            let (result, late) = result.split_once("; known ").expect("a time");
+            let expected = format!("{inside} of 1200000 points are inside");
+            assert_eq!(result, format!("{way:<11} {expected}"), "{program}");
+            let late: f64 = late
+                .split(' ')
+                .next()
+                .and_then(|late| late.parse().ok())
+                .expect("milliseconds");
+            assert!((0.0..5000.0).contains(&late), "{program}: {said}");
+        }
+    }
+    let one = output(example("mapreduce").args(["--variant", "futures", "--points", "10"]));
+    assert!(one.starts_with("futures ") && one.lines().count() == 1);
+    for program in ["mapreduce", "mapreduce-std"] {
+        refuses(program, &["--tasks", "0"], "0 is not in 1..=1000");
+    }
+}
+
+#[test]
+fn inference_is_as_right_at_the_model_as_away_from_it() {
+    let arguments = ["--requests", "1000", "--threads", "3"];
+    let mut rights = Vec::new();
+    for program in ["inference-std", "inference"] {
+        let said = output(example(program).args(arguments));
+        for (way, line) in ["remote ", "fetch "].iter().zip(said.lines()) {
+            let (right, rate) = line.split_once(" %; ").expect("a rate");
+            assert!(right.starts_with(way), "{said}");
+            rights.push(right[way.len()..].trim().to_owned());
+            let rate = rate.split(' ').next().and_then(|rate| rate.parse().ok());
+            assert!(rate.is_some_and(|rate: f64| rate > 0.0), "{said}");
+        }
+    }
+    assert_eq!(rights.len(), 4);
+    assert!(rights.iter().all(|right| *right == rights[0]), "{rights:?}");
+    let hits: u32 = rights[0]
+        .split(' ')
+        .next()
+        .and_then(|hits| hits.parse().ok())
+        .expect("a number");
+    assert!(hits > 850, "{hits}");
+    for program in ["inference", "inference-std"] {
+        refuses(program, &["--requests", "3"], "4 threads for 3 requests");
+        refuses(program, &["-k", "0"], "0 clusters");
+    }
+}

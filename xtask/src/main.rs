@@ -12,7 +12,7 @@ struct Application {
     paper: (usize, usize),
 }
 
-const APPLICATIONS: [Application; 8] = [
+const APPLICATIONS: [Application; 10] = [
     Application {
         name: "montecarlo",
         paper: (2, 44),
@@ -43,6 +43,14 @@ const APPLICATIONS: [Application; 8] = [
     },
     Application {
         name: "forest",
+        paper: (0, 0),
+    },
+    Application {
+        name: "mapreduce",
+        paper: (0, 0),
+    },
+    Application {
+        name: "inference",
         paper: (0, 0),
     },
 ];
