@@ -8,7 +8,8 @@ use crucial::{Result, Shared, cloud, shared, thread};
 use serde::{Deserialize, Serialize};
 
 use clap::Parser;
-use crucial_examples::kmeans::{Partial, Step, assign, initial, plot, report, write_centroids};
+use crucial_examples::kmeans::{Partial, Step, assign, initial, report, write_centroids};
+use crucial_examples::plot::plot;
 use crucial_examples::points::Source;
 
 /// Clusters points: handwritten digits, a file, or made-up ones.
@@ -179,7 +180,7 @@ fn main() -> Result<()> {
         write_centroids(path, &centroids, points.ncols())?;
     }
     if let Some(path) = &options.plot {
-        plot(path, &history)?;
+        plot(path, "inertia", &history)?;
     }
     Ok(())
 }

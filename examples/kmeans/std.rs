@@ -8,7 +8,8 @@ use std::thread;
 
 use clap::Parser;
 use crucial_examples::Error;
-use crucial_examples::kmeans::{Partial, Step, assign, initial, plot, report, write_centroids};
+use crucial_examples::kmeans::{Partial, Step, assign, initial, report, write_centroids};
+use crucial_examples::plot::plot;
 use crucial_examples::points::Source;
 
 /// Clusters points: handwritten digits, a file, or made-up ones.
@@ -177,7 +178,7 @@ fn main() -> Result<(), Error> {
         write_centroids(path, &centroids, points.ncols())?;
     }
     if let Some(path) = &options.plot {
-        plot(path, &history)?;
+        plot(path, "inertia", &history)?;
     }
     Ok(())
 }

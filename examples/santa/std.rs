@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use crucial_examples::santa::{ELVES, ELVES_AT_A_TIME, Event, Kind, Monitor, REINDEER, check};
+use crucial_examples::Monitor;
+use crucial_examples::santa::{ELVES, ELVES_AT_A_TIME, Event, Kind, REINDEER, check};
 
 /// Santa, his reindeer and his elves.
 #[derive(Parser)]
@@ -178,7 +179,7 @@ impl NorthPole {
 fn santa(pole: NorthPole, deliveries: u64) {
     let mut delivered = 0;
     while delivered < deliveries {
-        let kind = pole.lobby.wait(|lobby, _: &mut Option<()>| lobby.sleep());
+        let kind = pole.lobby.until(|lobby| lobby.sleep());
         let (gates, size) = match kind {
             Kind::Reindeer => (&pole.reindeer, REINDEER),
             Kind::Elf => (&pole.elves, ELVES_AT_A_TIME),
@@ -196,13 +197,11 @@ fn santa(pole: NorthPole, deliveries: u64) {
 fn helper(pole: NorthPole, kind: Kind, helper: u64) {
     let gates = pole.gates(kind);
     loop {
-        let round = pole
-            .lobby
-            .wait(|lobby, _: &mut Option<()>| lobby.join(kind));
+        let round = pole.lobby.until(|lobby| lobby.join(kind));
         let Some(round) = round else {
             break;
         };
-        if !gates.entry.wait(|gate, _: &mut Option<()>| gate.pass()) {
+        if !gates.entry.until(|gate| gate.pass()) {
             break;
         }
         let event = Event {
@@ -212,7 +211,7 @@ fn helper(pole: NorthPole, kind: Kind, helper: u64) {
         };
         pole.log.call(|log| log.add(event));
         pole.pause(helper, round);
-        gates.exit.wait(|gate, _: &mut Option<()>| gate.pass());
+        gates.exit.until(|gate| gate.pass());
         pole.pause(helper + 50, round);
     }
 }

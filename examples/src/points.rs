@@ -40,7 +40,7 @@ impl Source {
     pub fn load(&self) -> Result<Array2<f64>, Error> {
         match self {
             Source::Digits => {
-                let all = csv_points(flate2::read::GzDecoder::new(DIGITS), "digits")?;
+                let all = digits()?;
                 let features = all.ncols() - 1;
                 Ok(all.slice(ndarray::s![.., ..features]).to_owned())
             }
@@ -94,7 +94,12 @@ impl Source {
     }
 }
 
-fn load_file(path: &Path) -> Result<Array2<f64>, Error> {
+/// The handwritten digits; the last column is the label.
+pub(crate) fn digits() -> Result<Array2<f64>, Error> {
+    csv_points(flate2::read::GzDecoder::new(DIGITS), "digits")
+}
+
+pub(crate) fn load_file(path: &Path) -> Result<Array2<f64>, Error> {
     let name = path.display().to_string();
     let file = File::open(path).map_err(|source| Error::File {
         path: name.clone(),
@@ -115,13 +120,14 @@ fn load_file(path: &Path) -> Result<Array2<f64>, Error> {
     }
 }
 
-fn csv_points(reader: impl Read, path: &str) -> Result<Array2<f64>, Error> {
+pub(crate) fn csv_points(reader: impl Read, path: &str) -> Result<Array2<f64>, Error> {
     let bad = |detail: String| Error::Content {
         path: path.to_owned(),
         detail,
     };
     let mut csv = csv::ReaderBuilder::new()
         .has_headers(false)
+        .flexible(true)
         .trim(csv::Trim::All)
         .from_reader(reader);
     let mut values = Vec::new();
@@ -131,9 +137,15 @@ fn csv_points(reader: impl Read, path: &str) -> Result<Array2<f64>, Error> {
         let line = record.position().map_or(0, csv::Position::line);
         let row: Result<Vec<f64>, _> = record.iter().map(str::parse::<f64>).collect();
         match row {
-            Ok(row) if row.iter().all(|value| value.is_finite()) => values.extend(row),
             // A first line of names.
             Err(_) if line == 1 => continue,
+            _ if columns != 0 && columns != record.len() => {
+                return Err(bad(format!(
+                    "line {line} has {} values, not {columns} as the lines before it",
+                    record.len()
+                )));
+            }
+            Ok(row) if row.iter().all(|value| value.is_finite()) => values.extend(row),
             _ => return Err(bad(format!("line {line} is not a row of finite numbers"))),
         }
         columns = record.len();
@@ -210,7 +222,7 @@ mod tests {
         assert_eq!(read("x,y\n1,2\n3,4\n").unwrap().dim(), (2, 2));
         for (text, expected) in [
             ("1,2\n3,oops\n", "line 2"),
-            ("1,2\n3\n", "line"),
+            ("1,2\n3\n", "line 2 has 1 values"),
             ("", "no points"),
             ("1,inf\n", "line 1"),
         ] {

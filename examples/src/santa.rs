@@ -4,12 +4,10 @@
 //! consult him. Nine reindeer go first. He delivers toys with the reindeer, or talks with the elves, and
 //! nobody of the group begins before all are there, or leaves before all are done.
 //!
-//! The monitors are written once, as methods that return [`Poll`]: std threads run them under a
-//! [`Monitor`], shared objects as they are.
+//! The monitors are written once, as methods that return [`Poll`](std::task::Poll): std threads run them
+//! under a [`Monitor`](crate::Monitor), shared objects as they are.
 
 use std::collections::BTreeSet;
-use std::sync::{Condvar, Mutex};
-use std::task::Poll;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,45 +36,6 @@ pub struct Event {
     pub helper: u64,
     /// In which delivery or consultation.
     pub round: u64,
-}
-
-/// Lets threads of one process share a value, and wait until a method of it is ready.
-#[derive(Default)]
-pub struct Monitor<T> {
-    value: Mutex<T>,
-    changed: Condvar,
-}
-
-impl<T> Monitor<T> {
-    /// A monitor of `value`.
-    pub fn new(value: T) -> Monitor<T> {
-        Monitor {
-            value: Mutex::new(value),
-            changed: Condvar::new(),
-        }
-    }
-
-    /// Runs a method.
-    pub fn call<R>(&self, method: impl FnOnce(&mut T) -> R) -> R {
-        let mut value = self.value.lock().unwrap_or_else(|e| e.into_inner());
-        let result = method(&mut value);
-        self.changed.notify_all();
-        result
-    }
-
-    /// Runs a method until it is ready. It remembers in the ticket what it did.
-    pub fn wait<R, S>(&self, mut method: impl FnMut(&mut T, &mut Option<S>) -> Poll<R>) -> R {
-        let mut ticket = None;
-        let mut value = self.value.lock().unwrap_or_else(|e| e.into_inner());
-        loop {
-            if let Poll::Ready(result) = method(&mut value, &mut ticket) {
-                self.changed.notify_all();
-                return result;
-            }
-            self.changed.notify_all();
-            value = self.changed.wait(value).unwrap_or_else(|e| e.into_inner());
-        }
-    }
 }
 
 /// Checks the rules; says which one is broken.

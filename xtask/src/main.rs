@@ -12,10 +12,14 @@ struct Application {
     paper: (usize, usize),
 }
 
-const APPLICATIONS: [Application; 4] = [
+const APPLICATIONS: [Application; 10] = [
     Application {
         name: "montecarlo",
         paper: (2, 44),
+    },
+    Application {
+        name: "logistic",
+        paper: (10, 430),
     },
     Application {
         name: "kmeans",
@@ -27,6 +31,26 @@ const APPLICATIONS: [Application; 4] = [
     },
     Application {
         name: "mandelbrot",
+        paper: (0, 0),
+    },
+    Application {
+        name: "wordcount",
+        paper: (0, 0),
+    },
+    Application {
+        name: "philosophers",
+        paper: (0, 0),
+    },
+    Application {
+        name: "forest",
+        paper: (0, 0),
+    },
+    Application {
+        name: "mapreduce",
+        paper: (0, 0),
+    },
+    Application {
+        name: "inference",
         paper: (0, 0),
     },
 ];

@@ -1,0 +1,69 @@
+//! A random forest, with std threads: each trains some trees, and writes the votes of each as a row of one
+//! matrix.
+
+use std::path::PathBuf;
+use std::thread;
+
+use crucial_examples::{Monitor, Result};
+
+use clap::Parser;
+use crucial_examples::forest::Job;
+
+/// Learns to read handwritten digits, or to classify the rows of a file, and tests itself.
+#[derive(Parser)]
+struct Options {
+    /// A .csv, .csv.gz or .npy file in place of the digits; the last column is the class: 0, 1, 2 ..
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// Number of trees
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    trees: u16,
+    /// Number of threads
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    threads: u16,
+    /// The depth of a tree at most
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=100))]
+    depth: u16,
+    /// Seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+impl Options {
+    fn job(&self) -> Job {
+        Job {
+            file: self.file.clone(),
+            trees: self.trees.into(),
+            threads: self.threads.into(),
+            depth: self.depth,
+            seed: self.seed,
+        }
+    }
+}
+
+fn grow(thread: usize, job: &Job, matrix: &Monitor<Vec<Vec<f64>>>) -> Result<()> {
+    let split = job.split()?;
+    for tree in job.part(thread) {
+        let votes = split.votes(tree)?;
+        matrix.call(|rows| rows[tree] = votes);
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let job = &options.job();
+    let split = job.split()?;
+    let matrix = &Monitor::new(vec![vec![0.0; split.tests()]; job.trees]);
+    thread::scope(|scope| -> Result<()> {
+        let threads: Vec<_> = (0..job.threads)
+            .map(|thread| scope.spawn(move || grow(thread, job, matrix)))
+            .collect();
+        for thread in threads {
+            thread.join()??;
+        }
+        Ok(())
+    })?;
+    split.report(&matrix.call(|rows| rows.concat()));
+    Ok(())
+}

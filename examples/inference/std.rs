@@ -1,0 +1,97 @@
+//! Inference (§6.4 of the paper), with std threads: a model in memory answers requests, or is copied by those
+//! who have them.
+
+use std::thread;
+use std::time::Instant;
+
+use crucial_examples::{Monitor, Result};
+
+use clap::Parser;
+use crucial_examples::inference::{Classifier, Job, Served, Variant, report};
+
+/// Reads handwritten digits: requests go to the model, or the model goes to the requests.
+#[derive(Parser)]
+struct Options {
+    /// Where requests are answered; both are measured if this is not given
+    #[arg(long, value_enum)]
+    variant: Option<Variant>,
+    /// Number of requests
+    #[arg(long, default_value_t = 7200)]
+    requests: usize,
+    /// Number of threads
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    threads: u16,
+    /// Centroids of the model
+    #[arg(short, long, default_value_t = 60)]
+    k: usize,
+    /// Seed of the training
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+impl Options {
+    fn jobs(&self) -> Vec<Job> {
+        let variants = match self.variant {
+            Some(variant) => vec![variant],
+            None => vec![Variant::Remote, Variant::Fetch],
+        };
+        let job = |variant| Job {
+            variant,
+            requests: self.requests,
+            threads: self.threads.into(),
+        };
+        variants.into_iter().map(job).collect()
+    }
+}
+
+/// The model that all requests need.
+struct Model {
+    classifier: Classifier,
+}
+
+impl Model {
+    fn classify(&self, picture: &[f64]) -> u8 {
+        self.classifier.classify(picture)
+    }
+
+    fn fetch(&self) -> Classifier {
+        self.classifier.clone()
+    }
+}
+
+fn serve(thread: usize, job: &Job, model: &Monitor<Model>) -> Result<Served> {
+    let requests = job.part(thread)?;
+    let start = Instant::now();
+    let mut hits = 0;
+    for request in requests {
+        let picture = &request.picture[..];
+        let digit = match job.variant {
+            Variant::Remote => model.call(|model| model.classify(picture)),
+            Variant::Fetch => model.call(|model| model.fetch()).classify(picture),
+        };
+        hits += usize::from(digit == request.digit);
+    }
+    let time = start.elapsed();
+    Ok(Served { hits, time })
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let classifier = Classifier::train(options.k, options.seed)?;
+    let model = &Monitor::new(Model { classifier });
+    for job in &options.jobs() {
+        job.check()?;
+        let served = thread::scope(|scope| -> Result<Vec<_>> {
+            let threads: Vec<_> = (0..job.threads)
+                .map(|thread| scope.spawn(move || serve(thread, job, model)))
+                .collect();
+            let mut served = Vec::new();
+            for thread in threads {
+                served.push(thread.join()??);
+            }
+            Ok(served)
+        })?;
+        report(job, &served);
+    }
+    Ok(())
+}

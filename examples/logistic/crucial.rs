@@ -1,0 +1,121 @@
+//! Logistic regression by gradient descent (§6.2 of the paper), with cloud threads: each has a part of the
+//! rows, and the weights are a shared object.
+
+use std::path::PathBuf;
+use std::task::Poll;
+
+use crucial::{Result, Shared, cloud, shared, thread};
+use serde::{Deserialize, Serialize};
+
+use clap::Parser;
+use crucial_examples::logistic::{Descent, Job, Partial, Source, report};
+use crucial_examples::plot::plot;
+
+/// Learns to tell benign from malignant tissue, or any two classes of rows in a file.
+#[derive(Parser)]
+struct Options {
+    /// A .csv, .csv.gz or .npy file; the last column is the label, 0 or 1
+    #[arg(long, conflicts_with = "generate")]
+    file: Option<PathBuf>,
+    /// Make up so many rows, with so many features
+    #[arg(long, num_args = 2, value_names = ["ROWS", "COLS"])]
+    generate: Option<Vec<usize>>,
+    /// Number of threads
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    threads: u16,
+    /// Number of steps
+    #[arg(long, default_value_t = 100)]
+    iterations: u64,
+    /// The learning rate
+    #[arg(long, default_value_t = 0.5)]
+    rate: f64,
+    /// Seed of made-up rows
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Draws the loss before each step as SVG
+    #[arg(long)]
+    plot: Option<PathBuf>,
+}
+
+impl Options {
+    fn source(&self) -> Source {
+        match (&self.file, self.generate.as_deref()) {
+            (Some(path), _) => Source::File(path.clone()),
+            (None, Some(&[rows, columns])) => Source::Generated {
+                rows,
+                columns,
+                seed: self.seed,
+            },
+            (None, _) => Source::BreastCancer,
+        }
+    }
+
+    fn job(&self) -> Job {
+        Job {
+            source: self.source(),
+            threads: self.threads.into(),
+            iterations: self.iterations,
+            rate: self.rate,
+        }
+    }
+}
+
+/// The weights, and what the threads contribute to the next ones.
+#[derive(Serialize, Deserialize)]
+struct Model {
+    descent: Descent,
+}
+
+#[shared]
+impl Model {
+    /// Takes what a part of the rows contributes to a step, and waits for the other parts; the next step,
+    /// and its weights. A thread that was started again finds out here how far the others are.
+    fn contribute(&mut self, step: u64, part: usize, partial: &Partial) -> Poll<(u64, Vec<f64>)> {
+        if self.descent.contribute(step, part, partial) {
+            Poll::Ready((self.descent.steps(), self.descent.weights().to_vec()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn losses(&self) -> Vec<f64> {
+        self.descent.losses().to_vec()
+    }
+}
+
+#[cloud]
+fn train(index: usize, job: &Job, model: &Shared<Model>) -> Result<u64> {
+    let rows = job.part(index)?;
+    let (mut step, mut weights) = (0, rows.start());
+    while step < job.iterations {
+        let partial = rows.gradient(&weights);
+        (step, weights) = model.contribute(step, index, &partial)?;
+    }
+    Ok(rows.hits(&weights))
+}
+
+#[crucial::main]
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let job = &options.job();
+    let (rows, columns) = job.check()?;
+    println!("{rows} rows of {columns} features");
+    let descent = Descent::new(job, columns);
+    let model = &Shared::new(Model { descent })?;
+    let hits = thread::scope(|scope| -> Result<u64> {
+        let threads: Vec<_> = (0..job.threads)
+            .map(|index| scope.spawn(train(index, job, model)))
+            .collect();
+        let mut hits = 0;
+        for thread in threads {
+            hits += thread.join()??;
+        }
+        Ok(hits)
+    })??;
+    let losses = model.losses()?;
+    report(&losses, hits, rows);
+    if let Some(path) = &options.plot {
+        plot(path, "loss", &losses)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! A map-reduce (§6.3.1 of the paper), with std threads: results come through channels, an object that adds
+//! them up, or a map that is polled.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crucial_examples::{Monitor, Result};
+
+use clap::Parser;
+use crucial_examples::mapreduce::{Job, Outcome, Partial, Variant, report};
+
+/// Tasks count random points; measures how long it takes to get their results together.
+#[derive(Parser)]
+struct Options {
+    /// Number of tasks
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    tasks: u64,
+    /// Random points of each task
+    #[arg(long, default_value_t = 1_000_000)]
+    points: u64,
+    /// How results get together; all ways if this is not given
+    #[arg(long, value_enum)]
+    variant: Option<Variant>,
+    /// Milliseconds between two looks at the map, when polling
+    #[arg(long, default_value_t = 10)]
+    poll_ms: u64,
+    /// How often each way is measured; the median is printed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    rounds: u64,
+}
+
+impl Options {
+    fn job(&self) -> Job {
+        Job {
+            tasks: self.tasks,
+            points: self.points,
+            poll: Duration::from_millis(self.poll_ms),
+        }
+    }
+
+    fn variants(&self) -> Vec<Variant> {
+        match self.variant {
+            Some(variant) => vec![variant],
+            None => vec![Variant::Futures, Variant::AutoReduce, Variant::Polling],
+        }
+    }
+}
+
+/// Adds up results, and has the sum when all are there.
+struct Total {
+    missing: u64,
+    sum: Partial,
+}
+
+impl Total {
+    fn add(&mut self, partial: Partial) {
+        self.sum.add(partial);
+        self.missing -= 1;
+    }
+
+    fn result(&self) -> Poll<Partial> {
+        match self.missing {
+            0 => Poll::Ready(self.sum),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+/// Where a task leaves its result.
+#[derive(Clone)]
+enum Output {
+    Future(mpsc::Sender<Partial>),
+    Total(Arc<Monitor<Total>>),
+    Map(Arc<Monitor<BTreeMap<u64, Partial>>>),
+}
+
+fn work(task: u64, points: u64, output: Output) -> Result<()> {
+    let partial = Partial::compute(task, points);
+    match output {
+        Output::Future(future) => drop(future.send(partial)),
+        Output::Total(total) => total.call(|total| total.add(partial)),
+        Output::Map(map) => drop(map.call(|map| map.insert(task, partial))),
+    }
+    Ok(())
+}
+
+fn start(job: &Job, outputs: impl IntoIterator<Item = Output>) -> Vec<JoinHandle<Result<()>>> {
+    let points = job.points;
+    (0..job.tasks)
+        .zip(outputs)
+        .map(|(task, output)| thread::spawn(move || work(task, points, output)))
+        .collect()
+}
+
+/// Takes the time, then waits for the tasks.
+fn finish(total: Partial, threads: Vec<JoinHandle<Result<()>>>) -> Result<Outcome> {
+    let outcome = total.outcome();
+    for thread in threads {
+        thread.join()??;
+    }
+    Ok(outcome)
+}
+
+fn futures(job: &Job) -> Result<Outcome> {
+    let (outputs, futures): (Vec<_>, Vec<_>) = (0..job.tasks).map(|_| mpsc::channel()).unzip();
+    let threads = start(job, outputs.into_iter().map(Output::Future));
+    let mut total = Partial::default();
+    // The future of a task that panicked is closed; joining it says so.
+    for partial in futures.iter().flat_map(|future| future.recv()) {
+        total.add(partial);
+    }
+    finish(total, threads)
+}
+
+fn auto_reduce(job: &Job) -> Result<Outcome> {
+    let (missing, sum) = (job.tasks, Partial::default());
+    let total = Arc::new(Monitor::new(Total { missing, sum }));
+    let threads = start(job, std::iter::repeat(Output::Total(total.clone())));
+    finish(total.until(|total| total.result()), threads)
+}
+
+fn polling(job: &Job) -> Result<Outcome> {
+    let map = Arc::new(Monitor::new(BTreeMap::new()));
+    let threads = start(job, std::iter::repeat(Output::Map(map.clone())));
+    while map.call(|map| map.len() as u64) < job.tasks {
+        thread::sleep(job.poll);
+    }
+    let mut total = Partial::default();
+    for partial in map.call(|map| map.clone().into_values()) {
+        total.add(partial);
+    }
+    finish(total, threads)
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let job = options.job();
+    for variant in options.variants() {
+        let rounds = (0..options.rounds).map(|_| match variant {
+            Variant::Futures => futures(&job),
+            Variant::AutoReduce => auto_reduce(&job),
+            Variant::Polling => polling(&job),
+        });
+        report(variant, &job, rounds.collect::<Result<_>>()?);
+    }
+    Ok(())
+}

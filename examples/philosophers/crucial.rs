@@ -1,0 +1,98 @@
+//! The dining philosophers, with cloud threads: each fork is a shared semaphore with one permit.
+
+use crucial::sync::Semaphore;
+use crucial::{Result, Shared, cloud, shared, thread};
+use serde::{Deserialize, Serialize};
+
+use clap::Parser;
+use crucial_examples::philosophers::{Dinner, Seats, report};
+
+/// Philosophers sit around a table with a fork between any two, and need two forks to eat.
+#[derive(Parser)]
+struct Options {
+    /// Number of philosophers
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    philosophers: u16,
+    /// How often each eats
+    #[arg(long, default_value_t = 20)]
+    meals: u64,
+    /// How long a meal takes at most, in microseconds
+    #[arg(long, default_value_t = 1000)]
+    meal_us: u64,
+    /// They eat without forks, to see that this is noticed
+    #[arg(long)]
+    careless: bool,
+}
+
+impl Options {
+    fn dinner(&self) -> Dinner {
+        Dinner {
+            philosophers: self.philosophers.into(),
+            meals: self.meals,
+            meal_us: self.meal_us,
+            careless: self.careless,
+        }
+    }
+}
+
+/// The table, which sees when neighbours eat together.
+#[derive(Serialize, Deserialize)]
+struct Table {
+    seats: Seats,
+}
+
+#[shared]
+impl Table {
+    fn begin(&mut self, philosopher: usize) {
+        self.seats.begin(philosopher);
+    }
+
+    fn end(&mut self, philosopher: usize) {
+        self.seats.end(philosopher);
+    }
+
+    fn meals(&self) -> Vec<u64> {
+        self.seats.meals()
+    }
+}
+
+#[cloud]
+fn dine(
+    philosopher: usize,
+    dinner: &Dinner,
+    forks: &[Shared<Semaphore>],
+    table: &Shared<Table>,
+) -> Result<()> {
+    let (first, second) = dinner.forks(philosopher);
+    for meal in 0..dinner.meals {
+        let _taken = match dinner.careless {
+            true => None,
+            false => Some((forks[first].permit()?, forks[second].permit()?)),
+        };
+        table.begin(philosopher)?;
+        dinner.pause(philosopher, meal);
+        table.end(philosopher)?;
+    }
+    Ok(())
+}
+
+#[crucial::main]
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let dinner = &options.dinner();
+    let forks = (0..dinner.philosophers).map(|_| Shared::new(Semaphore::new(1)));
+    let forks: &Vec<_> = &forks.collect::<Result<_>>()?;
+    let seats = Seats::new(dinner.philosophers);
+    let table = &Shared::new(Table { seats })?;
+    thread::scope(|scope| -> Result<()> {
+        let threads: Vec<_> = (0..dinner.philosophers)
+            .map(|philosopher| scope.spawn(dine(philosopher, dinner, forks, table)))
+            .collect();
+        for thread in threads {
+            thread.join()??;
+        }
+        Ok(())
+    })??;
+    report(&table.meals()?);
+    Ok(())
+}

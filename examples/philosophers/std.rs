@@ -1,0 +1,95 @@
+//! The dining philosophers, with std threads: each fork is a mutex.
+
+use std::sync::Mutex;
+use std::thread;
+
+use crucial_examples::{Monitor, Result};
+
+use clap::Parser;
+use crucial_examples::philosophers::{Dinner, Seats, report};
+
+/// Philosophers sit around a table with a fork between any two, and need two forks to eat.
+#[derive(Parser)]
+struct Options {
+    /// Number of philosophers
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    philosophers: u16,
+    /// How often each eats
+    #[arg(long, default_value_t = 20)]
+    meals: u64,
+    /// How long a meal takes at most, in microseconds
+    #[arg(long, default_value_t = 1000)]
+    meal_us: u64,
+    /// They eat without forks, to see that this is noticed
+    #[arg(long)]
+    careless: bool,
+}
+
+impl Options {
+    fn dinner(&self) -> Dinner {
+        Dinner {
+            philosophers: self.philosophers.into(),
+            meals: self.meals,
+            meal_us: self.meal_us,
+            careless: self.careless,
+        }
+    }
+}
+
+/// The table, which sees when neighbours eat together.
+struct Table {
+    seats: Seats,
+}
+
+impl Table {
+    fn begin(&mut self, philosopher: usize) {
+        self.seats.begin(philosopher);
+    }
+
+    fn end(&mut self, philosopher: usize) {
+        self.seats.end(philosopher);
+    }
+
+    fn meals(&self) -> Vec<u64> {
+        self.seats.meals()
+    }
+}
+
+fn dine(
+    philosopher: usize,
+    dinner: &Dinner,
+    forks: &[Mutex<()>],
+    table: &Monitor<Table>,
+) -> Result<()> {
+    let (first, second) = dinner.forks(philosopher);
+    for meal in 0..dinner.meals {
+        let _taken = match dinner.careless {
+            true => None,
+            false => Some((forks[first].lock(), forks[second].lock())),
+        };
+        table.call(|table| table.begin(philosopher));
+        dinner.pause(philosopher, meal);
+        table.call(|table| table.end(philosopher));
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let dinner = &options.dinner();
+    let forks = (0..dinner.philosophers).map(|_| Mutex::new(()));
+    let forks: &Vec<_> = &forks.collect();
+    let seats = Seats::new(dinner.philosophers);
+    let table = &Monitor::new(Table { seats });
+    thread::scope(|scope| -> Result<()> {
+        let threads: Vec<_> = (0..dinner.philosophers)
+            .map(|philosopher| scope.spawn(move || dine(philosopher, dinner, forks, table)))
+            .collect();
+        for thread in threads {
+            thread.join()??;
+        }
+        Ok(())
+    })?;
+    report(&table.call(|table| table.meals()));
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! Classification of handwritten digits by their nearest centroids (§6.4 of the paper): the model, and
+//! requests to it.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use ndarray::{Array2, Axis, s};
+use serde::{Deserialize, Serialize};
+
+use crate::kmeans::{Step, assign, initial};
+use crate::points::digits;
+use crate::{Error, Result};
+
+/// Rows that the model learns from. The others are requests.
+const KNOWN: usize = 1437;
+
+/// Steps of the training.
+const STEPS: usize = 30;
+
+/// Where a request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+pub enum Variant {
+    /// Where the model is: the request goes there
+    Remote,
+    /// In the thread that has the request: the model comes here
+    Fetch,
+}
+
+/// What each thread is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// Where requests are answered.
+    pub variant: Variant,
+    /// Number of requests.
+    pub requests: usize,
+    /// Number of threads.
+    pub threads: usize,
+}
+
+/// Centroids of clusters, and the digit that each stands for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Classifier {
+    centroids: Vec<f64>,
+    digits: Vec<u8>,
+}
+
+impl Classifier {
+    /// Learns `k` clusters.
+    pub fn train(k: usize, seed: u64) -> Result<Classifier> {
+        let all = digits()?;
+        let known = all.slice(s![..KNOWN, ..]);
+        let points = known.slice(s![.., ..known.ncols() - 1]).to_owned();
+        let mut step = Step::new(initial(&points, k, seed)?, 1);
+        for _ in 0..STEPS {
+            let partial = assign(points.view(), step.centroids());
+            step.contribute(0, partial);
+        }
+        let mut classifier = Classifier {
+            centroids: step.centroids().to_vec(),
+            digits: vec![0; k],
+        };
+        classifier.name(&points, &label(&known.to_owned()));
+        Ok(classifier)
+    }
+
+    /// Each cluster stands for the digit that is most frequent in it.
+    fn name(&mut self, points: &Array2<f64>, labels: &[u8]) {
+        let mut counts = vec![[0; 10]; self.digits.len()];
+        for (point, label) in points.rows().into_iter().zip(labels) {
+            counts[self.nearest(&point.to_vec())][usize::from(*label)] += 1;
+        }
+        for (digit, counts) in self.digits.iter_mut().zip(counts) {
+            let most = (0..10u8).max_by_key(|digit| counts[usize::from(*digit)]);
+            *digit = most.unwrap_or(0);
+        }
+    }
+
+    /// The digit in a picture.
+    pub fn classify(&self, picture: &[f64]) -> u8 {
+        self.digits[self.nearest(picture)]
+    }
+
+    fn nearest(&self, picture: &[f64]) -> usize {
+        let (mut nearest, mut least) = (0, f64::INFINITY);
+        for (cluster, centroid) in self.centroids.chunks(picture.len().max(1)).enumerate() {
+            let differences = centroid.iter().zip(picture).map(|(a, b)| a - b);
+            let distance: f64 = differences.map(|difference| difference * difference).sum();
+            if distance < least {
+                (nearest, least) = (cluster, distance);
+            }
+        }
+        nearest
+    }
+}
+
+/// The last column.
+fn label(rows: &Array2<f64>) -> Vec<u8> {
+    let last = rows.index_axis(Axis(1), rows.ncols() - 1);
+    last.iter().map(|label| *label as u8).collect()
+}
+
+/// A picture, and the digit that it shows.
+pub struct Request {
+    /// 8 × 8 pixels.
+    pub picture: Vec<f64>,
+    /// The digit.
+    pub digit: u8,
+}
+
+impl Job {
+    /// The job, if there is a request for each thread.
+    pub fn check(&self) -> Result<()> {
+        if self.requests >= self.threads {
+            return Ok(());
+        }
+        Err(Error::Option(format!(
+            "{} threads for {} requests: each thread needs a request; give --threads {} or fewer",
+            self.threads, self.requests, self.requests
+        )))
+    }
+
+    /// The requests of a thread: pictures that the model has not seen, over and over.
+    pub fn part(&self, thread: usize) -> Result<Vec<Request>> {
+        let all = digits()?;
+        let unseen = all.slice(s![KNOWN.., ..]).to_owned();
+        let digits = label(&unseen);
+        let requests = (thread..self.requests)
+            .step_by(self.threads)
+            .map(|request| {
+                let row = request % unseen.nrows();
+                Request {
+                    picture: unseen.slice(s![row, ..unseen.ncols() - 1]).to_vec(),
+                    digit: digits[row],
+                }
+            });
+        Ok(requests.collect())
+    }
+}
+
+/// What a thread did.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Served {
+    /// How many answers were right.
+    pub hits: usize,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Prints accuracy, and throughput by the slowest thread.
+pub fn report(job: &Job, served: &[Served]) {
+    let hits: usize = served.iter().map(|served| served.hits).sum();
+    let accuracy = 100.0 * hits as f64 / job.requests as f64;
+    let slowest = served.iter().map(|served| served.time).max();
+    let seconds = slowest.unwrap_or_default().as_secs_f64().max(1e-9);
+    let name = job.variant.to_possible_value();
+    println!(
+        "{:<7} {hits} of {} answers are right, {accuracy:.2} %; {:.0} requests per second",
+        name.map_or(String::new(), |name| name.get_name().to_owned()),
+        job.requests,
+        job.requests as f64 / seconds
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_reads_unseen_digits() {
+        let model = Classifier::train(60, 1).unwrap();
+        let job = Job {
+            variant: Variant::Remote,
+            requests: 1000,
+            threads: 3,
+        };
+        let parts: Vec<_> = (0..3).map(|thread| job.part(thread).unwrap()).collect();
+        assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), 1000);
+        let right = |request: &&Request| model.classify(&request.picture) == request.digit;
+        let hits = parts.iter().flatten().filter(right).count();
+        assert!(hits > 850, "{hits}");
+    }
+
+    #[test]
+    fn a_wrong_number_of_clusters_is_refused() {
+        assert!(Classifier::train(0, 1).is_err());
+        assert!(Classifier::train(1438, 1).is_err());
+    }
+}

@@ -1,0 +1,412 @@
+//! Logistic regression by gradient descent: the kernel, its data, and the weights that threads share.
+
+use std::path::PathBuf;
+
+use ndarray::{Array2, Axis, s};
+use rand::{Rng, SeedableRng};
+use rand_distr::{Distribution, StandardNormal};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use serde::{Deserialize, Serialize};
+
+use crate::points::{csv_points, load_file};
+use crate::{Error, Result};
+
+/// 569 samples of breast tissue; see `data/README.md`.
+static BREAST_CANCER: &[u8] = include_bytes!("../data/breast_cancer.csv");
+
+/// As many numbers as are added side by side. The order of the additions is fixed, whatever the machine.
+const LANES: usize = 8;
+
+/// Where rows come from. Small, so that each thread can be told, and loads its own part.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Source {
+    /// The breast-cancer data.
+    BreastCancer,
+    /// A file: `.csv`, `.csv.gz` or `.npy`. The last column is the label, 0 or 1.
+    File(PathBuf),
+    /// Normal features, with labels drawn by a model of random weights.
+    Generated {
+        /// Number of rows.
+        rows: usize,
+        /// Features of each.
+        columns: usize,
+        /// Seed.
+        seed: u64,
+    },
+}
+
+/// What each thread is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// The rows.
+    pub source: Source,
+    /// Number of threads.
+    pub threads: usize,
+    /// Number of steps.
+    pub iterations: u64,
+    /// The learning rate.
+    pub rate: f64,
+}
+
+/// Rows with their labels. The first feature of each is 1, for the intercept.
+pub struct Rows {
+    columns: usize,
+    features: Vec<f64>,
+    labels: Vec<f64>,
+}
+
+/// What one part of the rows contributes to a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Partial {
+    /// The sum of the gradients of the rows.
+    pub gradient: Vec<f64>,
+    /// The sum of their losses.
+    pub loss: f64,
+    /// The number of rows.
+    pub rows: u64,
+}
+
+impl Source {
+    /// The number of rows, and of features.
+    pub fn shape(&self) -> Result<(usize, usize)> {
+        match *self {
+            Source::Generated { rows, columns, .. } => Ok((rows, columns)),
+            _ => Ok(self.load()?.dim()).map(|(rows, columns)| (rows, columns - 1)),
+        }
+    }
+
+    /// The rows of part `index` of `parts`.
+    fn part(&self, index: usize, parts: usize) -> Result<Rows> {
+        let cut = |rows: usize| index * rows / parts..(index + 1) * rows / parts;
+        if let Source::Generated {
+            rows,
+            columns,
+            seed,
+        } = *self
+        {
+            return Ok(Rows::generate(cut(rows), columns, seed));
+        }
+        let mut all = self.load()?;
+        let features = all.ncols() - 1;
+        standardise(all.slice_mut(s![.., ..features]));
+        let part = all.slice(s![cut(all.nrows()), ..]);
+        let mut rows = Rows::new(features + 1);
+        for row in part.rows() {
+            rows.push(row.iter().take(features).copied(), row[features]);
+        }
+        Ok(rows)
+    }
+
+    fn load(&self) -> Result<Array2<f64>> {
+        let (all, name) = match self {
+            Source::File(path) => (load_file(path)?, path.display().to_string()),
+            _ => {
+                let name = "breast_cancer.csv";
+                (csv_points(BREAST_CANCER, name)?, name.to_owned())
+            }
+        };
+        let bad = |detail: String| Err(Error::Content { path: name, detail });
+        let Some(features) = all.ncols().checked_sub(1).filter(|count| *count > 0) else {
+            return bad("a row has at least one feature, and the label as its last column".into());
+        };
+        let wrong = all
+            .column(features)
+            .iter()
+            .position(|&y| y != 0.0 && y != 1.0);
+        match wrong {
+            Some(row) => bad(format!(
+                "the label of row {} (its last column) is {}, where 0 or 1 is expected",
+                row + 1,
+                all[(row, features)]
+            )),
+            None => Ok(all),
+        }
+    }
+}
+
+/// Gives each column the mean 0 and the standard deviation 1.
+fn standardise(mut features: ndarray::ArrayViewMut2<'_, f64>) {
+    for mut column in features.axis_iter_mut(Axis(1)) {
+        let count = column.len() as f64;
+        let mean = column.sum() / count;
+        column -= mean;
+        let deviation = (column.dot(&column) / count).sqrt();
+        // A constant column says nothing, and stays 0.
+        if deviation > 0.0 {
+            column /= deviation;
+        }
+    }
+}
+
+impl Job {
+    /// The job, if there are as many rows as threads; and the number of rows and features.
+    pub fn check(&self) -> Result<(usize, usize)> {
+        let (rows, columns) = self.source.shape()?;
+        if columns == 0 {
+            return Err(Error::Option("rows need at least one feature".to_owned()));
+        }
+        if rows < self.threads {
+            return Err(Error::Option(format!(
+                "{} threads for {rows} rows: each thread needs a row; give --threads {rows} or fewer",
+                self.threads
+            )));
+        }
+        Ok((rows, columns))
+    }
+
+    /// The rows of thread `index`.
+    pub fn part(&self, index: usize) -> Result<Rows> {
+        self.source.part(index, self.threads)
+    }
+}
+
+impl Rows {
+    fn new(columns: usize) -> Rows {
+        Rows {
+            columns,
+            features: Vec::new(),
+            labels: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, features: impl Iterator<Item = f64>, label: f64) {
+        self.features.push(1.0);
+        self.features.extend(features);
+        self.labels.push(label);
+    }
+
+    fn generate(range: std::ops::Range<usize>, columns: usize, seed: u64) -> Rows {
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let truth: Vec<f64> = (0..=columns)
+            .map(|_| StandardNormal.sample(&mut random))
+            .collect();
+        let mut rows = Rows::new(columns + 1);
+        let mut features = vec![0.0; columns];
+        for row in range {
+            // Each row has its own seed, so that it is the same whatever the parts are.
+            let mut random = Xoshiro256PlusPlus::seed_from_u64(seed ^ ((row as u64 + 1) << 20));
+            features.fill_with(|| StandardNormal.sample(&mut random));
+            let z = truth[0] + dot(&truth[1..], &features);
+            let label = f64::from(random.random::<f64>() < sigmoid(z));
+            rows.push(features.iter().copied(), label);
+        }
+        rows
+    }
+
+    /// The weights before the first step: the intercept, then one for each feature.
+    pub fn start(&self) -> Vec<f64> {
+        vec![0.0; self.columns]
+    }
+
+    /// Gradient and loss of the rows.
+    pub fn gradient(&self, weights: &[f64]) -> Partial {
+        let mut gradient = vec![0.0; self.columns];
+        let mut loss = 0.0;
+        for (row, &label) in self.each() {
+            let z = dot(row, weights);
+            let error = sigmoid(z) - label;
+            for (sum, value) in gradient.iter_mut().zip(row) {
+                *sum += error * value;
+            }
+            // log(1 + eᶻ) − y z, so that large z do not overflow.
+            loss += z.max(0.0) + (-z.abs()).exp().ln_1p() - label * z;
+        }
+        Partial {
+            gradient,
+            loss,
+            rows: self.labels.len() as u64,
+        }
+    }
+
+    /// How many rows the weights classify as their labels say.
+    pub fn hits(&self, weights: &[f64]) -> u64 {
+        let hits = self
+            .each()
+            .filter(|(row, label)| (dot(row, weights) > 0.0) == (**label == 1.0));
+        hits.count() as u64
+    }
+
+    fn each(&self) -> impl Iterator<Item = (&[f64], &f64)> {
+        self.features.chunks_exact(self.columns).zip(&self.labels)
+    }
+}
+
+fn sigmoid(z: f64) -> f64 {
+    1.0 / (1.0 + (-z).exp())
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let (a, a_rest) = a.as_chunks::<LANES>();
+    let (b, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f64>() + rest
+}
+
+/// The weights, and how they came about. A step ends when all parts have contributed; they are added up in
+/// the order of the parts, so that the result does not depend on who came first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Descent {
+    rate: f64,
+    weights: Vec<f64>,
+    losses: Vec<f64>,
+    parts: Vec<Option<Partial>>,
+}
+
+impl Descent {
+    /// The state before the first step.
+    pub fn new(job: &Job, columns: usize) -> Descent {
+        Descent {
+            rate: job.rate,
+            weights: vec![0.0; columns + 1],
+            losses: Vec::new(),
+            parts: vec![None; job.threads],
+        }
+    }
+
+    /// The number of steps that are done.
+    pub fn steps(&self) -> u64 {
+        self.losses.len() as u64
+    }
+
+    /// The weights after these steps.
+    pub fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
+    /// The mean loss before each step.
+    pub fn losses(&self) -> &[f64] {
+        &self.losses
+    }
+
+    /// Takes the contribution of a part to a step; whether the step is done. The last part does it.
+    pub fn contribute(&mut self, step: u64, part: usize, partial: &Partial) -> bool {
+        if step == self.steps() {
+            self.parts[part].get_or_insert_with(|| partial.clone());
+            if self.parts.iter().all(Option::is_some) {
+                self.descend();
+            }
+        }
+        step < self.steps()
+    }
+
+    fn descend(&mut self) {
+        let mut gradient = vec![0.0; self.weights.len()];
+        let (mut loss, mut rows) = (0.0, 0);
+        for part in self.parts.iter_mut().filter_map(Option::take) {
+            for (sum, value) in gradient.iter_mut().zip(&part.gradient) {
+                *sum += value;
+            }
+            loss += part.loss;
+            rows += part.rows;
+        }
+        for (weight, sum) in self.weights.iter_mut().zip(&gradient) {
+            *weight -= self.rate * sum / rows as f64;
+        }
+        self.losses.push(loss / rows as f64);
+    }
+}
+
+/// Prints the loss before each step, and how many rows are classified right in the end.
+pub fn report(losses: &[f64], hits: u64, rows: usize) {
+    for (step, loss) in losses.iter().enumerate() {
+        println!("step {:3}: loss {loss:.12}", step + 1);
+    }
+    let accuracy = 100.0 * hits as f64 / rows as f64;
+    println!("{hits} of {rows} rows are classified right: {accuracy:.2} %");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(source: Source, threads: usize) -> Job {
+        Job {
+            source,
+            threads,
+            iterations: 50,
+            rate: 0.5,
+        }
+    }
+
+    fn run(job: &Job, order: impl Fn(usize) -> usize) -> Descent {
+        let (_, columns) = job.check().unwrap();
+        let mut descent = Descent::new(job, columns);
+        let parts: Vec<_> = (0..job.threads).map(|i| job.part(i).unwrap()).collect();
+        for step in 0..job.iterations {
+            let weights = descent.weights().to_vec();
+            for i in (0..job.threads).map(&order) {
+                descent.contribute(step, i, &parts[i].gradient(&weights));
+            }
+        }
+        descent
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_the_loss() {
+        let rows = Source::BreastCancer.part(0, 1).unwrap();
+        let weights: Vec<f64> = (0..31).map(|i| f64::from(i % 5) / 10.0 - 0.2).collect();
+        let found = rows.gradient(&weights).gradient;
+        for (i, slope) in found.iter().enumerate() {
+            let loss = |change: f64| {
+                let mut weights = weights.clone();
+                weights[i] += change;
+                rows.gradient(&weights).loss
+            };
+            let expected = (loss(1e-5) - loss(-1e-5)) / 2e-5;
+            assert!((slope - expected).abs() < 1e-4 * (1.0 + expected.abs()));
+        }
+    }
+
+    #[test]
+    fn parts_in_any_order_descend_as_the_whole() {
+        let made = Source::Generated {
+            rows: 301,
+            columns: 11,
+            seed: 3,
+        };
+        for source in [Source::BreastCancer, made] {
+            let whole = run(&job(source.clone(), 1), |i| i);
+            let up = run(&job(source.clone(), 5), |i| i);
+            let down = run(&job(source, 5), |i| 4 - i);
+            assert_eq!(up.losses(), down.losses());
+            assert_eq!(whole.losses().len(), 50);
+            for (a, b) in whole.losses().iter().zip(up.losses()) {
+                assert!((a - b).abs() < 1e-9, "{a} and {b}");
+            }
+            // All weights 0 are a guess.
+            assert!((whole.losses()[0] - 2f64.ln()).abs() < 1e-12);
+            assert!(whole.losses().is_sorted_by(|a, b| a > b));
+        }
+    }
+
+    #[test]
+    fn a_late_or_repeated_contribution_changes_nothing() {
+        let job = job(Source::BreastCancer, 2);
+        let mut descent = Descent::new(&job, 30);
+        let partial = job.part(0).unwrap().gradient(&[0.0; 31]);
+        assert!(!descent.contribute(0, 0, &partial));
+        assert!(!descent.contribute(0, 0, &partial));
+        assert!(descent.contribute(0, 1, &partial));
+        let weights = descent.weights().to_vec();
+        assert!(descent.contribute(0, 0, &partial));
+        assert_eq!(descent.weights(), weights);
+        assert_eq!(descent.steps(), 1);
+    }
+
+    #[test]
+    fn bad_labels_and_too_many_threads_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("rows.csv");
+        std::fs::write(&path, "1,2,0\n3,4,7\n").unwrap();
+        let error = Source::File(path).shape().unwrap_err().to_string();
+        assert!(error.contains("row 2") && error.contains('7'), "{error}");
+        let error = job(Source::BreastCancer, 570).check().unwrap_err();
+        assert!(error.to_string().contains("570 threads for 569 rows"));
+    }
+}

@@ -1,0 +1,108 @@
+//! A map-reduce to measure how results get together (§6.3.1 of the paper): how long after the end of the
+//! last task the client has the result.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::montecarlo::sample;
+
+/// How results get from the tasks to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Variant {
+    /// Each task fulfils a future of its own, and the client waits for one after the other
+    Futures,
+    /// All tasks add to one object, and the client waits for the sum
+    AutoReduce,
+    /// Each task puts its result into a map, and the client looks again and again until it is full
+    Polling,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Number of tasks.
+    pub tasks: u64,
+    /// Random points of each.
+    pub points: u64,
+    /// How long the client sleeps between two looks.
+    pub poll: Duration,
+}
+
+/// The result of a task, or of some together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Partial {
+    inside: i64,
+    /// When the last of the tasks had its result, by the clock of its machine.
+    ended_us: u64,
+}
+
+/// What the client has in the end.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    inside: i64,
+    late: Duration,
+}
+
+impl Partial {
+    /// Counts how many of a task's random points are inside the circle.
+    pub fn compute(task: u64, points: u64) -> Partial {
+        Partial {
+            inside: sample(points, task),
+            ended_us: now_us(),
+        }
+    }
+
+    /// Adds the result of others.
+    pub fn add(&mut self, other: Partial) {
+        self.inside += other.inside;
+        self.ended_us = self.ended_us.max(other.ended_us);
+    }
+
+    /// The result, which the client has now.
+    pub fn outcome(self) -> Outcome {
+        Outcome {
+            inside: self.inside,
+            late: Duration::from_micros(now_us().saturating_sub(self.ended_us)),
+        }
+    }
+}
+
+fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
+}
+
+/// Prints the result of some rounds, and the median of the time that it took to get together.
+pub fn report(variant: Variant, job: &Job, mut rounds: Vec<Outcome>) {
+    rounds.sort_by_key(|outcome| outcome.late);
+    let Some(median) = rounds.get(rounds.len() / 2) else {
+        return;
+    };
+    let name = variant.to_possible_value();
+    println!(
+        "{:<11} {} of {} points are inside; known {:.3} ms after the end of the last task",
+        name.map_or(String::new(), |name| name.get_name().to_owned()),
+        median.inside,
+        job.tasks * job.points,
+        median.late.as_secs_f64() * 1e3
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partial_results_add_up_to_the_last_one() {
+        let mut total = Partial::default();
+        let parts: Vec<_> = (0..3).map(|task| Partial::compute(task, 1000)).collect();
+        for part in [2, 0, 1] {
+            total.add(parts[part]);
+        }
+        assert_eq!(total.ended_us, parts[2].ended_us);
+        let inside = (0..3).map(|task| sample(1000, task)).sum::<i64>();
+        assert_eq!(total.outcome().inside, inside);
+    }
+}

@@ -1,0 +1,134 @@
+//! The dining philosophers (Dijkstra 1965): what each does, and a table that sees who eats.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What each philosopher is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Dinner {
+    /// Number of philosophers, and of forks.
+    pub philosophers: usize,
+    /// How often each eats.
+    pub meals: u64,
+    /// How long a meal takes at most, in microseconds.
+    pub meal_us: u64,
+    /// Whether they eat without forks.
+    pub careless: bool,
+}
+
+impl Dinner {
+    /// The forks beside a philosopher, the lower number first. All take them in this order, so that they
+    /// can not wait for each other in a circle.
+    pub fn forks(&self, philosopher: usize) -> (usize, usize) {
+        let right = (philosopher + 1) % self.philosophers;
+        (philosopher.min(right), philosopher.max(right))
+    }
+
+    /// Passes some time; not the same for everybody.
+    pub fn pause(&self, philosopher: usize, meal: u64) {
+        let share = (philosopher as u64 * 37 + meal * 61) % 50 + 50;
+        std::thread::sleep(Duration::from_micros(self.meal_us * share / 100));
+    }
+}
+
+/// Who eats, and how often each has eaten.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Seats {
+    eating: Vec<bool>,
+    meals: Vec<u64>,
+}
+
+impl Seats {
+    /// An empty table.
+    pub fn new(philosophers: usize) -> Seats {
+        Seats {
+            eating: vec![false; philosophers],
+            meals: vec![0; philosophers],
+        }
+    }
+
+    /// A philosopher begins to eat.
+    ///
+    /// # Panics
+    ///
+    /// If a neighbour eats: they would share a fork.
+    pub fn begin(&mut self, philosopher: usize) {
+        let count = self.eating.len();
+        for neighbour in [philosopher + count - 1, philosopher + 1] {
+            let neighbour = neighbour % count;
+            assert!(
+                !self.eating[neighbour],
+                "philosopher {philosopher} eats next to {neighbour}, who eats"
+            );
+        }
+        self.eating[philosopher] = true;
+    }
+
+    /// A philosopher has eaten.
+    ///
+    /// # Panics
+    ///
+    /// If it did not eat.
+    pub fn end(&mut self, philosopher: usize) {
+        let ate = std::mem::take(&mut self.eating[philosopher]);
+        assert!(
+            ate,
+            "philosopher {philosopher} ends a meal that never began"
+        );
+        self.meals[philosopher] += 1;
+    }
+
+    /// How often each has eaten.
+    pub fn meals(&self) -> Vec<u64> {
+        self.meals.clone()
+    }
+}
+
+/// Prints who ate how often.
+pub fn report(meals: &[u64]) {
+    for (philosopher, meals) in meals.iter().enumerate() {
+        println!("philosopher {philosopher}: {meals} meals");
+    }
+    println!(
+        "{} meals, and nobody ate next to somebody who ate",
+        meals.iter().sum::<u64>()
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_are_no_neighbours_may_eat_together() {
+        let mut seats = Seats::new(5);
+        for philosopher in [0, 2] {
+            seats.begin(philosopher);
+        }
+        seats.end(0);
+        seats.begin(4);
+        seats.end(4);
+        assert_eq!(seats.meals(), [1, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    #[should_panic(expected = "philosopher 4 eats next to 0")]
+    fn the_first_and_the_last_are_neighbours() {
+        let mut seats = Seats::new(5);
+        seats.begin(0);
+        seats.begin(4);
+    }
+
+    #[test]
+    fn forks_are_taken_in_one_order() {
+        let dinner = Dinner {
+            philosophers: 3,
+            meals: 1,
+            meal_us: 0,
+            careless: false,
+        };
+        let forks: Vec<_> = (0..3).map(|p| dinner.forks(p)).collect();
+        assert_eq!(forks, [(0, 1), (1, 2), (0, 2)]);
+    }
+}

@@ -1,0 +1,189 @@
+//! Words, and how often they occur in texts.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use rand::SeedableRng;
+use rand::seq::IndexedRandom;
+use rand_distr::{Distribution, Zipf};
+use rand_xoshiro::Xoshiro256PlusPlus;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// How many words made-up texts choose from.
+const VOCABULARY: usize = 3000;
+const SYLLABLES: [&str; 12] = [
+    "ba", "ne", "ti", "ko", "lu", "sha", "re", "mi", "no", "du", "van", "es",
+];
+
+/// A text. Small, so that a thread can be told which ones to count.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Text {
+    /// A file. What is not UTF-8 in it separates words.
+    File(PathBuf),
+    /// Made-up words; some are much more frequent than others, as in languages (Zipf's law).
+    Generated {
+        /// Number of words.
+        words: usize,
+        /// Seed.
+        seed: u64,
+    },
+}
+
+/// The files of a directory, in the order of their names.
+pub fn files(directory: &Path) -> Result<Vec<Text>> {
+    let bad = |source| Error::File {
+        path: directory.display().to_string(),
+        source,
+    };
+    let mut paths = Vec::new();
+    for entry in directory.read_dir().map_err(bad)? {
+        let path = entry.map_err(bad)?.path();
+        if path.is_file() {
+            paths.push(path);
+        }
+    }
+    if paths.is_empty() {
+        return Err(Error::Content {
+            path: directory.display().to_string(),
+            detail: "there is no file in it; give a directory of text files".to_owned(),
+        });
+    }
+    paths.sort();
+    Ok(paths.into_iter().map(Text::File).collect())
+}
+
+/// Made-up texts.
+pub fn generated(texts: u64, words: usize, seed: u64) -> Vec<Text> {
+    (0..texts)
+        .map(|text| Text::Generated {
+            words,
+            seed: seed + text,
+        })
+        .collect()
+}
+
+/// Deals texts to threads.
+pub fn deal(texts: &[Text], threads: usize) -> Result<Vec<&[Text]>> {
+    if threads > texts.len() {
+        return Err(Error::Option(format!(
+            "{threads} threads for {} texts: each thread needs a text; give --threads {} or fewer",
+            texts.len(),
+            texts.len()
+        )));
+    }
+    let bound = |thread: usize| thread * texts.len() / threads;
+    let dealt = (0..threads).map(|thread| &texts[bound(thread)..bound(thread + 1)]);
+    Ok(dealt.collect())
+}
+
+/// The words of texts, each with the number of times it occurs.
+pub fn words(texts: &[Text]) -> Result<Vec<(String, u64)>> {
+    let mut counts = HashMap::new();
+    for text in texts {
+        let text = text.load()?.to_lowercase();
+        let words = text.split(|c: char| !c.is_alphanumeric());
+        for word in words.filter(|word| !word.is_empty()) {
+            match counts.get_mut(word) {
+                Some(count) => *count += 1,
+                None => {
+                    counts.insert(word.to_owned(), 1);
+                }
+            }
+        }
+    }
+    Ok(counts.into_iter().collect())
+}
+
+impl Text {
+    fn load(&self) -> Result<String> {
+        match self {
+            Text::File(path) => {
+                let bytes = std::fs::read(path).map_err(|source| Error::File {
+                    path: path.display().to_string(),
+                    source,
+                })?;
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            }
+            Text::Generated { words, seed } => make_up(*words, *seed),
+        }
+    }
+}
+
+fn make_up(words: usize, seed: u64) -> Result<String> {
+    // All texts have the same words.
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
+    let vocabulary: Vec<String> = (0..VOCABULARY)
+        .map(|rank| {
+            let syllables = 1 + (rank + 1).ilog10();
+            let parts = (0..syllables).filter_map(|_| SYLLABLES.choose(&mut random));
+            parts.copied().collect()
+        })
+        .collect();
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let ranks = Zipf::new(VOCABULARY as f64, 1.0).map_err(|e| Error::Option(e.to_string()))?;
+    let chosen = (0..words).map(|_| vocabulary[ranks.sample(&mut random) as usize - 1].as_str());
+    Ok(chosen.collect::<Vec<_>>().join(" "))
+}
+
+/// Prints the most frequent words; equally frequent ones in alphabetical order.
+pub fn report(mut counts: Vec<(String, u64)>, top: usize) {
+    let total: u64 = counts.iter().map(|(_, count)| count).sum();
+    println!("{total} words, {} different", counts.len());
+    counts.sort_by(|(a, a_count), (b, b_count)| b_count.cmp(a_count).then(a.cmp(b)));
+    for (word, count) in counts.iter().take(top) {
+        println!("{count:8} {word}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn counted(texts: &[Text]) -> BTreeMap<String, u64> {
+        words(texts).unwrap().into_iter().collect()
+    }
+
+    #[test]
+    fn words_are_counted_as_people_would() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(
+            directory.path().join("b"),
+            "The cat, the CAT -- and\nÉté 42!",
+        )
+        .unwrap();
+        std::fs::write(directory.path().join("a"), b"cat\xff\xfedog").unwrap();
+        std::fs::create_dir(directory.path().join("c")).unwrap();
+        let texts = files(directory.path()).unwrap();
+        assert_eq!(texts.len(), 2);
+        let expected = [
+            ("42", 1),
+            ("and", 1),
+            ("cat", 3),
+            ("dog", 1),
+            ("the", 2),
+            ("été", 1),
+        ];
+        let expected = expected.map(|(word, count)| (word.to_owned(), count));
+        assert_eq!(counted(&texts), BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn made_up_texts_have_frequent_and_rare_words() {
+        let counts = counted(&generated(3, 2000, 1));
+        assert_eq!(counts.values().sum::<u64>(), 6000);
+        assert!(counts.len() > 500);
+        assert!(counts.values().max().unwrap() > &300);
+    }
+
+    #[test]
+    fn every_text_is_dealt_once() {
+        let texts = generated(10, 1, 1);
+        let dealt = deal(&texts, 4).unwrap();
+        assert!(dealt.iter().all(|texts| !texts.is_empty()));
+        assert_eq!(dealt.iter().map(|texts| texts.len()).sum::<usize>(), 10);
+        assert!(deal(&texts, 11).is_err());
+    }
+}

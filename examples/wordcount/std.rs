@@ -1,0 +1,70 @@
+//! Word count, with std threads: each counts its texts, and merges its counts into one map.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::thread;
+
+use crucial_examples::{Monitor, Result};
+
+use clap::Parser;
+use crucial_examples::wordcount::{Text, deal, files, generated, report, words};
+
+/// Counts the words of text files.
+#[derive(Parser)]
+struct Options {
+    /// A directory of text files, in place of made-up texts
+    directory: Option<PathBuf>,
+    /// Number of threads
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    threads: u16,
+    /// How many words to print, the most frequent ones
+    #[arg(long, default_value_t = 10)]
+    top: usize,
+    /// Number of made-up texts
+    #[arg(long, default_value_t = 12, conflicts_with = "directory")]
+    texts: u64,
+    /// Words of each made-up text
+    #[arg(long, default_value_t = 10_000, conflicts_with = "directory")]
+    words: usize,
+    /// Seed of made-up texts
+    #[arg(long, default_value_t = 1, conflicts_with = "directory")]
+    seed: u64,
+}
+
+impl Options {
+    fn texts(&self) -> Result<Vec<Text>> {
+        match &self.directory {
+            Some(directory) => Ok(files(directory)?),
+            None => Ok(generated(self.texts, self.words, self.seed)),
+        }
+    }
+}
+
+fn count(texts: &[Text], counts: &Monitor<BTreeMap<String, u64>>) -> Result<()> {
+    let entries = words(texts)?;
+    counts.call(|counts| {
+        for (word, count) in entries {
+            *counts.entry(word).or_default() += count;
+        }
+    });
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let texts = options.texts()?;
+    let parts = deal(&texts, options.threads.into())?;
+    let counts = &Monitor::new(BTreeMap::new());
+    thread::scope(|scope| -> Result<()> {
+        let threads: Vec<_> = (parts.iter())
+            .map(|texts| scope.spawn(move || count(texts, counts)))
+            .collect();
+        for thread in threads {
+            thread.join()??;
+        }
+        Ok(())
+    })?;
+    let counts = counts.call(std::mem::take);
+    report(counts.into_iter().collect(), options.top);
+    Ok(())
+}
