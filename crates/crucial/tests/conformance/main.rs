@@ -9,6 +9,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 mod coordination;
 mod exactly_once;
+mod library;
+mod meeting;
 mod objects;
 mod operation;
 mod output;
@@ -37,7 +39,9 @@ fn main() -> ExitCode {
     }
     let trials: Vec<Trial> = [
         objects::trials(),
+        library::trials(),
         coordination::trials(),
+        meeting::trials(),
         exactly_once::trials(),
         threads::trials(),
         output::trials(),
