@@ -10,6 +10,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 mod coordination;
 mod exactly_once;
 mod histories;
+mod library;
+mod meeting;
 mod objects;
 mod operation;
 mod output;
@@ -40,7 +42,9 @@ fn main() -> ExitCode {
     }
     let trials: Vec<Trial> = [
         objects::trials(),
+        library::trials(),
         coordination::trials(),
+        meeting::trials(),
         exactly_once::trials(),
         recovery::trials(),
         histories::trials(),

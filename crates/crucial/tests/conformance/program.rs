@@ -23,14 +23,12 @@ pub fn run(name: &str) {
         "count-to-1000" => count(),
         "wait-at-barrier" => wait_at_barrier(),
         "watch-barrier" => watch_barrier(),
-        other => match crate::output::program(other)
+        other => crate::output::program(other)
             .or_else(|| crate::threads::program(other))
+            .or_else(|| crate::library::program(other))
             .or_else(|| crate::recovery::program(other))
             .or_else(|| crate::totals::program(other))
-        {
-            Some(outcome) => outcome,
-            None => panic!("no program {other}"),
-        },
+            .unwrap_or_else(|| panic!("no program {other}")),
     };
     if let Err(error) = outcome {
         println!("failed: {error}");
