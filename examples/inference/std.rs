@@ -1,6 +1,7 @@
 //! Inference (§6.4 of the paper), with std threads: a model in memory answers requests, or is copied by those
 //! who have them.
 
+use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
@@ -59,8 +60,9 @@ impl Model {
     }
 }
 
-fn serve(thread: usize, job: &Job, model: &Monitor<Model>) -> Result<Served> {
+fn serve(thread: usize, job: &Job, model: &Monitor<Model>, all: &Barrier) -> Result<Served> {
     let requests = job.part(thread)?;
+    all.wait();
     let start = Instant::now();
     let mut hits = 0;
     for request in requests {
@@ -81,9 +83,10 @@ fn main() -> Result<()> {
     let model = &Monitor::new(Model { classifier });
     for job in &options.jobs() {
         job.check()?;
+        let all = &Barrier::new(job.threads);
         let served = thread::scope(|scope| -> Result<Vec<_>> {
             let threads: Vec<_> = (0..job.threads)
-                .map(|thread| scope.spawn(move || serve(thread, job, model)))
+                .map(|thread| scope.spawn(move || serve(thread, job, model, all)))
                 .collect();
             let mut served = Vec::new();
             for thread in threads {

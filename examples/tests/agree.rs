@@ -406,3 +406,29 @@ fn inference_is_as_right_at_the_model_as_away_from_it() {
         refuses(program, &["-k", "0"], "0 clusters");
     }
 }
+
+#[test]
+fn all_programs_explain_themselves() {
+    for name in [
+        "montecarlo",
+        "logistic",
+        "kmeans",
+        "santa",
+        "mandelbrot",
+        "wordcount",
+        "philosophers",
+        "forest",
+        "mapreduce",
+        "inference",
+    ] {
+        let crucial = output(example(name).arg("--help"));
+        let std = output(example(&format!("{name}-std")).arg("--help"));
+        let usage = format!("Usage: {name} ");
+        assert!(crucial.contains(&usage), "{crucial}");
+        let (_, crucial) = crucial.split_once("Options:").expect("options");
+        // Santa has variants of his own.
+        if name != "santa" {
+            assert!(std.ends_with(crucial), "{std}\n{crucial}");
+        }
+    }
+}
