@@ -17,8 +17,8 @@ struct Options {
     #[arg(long, value_enum)]
     variant: Option<Variant>,
     /// Number of requests
-    #[arg(long, default_value_t = 7200)]
-    requests: usize,
+    #[arg(long, default_value_t = 7200, value_parser = clap::value_parser!(u32).range(1..))]
+    requests: u32,
     /// Number of threads
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
     threads: u16,
@@ -38,7 +38,7 @@ impl Options {
         };
         let job = |variant| Job {
             variant,
-            requests: self.requests,
+            requests: self.requests as usize,
             threads: self.threads.into(),
         };
         variants.into_iter().map(job).collect()

@@ -226,6 +226,7 @@ fn i07_logistic_regression_learns_plots_and_explains_bad_input() {
         refuses(program, &["--threads", "0"], "0 is not in 1..=1000");
         refuses(program, &["--threads", "600"], "600 threads for 569 rows");
         refuses(program, &["--generate", "5", "0"], "at least one feature");
+        refuses(program, &["--rate", "0"], "it is a positive number");
     }
 }
 
