@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use crucial::sync::Barrier;
 use crucial::{Result, Shared, cloud, shared, thread};
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +17,8 @@ struct Options {
     #[arg(long, value_enum)]
     variant: Option<Variant>,
     /// Number of requests
-    #[arg(long, default_value_t = 7200)]
-    requests: usize,
+    #[arg(long, default_value_t = 7200, value_parser = clap::value_parser!(u32).range(1..))]
+    requests: u32,
     /// Number of threads
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
     threads: u16,
@@ -37,7 +38,7 @@ impl Options {
         };
         let job = |variant| Job {
             variant,
-            requests: self.requests,
+            requests: self.requests as usize,
             threads: self.threads.into(),
         };
         variants.into_iter().map(job).collect()
@@ -62,8 +63,9 @@ impl Model {
 }
 
 #[cloud]
-fn serve(thread: usize, job: &Job, model: &Shared<Model>) -> Result<Served> {
+fn serve(thread: usize, job: &Job, model: &Shared<Model>, all: &Shared<Barrier>) -> Result<Served> {
     let requests = job.part(thread)?;
+    all.wait()?;
     let start = Instant::now();
     let mut hits = 0;
     for request in requests {
@@ -85,9 +87,10 @@ fn main() -> Result<()> {
     let model = &Shared::new(Model { classifier })?;
     for job in &options.jobs() {
         job.check()?;
+        let all = &Shared::new(Barrier::new(job.threads))?;
         let served = thread::scope(|scope| -> Result<Vec<_>> {
             let threads: Vec<_> = (0..job.threads)
-                .map(|thread| scope.spawn(serve(thread, job, model)))
+                .map(|thread| scope.spawn(serve(thread, job, model, all)))
                 .collect();
             let mut served = Vec::new();
             for thread in threads {

@@ -1,6 +1,7 @@
 //! Inference (§6.4 of the paper), with std threads: a model in memory answers requests, or is copied by those
 //! who have them.
 
+use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
@@ -16,8 +17,8 @@ struct Options {
     #[arg(long, value_enum)]
     variant: Option<Variant>,
     /// Number of requests
-    #[arg(long, default_value_t = 7200)]
-    requests: usize,
+    #[arg(long, default_value_t = 7200, value_parser = clap::value_parser!(u32).range(1..))]
+    requests: u32,
     /// Number of threads
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
     threads: u16,
@@ -37,7 +38,7 @@ impl Options {
         };
         let job = |variant| Job {
             variant,
-            requests: self.requests,
+            requests: self.requests as usize,
             threads: self.threads.into(),
         };
         variants.into_iter().map(job).collect()
@@ -59,8 +60,9 @@ impl Model {
     }
 }
 
-fn serve(thread: usize, job: &Job, model: &Monitor<Model>) -> Result<Served> {
+fn serve(thread: usize, job: &Job, model: &Monitor<Model>, all: &Barrier) -> Result<Served> {
     let requests = job.part(thread)?;
+    all.wait();
     let start = Instant::now();
     let mut hits = 0;
     for request in requests {
@@ -81,9 +83,10 @@ fn main() -> Result<()> {
     let model = &Monitor::new(Model { classifier });
     for job in &options.jobs() {
         job.check()?;
+        let all = &Barrier::new(job.threads);
         let served = thread::scope(|scope| -> Result<Vec<_>> {
             let threads: Vec<_> = (0..job.threads)
-                .map(|thread| scope.spawn(move || serve(thread, job, model)))
+                .map(|thread| scope.spawn(move || serve(thread, job, model, all)))
                 .collect();
             let mut served = Vec::new();
             for thread in threads {

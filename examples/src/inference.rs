@@ -146,7 +146,7 @@ pub struct Served {
     pub time: Duration,
 }
 
-/// Prints accuracy, and throughput by the slowest thread.
+/// Prints accuracy, and throughput. All threads start together, so the slowest says how long it took.
 pub fn report(job: &Job, served: &[Served]) {
     let hits: usize = served.iter().map(|served| served.hits).sum();
     let accuracy = 100.0 * hits as f64 / job.requests as f64;

@@ -142,8 +142,15 @@ impl Job {
     /// The job, if there are as many rows as threads; and the number of rows and features.
     pub fn check(&self) -> Result<(usize, usize)> {
         let (rows, columns) = self.source.shape()?;
-        if columns == 0 {
-            return Err(Error::Option("rows need at least one feature".to_owned()));
+        if rows == 0 || columns == 0 {
+            let needed = "at least one row is needed, with at least one feature";
+            return Err(Error::Option(needed.to_owned()));
+        }
+        if !(self.rate > 0.0 && self.rate.is_finite()) {
+            return Err(Error::Option(format!(
+                "a learning rate of {}: it is a positive number",
+                self.rate
+            )));
         }
         if rows < self.threads {
             return Err(Error::Option(format!(

@@ -4,12 +4,30 @@ use std::path::Path;
 
 use crate::Error;
 
+/// What is not below this is not drawn.
+const MOST: f64 = 1e300;
+
 /// Draws a value of each step as an SVG picture.
 pub fn plot(path: &Path, what: &str, history: &[f64]) -> Result<(), Error> {
-    draw(path, what, history).map_err(|error| Error::Picture {
+    let bad = |detail: String| Error::Picture {
         path: path.display().to_string(),
-        detail: error.to_string(),
-    })
+        detail,
+    };
+    // The drawing library would look for an axis for ever.
+    if history.is_empty() {
+        return Err(bad(format!("no step was made, so there is no {what}")));
+    }
+    if let Some(step) = history
+        .iter()
+        .position(|value| value.is_nan() || value.abs() >= MOST)
+    {
+        return Err(bad(format!(
+            "{what} of step {} is {}",
+            step + 1,
+            history[step]
+        )));
+    }
+    draw(path, what, history).map_err(|error| bad(error.to_string()))
 }
 
 fn draw(path: &Path, what: &str, history: &[f64]) -> Result<(), Box<dyn std::error::Error>> {
@@ -32,4 +50,22 @@ fn draw(path: &Path, what: &str, history: &[f64]) -> Result<(), Box<dyn std::err
     chart.draw_series(LineSeries::new(line, &BLUE))?;
     root.present()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_drawn_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("picture.svg");
+        for history in [&[][..], &[1.0, f64::NAN], &[f64::INFINITY], &[1e300]] {
+            assert!(plot(&path, "loss", history).is_err(), "{history:?}");
+        }
+        for history in [&[1.0][..], &[0.0, 0.0], &[-1.0, 2.0], &[1e299, 1.0]] {
+            plot(&path, "loss", history).unwrap();
+        }
+        assert!(std::fs::read_to_string(path).unwrap().contains("</svg>"));
+    }
 }

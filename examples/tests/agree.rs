@@ -226,6 +226,7 @@ fn i07_logistic_regression_learns_plots_and_explains_bad_input() {
         refuses(program, &["--threads", "0"], "0 is not in 1..=1000");
         refuses(program, &["--threads", "600"], "600 threads for 569 rows");
         refuses(program, &["--generate", "5", "0"], "at least one feature");
+        refuses(program, &["--rate", "0"], "it is a positive number");
     }
 }
 
@@ -404,5 +405,31 @@ fn inference_is_as_right_at_the_model_as_away_from_it() {
     for program in ["inference", "inference-std"] {
         refuses(program, &["--requests", "3"], "4 threads for 3 requests");
         refuses(program, &["-k", "0"], "0 clusters");
+    }
+}
+
+#[test]
+fn all_programs_explain_themselves() {
+    for name in [
+        "montecarlo",
+        "logistic",
+        "kmeans",
+        "santa",
+        "mandelbrot",
+        "wordcount",
+        "philosophers",
+        "forest",
+        "mapreduce",
+        "inference",
+    ] {
+        let crucial = output(example(name).arg("--help"));
+        let std = output(example(&format!("{name}-std")).arg("--help"));
+        let usage = format!("Usage: {name} ");
+        assert!(crucial.contains(&usage), "{crucial}");
+        let (_, crucial) = crucial.split_once("Options:").expect("options");
+        // Santa has variants of his own.
+        if name != "santa" {
+            assert!(std.ends_with(crucial), "{std}\n{crucial}");
+        }
     }
 }

@@ -21,7 +21,7 @@ struct Options {
     #[arg(long, default_value_t = 10)]
     top: usize,
     /// Number of made-up texts
-    #[arg(long, default_value_t = 12, conflicts_with = "directory")]
+    #[arg(long, default_value_t = 12, conflicts_with = "directory", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     texts: u64,
     /// Words of each made-up text
     #[arg(long, default_value_t = 10_000, conflicts_with = "directory")]
