@@ -18,6 +18,7 @@ mod program;
 mod raw;
 mod threads;
 mod types;
+mod values;
 
 /// What a test returns.
 type Outcome = Result<(), Failed>;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     }
     let trials: Vec<Trial> = [
         objects::trials(),
+        values::trials(),
         library::trials(),
         coordination::trials(),
         meeting::trials(),
