@@ -75,11 +75,10 @@ fn b07_a_list_is_a_list_and_an_index_outside_is_an_error() -> Outcome {
     );
     assert_eq!(list.range(1, 9)?, [item(1), item(4)]);
     assert_eq!((list.get(0)?, list.get(3)?), (Some(item(7)), None));
-    let outside = |len| Error::OutOfBounds { index: 5, len };
-    assert_eq!(list.set(5, item(0)), Err(outside(3)));
-    assert_eq!(list.remove(5), Err(outside(3)));
-    // One more place, because an item can be inserted at the end.
-    assert_eq!(list.insert(5, item(0)), Err(outside(4)));
+    let outside = Error::OutOfBounds { index: 5, len: 3 };
+    assert_eq!(list.set(5, item(0)), Err(outside.clone()));
+    assert_eq!(list.remove(5), Err(outside.clone()));
+    assert_eq!(list.insert(5, item(0)), Err(outside));
     assert_eq!(list.len()?, 3);
     Ok(())
 }
