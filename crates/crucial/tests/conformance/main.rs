@@ -21,6 +21,7 @@ mod recovery;
 mod threads;
 mod totals;
 mod types;
+mod values;
 
 /// What a test returns.
 type Outcome = Result<(), Failed>;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     }
     let trials: Vec<Trial> = [
         objects::trials(),
+        values::trials(),
         library::trials(),
         coordination::trials(),
         meeting::trials(),

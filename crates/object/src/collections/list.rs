@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{index, page_size};
 use crate::opaque::sealed;
-use crate::{Element, Result, shared};
+use crate::{Element, Error, Result, shared};
 
 /// A shared list, as [`Vec`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,8 +78,14 @@ impl<T: Clone + PartialEq> List<T> {
     /// [`Error::OutOfBounds`](crate::Error::OutOfBounds).
     #[fallible]
     pub fn insert(&mut self, position: u64, item: T) -> Result<()> {
-        let position = index(position, self.items.len() + 1)?;
-        self.items.insert(position, item);
+        let len = self.items.len() as u64;
+        if position > len {
+            return Err(Error::OutOfBounds {
+                index: position,
+                len,
+            });
+        }
+        self.items.insert(page_size(position), item);
         Ok(())
     }
 

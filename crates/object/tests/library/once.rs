@@ -97,7 +97,9 @@ fn compute(
     let mut ran = false;
     let mut alive = true;
     let outcome = client(process, ME, || {
-        once.get_or_try_init(|| {
+        // Nobody computes it now, so there is nothing to wait for.
+        let hurried = once.timeout(Duration::from_millis(1));
+        hurried.get_or_try_init(|| {
             ran = true;
             for event in meanwhile {
                 match event {
@@ -115,7 +117,8 @@ fn compute(
                     Meanwhile::DieAndReplace(value) => {
                         process.as_session(SessionId(ME)).end_session();
                         alive = false;
-                        let other = client(process, ME + 1, || once.get_or_init(|| value))?;
+                        let hurried = once.timeout(Duration::from_millis(1));
+                        let other = client(process, ME + 1, || hurried.get_or_init(|| value))?;
                         assert_eq!(other, *model.get_or_init(|| value));
                     }
                 }

@@ -85,9 +85,8 @@ fn a_list_is_a_vec() {
                     list.insert(at, item.clone())?;
                     model.insert(at as usize, item);
                 }
-                // The length that counts is one more: an item can be inserted at the end.
                 Insert(at, item) => {
-                    assert_eq!(list.insert(at, item), out_of_bounds(at, len + 1));
+                    assert_eq!(list.insert(at, item), out_of_bounds(at, len));
                 }
                 Remove(at) if at < len as u64 => {
                     assert_eq!(list.remove(at)?, model.remove(at as usize));
