@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+mod cli;
 mod coordination;
 mod exactly_once;
 mod histories;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         threads::trials(),
         output::trials(),
         operation::trials(),
+        cli::trials(),
     ]
     .into_iter()
     .flatten()

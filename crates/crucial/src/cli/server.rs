@@ -1,6 +1,5 @@
-//! The command line: `crucial server`, also as `PROGRAM crucial server`.
+//! `crucial server`.
 
-use std::ffi::OsString;
 use std::io::Write;
 use std::time::Duration;
 
@@ -11,30 +10,11 @@ use crucial_server::{Config, Limits, Server};
 /// What `crucial server` listens on by default.
 const LISTEN: &str = "127.0.0.1:7171";
 
-/// Runs a command, whose first argument is the name `crucial`, and ends the process.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
-    let matches = command().get_matches_from(arguments);
-    let outcome = match matches.subcommand() {
-        Some(("server", matches)) => server(matches),
-        _ => unreachable!("clap requires a subcommand"),
-    };
-    match outcome {
-        Ok(()) => std::process::exit(0),
-        Err(message) => {
-            eprintln!("crucial: {message}");
-            std::process::exit(1);
-        }
-    }
-}
-
-fn command() -> Command {
-    let server = Command::new("server")
+/// The command.
+pub fn command() -> Command {
+    Command::new("server")
         .about("Runs a server of shared objects until it is told to end (SIGTERM, SIGINT)")
-        .args(server_arguments());
-    Command::new("crucial")
-        .about("Threads as serverless functions, over distributed shared objects")
-        .subcommand_required(true)
-        .subcommand(server)
+        .args(server_arguments())
 }
 
 fn server_arguments() -> Vec<Arg> {
@@ -134,7 +114,8 @@ fn config(matches: &ArgMatches) -> Config {
     }
 }
 
-fn server(matches: &ArgMatches) -> Result<(), String> {
+/// Runs it.
+pub fn run(matches: &ArgMatches) -> Result<(), String> {
     use signal_hook::consts::{SIGINT, SIGTERM};
 
     // Before it is ready, so that no signal is missed.

@@ -1,0 +1,100 @@
+//! The command line: a server, and objects for shell scripts. Also as `PROGRAM crucial ..`.
+//! `docs/cli.md` is its page.
+
+use std::ffi::OsString;
+
+use clap::{Arg, Command, FromArgMatches, Subcommand};
+use crucial_object::Error;
+
+mod objects;
+mod run;
+mod server;
+mod value;
+
+use objects::Objects;
+
+/// There is no value: a key that is not there, an attempt that failed.
+const NO_VALUE: u8 = 3;
+/// The time-out passed, as with timeout(1).
+const TIMED_OUT: u8 = 124;
+
+/// Runs a command, whose first argument is the name `crucial`, and ends the process.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
+    let matches = command().get_matches_from(arguments);
+    let code = match matches.subcommand() {
+        Some(("server", matches)) => match server::run(matches) {
+            Ok(()) => 0,
+            Err(message) => fail(&message),
+        },
+        _ => objects(&matches),
+    };
+    // The run ends here, as at the end of a `main`.
+    crate::runtime::end();
+    std::process::exit(code.into())
+}
+
+fn command() -> Command {
+    let command = Command::new("crucial")
+        .about("Threads as serverless functions, over distributed shared objects")
+        .after_help(
+            "Exit status: 0; 1 for an error; 2 for wrong usage; 3 where there is no value; 124 for a time-out.",
+        )
+        .subcommand_required(true)
+        .arg(
+            Arg::new("cluster")
+                .long("cluster")
+                .global(true)
+                .value_name("ADDRESS")
+                .help("The server, as in CRUCIAL_CLUSTER: HOST:PORT or unix:PATH"),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .global(true)
+                .action(clap::ArgAction::SetTrue)
+                .help("Prints one JSON value"),
+        )
+        .subcommand(server::command());
+    Objects::augment_subcommands(command)
+}
+
+fn objects(matches: &clap::ArgMatches) -> u8 {
+    let command = match Objects::from_arg_matches(matches) {
+        Ok(command) => command,
+        Err(error) => error.exit(),
+    };
+    let outcome = connect(matches.get_one::<String>("cluster")).and_then(|()| command.run());
+    match outcome {
+        Ok(answer) => {
+            answer.print(matches.get_flag("json"));
+            answer.code(NO_VALUE)
+        }
+        Err(Error::TimedOut { after }) => {
+            eprintln!("crucial: no result within {after:?}");
+            TIMED_OUT
+        }
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+/// Objects that outlive a command live on a server that does.
+fn connect(cluster: Option<&String>) -> crucial_object::Result<()> {
+    let mut config = crate::Config::from_env()?;
+    if let Some(address) = cluster {
+        config.cluster = Some(address.parse()?);
+    }
+    if config.cluster.is_none() {
+        return Err(Error::Config {
+            detail:
+                "there is no server: start one with `crucial server`, and name it with --cluster \
+                     or CRUCIAL_CLUSTER"
+                    .to_owned(),
+        });
+    }
+    crate::init(config)
+}
+
+fn fail(message: &str) -> u8 {
+    eprintln!("crucial: {message}");
+    1
+}

@@ -1,0 +1,116 @@
+//! Values, as they are written and printed.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// What a command says.
+pub struct Answer {
+    value: Value,
+    exit: Option<u8>,
+}
+
+impl Answer {
+    /// Nothing to say.
+    pub fn done() -> Answer {
+        Answer::of(Value::Null)
+    }
+
+    /// A value. `null` prints nothing.
+    pub fn of(value: impl Into<Value>) -> Answer {
+        Answer {
+            value: value.into(),
+            exit: None,
+        }
+    }
+
+    /// A value, or that there is none.
+    pub fn maybe(value: Option<impl Into<Value>>) -> Answer {
+        Answer {
+            exit: if value.is_some() { None } else { Some(u8::MAX) },
+            value: value.map_or(Value::Null, Into::into),
+        }
+    }
+
+    /// Whether it worked: as a value, and in the exit status.
+    pub fn whether(worked: bool) -> Answer {
+        Answer {
+            value: worked.into(),
+            exit: (!worked).then_some(u8::MAX),
+        }
+    }
+
+    /// The exit status of another program.
+    pub fn exit(code: u8) -> Answer {
+        Answer {
+            exit: Some(code),
+            ..Answer::done()
+        }
+    }
+
+    /// Keys and values.
+    pub fn entries<V: Into<Value>>(entries: Vec<(String, V)>) -> Answer {
+        let entries = entries
+            .into_iter()
+            .map(|(key, value)| json!([key, value.into()]));
+        Answer::of(Value::Array(entries.collect()))
+    }
+
+    /// The exit status, with `no_value` where there is none.
+    pub fn code(&self, no_value: u8) -> u8 {
+        match self.exit {
+            Some(u8::MAX) => no_value,
+            Some(code) => code,
+            None => 0,
+        }
+    }
+
+    /// Prints it: as JSON, or a line for each item.
+    pub fn print(&self, as_json: bool) {
+        if as_json {
+            println!("{}", self.value);
+            return;
+        }
+        match &self.value {
+            Value::Null => {}
+            Value::Array(items) => items.iter().for_each(|item| println!("{}", line(item))),
+            other => println!("{}", line(other)),
+        }
+    }
+}
+
+/// Text as it is; a pair with a tab.
+fn line(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(line).collect::<Vec<_>>().join("\t"),
+        other => other.to_string(),
+    }
+}
+
+/// `10s`, `500ms`, `2m`; without a unit, seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("", 1.0)];
+    let (number, factor) = units
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))
+        .unwrap_or((text, &1.0));
+    let seconds: f64 = number
+        .parse()
+        .map_err(|_| format!("{text:?} is no duration: write 10s, 500ms or 2m"))?;
+    Duration::try_from_secs_f64(seconds * factor)
+        .map_err(|_| format!("{text:?} is no duration that can be waited for"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert!(duration("soon").is_err() && duration("-1s").is_err() && duration("").is_err());
+    }
+}
