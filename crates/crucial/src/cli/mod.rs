@@ -35,7 +35,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
 
 fn command() -> Command {
     let command = Command::new("crucial")
-        .about("Threads as serverless functions, over distributed shared objects")
         .after_help(
             "Exit status: 0; 1 for an error; 2 for wrong usage; 3 where there is no value; 124 for a time-out.",
         )
@@ -56,6 +55,7 @@ fn command() -> Command {
         )
         .subcommand(server::command());
     Objects::augment_subcommands(command)
+        .about("Threads as serverless functions, over distributed shared objects")
 }
 
 fn objects(matches: &clap::ArgMatches) -> u8 {
