@@ -149,8 +149,8 @@ impl Cell {
     }
 
     /// Appends its encoded state.
-    pub fn save(&self, out: &mut Vec<u8>) -> Result<()> {
-        let instance = &self.instance;
+    pub fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        let instance = &mut self.instance;
         caller::in_method(|| catch(|| instance.save(out)))
             .unwrap_or_else(|panic| Err(panicked(self.info.name.to_owned(), panic)))
     }
@@ -426,6 +426,13 @@ impl Cell {
             out,
         };
         let outcome = caller::in_method(|| catch(|| instance.dispatch(activation)));
+        // An uploaded method tells of its panic in an error.
+        let outcome = match outcome {
+            Ok(Err(Error::Panicked {
+                message, location, ..
+            })) => Err(Panic { message, location }),
+            outcome => outcome,
+        };
         outcome.unwrap_or_else(|panic| {
             let name = self.method_name(index);
             if self.info.methods[index].access == Access::Write {
@@ -436,7 +443,7 @@ impl Cell {
     }
 
     fn wake(&mut self) -> Wake {
-        let instance = &self.instance;
+        let instance = &mut self.instance;
         caller::in_method(|| catch(|| instance.wake())).unwrap_or_else(|panic| {
             self.rare_mut().poison = Some((format!("{}::wake", self.info.name), panic));
             Wake::None

@@ -37,6 +37,9 @@ pub mod caller;
 mod codec;
 pub mod collections;
 mod error;
+#[cfg(target_family = "wasm")]
+mod guest;
+pub mod guest_abi;
 mod handle;
 mod id;
 mod journal;
@@ -79,7 +82,6 @@ pub mod __private {
         Access, Activation, Element, Error, Flow, Method, Object, Opaque, OpaqueKey, Pending,
         Proxy, Result, SessionId, SharedType, SortKey, Target, Ticket, TypeInfo, Wake,
     };
-    #[cfg(not(target_family = "wasm"))]
     pub use inventory;
     pub use std::task::Poll;
 }

@@ -176,9 +176,9 @@ pub trait Instance: Any + Send {
     /// See [`Object::depart`].
     fn depart(&mut self, session: SessionId);
     /// See [`Object::wake`].
-    fn wake(&self) -> Wake;
+    fn wake(&mut self) -> Wake;
     /// Appends the encoded state, from which [`TypeInfo::restore`] makes an equal instance.
-    fn save(&self, out: &mut Vec<u8>) -> Result<()>;
+    fn save(&mut self, out: &mut Vec<u8>) -> Result<()>;
 }
 
 impl<T: Object> Instance for T {
@@ -194,11 +194,11 @@ impl<T: Object> Instance for T {
         Object::depart(self, session);
     }
 
-    fn wake(&self) -> Wake {
+    fn wake(&mut self) -> Wake {
         Object::wake(self)
     }
 
-    fn save(&self, out: &mut Vec<u8>) -> Result<()> {
+    fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
         encode_into(self, out)
     }
 }

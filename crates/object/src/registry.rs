@@ -9,7 +9,6 @@ use crate::TypeInfo;
 #[doc(hidden)]
 pub struct Registration(pub fn() -> TypeInfo);
 
-#[cfg(not(target_family = "wasm"))]
 inventory::collect!(Registration);
 
 /// Registers a shared type at link time.
@@ -17,7 +16,6 @@ inventory::collect!(Registration);
 #[macro_export]
 macro_rules! register_type {
     ($type:ty) => {
-        #[cfg(not(target_family = "wasm"))]
         $crate::__private::inventory::submit! {
             $crate::registry::Registration($crate::TypeInfo::of::<$type>)
         }
@@ -26,7 +24,7 @@ macro_rules! register_type {
 
 static TYPES: LazyLock<HashMap<&'static str, TypeInfo>> = LazyLock::new(|| {
     let mut types = HashMap::new();
-    for registration in registrations() {
+    for registration in inventory::iter::<Registration> {
         let info = (registration.0)();
         let name = info.name;
         let earlier = types.insert(name, info);
@@ -38,16 +36,6 @@ static TYPES: LazyLock<HashMap<&'static str, TypeInfo>> = LazyLock::new(|| {
     }
     types
 });
-
-#[cfg(not(target_family = "wasm"))]
-fn registrations() -> impl Iterator<Item = &'static Registration> {
-    inventory::iter::<Registration>.into_iter()
-}
-
-#[cfg(target_family = "wasm")]
-fn registrations() -> impl Iterator<Item = &'static Registration> {
-    std::iter::empty()
-}
 
 /// The type called `name`.
 pub fn find(name: &str) -> Option<&'static TypeInfo> {

@@ -1,0 +1,128 @@
+//! A compiled module.
+
+use std::sync::Arc;
+
+use crucial_object::guest_abi::{IMPORT, TypeDescription, VERSION, exports};
+use crucial_object::{Error, Instance, Result, decode};
+use wasmtime::{ExternType, Linker};
+
+use crate::instance::{Guest, Uploaded};
+use crate::{Engine, ModuleId, Refused};
+
+/// A compiled module: its types, and how to make objects of them.
+pub struct Module {
+    id: ModuleId,
+    size: usize,
+    types: Vec<TypeDescription>,
+    engine: Engine,
+    pub(crate) pre: wasmtime::InstancePre<crate::instance::Host>,
+}
+
+impl std::fmt::Debug for Module {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Module")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Module {
+    pub(crate) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Module, Refused> {
+        let max = engine.limits.module_bytes_max;
+        if bytes.len() > max {
+            return Err(Refused::TooLarge {
+                bytes: bytes.len(),
+                max,
+            });
+        }
+        let compiled = wasmtime::Module::from_binary(&engine.wasm, bytes)
+            .map_err(|error| Refused::Invalid(format!("{error:#}")))?;
+        if let Some(import) = compiled
+            .imports()
+            .find(|import| (import.module(), import.name()) != IMPORT)
+        {
+            return Err(Refused::Import {
+                module: import.module().to_owned(),
+                name: import.name().to_owned(),
+            });
+        }
+        check_exports(&compiled)?;
+        let mut linker = Linker::new(&engine.wasm);
+        linker
+            .func_wrap(IMPORT.0, IMPORT.1, crate::instance::panicked)
+            .map_err(|error| Refused::Invalid(error.to_string()))?;
+        let pre = linker
+            .instantiate_pre(&compiled)
+            .map_err(|error| Refused::Invalid(format!("{error:#}")))?;
+        let mut module = Module {
+            id: ModuleId::of(bytes),
+            size: bytes.len(),
+            types: Vec::new(),
+            engine: engine.clone(),
+            pre,
+        };
+        module.types = module.ask_types()?;
+        Ok(module)
+    }
+
+    fn ask_types(&self) -> Result<Vec<TypeDescription>, Refused> {
+        let started = |error: Error| Refused::Start(error.to_string());
+        let mut guest = Guest::new(self).map_err(started)?;
+        let version = guest.version().map_err(started)?;
+        if version != VERSION {
+            return Err(Refused::Version {
+                version,
+                ours: VERSION,
+            });
+        }
+        decode(&guest.types().map_err(started)?).map_err(started)
+    }
+
+    /// Its id.
+    pub fn id(&self) -> ModuleId {
+        self.id
+    }
+
+    /// Its size before it was compiled, in bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Its types; those of the library, which each module contains, too.
+    pub fn types(&self) -> &[TypeDescription] {
+        &self.types
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Makes an object of its type `name` from its encoded state.
+    pub fn restore(self: &Arc<Self>, name: &str, state: &[u8]) -> Result<Box<dyn Instance>> {
+        Ok(Box::new(Uploaded::restore(self, name, state)?))
+    }
+}
+
+fn check_exports(module: &wasmtime::Module) -> Result<(), Refused> {
+    let functions = [
+        exports::ABI,
+        exports::START,
+        exports::BUFFER,
+        exports::TYPES,
+        exports::RESTORE,
+        exports::DISPATCH,
+        exports::CANCEL,
+        exports::DEPART,
+        exports::WAKE,
+        exports::SAVE,
+    ];
+    for name in functions {
+        if !matches!(module.get_export(name), Some(ExternType::Func(_))) {
+            return Err(Refused::Export { name });
+        }
+    }
+    match module.get_export("memory") {
+        Some(ExternType::Memory(_)) => Ok(()),
+        _ => Err(Refused::Export { name: "memory" }),
+    }
+}

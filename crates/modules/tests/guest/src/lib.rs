@@ -1,0 +1,83 @@
+//! A type that is uploaded, with methods of all kinds, and some that misbehave.
+
+use std::task::Poll;
+
+use crucial_object::{Error, Result, SessionId, shared};
+use serde::{Deserialize, Serialize};
+
+#[derive(Default, Serialize, Deserialize)]
+pub struct Account {
+    cents: i64,
+    holder: Option<SessionId>,
+    heap: Vec<u64>,
+}
+
+#[shared(crate = crucial_object, name = "guest::Account")]
+impl Account {
+    pub fn deposit(&mut self, cents: i64) -> i64 {
+        self.cents += cents;
+        self.cents
+    }
+
+    pub fn cents(&self) -> i64 {
+        self.cents
+    }
+
+    /// Waits until there is as much.
+    pub fn withdraw(&mut self, cents: i64, #[ticket] asked: &mut Option<i64>) -> Poll<i64> {
+        asked.get_or_insert(self.cents);
+        if self.cents < cents {
+            return Poll::Pending;
+        }
+        self.cents -= cents;
+        Poll::Ready(asked.unwrap_or_default())
+    }
+
+    #[fallible]
+    pub fn take(&mut self, cents: i64) -> Result<i64> {
+        if self.cents < cents {
+            return Err(Error::from("not as much"));
+        }
+        Ok(self.deposit(-cents))
+    }
+
+    pub fn hold(&mut self, #[caller] caller: SessionId) {
+        self.holder = Some(caller);
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.holder.is_some()
+    }
+
+    #[departed]
+    fn departed(&mut self, session: SessionId) {
+        self.holder = self.holder.filter(|holder| *holder != session);
+    }
+
+    pub fn explode(&mut self, cents: i64) {
+        self.cents = cents;
+        panic!("exploded at {cents}");
+    }
+
+    pub fn loop_for_ever(&mut self) {
+        while std::hint::black_box(true) {}
+    }
+
+    pub fn allocate_for_ever(&mut self) {
+        loop {
+            let more = vec![1; 1 << 20];
+            self.heap.extend(more);
+        }
+    }
+
+    pub fn recurse(&mut self, depth: u64) -> u64 {
+        if depth == u64::MAX {
+            return 0;
+        }
+        1 + std::hint::black_box(self.recurse(std::hint::black_box(depth + 1)))
+    }
+
+    pub fn product(&mut self, factor: f64, times: u64) -> f64 {
+        (0..times).fold(1.0, |product, _| product * std::hint::black_box(factor))
+    }
+}

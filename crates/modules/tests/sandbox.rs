@@ -1,0 +1,233 @@
+//! A module is built, compiled, called, and misused.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use crucial_modules::{Engine, Limits, Module, Refused};
+use crucial_object::{
+    Activation, Error, Flow, Instance, Result, SessionId, Ticket, decode, encode,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The module, built once for all tests.
+static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/Cargo.toml");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
+    let status = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "--target",
+            "wasm32-unknown-unknown",
+        ])
+        .arg("--manifest-path")
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(&target)
+        .env_remove("RUSTFLAGS")
+        .status()
+        .expect("cargo runs");
+    assert!(status.success());
+    let module = target.join("wasm32-unknown-unknown/release/guest.wasm");
+    std::fs::read(module).expect("cargo has built it")
+});
+
+fn engine(limits: Limits) -> Engine {
+    Engine::new(limits).unwrap()
+}
+
+fn module(limits: Limits) -> Arc<Module> {
+    engine(limits).compile(&GUEST).unwrap()
+}
+
+/// An object, called by name.
+struct Object {
+    module: Arc<Module>,
+    instance: Box<dyn Instance>,
+}
+
+const NAME: &str = "guest::Account";
+
+impl Object {
+    fn new(limits: Limits) -> Object {
+        let module = module(limits);
+        // cents, holder, heap.
+        let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
+        let instance = module.restore(NAME, &state).unwrap();
+        Object { module, instance }
+    }
+
+    fn index(&self, method: &str) -> usize {
+        let mut types = self.module.types().iter();
+        let info = types.find(|info| info.name == NAME).unwrap();
+        info.methods.iter().position(|m| m.name == method).unwrap()
+    }
+
+    fn poll<R: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        args: &impl Serialize,
+        ticket: &mut Ticket,
+    ) -> Result<Option<R>> {
+        let mut out = Vec::new();
+        let flow = self.instance.dispatch(Activation {
+            index: self.index(method),
+            args: &encode(args)?,
+            caller: SessionId(7),
+            ticket,
+            out: &mut out,
+        })?;
+        match flow {
+            Flow::Ready => decode(&out).map(Some),
+            Flow::Pending => Ok(None),
+        }
+    }
+
+    fn call<R: DeserializeOwned>(&mut self, method: &str, args: &impl Serialize) -> Result<R> {
+        let result = self.poll(method, args, &mut None)?;
+        Ok(result.expect("it does not wait"))
+    }
+}
+
+#[test]
+fn a_module_says_what_it_has() {
+    let module = module(Limits::default());
+    let account = module
+        .types()
+        .iter()
+        .find(|info| info.name == NAME)
+        .unwrap();
+    assert!(account.attends);
+    let deposit = &account.methods[0];
+    assert!(deposit.name == "deposit" && deposit.writes && !deposit.waits);
+    assert!(account.methods[2].waits);
+    assert!(
+        module
+            .types()
+            .iter()
+            .any(|info| info.name == "crucial::Map")
+    );
+}
+
+#[test]
+fn methods_tickets_and_errors_work_as_in_native_objects() {
+    let mut account = Object::new(Limits::default());
+    assert_eq!(account.call::<i64>("deposit", &(10i64,)), Ok(15));
+    assert_eq!(account.call::<i64>("cents", &()), Ok(15));
+    assert_eq!(
+        account.call::<i64>("take", &(20i64,)),
+        Err(Error::from("not as much"))
+    );
+    let mut ticket = None;
+    assert_eq!(
+        account.poll::<i64>("withdraw", &(20i64,), &mut ticket),
+        Ok(None)
+    );
+    assert_eq!(ticket, Some(encode(&15i64).unwrap()));
+    account.call::<i64>("deposit", &(10i64,)).unwrap();
+    assert_eq!(
+        account.poll("withdraw", &(20i64,), &mut ticket),
+        Ok(Some(15i64))
+    );
+    assert!(matches!(
+        account.call::<i64>("deposit", &("a word",)),
+        Err(Error::BadArguments { .. })
+    ));
+    account.call::<()>("hold", &()).unwrap();
+    account.instance.depart(SessionId(8));
+    assert_eq!(account.call::<bool>("is_held", &()), Ok(true));
+    account.instance.depart(SessionId(7));
+    assert_eq!(account.call::<bool>("is_held", &()), Ok(false));
+
+    let mut state = Vec::new();
+    account.instance.save(&mut state).unwrap();
+    let mut copy = account.module.restore(NAME, &state).unwrap();
+    let mut again = Vec::new();
+    copy.save(&mut again).unwrap();
+    assert_eq!(state, again);
+    assert!(matches!(
+        account.module.restore(NAME, &[0xff; 30]).err(),
+        Some(Error::BadArguments { .. })
+    ));
+    assert!(matches!(
+        account.module.restore("guest::Other", &[]).err(),
+        Some(Error::UnknownType { .. })
+    ));
+}
+
+fn panic_of(error: Error) -> (String, String) {
+    match error {
+        Error::Panicked {
+            message, location, ..
+        } => (message, location),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_panic_has_its_message_and_place_and_the_state_is_as_it_was_left() {
+    let mut account = Object::new(Limits::default());
+    let (message, location) = panic_of(account.call::<()>("explode", &(9i64,)).unwrap_err());
+    assert_eq!(message, "exploded at 9");
+    assert!(location.contains("lib.rs:"), "{location}");
+    let mut state = Vec::new();
+    account.instance.save(&mut state).unwrap();
+    assert_eq!(state[0], 18);
+}
+
+#[test]
+fn what_takes_too_much_is_stopped() {
+    let mut account = Object::new(Limits {
+        method_time_max: Duration::from_millis(100),
+        instance_bytes_max: 32 << 20,
+        ..Limits::default()
+    });
+    let start = Instant::now();
+    let (message, _) = panic_of(account.call::<()>("loop_for_ever", &()).unwrap_err());
+    assert!(message.contains("method_time_max"), "{message}");
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let (message, _) = panic_of(account.call::<u64>("recurse", &(0u64,)).unwrap_err());
+    assert!(message.contains("stack"), "{message}");
+    panic_of(account.call::<()>("allocate_for_ever", &()).unwrap_err());
+    // Others are as they were.
+    let mut other = Object::new(Limits::default());
+    assert_eq!(other.call::<i64>("deposit", &(1i64,)), Ok(6));
+}
+
+#[test]
+fn what_is_no_module_is_refused_with_the_reason() {
+    let engine = engine(Limits {
+        module_bytes_max: 4 << 20,
+        ..Limits::default()
+    });
+    let refused = |bytes: &[u8]| engine.compile(bytes).err().unwrap();
+    assert!(matches!(refused(b""), Refused::Invalid(_)));
+    assert!(matches!(refused(b"\0asm garbage"), Refused::Invalid(_)));
+    assert!(matches!(
+        refused(&GUEST[..GUEST.len() / 2]),
+        Refused::Invalid(_)
+    ));
+    assert!(matches!(
+        refused(&vec![0; 5 << 20]),
+        Refused::TooLarge { .. }
+    ));
+    // An empty module, and one that imports a clock: (import "env" "now" (func)).
+    let empty = b"\0asm\x01\0\0\0";
+    assert!(matches!(
+        refused(empty),
+        Refused::Export {
+            name: "crucial_abi"
+        }
+    ));
+    let clock = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x02\x0b\x01\x03env\x03now\0\0";
+    match refused(clock) {
+        Refused::Import { module, name } => {
+            assert_eq!((module.as_str(), name.as_str()), ("env", "now"))
+        }
+        other => panic!("{other}"),
+    }
+}
