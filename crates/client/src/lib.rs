@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use crucial_core::Endpoint;
 use crucial_core::frame::{
-    self, Attempt, CallFrame, InFlight as CallsInFlight, OpenRequest, Operation,
+    self, Attempt, CallFrame, InFlight as CallsInFlight, ModuleInfo, OpenRequest, Operation,
 };
 use crucial_object::caller::{Call, Caller, InFlight, Lifetime, Open, Opened};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId, decode};
@@ -279,6 +279,29 @@ impl Client {
     /// Removes an object, without waiting for it.
     pub fn delete_soon(&self, object: ObjectId) -> Result<()> {
         self.post(&Operation::Delete(object))
+    }
+
+    /// Uploads a module of shared types, which then run on the server.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] with the reason.
+    pub fn push_module(&self, bytes: Vec<u8>) -> Result<ModuleInfo> {
+        decode(&self.request(&Operation::Push(bytes.into()))?)
+    }
+
+    /// The modules that were uploaded.
+    pub fn modules(&self) -> Result<Vec<ModuleInfo>> {
+        decode(&self.request(&Operation::Modules)?)
+    }
+
+    /// Removes a module; whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] while there are objects of its types.
+    pub fn remove_module(&self, id: [u8; 32]) -> Result<bool> {
+        decode(&self.request(&Operation::RemoveModule(id))?)
     }
 
     /// Makes a round trip.

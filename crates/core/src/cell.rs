@@ -123,7 +123,7 @@ impl Cell {
     /// An object of the type `info` with an encoded initial state.
     pub fn new(info: &'static TypeInfo, state: &[u8]) -> Result<Cell> {
         // `Deserialize` may be the user's code, so it may panic.
-        let instance = caller::in_method(|| catch(|| (info.restore)(state)))
+        let instance = caller::in_method(|| catch(|| info.restore(state)))
             .unwrap_or_else(|panic| Err(panicked(info.name.to_owned(), panic)))?;
         Ok(Cell {
             info,

@@ -5,6 +5,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use crucial_object::caller::{Lifetime, Mode};
+use crucial_object::guest_abi::TypeDescription;
 use crucial_object::{
     Error, MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId, decode, encode_into,
 };
@@ -38,6 +39,9 @@ mod kind {
     pub const BEGIN: u8 = 10;
     pub const FENCE: u8 = 11;
     pub const CLEAR_NAMESPACE: u8 = 12;
+    pub const PUSH: u8 = 13;
+    pub const MODULES: u8 = 14;
+    pub const REMOVE_MODULE: u8 = 15;
     pub const WELCOME: u8 = 0x81;
     pub const RESULT: u8 = 0x82;
     pub const ERROR: u8 = 0x83;
@@ -260,8 +264,27 @@ pub enum Operation {
     Begin(Attempt),
     /// Remove all persistent objects of the session's namespace. The result is a `u64`: how many.
     ClearNamespace,
+    /// Take in a module: its bytes. The result is its [`ModuleInfo`].
+    Push(Bytes),
+    /// List the modules. The result is a sequence of [`ModuleInfo`]s.
+    Modules,
+    /// Remove a module. The result is a `bool`: whether there was one.
+    RemoveModule([u8; 32]),
     /// No attempt of this cloud thread may change anything any more. The result is empty.
     Fence(ThreadId),
+}
+
+/// A module on a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleInfo {
+    /// The SHA-256 of its bytes.
+    pub id: [u8; 32],
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// Its types, without those of the library.
+    pub types: Vec<TypeDescription>,
+    /// Objects of its types.
+    pub objects: u64,
 }
 
 /// What a server sends.
@@ -386,6 +409,13 @@ fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
                 .map_err(|e| malformed(format!("an attempt that is none: {e}")))?,
         ),
         kind::CLEAR_NAMESPACE => Operation::ClearNamespace,
+        kind::PUSH => Operation::Push(std::mem::take(&mut frame)),
+        kind::MODULES => Operation::Modules,
+        kind::REMOVE_MODULE => {
+            let mut id = [0; 32];
+            frame.try_copy_to_slice(&mut id).map_err(|_| short())?;
+            Operation::RemoveModule(id)
+        }
         kind::FENCE => Operation::Fence(ThreadId(take_object(&mut frame)?.0)),
         other => return Err(malformed(format!("a frame of the unknown kind {other}"))),
     };
@@ -472,6 +502,9 @@ pub fn write_operation(
         Operation::Goodbye => kind::GOODBYE,
         Operation::Begin(_) => kind::BEGIN,
         Operation::ClearNamespace => kind::CLEAR_NAMESPACE,
+        Operation::Push(_) => kind::PUSH,
+        Operation::Modules => kind::MODULES,
+        Operation::RemoveModule(_) => kind::REMOVE_MODULE,
         Operation::Fence(_) => kind::FENCE,
     };
     write(out, kind, |out| {
@@ -483,6 +516,8 @@ pub fn write_operation(
             }
             Operation::Begin(attempt) => encode_into(attempt, out)?,
             Operation::Fence(thread) => out.extend_from_slice(&thread.0),
+            Operation::Push(module) => out.extend_from_slice(module),
+            Operation::RemoveModule(id) => out.extend_from_slice(id),
             _ => {}
         }
         Ok(())

@@ -121,6 +121,18 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
             numbered(10, 10, Operation::ClearNamespace),
             "11000000 0c 0a00000000000000 0a00000000000000",
         ),
+        (
+            numbered(11, 11, Operation::Push(Bytes::from_static(b"\0asm"))),
+            "15000000 0d 0b00000000000000 0b00000000000000 0061736d",
+        ),
+        (
+            numbered(12, 12, Operation::Modules),
+            "11000000 0e 0c00000000000000 0c00000000000000",
+        ),
+        (
+            numbered(13, 13, Operation::RemoveModule([0x33; 32])),
+            "31000000 0f 0d00000000000000 0d00000000000000 3333333333333333333333333333333333333333333333333333333333333333",
+        ),
     ]
 }
 
@@ -279,6 +291,12 @@ fn golden_errors() -> Vec<(Error, &'static str)> {
                 now: a,
             },
             "19 01 61 02 01 61 01 61",
+        ),
+        (
+            Error::Refused {
+                reason: "a".to_owned(),
+            },
+            "1a 01 61",
         ),
     ]
 }
@@ -541,6 +559,9 @@ fn operation() -> impl Strategy<Value = Operation> {
         Just(Operation::Ping),
         Just(Operation::Goodbye),
         Just(Operation::ClearNamespace),
+        Just(Operation::Modules),
+        any::<[u8; 32]>().prop_map(Operation::RemoveModule),
+        prop::collection::vec(any::<u8>(), 0..50).prop_map(|bytes| Operation::Push(bytes.into())),
         attempt().prop_map(Operation::Begin),
         any::<[u8; 16]>().prop_map(|thread| Operation::Fence(ThreadId(thread))),
     ]

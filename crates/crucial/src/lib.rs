@@ -35,35 +35,53 @@
 //! - [`main`]: the executable's roles. [`Config`]: settings, also from the environment.
 //! - [`Error`]: what can go wrong.
 //!
+//! Compiled for WebAssembly there are just the shared types, which a server takes in as an uploaded module:
+//! `#[cloud]` functions and `#[crucial::main]` are left out.
+//!
 //! In tests without `#[crucial::main]`, cloud threads run inside the test's process, through the same
 //! serialization.
 
+#[cfg(not(target_family = "wasm"))]
 mod config;
+#[cfg(not(target_family = "wasm"))]
 mod output;
+#[cfg(not(target_family = "wasm"))]
 mod progress;
+#[cfg(not(target_family = "wasm"))]
 mod roles;
+#[cfg(not(target_family = "wasm"))]
 mod runtime;
+#[cfg(not(target_family = "wasm"))]
 mod task;
+#[cfg(not(target_family = "wasm"))]
 pub mod thread;
+#[cfg(not(target_family = "wasm"))]
 mod worker;
 
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", not(target_family = "wasm")))]
 pub mod cli;
 
+#[cfg(not(target_family = "wasm"))]
 pub use config::{Config, PlatformKind};
 pub use crucial_macros::{cloud, main, shared};
+#[cfg(not(target_family = "wasm"))]
+pub use crucial_object::Follower;
 pub use crucial_object::{
-    Builder, Element, Error, Follower, LogLine, Logger, LoggerDeferred, LoggerProxy, ObjectId,
-    Opaque, Pending, Result, RunId, SessionId, Shared, SharedType, SortKey, Wake, collections,
-    encode, sync,
+    Builder, Element, Error, LogLine, Logger, LoggerDeferred, LoggerProxy, ObjectId, Opaque,
+    Pending, Result, RunId, SessionId, Shared, SharedType, SortKey, Wake, collections, encode,
+    sync,
 };
+#[cfg(not(target_family = "wasm"))]
 pub use runtime::{clear_namespace, init, run_id};
+#[cfg(not(target_family = "wasm"))]
 pub use task::Task;
 
 /// What the macros' expansions call. Not part of the API.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(not(target_family = "wasm"))]
     pub use crate::roles::main;
+    #[cfg(not(target_family = "wasm"))]
     pub use crate::task::{CloudFunction, task};
     pub use crucial_object::__private::*;
 }

@@ -66,6 +66,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     // The body sees these items, so their names must hide none of the user's.
     Ok(quote! {
         #(#outer)*
+        #[cfg(not(target_family = "wasm"))]
         #vis fn #name(#(#written),*) -> ::crucial::Task<#result> {
             const __CRUCIAL_NAME: &str = ::core::concat!(::core::module_path!(), "::", ::core::stringify!(#name));
 

@@ -33,7 +33,12 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
         &function.block,
     );
     Ok(quote! {
+        // A module has the shared types, and no program.
+        #[cfg(target_family = "wasm")]
+        #visibility fn main() {}
+
         #(#attributes)*
+        #[cfg(not(target_family = "wasm"))]
         #visibility fn main() #output {
             // `body` sees it, so its name must hide none of the user's.
             fn __crucial_program() #output #body

@@ -201,6 +201,7 @@ impl Guest {
 /// An object in an instance of its own.
 pub(crate) struct Uploaded {
     guest: Guest,
+    _alive: Arc<()>,
 }
 
 impl Uploaded {
@@ -208,7 +209,10 @@ impl Uploaded {
         let mut guest = Guest::new(module)?;
         guest.module = name.into();
         guest.restore(name, state)?;
-        Ok(Uploaded { guest })
+        Ok(Uploaded {
+            guest,
+            _alive: module.alive(),
+        })
     }
 }
 

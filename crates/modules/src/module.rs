@@ -15,6 +15,8 @@ pub struct Module {
     size: usize,
     types: Vec<TypeDescription>,
     engine: Engine,
+    /// Held by each of its objects.
+    alive: Arc<()>,
     pub(crate) pre: wasmtime::InstancePre<crate::instance::Host>,
 }
 
@@ -59,6 +61,7 @@ impl Module {
             size: bytes.len(),
             types: Vec::new(),
             engine: engine.clone(),
+            alive: Arc::new(()),
             pre,
         };
         module.types = module.ask_types()?;
@@ -91,6 +94,15 @@ impl Module {
     /// Its types; those of the library, which each module contains, too.
     pub fn types(&self) -> &[TypeDescription] {
         &self.types
+    }
+
+    /// How many objects of its types there are.
+    pub fn objects(&self) -> usize {
+        Arc::strong_count(&self.alive) - 1
+    }
+
+    pub(crate) fn alive(&self) -> Arc<()> {
+        self.alive.clone()
     }
 
     pub(crate) fn engine(&self) -> &Engine {

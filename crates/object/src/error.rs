@@ -32,8 +32,8 @@ pub enum Error {
     },
     /// The server was built without this type.
     #[error(
-        "the server has no type {type_name}: start it from a program that contains the type \
-         (`PROGRAM crucial server`)"
+        "the server has no type {type_name}: upload it (`crucial push MODULE.wasm`), or start the server \
+         from a program that contains it (`PROGRAM crucial server`)"
     )]
     UnknownType {
         /// The type that was asked for.
@@ -230,6 +230,12 @@ pub enum Error {
         /// What it did this time.
         now: String,
     },
+    /// The server does not do what was asked, and says why.
+    #[error("refused: {reason}")]
+    Refused {
+        /// Why, and what would help.
+        reason: String,
+    },
 }
 
 impl Error {
@@ -279,6 +285,7 @@ impl Error {
             Error::LockLost { .. } => "LockLost",
             Error::Fenced => "Fenced",
             Error::Diverged { .. } => "Diverged",
+            Error::Refused { .. } => "Refused",
         }
     }
 

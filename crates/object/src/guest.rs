@@ -103,7 +103,7 @@ extern "C" fn crucial_restore(name_length: u32) -> u64 {
         let info = registry::find(&name).ok_or_else(|| Error::UnknownType {
             type_name: name.into_owned(),
         })?;
-        let object = (info.restore)(state)?;
+        let object = info.restore(state)?;
         OBJECT.with(|place| *place = Some(object));
         Ok(Status::Done)
     })

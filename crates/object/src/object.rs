@@ -123,7 +123,7 @@ pub enum Wake {
 /// The memory of a parked call: its `#[ticket]`, encoded.
 pub type Ticket = Option<Vec<u8>>;
 
-/// A type that is linked into this executable.
+/// A type that this process can execute: linked into the executable, or uploaded.
 pub struct TypeInfo {
     /// [`SharedType::NAME`].
     pub name: &'static str,
@@ -131,9 +131,16 @@ pub struct TypeInfo {
     pub methods: &'static [Method],
     /// [`Object::ATTENDS`].
     pub attends: bool,
-    /// Makes an instance from its encoded state.
-    pub restore: fn(&[u8]) -> Result<Box<dyn Instance>>,
+    maker: Maker,
 }
+
+/// Who makes instances of a type.
+enum Maker {
+    Linked(fn(&[u8]) -> Result<Box<dyn Instance>>),
+    Uploaded(Box<Restore>),
+}
+
+type Restore = dyn Fn(&[u8]) -> Result<Box<dyn Instance>> + Send + Sync;
 
 impl TypeInfo {
     /// Describes `T`.
@@ -142,7 +149,31 @@ impl TypeInfo {
             name: T::NAME,
             methods: T::METHODS,
             attends: T::ATTENDS,
-            restore: restore::<T>,
+            maker: Maker::Linked(restore::<T>),
+        }
+    }
+
+    /// Describes an uploaded type, of which `restore` makes an instance from its encoded state. A description
+    /// lives as long as the process, as objects refer to it.
+    pub fn uploaded(
+        name: &'static str,
+        methods: &'static [Method],
+        attends: bool,
+        restore: Box<Restore>,
+    ) -> TypeInfo {
+        TypeInfo {
+            name,
+            methods,
+            attends,
+            maker: Maker::Uploaded(restore),
+        }
+    }
+
+    /// Makes an instance from its encoded state.
+    pub fn restore(&self, state: &[u8]) -> Result<Box<dyn Instance>> {
+        match &self.maker {
+            Maker::Linked(restore) => restore(state),
+            Maker::Uploaded(restore) => restore(state),
         }
     }
 

@@ -8,6 +8,7 @@
 //!   the loop to another thread when a method takes long.
 //! - `service`: what each request does.
 //! - `session`: sessions, runs and their leases.
+//! - `types`: what it can execute.
 //! - `table`, `slot`: finds an object, and orders the calls on it.
 //! - `keeper`: time: leases, time-outs of waiting calls.
 //!
@@ -40,6 +41,7 @@ mod service;
 mod session;
 mod slot;
 mod table;
+mod types;
 mod watchdog;
 
 pub use limits::Limits;

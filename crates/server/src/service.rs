@@ -8,13 +8,14 @@ use crucial_core::frame::{
     Attempt, CallRequest, Hello, OpenMode, OpenRequest, Operation, VERSION, Welcome,
 };
 use crucial_core::{Call, CallId, Cell, Disposition, Recording, Replies, Turn, frame};
-use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, encode, registry};
+use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, encode};
 
 use crate::connection::Connection;
 use crate::keeper::Keeper;
 use crate::session::{Session, Sessions};
 use crate::slot::{Arrival, Event, Held, Slot};
 use crate::table::Table;
+use crate::types::Types;
 use crate::{Config, Limits};
 
 /// What all threads of a server share.
@@ -23,6 +24,7 @@ pub(crate) struct Service {
     pub lease: Duration,
     pub spin: Duration,
     at_least_once: bool,
+    types: Types,
     pub table: Table,
     pub sessions: Sessions,
     pub keeper: Keeper,
@@ -47,6 +49,7 @@ impl Service {
             lease: config.lease,
             spin: config.spin,
             at_least_once: config.at_least_once,
+            types: Types::new(),
             table: Table::new(),
             sessions: Sessions::new(),
             keeper: Keeper::new(),
@@ -343,12 +346,22 @@ impl Service {
             let done = fenced.as_ref().map(|_| &[] as &[u8]);
             return effects.answer(arrival, done);
         }
+        // These may be repeated: a module is what its bytes are.
+        let modules = match &operation {
+            Operation::Push(bytes) => Some(self.types.push(bytes).and_then(|info| encode(&info))),
+            Operation::Modules => Some(encode(&self.types.modules())),
+            _ => None,
+        };
+        if let Some(answer) = modules {
+            return effects.answer(arrival, answer.as_deref());
+        }
         let result = arrival.session.once(arrival.sequence, || match operation {
             Operation::Open(request) => {
                 let created = self.open(&arrival.session, request, effects)?;
                 Ok(created.into())
             }
             Operation::Delete(object) => Ok(self.delete(object, effects).into()),
+            Operation::RemoveModule(id) => Ok(self.types.remove(&id)?.into()),
             Operation::ClearNamespace => {
                 let objects = self.sessions.kept(&arrival.session.namespace);
                 let deleted = objects.into_iter().filter(|id| self.delete(*id, effects));
@@ -387,7 +400,7 @@ impl Service {
         request: OpenRequest,
         effects: &mut Effects<'_>,
     ) -> Result<bool> {
-        let Some(info) = registry::find(&request.type_name) else {
+        let Some(info) = self.types.find(&request.type_name) else {
             return Err(Error::UnknownType {
                 type_name: request.type_name,
             });

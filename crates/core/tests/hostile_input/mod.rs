@@ -164,7 +164,7 @@ fn sound_state(info: &TypeInfo) -> Vec<u8> {
     let zeros = [0u8; 16];
     (0..zeros.len())
         .map(|count| zeros[..count].to_vec())
-        .find(|state| (info.restore)(state).is_ok())
+        .find(|state| info.restore(state).is_ok())
         .expect("a library object of zeros")
 }
 

@@ -6,11 +6,13 @@ use std::ffi::OsString;
 use clap::{Arg, Command, FromArgMatches, Subcommand};
 use crucial_object::Error;
 
+mod modules;
 mod objects;
 mod run;
 mod server;
 mod value;
 
+use modules::Modules;
 use objects::Objects;
 
 /// There is no value: a key that is not there, an attempt that failed.
@@ -54,16 +56,20 @@ fn command() -> Command {
                 .help("Prints one JSON value"),
         )
         .subcommand(server::command());
-    Objects::augment_subcommands(command)
+    Objects::augment_subcommands(Modules::augment_subcommands(command))
         .about("Threads as serverless functions, over distributed shared objects")
 }
 
 fn objects(matches: &clap::ArgMatches) -> u8 {
-    let command = match Objects::from_arg_matches(matches) {
-        Ok(command) => command,
-        Err(error) => error.exit(),
+    let connect = || connect(matches.get_one::<String>("cluster"));
+    let outcome = match Modules::from_arg_matches(matches) {
+        Ok(command) if command.needs_server() => connect().and_then(|()| command.run()),
+        Ok(command) => command.run(),
+        Err(_) => match Objects::from_arg_matches(matches) {
+            Ok(command) => connect().and_then(|()| command.run()),
+            Err(error) => error.exit(),
+        },
     };
-    let outcome = connect(matches.get_one::<String>("cluster")).and_then(|()| command.run());
     match outcome {
         Ok(answer) => {
             answer.print(matches.get_flag("json"));

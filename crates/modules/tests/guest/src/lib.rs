@@ -2,7 +2,7 @@
 
 use std::task::Poll;
 
-use crucial_object::{Error, Result, SessionId, shared};
+use crucial::{Error, Result, SessionId, shared};
 use serde::{Deserialize, Serialize};
 
 #[derive(Default, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ pub struct Account {
     heap: Vec<u64>,
 }
 
-#[shared(crate = crucial_object, name = "guest::Account")]
+#[shared(name = "guest::Account")]
 impl Account {
     pub fn deposit(&mut self, cents: i64) -> i64 {
         self.cents += cents;

@@ -1,0 +1,156 @@
+//! A8: a user type is added to a running server, and used at once. The server is the `crucial` command, which
+//! was built without it; this test has it natively, from the same source.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use crucial::{Error, Shared};
+use crucial_client::{Client, Config};
+use crucial_object::caller;
+
+#[path = "../../modules/tests/guest/src/lib.rs"]
+#[allow(
+    dead_code,
+    reason = "methods that misbehave are called in the sandbox's own tests"
+)]
+mod guest;
+
+use guest::Account;
+
+const CRUCIAL: &str = env!("CARGO_BIN_EXE_crucial");
+
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    fn start() -> Server {
+        let mut process = Command::new(CRUCIAL)
+            .args(["server", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = process.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let address = line.trim().rsplit(' ').next().unwrap().to_owned();
+        Server { process, address }
+    }
+
+    fn client(&self) -> Arc<Client> {
+        Client::connect(Config::new(self.address.parse().unwrap())).unwrap()
+    }
+
+    /// What a command prints, or its error.
+    fn crucial(&self, words: &[&str]) -> Result<String, String> {
+        let output = Command::new(CRUCIAL)
+            .args(words)
+            .env("CRUCIAL_CLUSTER", &self.address)
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => Err(text(&output.stderr)),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn build(server: &Server) -> String {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules/tests/guest/Cargo.toml");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
+    let arguments = [
+        "build",
+        "--manifest-path",
+        manifest.to_str().unwrap(),
+        "--target-dir",
+        target.to_str().unwrap(),
+    ];
+    server.crucial(&arguments).unwrap()
+}
+
+#[test]
+fn a08_a_type_is_added_to_a_running_server_and_used_at_once() {
+    let server = Server::start();
+    caller::with(server.client(), || {
+        let unknown = Shared::new(Account::default()).unwrap_err();
+        assert!(matches!(unknown, Error::UnknownType { .. }));
+        assert!(unknown.to_string().contains("crucial push"), "{unknown}");
+
+        let module = build(&server);
+        let pushed = server.crucial(&["push", &module]).unwrap();
+        assert!(
+            pushed.contains("guest::Account") && pushed.contains("withdraw"),
+            "{pushed}"
+        );
+        assert!(!pushed.contains("crucial::Map"), "{pushed}");
+        // Again is as good as once.
+        assert_eq!(server.crucial(&["push", &module]).unwrap(), pushed);
+
+        let account = Shared::new(Account::default()).unwrap();
+        assert_eq!(account.deposit(5), Ok(5));
+        assert_eq!(account.take(7), Err(Error::from("not as much")));
+        let waiting = account.deferred().withdraw(10);
+        assert_eq!(account.deposit(5), Ok(10));
+        assert_eq!(waiting.wait(), Ok(5));
+        // A panic has its message and place, and poisons; the state is as it was left.
+        match account.explode(3) {
+            Err(Error::Panicked {
+                message, location, ..
+            }) => assert!(message == "exploded at 3" && location.contains("lib.rs")),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(account.deposit(1), Err(Error::Poisoned { .. })));
+        assert_eq!(account.clear_poison(), Ok(true));
+        assert_eq!(account.cents(), Ok(3));
+
+        let other = Shared::new(Account::default()).unwrap();
+        assert_eq!(other.deposit(1), Ok(1));
+        let id = &pushed[pushed.find("\"id\":\"").unwrap() + 6..][..12];
+        let refused = server.crucial(&["modules", "remove", id]).unwrap_err();
+        assert!(refused.contains("2 objects of its types live"), "{refused}");
+        assert!(account.delete().unwrap() && other.delete().unwrap());
+        assert_eq!(server.crucial(&["modules", "remove", id]).unwrap(), "true");
+        assert_eq!(server.crucial(&["modules"]).unwrap(), "");
+        assert!(matches!(
+            Shared::new(Account::default()),
+            Err(Error::UnknownType { .. })
+        ));
+    });
+}
+
+#[test]
+fn g05_a_bad_module_is_refused_with_its_reason_and_the_server_goes_on() {
+    let server = Server::start();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad.wasm");
+    std::fs::write(&file, b"\0asm\x01\0\0\0").unwrap();
+    let refused = server
+        .crucial(&["push", file.to_str().unwrap()])
+        .unwrap_err();
+    assert!(
+        refused.contains("it does not export crucial_abi"),
+        "{refused}"
+    );
+    std::fs::write(&file, b"no module at all").unwrap();
+    let refused = server
+        .crucial(&["push", file.to_str().unwrap()])
+        .unwrap_err();
+    assert!(
+        refused.contains("not a module that can run here"),
+        "{refused}"
+    );
+    assert_eq!(
+        server.crucial(&["counter", "hits", "add", "1"]).unwrap(),
+        "1"
+    );
+}
