@@ -7,6 +7,7 @@ use proc_macro::TokenStream;
 
 mod cloud;
 mod main_fn;
+mod method;
 mod shared;
 mod signature;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crucial::collections::List;
-use crucial::sync::{AtomicI64, Barrier, Condvar, Mutex, Semaphore};
+use crucial::sync::{AtomicI64, Barrier, Condvar, Mutex, Promise, Semaphore};
 use crucial::{Error, Pending, Shared, cloud, thread};
 use libtest_mimic::Trial;
 
@@ -14,7 +14,9 @@ use crate::types::Group;
 
 pub fn trials() -> Vec<Trial> {
     trials![
+        c02_each_round_of_a_barrier_has_one_leader,
         c03_threads_find_a_barrier_by_its_key,
+        c08_many_wait_for_a_promise_that_is_set_once,
         c06_two_barriers_for_a_thousand_rounds,
         c16_a_condition_variable_between_threads,
         c01_nobody_leaves_a_barrier_early_and_one_leads,
@@ -291,5 +293,48 @@ fn c16_a_condition_variable_between_threads() -> Outcome {
     // Nobody notifies: the time-out says so, and the lock is back.
     let (guard, notified) = passed.wait_timeout(ball.lock()?, Duration::from_millis(20))?;
     assert!(!notified && ball.is_held_by(guard.token())?);
+    Ok(())
+}
+
+#[cloud]
+fn lead_how_often(rounds: u64, barrier: Shared<Barrier>) -> crucial::Result<u64> {
+    let mut led = 0;
+    for _ in 0..rounds {
+        led += u64::from(barrier.wait()?.is_leader());
+    }
+    Ok(led)
+}
+
+fn c02_each_round_of_a_barrier_has_one_leader() -> Outcome {
+    let barrier = Shared::new(Barrier::new(5))?;
+    let led = thread::map(0..5, |_| lead_how_often(20, barrier.clone()))?;
+    let led: Vec<u64> = led.into_iter().collect::<crucial::Result<_>>()?;
+    assert_eq!(led.iter().sum::<u64>(), 20, "{led:?}");
+    Ok(())
+}
+
+#[cloud]
+fn get(promise: Shared<Promise<String>>) -> crucial::Result<String> {
+    promise.get()
+}
+
+fn c08_many_wait_for_a_promise_that_is_set_once() -> Outcome {
+    let promise = Shared::new(Promise::new())?;
+    assert_eq!(promise.try_get()?, None);
+    let impatient = promise.timeout(Duration::from_millis(20)).get();
+    assert!(matches!(impatient, Err(Error::TimedOut { .. })));
+    let waiting: Vec<_> = (0..10).map(|_| promise.deferred().get()).collect();
+    let threads: Vec<_> = (0..3)
+        .map(|_| thread::spawn(get(promise.clone())))
+        .collect();
+    assert!(promise.set("first".to_owned())?);
+    assert!(!promise.set("second".to_owned())?);
+    for pending in waiting {
+        assert_eq!(pending.wait()?, "first");
+    }
+    for thread in threads {
+        assert_eq!(thread.join()??, "first");
+    }
+    assert!(promise.is_set()?);
     Ok(())
 }

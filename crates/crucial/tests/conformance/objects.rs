@@ -33,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         a13_an_object_gives_back_the_handle_that_it_holds,
         a14_nested_calls_give_a_clear_error,
         a15_cycles_of_handles_are_legal,
+        a16_a_method_that_creates_an_object_gives_a_clear_error,
         a17_a_failing_method_says_what_and_where_and_harms_nothing_else,
         a17_poison_is_cleared_or_recreated,
         a18_what_is_not_there_is_a_clear_error,
@@ -185,6 +186,12 @@ fn a14_nested_calls_give_a_clear_error() -> Outcome {
     );
     assert_eq!(a.call_other(b.clone())?, Err(Error::Nested));
     assert_eq!(b.add(0)?, 0);
+    Ok(())
+}
+
+fn a16_a_method_that_creates_an_object_gives_a_clear_error() -> Outcome {
+    let probe = Shared::new(Probe::default())?;
+    assert_eq!(probe.make_another()?, Err(Error::Nested));
     Ok(())
 }
 

@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         e01_an_exactly_once_thread_keeps_its_places_and_locks,
         e01_a_thread_that_leaves_its_record_is_told_where,
         e01_sixty_four_threads_of_which_half_die,
+        i06_a_killed_worker_resumes_at_the_shared_iteration_count,
     ]
 }
 
@@ -450,5 +451,55 @@ fn e01_sixty_four_threads_of_which_half_die() -> Outcome {
         .map(0..64, |_| tasks.next().expect("there are 64"))?;
     outcomes.into_iter().collect::<crucial::Result<Vec<()>>>()?;
     assert_eq!(counter.load()?, 64 * CALLS as i64);
+    Ok(())
+}
+
+/// Listing 2's loop: all add to a sum in each iteration, and one counts it.
+#[cloud]
+fn iterate(
+    me: i64,
+    iterations: i64,
+    dies_at: Option<i64>,
+    sum: Shared<AtomicI64>,
+    iteration: Shared<AtomicI64>,
+    barrier: Shared<Barrier>,
+) -> crucial::Result<i64> {
+    let is_first = thread::current().is_some_and(|thread| thread.attempt() == 1);
+    let mut done = 0;
+    loop {
+        let present = iteration.load()?;
+        if present == iterations {
+            return Ok(done);
+        }
+        if is_first && dies_at == Some(present) {
+            std::process::abort();
+        }
+        sum.fetch_add(present * 10 + me)?;
+        done += 1;
+        if barrier.wait()?.is_leader() {
+            iteration.fetch_add(1)?;
+        }
+        barrier.wait()?;
+    }
+}
+
+fn i06_a_killed_worker_resumes_at_the_shared_iteration_count() -> Outcome {
+    const ITERATIONS: i64 = 20;
+    let (sum, iteration) = (
+        Shared::new(AtomicI64::new(0))?,
+        Shared::new(AtomicI64::new(0))?,
+    );
+    let barrier = Shared::new(Barrier::new(3))?;
+    let threads = thread::Builder::new().retries(1);
+    let done = threads.map(0..3i64, |me| {
+        let dies_at = (me > 0).then_some(5 * me);
+        let shared = (sum.clone(), iteration.clone(), barrier.clone());
+        iterate(me, ITERATIONS, dies_at, shared.0, shared.1, shared.2)
+    })?;
+    let done: Vec<i64> = done.into_iter().collect::<crucial::Result<_>>()?;
+    // Those that were killed did only the rest in their second attempt.
+    assert_eq!(done, [ITERATIONS, ITERATIONS - 5, ITERATIONS - 10]);
+    let expected: i64 = (0..ITERATIONS).map(|present| 3 * 10 * present + 3).sum();
+    assert_eq!(sum.load()?, expected);
     Ok(())
 }

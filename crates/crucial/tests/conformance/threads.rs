@@ -33,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         f16_a_killed_worker_is_an_error_or_a_retry,
         f17_time_and_memory_limits_are_kept,
         f01_scope_waits_for_its_threads,
+        f13_one_suite_passes_on_two_platforms,
         f15_the_end_of_a_program_ends_its_own_threads_only,
     ]
 }
@@ -67,6 +68,9 @@ fn remember(value: Forgetful) -> (u32, u32, u32) {
 pub fn program(name: &str) -> Option<crucial::Result<()>> {
     if name == "leave-threads" {
         return Some(leave_threads());
+    }
+    if name == "suite" {
+        return Some(suite());
     }
     (name == "in-process").then(|| {
         let value = Forgetful { kept: 1, lost: 2 };
@@ -453,5 +457,55 @@ fn f15_the_end_of_a_program_ends_its_own_threads_only() -> Outcome {
     assert!(lives(our_worker));
     gate.count_down()?;
     ours.join()??;
+    Ok(())
+}
+
+#[cloud]
+fn sum_or_fail(n: i64, sum: Shared<AtomicI64>) -> crucial::Result<i64> {
+    match n {
+        3 => Err(Error::from("three is refused")),
+        4 => panic!("four panics"),
+        _ => sum.fetch_add(n).map(|_| n * n),
+    }
+}
+
+/// The same on each platform: results, errors, panics, limits, cancellation, exactly-once.
+fn suite() -> crucial::Result<()> {
+    let sum = Shared::new(AtomicI64::new(0))?;
+    for n in 1..=5 {
+        let thread = thread::Builder::new().name(format!("n-{n}"));
+        match thread.spawn(sum_or_fail(n, sum.clone()))?.join() {
+            Ok(result) => println!("{result:?}"),
+            Err(Error::Panicked { what, message, .. }) => println!("{what}: {message}"),
+            Err(other) => println!("{}", other.kind()),
+        }
+    }
+    let limit = thread::Builder::new().time_limit(Duration::from_millis(200));
+    let gate = Shared::new(Latch::new(1))?;
+    let processes = Shared::new(Queue::default())?;
+    let waiting = limit.spawn(tell_and_wait(processes.clone(), gate.clone()))?;
+    println!("{}", waiting.join().map_err(|error| error.kind()).is_err());
+    let cancelled = thread::spawn(tell_and_wait(processes, gate));
+    cancelled.cancel()?;
+    println!("{:?}", cancelled.join().map_err(|error| error.kind()));
+    let once = thread::Builder::new().exactly_once();
+    println!("{:?}", once.spawn(sum_or_fail(6, sum.clone()))?.join()?);
+    println!("{}", sum.load()?);
+    Ok(())
+}
+
+fn f13_one_suite_passes_on_two_platforms() -> Outcome {
+    let run = |platform: &str| {
+        let mut command = std::process::Command::new(std::env::current_exe()?);
+        command
+            .env(crate::program::ROLE, "suite")
+            .env("CRUCIAL_PLATFORM", platform);
+        Program::start_command(command)?.output()
+    };
+    let local = run("local")?;
+    let expected = "Ok(1)\nOk(4)\nErr(Other: three is refused)\ncloud thread \"n-4\": four panics\nOk(25)\ntrue\n\
+                    Err(\"Cancelled\")\nOk(36)\n14\n";
+    assert_eq!(local, expected);
+    assert_eq!(run("in-process")?, expected);
     Ok(())
 }

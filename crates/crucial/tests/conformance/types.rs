@@ -63,6 +63,11 @@ impl Probe {
     }
 
     /// Tries what methods can not do yet.
+    pub fn make_another(&self) -> Result<(), crucial::Error> {
+        Shared::new(Probe::default()).map(drop)
+    }
+
+    /// The same.
     pub fn call_other(&mut self, other: Shared<Probe>) -> Result<i64, crucial::Error> {
         other.add(1)
     }
