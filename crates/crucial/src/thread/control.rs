@@ -63,6 +63,7 @@ impl Control {
         }
         // First the server, so that nothing more is changed; then the worker, which may be out of reach.
         let fenced = self.client.fence_thread(self.thread);
+        self.clear();
         if let Some((platform, invocation)) = running {
             platform.cancel(invocation);
         }
@@ -73,19 +74,24 @@ impl Control {
     /// The thread has ended. `was_lost`: its worker is gone, and could not give back what it held.
     pub fn ended(&self, was_lost: bool) {
         self.state().running = None;
-        let posted = || -> Result<()> {
-            if was_lost || self.exactly_once {
-                self.client.fence_thread_soon(self.thread)?;
-            }
-            if self.exactly_once {
-                self.client
-                    .delete_soon(journal_id(&self.client, self.thread))?;
-            }
-            Ok(())
-        };
-        if let Err(error) = posted() {
+        if was_lost || self.exactly_once {
+            self.post(self.client.fence_thread_soon(self.thread));
+        }
+        self.clear();
+    }
+
+    /// Removes the journal.
+    fn clear(&self) {
+        if self.exactly_once {
+            let journal = journal_id(&self.client, self.thread);
+            self.post(self.client.delete_soon(journal));
+        }
+    }
+
+    fn post(&self, posted: Result<()>) {
+        if let Err(error) = posted {
             // It goes with the session's lease, or with the run.
-            tracing::debug!(%error, "a thread's leavings are not cleared");
+            tracing::debug!(thread = %self.thread, %error, "a thread's leavings are not cleared");
         }
     }
 }
