@@ -137,9 +137,10 @@ impl Shared<Condvar> {
         T: Serialize + DeserializeOwned + Clone + 'static,
     {
         let mutex = guard.mutex().clone();
-        let place = self.enter()?;
+        let mut place = self.place()?;
         guard.unlock()?;
-        self.notified(place)?;
+        self.notified(place.number)?;
+        place.taken = false;
         mutex.lock()
     }
 
@@ -169,13 +170,47 @@ impl Shared<Condvar> {
         T: Serialize + DeserializeOwned + Clone + 'static,
     {
         let mutex = guard.mutex().clone();
-        let place = self.enter()?;
+        let mut place = self.place()?;
         guard.unlock()?;
-        let notified = match self.timeout(timeout).notified(place) {
-            Ok(()) => true,
-            Err(Error::TimedOut { .. }) => self.give_up(place)?,
+        let notified = match self.timeout(timeout).notified(place.number) {
+            Ok(()) => {
+                place.taken = false;
+                true
+            }
+            Err(Error::TimedOut { .. }) => {
+                place.taken = false;
+                self.give_up(place.number)?
+            }
             Err(error) => return Err(error),
         };
         Ok((mutex.lock()?, notified))
+    }
+
+    fn place(&self) -> Result<Place<'_>> {
+        Ok(Place {
+            condvar: self,
+            number: self.enter()?,
+            taken: true,
+        })
+    }
+}
+
+/// A place among those who wait. If the wait fails it is given up, so that no notification goes there.
+struct Place<'a> {
+    condvar: &'a Shared<Condvar>,
+    number: u64,
+    taken: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.taken {
+            return;
+        }
+        // Without an answer it goes with the session, or has gone with the object.
+        if let Ok(true) = self.condvar.give_up(self.number) {
+            // It had been notified, and did not use that.
+            let _ = self.condvar.notify_one();
+        }
     }
 }

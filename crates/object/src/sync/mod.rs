@@ -49,6 +49,20 @@ pub use promise::{Promise, PromiseDeferred, PromiseProxy};
 pub use rw_lock::{RwLock, RwLockDeferred, RwLockProxy, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphoreDeferred, SemaphorePermit, SemaphoreProxy};
 
+/// Gives back what is held, with a value. If that can not be sent, without: what is held must not stay so
+/// for as long as this process lives.
+fn give_back<T, R>(
+    value: Option<T>,
+    mut send: impl FnMut(Option<T>) -> crate::Result<R>,
+) -> crate::Result<R> {
+    use crate::Error::{Encoding, LimitExceeded};
+    let result = send(value);
+    if let Err(Encoding { .. } | LimitExceeded { .. }) = &result {
+        send(None)?;
+    }
+    result
+}
+
 /// A guard was dropped and could not give back what it held; a destructor returns no error.
 fn report(what: &str, error: &crate::Error) {
     // Whoever was fenced, or shut down, holds nothing any more.

@@ -206,7 +206,8 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> MutexGuard<T> {
     /// # Errors
     ///
     /// [`Error::LockLost`] if this process was taken for dead and the lock has passed on: then the value is
-    /// not written.
+    /// not written. [`Error::Encoding`] or [`Error::LimitExceeded`] if the value can not be sent: the lock is
+    /// given back, with the value as it was.
     pub fn unlock(mut self) -> Result<()> {
         self.give_back()
     }
@@ -215,8 +216,9 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> MutexGuard<T> {
         self.released = true;
         // A thread that panics has perhaps changed half of it.
         let write = self.changed && !std::thread::panicking();
-        self.mutex
-            .release(self.token, write.then(|| self.value.clone()))
+        super::give_back(write.then(|| self.value.clone()), |value| {
+            self.mutex.release(self.token, value)
+        })
     }
 }
 

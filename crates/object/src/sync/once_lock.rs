@@ -123,7 +123,7 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<OnceLock<T>> {
         };
         let value = compute()?;
         turn.token = None;
-        let value = self.finish(token, Some(value))?;
+        let value = super::give_back(Some(value), |value| self.finish(token, value))?;
         value.ok_or(Error::LockLost { token })
     }
 }

@@ -202,7 +202,7 @@ struct HeldLock<T: Serialize + DeserializeOwned + Clone + 'static> {
 impl<T: Serialize + DeserializeOwned + Clone + 'static> HeldLock<T> {
     fn release(&mut self, value: Option<T>) -> Result<()> {
         self.released = true;
-        self.lock.release(self.token, value)
+        super::give_back(value, |value| self.lock.release(self.token, value))
     }
 }
 
@@ -257,7 +257,8 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> RwLockWriteGuard<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::LockLost`] if this process was taken for dead and the lock has passed on.
+    /// [`Error::LockLost`] if this process was taken for dead and the lock has passed on. [`Error::Encoding`] or
+    /// [`Error::LimitExceeded`] if the value can not be sent: the lock is given back, with the value as it was.
     pub fn unlock(mut self) -> Result<()> {
         self.give_back()
     }
