@@ -63,7 +63,7 @@ pub use logger::Follower;
 pub use logger::{LogLine, Logger, LoggerDeferred, LoggerProxy};
 pub use merge::{Merge, Mergeable};
 pub use object::{
-    Access, Activation, Flow, Instance, Method, Object, SharedType, Ticket, TypeInfo, Wake,
+    Access, Activation, Flow, Instance, Method, Object, SharedType, State, Ticket, TypeInfo, Wake,
 };
 pub use opaque::{Element, Opaque, OpaqueKey, SortKey};
 pub use panics::{Panic, catch};
@@ -80,7 +80,7 @@ pub mod __private {
     pub use crate::register_type;
     pub use crate::{
         Access, Activation, Element, Error, Flow, Method, Object, Opaque, OpaqueKey, Pending,
-        Proxy, Result, SessionId, SharedType, SortKey, Target, Ticket, TypeInfo, Wake,
+        Proxy, Result, SessionId, SharedType, SortKey, State, Target, Ticket, TypeInfo, Wake,
     };
     pub use inventory;
     pub use std::task::Poll;

@@ -23,9 +23,17 @@ pub trait SharedType: 'static {
     type Deferred: Proxy;
 }
 
+/// A value that a server can hold and copy to another: every one that serde writes and reads back whole.
+///
+/// It stands between [`Object`] and serde's own traits so that the compiler, when it explains what a type
+/// lacks, names serde's derives and nothing else.
+pub trait State: Serialize + DeserializeOwned + Send {}
+
+impl<T: Serialize + DeserializeOwned + Send> State for T {}
+
 /// A type of shared objects as a server sees it: how to execute a method. Implemented by `#[shared]`
 /// (for a generic type: with [`Opaque`](crate::Opaque) for each parameter).
-pub trait Object: SharedType + Serialize + DeserializeOwned + Send {
+pub trait Object: SharedType + State {
     /// Whether the end of a session that has changed the object [concerns it](Object::depart).
     const ATTENDS: bool = false;
 
