@@ -197,11 +197,11 @@ pub enum Error {
         /// The object's type.
         what: String,
     },
-    /// What a lock's guard would have written was refused: the lock has passed to others, because its
-    /// holder's process was taken for dead.
+    /// A lock's or permit's guard held nothing any more: it has passed to others, because its holder's
+    /// process was taken for dead, or it was given back before.
     #[error(
-        "the lock was lost: token {token} holds it no more, because its process was silent for longer \
-         than its lease. The value was not written back"
+        "token {token} holds nothing any more: its process was silent for longer than its lease, so that \
+         what it held has passed on, or it was given back before. Nothing was changed"
     )]
     LockLost {
         /// The fencing token of the lost lock.

@@ -599,9 +599,9 @@ fn semaphore(semaphore: Shared<Semaphore>, operation: SemaphoreOperation) -> Res
             timeout,
             command,
         } => {
-            patient(semaphore.clone(), timeout).acquire_many(take)?;
+            let permits = patient(semaphore.clone(), timeout).permits(take)?;
             let ran = run::program(&command);
-            semaphore.release_many(take)?;
+            permits.release()?;
             ran
         }
         SemaphoreOperation::Release { permits } => {

@@ -20,17 +20,29 @@ use crate::{Error, Result, SessionId, Shared, Wake, shared};
 /// its lease has lapsed, and its requests that wait give up their places. A cloud thread that is retried or
 /// cancelled gives back at once what its earlier attempt held.
 ///
-/// Any process may release. It releases a permit that it holds itself, if there is one; otherwise the one that
-/// has been held for longest, by whomever; and if none is held there is one permit more. So a semaphore
-/// can be a signal too, which one side acquires and another releases.
+/// Any process may [`release`](SemaphoreProxy::release). It releases a permit that it holds itself, if there is
+/// one; otherwise the one that has been held for longest, by whomever; and if none is held there is one permit
+/// more. So a semaphore can be a signal too, which one side acquires and another releases.
+///
+/// Where permits are for something to be held, [`Shared::permit`] is safer: a holder that was taken for dead
+/// (it was silent for longer than its lease) and comes back too late gives back nothing, since its permit is
+/// with somebody else already.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Semaphore {
     available: u64,
     line: Line<u64>,
-    /// Permits in use, oldest first: who acquired how many at once.
-    held: VecDeque<(SessionId, u64)>,
+    /// What acquisitions have taken and nobody has given back, oldest first, so by token.
+    held: VecDeque<Held>,
     /// The next fencing token.
     token: u64,
+}
+
+/// What is left of an acquisition.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Held {
+    token: u64,
+    by: SessionId,
+    permits: u64,
 }
 
 impl Semaphore {
@@ -50,28 +62,27 @@ impl Semaphore {
 
     fn take(&mut self, permits: u64, caller: SessionId) -> Option<u64> {
         self.available = self.available.checked_sub(permits)?;
-        if permits > 0 {
-            self.held.push_back((caller, permits));
-        }
         let token = self.token;
         self.token += 1;
+        if permits > 0 {
+            let by = caller;
+            self.held.push_back(Held { token, by, permits });
+        }
         Some(token)
     }
 
     /// Takes up to `count` permits off those in use: the caller's own (newest first), or else anybody's
     /// (oldest first).
     fn give_back(&mut self, mut count: u64, caller: SessionId) {
-        for (_, permits) in self.held.iter_mut().rev().filter(|(who, _)| *who == caller) {
-            let given = count.min(*permits);
-            *permits -= given;
+        let mut take = |held: &mut Held| {
+            let given = count.min(held.permits);
+            held.permits -= given;
             count -= given;
-        }
-        for (_, permits) in &mut self.held {
-            let given = count.min(*permits);
-            *permits -= given;
-            count -= given;
-        }
-        self.held.retain(|(_, permits)| *permits > 0);
+        };
+        let own = self.held.iter_mut().rev().filter(|held| held.by == caller);
+        own.for_each(&mut take);
+        self.held.iter_mut().for_each(take);
+        self.held.retain(|held| held.permits > 0);
     }
 }
 
@@ -127,6 +138,20 @@ impl Semaphore {
         self.available = self.available.saturating_add(permits);
     }
 
+    /// Gives back all that is left of the acquisition with this token.
+    ///
+    /// [`Error::LockLost`] if nothing is: it was given back, or its holder was taken for dead.
+    #[fallible]
+    pub fn release_acquired(&mut self, token: u64) -> Result<()> {
+        let Ok(index) = self.held.binary_search_by_key(&token, |held| held.token) else {
+            return Err(Error::LockLost { token });
+        };
+        let held = self.held.remove(index);
+        let permits = held.map_or(0, |held| held.permits);
+        self.available = self.available.saturating_add(permits);
+        Ok(())
+    }
+
     /// The permits that are there.
     #[doc(alias = "availablePermits")]
     pub fn available_permits(&self) -> u64 {
@@ -135,7 +160,7 @@ impl Semaphore {
 
     /// The permits that are held.
     pub fn held_permits(&self) -> u64 {
-        self.held.iter().map(|(_, permits)| permits).sum()
+        self.held.iter().map(|held| held.permits).sum()
     }
 
     /// How many threads wait.
@@ -156,9 +181,9 @@ impl Semaphore {
     /// Its permits come back.
     #[departed]
     fn departed(&mut self, session: SessionId) {
-        let held = self.held.iter().filter(|(who, _)| *who == session);
-        let permits: u64 = held.map(|(_, permits)| permits).sum();
-        self.held.retain(|(who, _)| *who != session);
+        let own = self.held.iter().filter(|held| held.by == session);
+        let permits: u64 = own.map(|held| held.permits).sum();
+        self.held.retain(|held| held.by != session);
         self.available = self.available.saturating_add(permits);
     }
 }
@@ -176,20 +201,27 @@ impl Shared<Semaphore> {
 
     /// Takes a permit, and gives it back when the guard is dropped. Blocks until there is one.
     pub fn permit(&self) -> Result<SemaphorePermit> {
-        let token = self.acquire()?;
+        self.permits(1)
+    }
+
+    /// Takes `permits` at once, and gives them back when the guard is dropped. Blocks until there are as many.
+    pub fn permits(&self, permits: u64) -> Result<SemaphorePermit> {
+        let token = self.acquire_many(permits)?;
         Ok(SemaphorePermit {
             semaphore: self.clone(),
             token,
+            given_back: permits == 0,
         })
     }
 }
 
-/// A permit, until it is dropped. See [`Shared::<Semaphore>::permit`](Shared#method.permit).
-#[must_use = "the permit goes back when this is dropped"]
+/// Permits, until it is dropped. See [`Shared::<Semaphore>::permit`](Shared#method.permit).
+#[must_use = "the permits go back when this is dropped"]
 #[derive(Debug)]
 pub struct SemaphorePermit {
     semaphore: Shared<Semaphore>,
     token: u64,
+    given_back: bool,
 }
 
 impl SemaphorePermit {
@@ -197,12 +229,23 @@ impl SemaphorePermit {
     pub fn token(&self) -> u64 {
         self.token
     }
+
+    /// Gives the permits back, as dropping does, and says whether they were still held.
+    ///
+    /// [`Error::LockLost`] if this process was taken for dead meanwhile, so that they have gone back already.
+    pub fn release(mut self) -> Result<()> {
+        self.given_back = true;
+        self.semaphore.release_acquired(self.token)
+    }
 }
 
 impl Drop for SemaphorePermit {
     fn drop(&mut self) {
-        // If it can not be told now, the permit comes back with the end of this session.
-        if let Err(error) = self.semaphore.release() {
+        if self.given_back {
+            return;
+        }
+        // If it can not be told now, the permits come back with the end of this session.
+        if let Err(error) = self.semaphore.release_acquired(self.token) {
             super::report("a permit", &error);
         }
     }
@@ -255,6 +298,26 @@ mod tests {
             (semaphore.available_permits(), semaphore.held_permits()),
             (5, 0)
         );
+    }
+
+    #[test]
+    fn who_was_taken_for_dead_gives_nothing_back() {
+        let mut semaphore = Semaphore::new(2);
+        let token = |poll| match poll {
+            Poll::Ready(token) => token,
+            Poll::Pending => panic!("it waits"),
+        };
+        let lost = token(semaphore.acquire_many(2, ME, &mut None));
+        semaphore.departed(ME);
+        let first = token(semaphore.acquire(OTHER, &mut None));
+        let second = token(semaphore.acquire(OTHER, &mut None));
+        let error = semaphore.release_acquired(lost).unwrap_err();
+        assert!(matches!(error, Error::LockLost { token } if token == lost));
+        assert_eq!(semaphore.available_permits(), 0);
+        semaphore.release_acquired(first).unwrap();
+        semaphore.release_acquired(first).unwrap_err();
+        semaphore.release_acquired(second).unwrap();
+        assert_eq!(semaphore.available_permits(), 2);
     }
 
     #[test]

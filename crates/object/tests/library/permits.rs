@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crucial_object::sync::Semaphore;
-use crucial_object::{Pending, Result, SessionId, Shared};
+use crucial_object::{Error, Pending, Result, SessionId, Shared};
 use proptest::prelude::*;
 
 use crate::in_process::InProcess;
@@ -16,6 +16,8 @@ enum Operation {
     Acquire(Client, u64),
     TryAcquire(Client, u64),
     Release(Client, u64),
+    /// By token.
+    ReleaseAcquired(Client, u64),
     /// The request at this place of the line is withdrawn.
     Withdraw(usize),
     Die(Client),
@@ -28,6 +30,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         6 => (who(), 0..4u64).prop_map(|(who, permits)| Acquire(who, permits)),
         2 => (who(), 0..4u64).prop_map(|(who, permits)| TryAcquire(who, permits)),
         6 => (who(), 0..4u64).prop_map(|(who, permits)| Release(who, permits)),
+        3 => (who(), 0..200u64).prop_map(|(who, token)| ReleaseAcquired(who, token)),
         2 => (0..4usize).prop_map(Withdraw),
         1 => who().prop_map(Die),
     ]
@@ -41,8 +44,8 @@ struct Request {
 
 struct Model {
     available: u64,
-    /// Who holds each permit in use, oldest first.
-    held: Vec<Client>,
+    /// Each permit in use, oldest first: the token of its acquisition, and who holds it.
+    held: Vec<(u64, Client)>,
     line: VecDeque<Request>,
     /// The last fencing token.
     token: u64,
@@ -51,12 +54,14 @@ struct Model {
 impl Model {
     fn take(&mut self, who: Client, permits: u64) {
         self.available -= permits;
-        self.held.extend((0..permits).map(|_| who));
+        self.token += 1;
+        let token = self.token;
+        self.held.extend((0..permits).map(|_| (token, who)));
     }
 
     /// The caller's own, newest first; or else anybody's, oldest first; or else there is one more.
     fn release(&mut self, who: Client) {
-        let own = self.held.iter().rposition(|holder| *holder == who);
+        let own = self.held.iter().rposition(|(_, holder)| *holder == who);
         if let Some(place) = own.or((!self.held.is_empty()).then_some(0)) {
             self.held.remove(place);
         }
@@ -66,8 +71,17 @@ impl Model {
     fn die(&mut self, who: Client) {
         self.line.retain(|request| request.who != who);
         let before = self.held.len();
-        self.held.retain(|holder| *holder != who);
+        self.held.retain(|(_, holder)| *holder != who);
         self.available += (before - self.held.len()) as u64;
+    }
+
+    /// All that is left of an acquisition; whether something was.
+    fn release_acquired(&mut self, token: u64) -> bool {
+        let before = self.held.len();
+        self.held.retain(|(acquired, _)| *acquired != token);
+        let given = before - self.held.len();
+        self.available += given as u64;
+        given > 0
     }
 
     /// Serves the line in order, and sees that nobody else is served.
@@ -83,9 +97,8 @@ impl Model {
                 mut call,
             } = self.line.pop_front().unwrap();
             let token = answer(&mut call).expect("there are permits").unwrap();
-            assert!(token > self.token, "{token} is not after {}", self.token);
-            self.token = token;
             self.take(who, permits);
+            assert_eq!(token, self.token, "tokens go up by one");
         }
         assert!(
             self.line
@@ -128,6 +141,18 @@ fn keeps_its_permits(process: InProcess, permits: u64, operations: &[Operation])
                 for _ in 0..*permits {
                     surplus += u64::from(model.held.is_empty());
                     model.release(*who);
+                }
+            }
+            ReleaseAcquired(who, token) => {
+                // Anybody's that was ever given, or none.
+                let token = token % (model.token + 2);
+                let released = client(&process, *who, || semaphore.release_acquired(token));
+                match model.release_acquired(token) {
+                    true => released?,
+                    false => {
+                        let lost = released.expect_err("nothing is held");
+                        assert!(matches!(lost, Error::LockLost { token: t } if t == token));
+                    }
                 }
             }
             Withdraw(place) => drop(model.line.remove(*place)),
