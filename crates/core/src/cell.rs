@@ -205,8 +205,6 @@ impl Cell {
                 detail: format!("so many calls wait in this {} already", self.info.name),
             });
         }
-        // Then nothing has changed, and the call may be tried again under its number.
-        let is_refused = is_full || matches!(&flow, Err(Error::BadArguments { .. }));
         let disposition = match flow {
             Ok(Flow::Pending) => {
                 self.records
@@ -222,7 +220,8 @@ impl Cell {
             flow => {
                 let result = flow.as_ref().map(|_| turn.out.as_slice());
                 turn.replies.reply(call.id, result);
-                if call.recording.keeps(method) && !is_refused {
+                // What was taken back may be tried again under its number.
+                if call.recording.keeps(method) && !is_full {
                     let record = Record::Done(Outcome::new(result));
                     self.records.put(call.id, record, call.acked, turn.needed);
                 }
@@ -230,7 +229,8 @@ impl Cell {
             }
         };
         clear(turn.out);
-        if changes && !is_refused {
+        // Also after an error: the method may have changed something before it failed.
+        if changes {
             self.settle(turn);
         }
         // A first poll can change what lets the second one complete, at once.

@@ -33,6 +33,15 @@ impl Account {
         self.cents
     }
 
+    #[fallible]
+    fn deposit_and_complain(&mut self, cents: i64) -> crucial_object::Result<()> {
+        self.cents += cents;
+        Err(Error::BadArguments {
+            what: "cents".to_owned(),
+            detail: "too few".to_owned(),
+        })
+    }
+
     fn balance(&self) -> i64 {
         READS.set(READS.get() + 1);
         self.cents
@@ -460,14 +469,16 @@ fn an_unknown_method_is_told_with_those_that_there_are() {
 }
 
 #[test]
-fn wrong_arguments_change_nothing_and_are_not_recorded() {
+fn wrong_arguments_change_nothing_and_are_a_result_like_others() {
     let mut account = Subject::new(&Account { cents: 7 });
     let whole = encode(&(1_000_000i64,)).unwrap();
     let mut long = whole.clone();
     long.push(0);
     let wrong: [&[u8]; 4] = [&[], &whole[..whole.len() - 1], &long, &[0xff; 11]];
-    for (args, sequence) in wrong.into_iter().zip(1..) {
+    let mut sequence = 0;
+    for args in wrong {
         for method in ["deposit", "withdraw"] {
+            sequence += 1;
             account.call_raw(id(1, sequence), Sequence(0), method, args);
             let replies = account.take();
             assert_eq!(replies.len(), 1);
@@ -477,10 +488,23 @@ fn wrong_arguments_change_nothing_and_are_not_recorded() {
             assert_eq!(*what, format!("Account::{method}"));
         }
     }
-    assert_eq!(account.cell.records_len(), 0);
     assert_eq!(account.cell.parked_len(), 0);
-    // The number was not used up: with the right arguments the call is executed.
-    assert_eq!(account.ask::<i64>(id(1, 1), "deposit", &(1i64,)), Ok(8));
+    assert_eq!(account.ask::<i64>(id(2, 1), "balance", &()), Ok(7));
+    // One number, one result: what has this number gets what the first got.
+    let error = account.ask::<i64>(id(1, 1), "deposit", &(1i64,));
+    assert!(matches!(error, Err(Error::BadArguments { .. })));
+}
+
+#[test]
+fn a_method_that_fails_after_a_change_wakes_who_waits_for_it_and_is_executed_once() {
+    let mut account = Subject::new(&Account::default());
+    account.call(id(1, 1), "at_least", &(5i64,));
+    for _ in 0..2 {
+        let error = account.ask::<()>(id(2, 1), "deposit_and_complain", &(5i64,));
+        assert!(matches!(error, Err(Error::BadArguments { .. })), "{error:?}");
+    }
+    assert_eq!(account.ask::<i64>(id(2, 2), "balance", &()), Ok(5));
+    assert_eq!(account.answered(), [id(1, 1)]);
 }
 
 #[test]
