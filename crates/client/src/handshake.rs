@@ -35,10 +35,11 @@ pub(crate) fn connect(
     resume: bool,
     attempt: Option<Attempt>,
 ) -> Result<(Socket, Welcome, BytesMut)> {
-    let unavailable = |error: io::Error| Error::Unavailable {
+    let unavailable = |reason: String| Error::Unavailable {
         address: config.endpoint.to_string(),
-        reason: error.to_string(),
+        reason,
     };
+    let failed = |error: io::Error| unavailable(error.to_string());
     let mut hello = Hello {
         session,
         resume,
@@ -48,9 +49,10 @@ pub(crate) fn connect(
         attempt,
     };
     let mut tries = HANDSHAKE_TRIES_MAX;
+    let deadline = Instant::now() + config.patience;
     loop {
-        let stream = open(config).map_err(unavailable)?;
-        let socket = Socket::new(stream).map_err(unavailable)?;
+        let stream = open(config).map_err(failed)?;
+        let socket = Socket::new(stream).map_err(failed)?;
         let mut bytes = Vec::new();
         frame::write_hello(&hello, &mut bytes)?;
         socket.write(&bytes);
@@ -58,6 +60,10 @@ pub(crate) fn connect(
         tries -= 1;
         match read_welcome(&socket, &mut buffer) {
             Ok(Ok(Response::Welcome(welcome))) => return Ok((socket, welcome, buffer)),
+            // The server does not know by which address it was reached.
+            Ok(Ok(Response::Refused(Error::Unavailable { reason, .. }))) => {
+                return Err(unavailable(reason));
+            }
             Ok(Ok(Response::Refused(error)) | Err(error)) => return Err(error),
             Ok(Ok(Response::Reply { .. })) => {
                 return Err(Error::Protocol {
@@ -65,11 +71,11 @@ pub(crate) fn connect(
                 });
             }
             // Somebody is there, but the connection broke; perhaps behind the hello.
-            Err(_) if tries > 0 => {
+            Err(_) if tries > 0 && Instant::now() < deadline => {
                 hello.resume = true;
                 std::thread::sleep(PAUSE_FIRST);
             }
-            Err(error) => return Err(unavailable(error)),
+            Err(error) => return Err(failed(error)),
         }
     }
 }

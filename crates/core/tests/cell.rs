@@ -501,7 +501,10 @@ fn a_method_that_fails_after_a_change_wakes_who_waits_for_it_and_is_executed_onc
     account.call(id(1, 1), "at_least", &(5i64,));
     for _ in 0..2 {
         let error = account.ask::<()>(id(2, 1), "deposit_and_complain", &(5i64,));
-        assert!(matches!(error, Err(Error::BadArguments { .. })), "{error:?}");
+        assert!(
+            matches!(error, Err(Error::BadArguments { .. })),
+            "{error:?}"
+        );
     }
     assert_eq!(account.ask::<i64>(id(2, 2), "balance", &()), Ok(5));
     assert_eq!(account.answered(), [id(1, 1)]);

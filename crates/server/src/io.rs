@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use crucial_core::SpinPolicy;
 use crucial_core::frame::{self, Request};
-use crucial_core::{CallId, SpinPolicy};
-use crucial_object::Error;
+use crucial_object::{Error, Sequence};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
@@ -360,11 +360,13 @@ fn accept(
             None
         }
         Request::Cancel { sequence, object } => {
-            let call = CallId {
-                session: session.id,
+            let arrival = Arrival {
+                session,
+                connection,
                 sequence,
+                acked: Sequence(0),
             };
-            service.cancel(call, object, Error::Cancelled)
+            service.withdraw(arrival, object)
         }
         Request::Numbered {
             sequence,

@@ -140,10 +140,7 @@ fn handle(service: &Service, what: What, look: Duration, effects: &mut Effects<'
     match what {
         What::TimeOut(call, slot, after) => {
             let Some(slot) = slot.upgrade() else { return };
-            let error = Error::TimedOut { after };
-            if let Some(job) = service.cancel(call, slot.id, error) {
-                service.execute(job, effects);
-            }
+            service.time_out(call, &slot, after, effects);
         }
         What::Hello(connection) => {
             if let Some(connection) = connection.upgrade()

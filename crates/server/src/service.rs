@@ -8,7 +8,7 @@ use crucial_core::frame::{
     Attempt, CallRequest, Hello, OpenMode, OpenRequest, Operation, VERSION, Welcome,
 };
 use crucial_core::{Call, CallId, Cell, Disposition, Recording, Replies, Turn, frame};
-use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, encode};
+use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, ThreadId, encode};
 
 use crate::connection::Connection;
 use crate::keeper::Keeper;
@@ -205,11 +205,23 @@ impl Service {
         }
     }
 
-    /// A waiting call is withdrawn.
-    pub fn cancel(&self, call: CallId, object: ObjectId, error: Error) -> Option<Job> {
+    /// Takes in that a waiting call is withdrawn.
+    pub fn withdraw(&self, arrival: Arrival, object: ObjectId) -> Option<Job> {
         let slot = self.table.find(&object)?;
-        let (held, event) = slot.submit_always(Event::Cancel(call, error))?;
+        let (held, event) = slot.submit_always(Event::Withdraw(arrival))?;
         Some(Job::Object(slot, held, event))
+    }
+
+    /// Ends a call that has waited for as long as it may.
+    pub fn time_out(
+        &self,
+        call: CallId,
+        slot: &Arc<Slot>,
+        after: Duration,
+        effects: &mut Effects<'_>,
+    ) {
+        let next = slot.submit_always(Event::TimeOut(call, after));
+        self.hold(slot, next, effects);
     }
 
     /// Executes a job. It may take as long as a method takes.
@@ -264,8 +276,14 @@ impl Service {
             Event::ClearPoison(arrival) => {
                 cell.clear_poison(arrival.call(), arrival.acked, &mut turn);
             }
-            Event::Cancel(call, error) => {
-                cell.cancel(*call, error, &mut turn);
+            Event::Withdraw(arrival) => {
+                // The call may be a newer attempt's by now.
+                if arrival.session.accepts(&arrival.connection) {
+                    cell.cancel(arrival.call(), &Error::Cancelled, &mut turn);
+                }
+            }
+            Event::TimeOut(call, after) => {
+                cell.cancel(*call, &Error::TimedOut { after: *after }, &mut turn);
             }
             Event::EndSession(session) => cell.end_session(*session, &mut turn),
             Event::End(error) => {
@@ -341,7 +359,7 @@ impl Service {
         if let Operation::Fence(thread) = operation {
             let fenced = self.sessions.fence(arrival.session.run, thread);
             if let Ok(Some(session)) = fenced {
-                self.end_session(session, effects);
+                self.end_attempt(session, thread, effects);
             }
             let done = fenced.as_ref().map(|_| &[] as &[u8]);
             return effects.answer(arrival, done);
@@ -382,7 +400,7 @@ impl Service {
         match self.sessions.begin(&arrival.session, attempt) {
             Ok(older) => {
                 if let Some(older) = older {
-                    self.end_session(older, effects);
+                    self.end_attempt(older, attempt.thread, effects);
                 }
                 effects.answer(arrival, Ok(&[]));
             }
@@ -426,18 +444,18 @@ impl Service {
         let cell = Cell::new(info, &request.state)?;
         let slot = Slot::new(id, cell);
         let created = if request.mode == OpenMode::Recreate {
-            if let Some(previous) = self.table.replace(slot.clone()) {
+            if let Some(previous) = self.table.replace(slot) {
                 self.end_object(&previous, effects);
             }
             true
         } else {
-            self.table.insert(slot.clone())
+            self.table.insert(slot)
         };
         if created && request.persistent {
-            self.sessions.keep(&session.namespace, slot);
-        } else if created && let Err(gone) = self.sessions.adopt(session.run, slot) {
+            self.sessions.keep(&session.namespace, id, &self.table);
+        } else if created && !self.sessions.adopt(session.run, id, &self.table) {
             self.delete(id, effects);
-            return Err(gone);
+            return Err(Error::SessionExpired);
         }
         Ok(created)
     }
@@ -446,7 +464,7 @@ impl Service {
         let Some(slot) = self.table.remove(&object) else {
             return false;
         };
-        self.sessions.release(object);
+        self.sessions.release(object, &self.table);
         self.end_object(&slot, effects);
         true
     }
@@ -457,19 +475,31 @@ impl Service {
         self.hold(slot, next, effects);
     }
 
-    /// Ends a session: it said goodbye, its lease lapsed, or its cloud thread was fenced.
+    /// Ends a session: it said goodbye, or its lease lapsed.
     pub fn end_session(&self, id: SessionId, effects: &mut Effects<'_>) {
-        let mut ending = vec![id];
-        while let Some(id) = ending.pop() {
-            let ended = self.sessions.end(id);
-            for object in ended.objects {
-                self.delete(object, effects);
-            }
-            for slot in ended.places {
-                let next = slot.submit_always(Event::EndSession(id));
-                self.hold(&slot, next, effects);
-            }
-            ending.extend(ended.sessions);
+        self.end(id, None, effects);
+    }
+
+    /// Ends the session that runs an attempt of a cloud thread that may not go on. A worker that has begun its
+    /// next thread meanwhile keeps its session.
+    fn end_attempt(&self, session: SessionId, thread: ThreadId, effects: &mut Effects<'_>) {
+        self.end(session, Some(thread), effects);
+    }
+
+    fn end(&self, id: SessionId, running: Option<ThreadId>, effects: &mut Effects<'_>) {
+        let Some(ended) = self.sessions.end(id, running) else {
+            return;
+        };
+        for object in ended.objects {
+            self.delete(object, effects);
+        }
+        for slot in ended.places {
+            let next = slot.submit_always(Event::EndSession(id));
+            self.hold(&slot, next, effects);
+        }
+        self.sessions.departed(id);
+        for session in ended.sessions {
+            self.end_session(session, effects);
         }
     }
 }

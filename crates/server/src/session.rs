@@ -7,14 +7,15 @@ use std::sync::{Arc, Weak};
 use crucial_core::CallId;
 use crucial_core::frame::{Attempt, Hello, InFlight};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
 
 use crate::connection::Connection;
 use crate::slot::Slot;
-use crate::table::Slots;
+use crate::table::{Slots, Table};
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+type Set<K> = HashSet<K, foldhash::fast::RandomState>;
 
 /// A client process. It outlives its connections, by up to a lease.
 pub(crate) struct Session {
@@ -126,9 +127,13 @@ impl Session {
 
     /// Makes `connection` the one that replies go to.
     pub fn attach(&self, connection: Arc<Connection>) {
-        let previous = self.connection.lock().replace(connection);
+        let previous = self.connection.lock().replace(connection.clone());
         if let Some(previous) = previous {
             previous.close();
+        }
+        // It ended behind the hello, and its end may not have seen this connection.
+        if self.ended.load(Ordering::Acquire) {
+            connection.close();
         }
     }
 
@@ -210,7 +215,10 @@ impl Session {
         if let Some(result) = lifecycle.get(&sequence) {
             return Some(result.clone());
         }
-        lifecycle.retain(|sequence, _| self.needs(*sequence));
+        // An exactly-once thread's next attempt asks again, so nothing goes.
+        if !self.recorded {
+            lifecycle.retain(|sequence, _| self.needs(*sequence));
+        }
         let result = run();
         lifecycle.insert(sequence, result.clone());
         Some(result)
@@ -243,9 +251,17 @@ impl Thread {
     }
 }
 
+#[derive(Default)]
+struct Known {
+    live: Map<SessionId, Arc<Session>>,
+    /// Those that have ended, and whose objects are not all told yet. Until they are none of the same id begins: its
+    /// places would be taken for the old ones.
+    departing: Set<SessionId>,
+}
+
 /// All sessions and runs of a server.
 pub(crate) struct Sessions {
-    sessions: RwLock<Map<SessionId, Arc<Session>>>,
+    sessions: RwLock<Known>,
     runs: Mutex<Map<RunId, Run>>,
     /// The persistent objects of each namespace.
     namespaces: Mutex<Map<String, Slots>>,
@@ -287,17 +303,18 @@ impl Sessions {
     }
 
     pub fn len(&self) -> usize {
-        self.sessions.read().len()
+        self.sessions.read().live.len()
     }
 
     pub fn find(&self, id: SessionId) -> Option<Arc<Session>> {
-        self.sessions.read().get(&id).cloned()
+        self.sessions.read().live.get(&id).cloned()
     }
 
     /// Whether the session of a call lives, and can still wait for it.
     pub fn needs(&self, call: CallId) -> bool {
         let sessions = self.sessions.read();
         sessions
+            .live
             .get(&call.session)
             .is_some_and(|session| session.needs(call.sequence))
     }
@@ -305,7 +322,13 @@ impl Sessions {
     /// Starts a session, or takes one up again; whether it was there.
     pub fn hello(&self, hello: &Hello, now_ms: u64) -> Result<(Arc<Session>, bool)> {
         let mut sessions = self.sessions.write();
-        if let Some(session) = sessions.get(&hello.session) {
+        if sessions.departing.contains(&hello.session) {
+            return Err(Error::Unavailable {
+                address: "the server".to_owned(),
+                reason: "what the session held is being given back still".to_owned(),
+            });
+        }
+        if let Some(session) = sessions.live.get(&hello.session) {
             let newer = hello.attempt.filter(|_| session.recorded);
             let same = session.run == hello.run && session.namespace == hello.namespace;
             if !same || !(hello.resume || newer.is_some()) {
@@ -324,7 +347,7 @@ impl Sessions {
         if let Some(attempt) = hello.attempt {
             self.begin(&session, attempt)?;
         }
-        sessions.insert(session.id, session.clone());
+        sessions.live.insert(session.id, session.clone());
         Ok((session, false))
     }
 
@@ -378,25 +401,24 @@ impl Sessions {
         Ok(thread.session.take())
     }
 
-    /// Makes `object` part of `run`, so that it goes with it.
-    pub fn adopt(&self, run: RunId, object: Arc<Slot>) -> Result<()> {
-        match self.runs.lock().get_mut(&run) {
-            Some(run) => {
-                run.objects.replace(object);
-                Ok(())
-            }
-            None => Err(Error::SessionExpired),
-        }
+    /// An object of `run` was created: it goes with the run. Gives false if that has ended.
+    pub fn adopt(&self, run: RunId, id: ObjectId, table: &Table) -> bool {
+        let mut runs = self.runs.lock();
+        let Some(run) = runs.get_mut(&run) else {
+            return false;
+        };
+        run.objects.follow(id, table);
+        true
     }
 
-    /// Makes `object` part of a namespace.
-    pub fn keep(&self, namespace: &str, object: Arc<Slot>) {
+    /// A persistent object of a namespace was created.
+    pub fn keep(&self, namespace: &str, id: ObjectId, table: &Table) {
         let mut namespaces = self.namespaces.lock();
         match namespaces.get_mut(namespace) {
-            Some(objects) => drop(objects.replace(object)),
+            Some(objects) => objects.follow(id, table),
             None => {
                 let objects = namespaces.entry(namespace.to_owned()).or_default();
-                objects.replace(object);
+                objects.follow(id, table);
             }
         }
     }
@@ -408,35 +430,42 @@ impl Sessions {
         objects.flat_map(Slots::iter).map(|slot| slot.id).collect()
     }
 
-    /// The object was deleted: it is part of no run and no namespace any more.
-    pub fn release(&self, object: ObjectId) {
+    /// An object was deleted: it is part of no run and no namespace any more.
+    pub fn release(&self, id: ObjectId, table: &Table) {
         // There are few of both, and an object is in one.
         let mut runs = self.runs.lock();
         let of_run = runs
             .values_mut()
-            .find_map(|run| run.objects.remove(&object));
-        drop(runs);
-        if of_run.is_none() {
-            let mut namespaces = self.namespaces.lock();
-            namespaces.retain(|_, objects| {
-                objects.remove(&object);
-                !objects.is_empty()
-            });
+            .find(|run| run.objects.find(&id).is_some());
+        if let Some(run) = of_run {
+            return run.objects.follow(id, table);
         }
+        drop(runs);
+        let mut namespaces = self.namespaces.lock();
+        namespaces.retain(|_, objects| {
+            if objects.find(&id).is_some() {
+                objects.follow(id, table);
+            }
+            !objects.is_empty()
+        });
     }
 
-    /// Ends a session, and with an owner its run. The caller does what is left.
-    pub fn end(&self, id: SessionId) -> Ended {
+    /// Ends a session, and with an owner its run; with `running`, only if that is what it runs still. The
+    /// caller does what is left, and says so by [`departed`](Sessions::departed).
+    pub fn end(&self, id: SessionId, running: Option<ThreadId>) -> Option<Ended> {
         let mut sessions = self.sessions.write();
-        let Some(session) = sessions.remove(&id) else {
-            return Ended::default();
-        };
+        let mut runs = self.runs.lock();
+        let session = sessions.live.get(&id)?;
+        if running.is_some() && *session.thread.lock() != running {
+            return None;
+        }
+        let session = sessions.live.remove(&id)?;
+        sessions.departing.insert(id);
         session.ended.store(true, Ordering::Release);
         let places = session.places.lock().take().unwrap_or_default();
         if let Some(connection) = session.connection.lock().take() {
             connection.close();
         }
-        let mut runs = self.runs.lock();
         let mut ended = Ended {
             places: places.all(),
             ..Ended::default()
@@ -444,7 +473,7 @@ impl Sessions {
         match runs.get_mut(&session.run) {
             Some(run) if run.owner == id => {
                 ended.objects = run.objects.iter().map(|slot| slot.id).collect();
-                let recorded = sessions.values().filter(|other| {
+                let recorded = sessions.live.values().filter(|other| {
                     // Others have leases of their own.
                     other.recorded && other.run == session.run
                 });
@@ -458,12 +487,17 @@ impl Sessions {
             }
             None => {}
         }
-        ended
+        Some(ended)
+    }
+
+    /// All that an ended session was concerned with has been told.
+    pub fn departed(&self, id: SessionId) {
+        self.sessions.write().departing.remove(&id);
     }
 
     /// Closes the connections of all sessions.
     pub fn disconnect(&self) {
-        for session in self.sessions.write().values() {
+        for session in self.sessions.write().live.values() {
             if let Some(connection) = session.connection.lock().take() {
                 connection.close();
             }
@@ -474,9 +508,107 @@ impl Sessions {
     pub fn lapsed(&self, now_ms: u64, lease_ms: u64) -> Vec<SessionId> {
         let sessions = self.sessions.read();
         sessions
+            .live
             .values()
             .filter(|session| !session.recorded && session.silent_ms(now_ms) > lease_ms)
             .map(|session| session.id)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crucial_core::Cell;
+    use crucial_object::sync::AtomicI64;
+    use crucial_object::{SharedType, encode, registry};
+
+    use super::*;
+
+    const RUN: RunId = RunId([7; 16]);
+
+    fn hello(session: u64, owner: bool) -> Hello {
+        Hello {
+            session: SessionId(session),
+            resume: false,
+            run: RUN,
+            owner,
+            namespace: "default".to_owned(),
+            attempt: None,
+        }
+    }
+
+    fn attempt(thread: u8, number: u32) -> Attempt {
+        Attempt {
+            thread: ThreadId([thread; 16]),
+            number,
+            exactly_once: false,
+        }
+    }
+
+    fn sessions() -> Sessions {
+        let sessions = Sessions::new();
+        sessions.hello(&hello(1, true), 0).unwrap();
+        sessions
+    }
+
+    fn slot(id: u8) -> Arc<Slot> {
+        let info = registry::find(AtomicI64::NAME).unwrap();
+        let state = encode(&AtomicI64::new(0)).unwrap();
+        Slot::new(ObjectId([id; 16]), Cell::new(info, &state).unwrap())
+    }
+
+    #[test]
+    fn none_of_the_same_id_begins_before_the_old_one_has_gone() {
+        let sessions = sessions();
+        sessions.hello(&hello(2, false), 0).unwrap();
+        assert!(sessions.end(SessionId(2), None).is_some());
+        assert!(sessions.end(SessionId(2), None).is_none(), "it ends once");
+        let mut again = hello(2, false);
+        again.resume = true;
+        let early = sessions.hello(&again, 0).map(drop);
+        assert!(matches!(early, Err(Error::Unavailable { .. })));
+        sessions.departed(SessionId(2));
+        let (_, resumed) = sessions.hello(&again, 0).unwrap();
+        assert!(!resumed);
+    }
+
+    #[test]
+    fn a_worker_that_has_begun_its_next_thread_is_not_ended_for_the_last() {
+        let sessions = sessions();
+        let (worker, _) = sessions.hello(&hello(2, false), 0).unwrap();
+        assert_eq!(sessions.begin(&worker, attempt(1, 1)).unwrap(), None);
+        let fenced = sessions.fence(RUN, ThreadId([1; 16])).unwrap();
+        assert_eq!(fenced, Some(worker.id));
+        // Between the fence and the end.
+        sessions.begin(&worker, attempt(2, 1)).unwrap();
+        assert!(sessions.end(worker.id, Some(ThreadId([1; 16]))).is_none());
+        assert!(sessions.find(worker.id).is_some());
+        assert!(sessions.end(worker.id, Some(ThreadId([2; 16]))).is_some());
+    }
+
+    #[test]
+    fn an_object_is_registered_as_the_table_has_it_whoever_comes_last() {
+        let (sessions, table) = (sessions(), Table::new());
+        let (old, new) = (slot(3), slot(3));
+        let kept = |sessions: &Sessions| sessions.kept("default");
+        // Created and deleted; the deletion overtakes.
+        table.insert(old.clone());
+        table.remove(&old.id);
+        sessions.release(old.id, &table);
+        sessions.keep("default", old.id, &table);
+        assert_eq!(kept(&sessions), []);
+        // Deleted and made anew; the creation overtakes.
+        table.insert(old.clone());
+        sessions.keep("default", old.id, &table);
+        table.remove(&old.id);
+        table.insert(new.clone());
+        sessions.keep("default", new.id, &table);
+        sessions.release(old.id, &table);
+        assert_eq!(kept(&sessions), [new.id]);
+        table.remove(&new.id);
+        sessions.release(new.id, &table);
+        assert_eq!(kept(&sessions), []);
+        assert!(sessions.adopt(RUN, old.id, &table));
+        assert!(!sessions.adopt(RunId([8; 16]), old.id, &table));
     }
 }

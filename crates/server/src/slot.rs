@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crucial_core::frame::CallRequest;
 use crucial_core::{CallId, Cell};
@@ -17,8 +18,10 @@ pub(crate) enum Event {
     Call(Arrival, CallRequest),
     /// A request to clear its poison arrived.
     ClearPoison(Arrival),
-    /// A waiting call ends without a result.
-    Cancel(CallId, Error),
+    /// The client withdraws a waiting call, of the same sequence.
+    Withdraw(Arrival),
+    /// A waiting call, if it still waits, has waited for as long as it may.
+    TimeOut(CallId, Duration),
     /// A session with waiting calls in it ended.
     EndSession(SessionId),
     /// The object goes.

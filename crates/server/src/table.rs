@@ -46,6 +46,16 @@ impl Slots {
         Some(place.remove().0)
     }
 
+    /// Holds of `id` what `table` holds: the object of that id, or none. Whoever changes the table says so
+    /// afterwards here, so that the last to say it leaves both alike, however creations and deletions of
+    /// one id overtake each other.
+    pub fn follow(&mut self, id: ObjectId, table: &Table) {
+        match table.find(&id) {
+            Some(slot) => drop(self.replace(slot)),
+            None => drop(self.remove(&id)),
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
