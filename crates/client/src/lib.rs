@@ -158,6 +158,11 @@ impl Calls {
         Sequence(first.copied().unwrap_or(self.last + 1))
     }
 
+    /// A call is not made. Where numbers are positions, it keeps its own.
+    fn skip(&mut self) {
+        self.last += u64::from(self.keep_all);
+    }
+
     /// What the server is to be told, if it is time.
     fn take_report(&mut self) -> Option<CallsInFlight> {
         if self.keep_all {
@@ -360,6 +365,7 @@ impl Client {
     fn send(&self, mut bytes: Vec<u8>, object: ObjectId) -> Result<Arc<Slot>> {
         let max = self.frame_bytes_max.load(Ordering::Relaxed);
         if bytes.len() - frame::LENGTH_BYTES > max {
+            self.calls.lock().skip();
             return Err(Error::LimitExceeded {
                 limit: "frame_bytes_max".to_owned(),
                 max: max as u64,
@@ -369,6 +375,7 @@ impl Client {
         let (slot, report) = {
             let mut calls = self.calls.lock();
             if calls.in_flight.len() >= CALLS_IN_FLIGHT_MAX {
+                calls.skip();
                 return Err(Error::LimitExceeded {
                     limit: "CALLS_IN_FLIGHT_MAX".to_owned(),
                     max: CALLS_IN_FLIGHT_MAX as u64,

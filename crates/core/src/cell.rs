@@ -164,6 +164,10 @@ impl Cell {
             Ok(index) => self.execute(call, index, turn),
             Err(refused) => {
                 turn.replies.reply(call.id, Err(&refused));
+                if call.recording == Recording::Everything {
+                    let record = Record::Done(Outcome::new(Err(&refused)));
+                    self.records.put(call.id, record, call.acked, turn.needed);
+                }
                 Disposition::Answered
             }
         }

@@ -42,7 +42,7 @@ impl Worker {
         }
     }
 
-    fn run(&self, payload: &[u8]) -> Result<Vec<u8>> {
+    fn run(&self, payload: &[u8]) -> Result<Results> {
         let payload: Payload = decode(payload)?;
         let client = self.begin(&payload)?;
         let outcome = if payload.exactly_once {
@@ -83,11 +83,11 @@ impl Worker {
         }
     }
 
-    fn run_recorded(&self, client: &Arc<Client>, payload: &Payload) -> Result<Vec<u8>> {
+    fn run_recorded(&self, client: &Arc<Client>, payload: &Payload) -> Result<Results> {
         let recorded = Arc::new(Recorded::begin(client, config(payload)?, payload)?);
         let outcome = run_calls(recorded.clone(), payload, Some(recorded.clone()));
         // Whatever the thread made of it.
-        recorded.check()?;
+        recorded.finish(outcome.is_ok())?;
         outcome
     }
 
@@ -131,35 +131,35 @@ fn run_calls(
     caller: Arc<dyn Caller>,
     payload: &Payload,
     recorded: Option<Arc<Recorded>>,
-) -> Result<Vec<u8>> {
+) -> Result<Results> {
     let thread = current::Thread::new(&payload.name, payload.attempt, recorded);
     current::enter(thread, || {
         caller::with(caller, || {
-            let results: Result<_> = payload
-                .calls
-                .iter()
-                .map(|call| call.run().map(ByteBuf::from))
-                .collect();
-            encode(&Results(results?))
+            let results = payload.calls.iter();
+            let results = results.map(|call| call.run().map(ByteBuf::from));
+            Ok(Results(results.collect::<Result<_>>()?))
         })
     })
 }
 
 impl Handler for Worker {
     fn run(&self, _: &Context, payload: &[u8]) -> std::result::Result<Vec<u8>, FunctionError> {
-        Worker::run(self, payload).map_err(|error| match error {
-            Error::Panicked {
-                message, location, ..
-            } => FunctionError {
+        let outcome = Worker::run(self, payload);
+        if let Err(Error::Panicked {
+            message, location, ..
+        }) = outcome
+        {
+            return Err(FunctionError {
                 error_type: PANICKED.to_owned(),
                 message,
                 location: Some(location),
-            },
-            error => FunctionError {
-                error_type: error.kind().to_owned(),
-                message: error.to_string(),
-                location: None,
-            },
+            });
+        }
+        // Other errors come home as they are.
+        encode(&outcome).map_err(|error| FunctionError {
+            error_type: error.kind().to_owned(),
+            message: error.to_string(),
+            location: None,
         })
     }
 }

@@ -10,9 +10,10 @@ use crucial_object::{Error, Result, decode, encode};
 use crucial_platform::{Failure, Invocation, InvocationId, Platform};
 
 use crate::runtime::Runtime;
-use crate::task::{FunctionCall, Payload, Results};
+use crate::task::{FunctionCall, Payload};
 use crate::thread::Builder;
 use crate::thread::control::Control;
+use crate::thread::current::current;
 use crate::thread::join::Packet;
 use crate::worker::PANICKED;
 
@@ -39,6 +40,14 @@ pub(super) fn launch(
     name: &str,
     calls: Vec<FunctionCall>,
 ) -> Result<(Packet, Arc<Control>)> {
+    if current().is_some_and(|thread| thread.is_exactly_once()) {
+        return Err(Error::Config {
+            detail:
+                "an exactly-once thread can not start threads, as they would run again when it is \
+                     started again: start them beside it, and let them meet in shared objects"
+                    .to_owned(),
+        });
+    }
     let control = Arc::new(Control::new(runtime.client.clone(), builder.exactly_once)?);
     let launch = Launch {
         platform: runtime.started_platform()?,
@@ -96,48 +105,88 @@ impl Launch {
     }
 
     fn ended(mut self, result: std::result::Result<Vec<u8>, Failure>) {
+        let result = result.map(|bytes| decode(&bytes).unwrap_or_else(Err));
         let failure = match result {
-            Ok(bytes) => {
+            Ok(Ok(results)) => {
                 self.control.ended(false);
-                return self.packet.fill(decode::<Results>(&bytes));
+                return self.packet.fill(Ok(results));
             }
-            Err(failure) => failure,
+            Ok(Err(error)) => Unreturned::Failed(error),
+            Err(failure) => Unreturned::Lost(failure),
         };
         if self.control.is_cancelled() {
             return self.packet.fill(Err(Error::Cancelled));
         }
-        if matches!(failure, Failure::Throttled { .. }) && self.throttled < THROTTLE_TRIES_MAX {
+        if matches!(failure, Unreturned::Lost(Failure::Throttled { .. }))
+            && self.throttled < THROTTLE_TRIES_MAX
+        {
             let pause = THROTTLE_PAUSE_FIRST * 2u32.saturating_pow(self.throttled.min(16));
             self.throttled += 1;
             return retry_after(pause.min(THROTTLE_PAUSE_LAST), self);
         }
-        if self.payload.attempt <= self.builder.retries_max() && may_be_retried(&failure) {
+        if self.payload.attempt <= self.builder.retries_max() && failure.may_be_retried() {
             tracing::info!(thread = self.payload.name, %failure, "retried");
             self.payload.attempt += 1;
             return retry_after(self.builder.retry_delay, self);
         }
-        // A function that failed has given back what it held.
-        self.control
-            .ended(!matches!(failure, Failure::Function { .. }));
-        self.packet.fill(Err(error(&self.payload.name, failure)));
+        self.control.ended(failure.leaves_things_held());
+        self.packet.fill(Err(failure.error(&self.payload.name)));
     }
 
     fn again(self) {
-        let packet = self.packet.clone();
+        let (packet, control) = (self.packet.clone(), self.control.clone());
         if let Err(error) = self.start() {
+            control.ended(false);
             packet.fill(Err(error));
         }
     }
 }
 
-/// Whether another attempt can end otherwise.
-fn may_be_retried(failure: &Failure) -> bool {
-    match failure {
-        Failure::PayloadTooLarge { .. } | Failure::ResultTooLarge { .. } | Failure::Shutdown => {
-            false
+/// Why an attempt has not returned.
+#[derive(Debug)]
+enum Unreturned {
+    /// The worker says.
+    Failed(Error),
+    /// The platform says: the function panicked, or the worker is gone.
+    Lost(Failure),
+}
+
+impl Unreturned {
+    /// Whether another attempt can end otherwise.
+    fn may_be_retried(&self) -> bool {
+        !matches!(
+            self,
+            Unreturned::Failed(Error::Fenced | Error::Diverged { .. })
+                | Unreturned::Lost(
+                    Failure::PayloadTooLarge { .. }
+                        | Failure::ResultTooLarge { .. }
+                        | Failure::Shutdown
+                )
+        )
+    }
+
+    /// A worker that can say why has given back what it held.
+    fn leaves_things_held(&self) -> bool {
+        !matches!(
+            self,
+            Unreturned::Failed(_) | Unreturned::Lost(Failure::Function { .. })
+        )
+    }
+
+    fn error(self, thread: &str) -> Error {
+        match self {
+            Unreturned::Failed(error) => error,
+            Unreturned::Lost(failure) => error(thread, failure),
         }
-        Failure::Function { error_type, .. } => error_type != "Fenced" && error_type != "Diverged",
-        _ => true,
+    }
+}
+
+impl std::fmt::Display for Unreturned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unreturned::Failed(error) => error.fmt(f),
+            Unreturned::Lost(failure) => failure.fmt(f),
+        }
     }
 }
 

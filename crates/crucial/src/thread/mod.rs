@@ -115,8 +115,13 @@ impl Builder {
     ///
     /// The thread must do the same each time: a call that differs from the record fails with
     /// [`Error::Diverged`], which names it. So it takes the time from [`now`] and random numbers from
-    /// [`random`], and makes its calls from one thread. What it does to the world otherwise (files, prints) it does
+    /// [`random`], makes its calls from one thread, and starts no cloud threads. What it does to the world otherwise (files, prints) it does
     /// again.
+    ///
+    /// A panic is no different from a crash: the calls of guards that are dropped as it unwinds are not made, so
+    /// that the next attempt holds what the record says; if the thread catches the panic, they are made
+    /// before its next call. What is not recorded is that an object was [`Lost`](Error::Lost), or a
+    /// limit met.
     ///
     /// A call costs one message more, in the same round trip, and about 200 bytes until the thread has
     /// ended; there may be [`EXACTLY_ONCE_CALLS_MAX`] of them.

@@ -54,8 +54,22 @@ struct State {
     next: u64,
     /// What earlier attempts did.
     record: Vec<JournalEntry>,
+    /// Calls that destructors made while the thread unwound, and that wait for it to go on.
+    unwound: Vec<UnwoundCall>,
     /// Why there are no calls any more.
     diverged: Option<Error>,
+}
+
+/// A call of a destructor that ran because of a panic, mostly a guard's.
+///
+/// An attempt that panics for good has not made it: the next attempt has the guard still, as its record says.
+/// If the thread catches its panic and goes on, the call is made before the next one, as each attempt does.
+struct UnwoundCall {
+    object: ObjectId,
+    method: MethodId,
+    names: CallNames,
+    timeout: Option<Duration>,
+    args: Vec<u8>,
 }
 
 /// The journal of a thread.
@@ -99,6 +113,7 @@ impl Recorded {
             state: Mutex::new(State {
                 next: 0,
                 record,
+                unwound: Vec::new(),
                 diverged: None,
             }),
             randoms: AtomicU64::new(0),
@@ -109,9 +124,14 @@ impl Recorded {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Whether the thread has followed its record.
-    pub fn check(&self) -> Result<()> {
-        match &self.state().diverged {
+    /// The thread has ended, and `returned` or not; whether it has followed its record.
+    pub fn finish(&self, returned: bool) -> Result<()> {
+        let mut state = self.state();
+        if returned {
+            // What they come to is reported to nobody, as in any destructor.
+            let _ = self.catch_up(&mut state);
+        }
+        match &state.diverged {
             Some(diverged) => Err(diverged.clone()),
             None => Ok(()),
         }
@@ -119,12 +139,14 @@ impl Recorded {
 
     /// The time at this position.
     pub fn now(&self) -> Result<SystemTime> {
+        not_unwinding()?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.unwrap_or(Duration::ZERO);
         let mut entry = JournalEntry::new("crucial::thread::now".to_owned(), &[]);
         entry.time = Some(now);
         let (time, mut noted) = {
             let mut state = self.state();
+            self.catch_up(&mut state)?;
             let recorded = self.follow(&mut state, &entry)?.and_then(|old| old.time);
             entry.time = Some(recorded.unwrap_or(now));
             (recorded.unwrap_or(now), self.note(&mut state, &entry)?)
@@ -198,17 +220,46 @@ impl Recorded {
         })
     }
 
+    /// Makes the calls of destructors that ran in a panic that the thread has caught.
+    fn catch_up(&self, state: &mut State) -> Result<()> {
+        for unwound in std::mem::take(&mut state.unwound) {
+            let call = Call {
+                object: unwound.object,
+                method: unwound.method,
+                names: unwound.names,
+                timeout: unwound.timeout,
+                args: &unwound.args,
+            };
+            self.follow(state, &entry(&call))?;
+            let noted = self.note(state, &entry(&call))?;
+            let call = self.client.start(&call)?;
+            // It has nobody to tell an error to.
+            let _ = RecordedCall { noted, call }.wait();
+        }
+        Ok(())
+    }
+
     /// Records a call and makes it.
     fn make<R>(
         &self,
         entry: &JournalEntry,
         make: impl FnOnce(&Client) -> Result<R>,
     ) -> Result<(Box<dyn InFlight>, R)> {
+        not_unwinding()?;
         // One after the other, so that numbers are positions.
         let mut state = self.state();
+        self.catch_up(&mut state)?;
         self.follow(&mut state, entry)?;
         let noted = self.note(&mut state, entry)?;
         Ok((noted, make(&self.client)?))
+    }
+}
+
+/// Whether the thread unwinds from a panic. Whatever is done then, the attempt has not done it.
+fn not_unwinding() -> Result<()> {
+    match std::thread::panicking() {
+        true => Err(Error::Cancelled),
+        false => Ok(()),
     }
 }
 
@@ -223,6 +274,16 @@ impl Caller for Recorded {
     }
 
     fn start(&self, call: &Call<'_>) -> Result<Box<dyn InFlight>> {
+        if let Err(unwinding) = not_unwinding() {
+            self.state().unwound.push(UnwoundCall {
+                object: call.object,
+                method: call.method,
+                names: call.names,
+                timeout: call.timeout,
+                args: call.args.to_vec(),
+            });
+            return Err(unwinding);
+        }
         let (noted, call) = self.make(&entry(call), |client| client.start(call))?;
         Ok(Box::new(RecordedCall { noted, call }))
     }

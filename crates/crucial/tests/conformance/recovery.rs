@@ -25,6 +25,8 @@ pub fn trials() -> Vec<Trial> {
         f05_a_cancelled_thread_in_this_process_changes_nothing_more,
         e01_a_thread_that_dies_again_and_again_runs_exactly_once,
         e01_an_exactly_once_thread_keeps_its_places_and_locks,
+        e01_an_exactly_once_thread_that_panics_has_its_guards_still,
+        e01_an_exactly_once_thread_starts_no_threads,
         e01_a_thread_that_leaves_its_record_is_told_where,
         e01_sixty_four_threads_of_which_half_die,
         i06_a_killed_worker_resumes_at_the_shared_iteration_count,
@@ -400,6 +402,62 @@ fn e01_an_exactly_once_thread_keeps_its_places_and_locks() -> Outcome {
     Ok(())
 }
 
+/// Panics with the lock in its hands, once for good and once to catch it.
+#[cloud]
+fn lock_and_panic(
+    mutex: Shared<Mutex<Vec<u32>>>,
+    permits: Shared<Semaphore>,
+) -> crucial::Result<u64> {
+    let attempt = thread::current().map_or(0, |thread| thread.attempt());
+    let mut guard = mutex.lock()?;
+    guard.push(1);
+    assert_ne!(attempt, 1, "the first attempt panics with a guard");
+    guard.unlock()?;
+    let caught = std::panic::catch_unwind(|| {
+        let _permit = permits.permit().expect("a permit");
+        panic!("caught");
+    });
+    assert!(caught.is_err());
+    if attempt == 2 {
+        std::process::abort();
+    }
+    permits.available_permits()
+}
+
+fn e01_an_exactly_once_thread_that_panics_has_its_guards_still() -> Outcome {
+    let mutex = Shared::new(Mutex::new(Vec::new()))?;
+    let permits = Shared::new(Semaphore::new(1))?;
+    let task = lock_and_panic(mutex.clone(), permits.clone());
+    let thread = thread::Builder::new().exactly_once().spawn(task)?;
+    assert_eq!(thread.join()??, 1, "the permit came back");
+    assert_eq!(*mutex.lock()?, [1]);
+    // One that panics for good holds nothing when it is joined.
+    let task = lock_and_panic(mutex.clone(), permits.clone());
+    let thread = thread::Builder::new()
+        .exactly_once()
+        .retries(0)
+        .spawn(task)?;
+    assert!(matches!(thread.join(), Err(Error::Panicked { .. })));
+    assert_eq!(*mutex.lock()?, [1]);
+    Ok(())
+}
+
+#[cloud]
+fn start_another(counter: Shared<AtomicI64>) -> Option<String> {
+    let started = thread::Builder::new().spawn(add_some(1, None, counter));
+    started.err().map(|error| error.to_string())
+}
+
+fn e01_an_exactly_once_thread_starts_no_threads() -> Outcome {
+    let counter = Shared::new(AtomicI64::new(0))?;
+    let task = start_another(counter.clone());
+    let refused = thread::Builder::new().exactly_once().spawn(task)?.join()?;
+    let refused = refused.expect("it is refused");
+    assert!(refused.contains("start them beside it"), "{refused}");
+    assert_eq!(counter.load()?, 0);
+    Ok(())
+}
+
 #[cloud]
 fn wander(counter: Shared<AtomicI64>, list: Shared<List<u32>>) -> crucial::Result<()> {
     let attempt = thread::current().map_or(0, |thread| thread.attempt());
@@ -415,7 +473,9 @@ fn e01_a_thread_that_leaves_its_record_is_told_where() -> Outcome {
         .name("wanderer")
         .exactly_once()
         .spawn(wander(counter.clone(), list.clone()))?;
-    let error = thread.join().unwrap_err().to_string();
+    let error = thread.join().unwrap_err();
+    assert!(matches!(error, Error::Diverged { position: 2, .. }));
+    let error = error.to_string();
     assert!(
         error.contains("\"wanderer\" does not follow its record: call 2 was crucial::List::push"),
         "{error}"
