@@ -141,7 +141,7 @@ mod uploaded {
             if let Some(engine) = self.engine.get() {
                 return Ok(engine);
             }
-            let engine = Engine::new(Limits::default())?;
+            let engine = Engine::new(Limits::default(), None)?;
             Ok(self.engine.get_or_init(|| engine))
         }
     }

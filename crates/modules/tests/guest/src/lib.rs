@@ -81,3 +81,23 @@ impl Account {
         (0..times).fold(1.0, |product, _| product * std::hint::black_box(factor))
     }
 }
+
+/// An object that is never done with being saved.
+#[derive(Deserialize)]
+pub struct Stuck {
+    #[allow(dead_code)]
+    cents: i64,
+}
+
+impl Serialize for Stuck {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
+        loop {
+            std::hint::black_box(self);
+        }
+    }
+}
+
+#[shared(name = "guest::Stuck")]
+impl Stuck {
+    pub fn touch(&mut self) {}
+}
