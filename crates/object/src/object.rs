@@ -185,6 +185,11 @@ impl TypeInfo {
         }
     }
 
+    /// Makes an instance from the encoded state of an older version of the type.
+    pub fn upgrade(&self, state: &[u8]) -> Result<Box<dyn Instance>> {
+        self.restore(state)
+    }
+
     /// The index of the method `id`.
     pub fn method_index(&self, id: MethodId) -> Option<usize> {
         self.methods.iter().position(|method| method.id == id)

@@ -10,12 +10,19 @@ pub struct Account {
     cents: i64,
     holder: Option<SessionId>,
     heap: Vec<u64>,
+    #[cfg(feature = "wider")]
+    owner: String,
 }
 
 #[shared(name = "guest::Account")]
 impl Account {
     pub fn deposit(&mut self, cents: i64) -> i64 {
-        self.cents += cents;
+        // The second version pays a premium.
+        self.cents += if cfg!(feature = "second") {
+            2 * cents
+        } else {
+            cents
+        };
         self.cents
     }
 
