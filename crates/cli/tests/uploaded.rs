@@ -13,6 +13,7 @@ use crucial_object::caller;
 #[path = "../../modules/tests/guest/src/lib.rs"]
 #[allow(
     dead_code,
+    unexpected_cfgs,
     reason = "methods that misbehave are called in the sandbox's own tests"
 )]
 mod guest;

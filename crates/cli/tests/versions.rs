@@ -41,8 +41,8 @@ fn build(server: &Server, version: Option<&str>) -> String {
 #[test]
 fn objects_move_to_a_new_version_of_their_type_or_all_stay() {
     let server = Server::start(&["--module-cache", env!("CARGO_TARGET_TMPDIR")]);
-    let [first, second, wider] =
-        [None, Some("second"), Some("wider")].map(|version| build(&server, version));
+    let [first, second, wider, upgraded] = [None, Some("second"), Some("wider"), Some("upgraded")]
+        .map(|version| build(&server, version));
     caller::with(server.client(), || {
         server.crucial(&["push", &first]).unwrap();
         let accounts: Vec<_> = (0..50)
@@ -100,6 +100,17 @@ fn objects_move_to_a_new_version_of_their_type_or_all_stay() {
         let back = server.crucial(&["push", "--replace", &first]).unwrap();
         assert!(back.contains("\"moved\":51"), "{back}");
         assert_eq!(new.deposit(1), Ok(3));
+
+        // A version that says what becomes of the state that was.
+        let pushed = server.crucial(&["push", "--replace", &upgraded]).unwrap();
+        assert!(pushed.contains("\"moved\":51"), "{pushed}");
+        assert_eq!(new.cents(), Ok(300));
+        // The same again moves nothing.
+        let pushed = server.crucial(&["push", "--replace", &upgraded]).unwrap();
+        assert!(pushed.contains("\"moved\":0"), "{pushed}");
+        assert_eq!(new.cents(), Ok(300));
+        let narrow = server.crucial(&["push", "--replace", &first]).unwrap_err();
+        assert!(narrow.contains("does not accept these bytes"), "{narrow}");
     });
 }
 

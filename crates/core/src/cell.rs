@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::records::{CallId, Outcome, Record, Records};
 use crucial_object::{
-    Access, Activation, Error, Flow, Instance, Method, MethodId, Panic, Result, Sequence,
+    Access, Activation, Age, Error, Flow, Instance, Method, MethodId, Panic, Result, Sequence,
     SessionId, Ticket, TypeInfo, Wake, caller, catch,
 };
 
@@ -123,7 +123,7 @@ impl Cell {
     /// An object of the type `info` with an encoded initial state.
     pub fn new(info: &'static TypeInfo, state: &[u8]) -> Result<Cell> {
         // `Deserialize` may be the user's code, so it may panic.
-        let instance = caller::in_method(|| catch(|| info.restore(state)))
+        let instance = caller::in_method(|| catch(|| info.restore(state, Age::Same)))
             .unwrap_or_else(|panic| Err(panicked(info.name.to_owned(), panic)))?;
         Ok(Cell {
             info,
@@ -194,7 +194,7 @@ impl Cell {
         let indices = indices.collect::<Result<_>>()?;
         let mut state = Vec::new();
         self.save(&mut state)?;
-        let upgraded = caller::in_method(|| catch(|| info.upgrade(&state)));
+        let upgraded = caller::in_method(|| catch(|| info.restore(&state, Age::Older)));
         let instance =
             upgraded.unwrap_or_else(|panic| Err(panicked(info.name.to_owned(), panic)))?;
         Ok((instance, indices))

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crucial_object::{Error, Result};
+use crucial_object::{Age, Error, Result};
 use parking_lot::{Condvar, Mutex};
 
 use crate::Limits;
@@ -42,9 +42,14 @@ enum State {
 
 impl Place {
     /// A hot object, from its encoded state.
-    pub fn new(module: &Arc<Module>, type_name: &str, state: &[u8]) -> Result<Arc<Place>> {
+    pub fn new(
+        module: &Arc<Module>,
+        type_name: &str,
+        state: &[u8],
+        age: Age,
+    ) -> Result<Arc<Place>> {
         let mut counted = module.engine().hot.count()?;
-        let guest = Guest::restored(module, type_name, state)?;
+        let guest = Guest::restored(module, type_name, state, age)?;
         counted.resize(guest.size());
         let place = Arc::new(Place {
             module: module.clone(),
@@ -63,7 +68,7 @@ impl Place {
         if let State::Cold(bytes) = &*state {
             let hot = &self.module.engine().hot;
             let counted = hot.count()?;
-            let guest = Guest::restored(&self.module, &self.type_name, bytes)?;
+            let guest = Guest::restored(&self.module, &self.type_name, bytes, Age::Same)?;
             *state = State::Hot(Box::new(guest), counted);
             hot.enter(self);
         }

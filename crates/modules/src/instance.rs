@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crucial_object::guest_abi::{NO_TICKET, Status, exports, unpack};
-use crucial_object::{Activation, Error, Flow, Instance, Result, SessionId, Ticket, Wake, decode};
+use crucial_object::{
+    Activation, Age, Error, Flow, Instance, Result, SessionId, Ticket, Wake, decode,
+};
 use wasmtime::{Caller, Extern, Memory, Store, StoreLimits, StoreLimitsBuilder, Trap, TypedFunc};
 
 use crate::Module;
@@ -113,10 +115,10 @@ impl Guest {
     }
 
     /// Makes an instance with an object in it.
-    pub fn restored(module: &Module, type_name: &str, state: &[u8]) -> Result<Guest> {
+    pub fn restored(module: &Module, type_name: &str, state: &[u8], age: Age) -> Result<Guest> {
         let mut guest = Guest::new(module)?;
         guest.name = type_name.into();
-        guest.restore(type_name, state)?;
+        guest.restore(type_name, state, age)?;
         Ok(guest)
     }
 
@@ -134,11 +136,11 @@ impl Guest {
         Ok(())
     }
 
-    fn restore(&mut self, name: &str, state: &[u8]) -> Result<()> {
-        let restore = self.function::<u32, u64>(exports::RESTORE)?;
+    fn restore(&mut self, name: &str, state: &[u8], age: Age) -> Result<()> {
+        let restore = self.function::<(u32, u32), u64>(exports::RESTORE)?;
         self.fill(&[name.as_bytes(), state])?;
-        let length = name.len() as u32;
-        let reply = self.run(|store| restore.call(store, length))?;
+        let parameters = (name.len() as u32, u32::from(age == Age::Older));
+        let reply = self.run(|store| restore.call(store, parameters))?;
         self.reply(reply).map(drop)
     }
 
@@ -229,9 +231,14 @@ pub(crate) struct Uploaded {
 }
 
 impl Uploaded {
-    pub fn restore(module: &Arc<Module>, type_name: &str, state: &[u8]) -> Result<Uploaded> {
+    pub fn restore(
+        module: &Arc<Module>,
+        type_name: &str,
+        state: &[u8],
+        age: Age,
+    ) -> Result<Uploaded> {
         Ok(Uploaded {
-            place: Place::new(module, type_name, state)?,
+            place: Place::new(module, type_name, state, age)?,
             _alive: module.alive(),
         })
     }

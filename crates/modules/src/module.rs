@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crucial_object::guest_abi::{IMPORT, TypeDescription, VERSION, exports};
-use crucial_object::{Error, Instance, Result, decode};
+use crucial_object::{Age, Error, Instance, Result, decode};
 use wasmtime::{ExternType, Linker};
 
 use crate::instance::{Guest, Uploaded};
@@ -123,8 +123,13 @@ impl Module {
     }
 
     /// Makes an object of its type `name` from its encoded state.
-    pub fn restore(self: &Arc<Self>, name: &str, state: &[u8]) -> Result<Box<dyn Instance>> {
-        Ok(Box::new(Uploaded::restore(self, name, state)?))
+    pub fn restore(
+        self: &Arc<Self>,
+        name: &str,
+        state: &[u8],
+        age: Age,
+    ) -> Result<Box<dyn Instance>> {
+        Ok(Box::new(Uploaded::restore(self, name, state, age)?))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crucial_modules::{Engine, Limits, Module, Refused};
 use crucial_object::{
-    Activation, Error, Flow, Instance, Result, SessionId, Ticket, decode, encode,
+    Activation, Age, Error, Flow, Instance, Result, SessionId, Ticket, decode, encode,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -57,7 +57,7 @@ impl Object {
         let module = module(limits);
         // cents, holder, heap.
         let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
-        let instance = module.restore(NAME, &state).unwrap();
+        let instance = module.restore(NAME, &state, Age::Same).unwrap();
         Object { module, instance }
     }
 
@@ -145,16 +145,16 @@ fn methods_tickets_and_errors_work_as_in_native_objects() {
 
     let mut state = Vec::new();
     account.instance.save(&mut state).unwrap();
-    let mut copy = account.module.restore(NAME, &state).unwrap();
+    let mut copy = account.module.restore(NAME, &state, Age::Same).unwrap();
     let mut again = Vec::new();
     copy.save(&mut again).unwrap();
     assert_eq!(state, again);
     assert!(matches!(
-        account.module.restore(NAME, &[0xff; 30]).err(),
+        account.module.restore(NAME, &[0xff; 30], Age::Same).err(),
         Some(Error::BadArguments { .. })
     ));
     assert!(matches!(
-        account.module.restore("guest::Other", &[]).err(),
+        account.module.restore("guest::Other", &[], Age::Same).err(),
         Some(Error::UnknownType { .. })
     ));
 }
@@ -248,7 +248,7 @@ fn a_hundred_thousand_objects_take_less_than_two_gigabytes() {
     let mut objects: Vec<_> = (0..OBJECTS)
         .map(|cents| {
             let state = encode(&(cents as i64, None::<u64>, Vec::<u64>::new())).unwrap();
-            let instance = module.restore(NAME, &state).unwrap();
+            let instance = module.restore(NAME, &state, Age::Same).unwrap();
             Object {
                 module: module.clone(),
                 instance,
@@ -287,7 +287,7 @@ fn an_object_that_can_not_be_saved_stays_and_others_go() {
     let module = engine.compile(&GUEST).unwrap();
     let make = |type_name: &str, state: Vec<u8>| Object {
         module: module.clone(),
-        instance: module.restore(type_name, &state).unwrap(),
+        instance: module.restore(type_name, &state, Age::Same).unwrap(),
     };
     let account = |cents: i64| encode(&(cents, None::<u64>, Vec::<u64>::new())).unwrap();
     let mut others: Vec<_> = (0..20).map(|cents| make(NAME, account(cents))).collect();
@@ -321,7 +321,7 @@ fn what_is_compiled_is_kept_on_disk_if_nobody_else_can_write_there() {
         let engine = Engine::new(Limits::default(), Some(&directory)).unwrap();
         let module = engine.compile(&GUEST).unwrap();
         let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
-        let instance = module.restore(NAME, &state).unwrap();
+        let instance = module.restore(NAME, &state, Age::Same).unwrap();
         let mut object = Object { module, instance };
         assert_eq!(object.call::<i64>("deposit", &(1i64,)), Ok(6));
         start.elapsed()

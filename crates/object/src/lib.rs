@@ -63,7 +63,8 @@ pub use logger::Follower;
 pub use logger::{LogLine, Logger, LoggerDeferred, LoggerProxy};
 pub use merge::{Merge, Mergeable};
 pub use object::{
-    Access, Activation, Flow, Instance, Method, Object, SharedType, State, Ticket, TypeInfo, Wake,
+    Access, Activation, Age, Flow, Instance, Method, Object, SharedType, State, Ticket, TypeInfo,
+    Wake,
 };
 pub use opaque::{Element, Opaque, OpaqueKey, SortKey};
 pub use panics::{Panic, catch};
@@ -75,7 +76,7 @@ pub mod __private {
     pub use crate::codec::{
         decode, decode_arguments, decode_ticket, encode_result, encode_ticket, travels,
     };
-    pub use crate::object::{flow, poll_ok, restore};
+    pub use crate::object::{flow, poll_ok, restore, restore_previous};
     pub use crate::opaque::{FromWire, Sealed, SealedKey, ToWire, open};
     pub use crate::register_type;
     pub use crate::{

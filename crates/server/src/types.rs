@@ -309,8 +309,8 @@ mod uploaded {
             })
             .collect();
         let maker = Arc::downgrade(module);
-        let restore = move |state: &[u8]| match maker.upgrade() {
-            Some(module) => module.restore(name, state),
+        let restore = move |state: &[u8], age| match maker.upgrade() {
+            Some(module) => module.restore(name, state, age),
             None => Err(Error::UnknownType {
                 type_name: name.to_owned(),
             }),

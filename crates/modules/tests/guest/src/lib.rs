@@ -14,7 +14,33 @@ pub struct Account {
     owner: String,
 }
 
-#[shared(name = "guest::Account")]
+/// The state before it was wider.
+#[cfg(feature = "upgraded")]
+#[derive(Deserialize)]
+struct Narrow {
+    cents: i64,
+    holder: Option<SessionId>,
+    heap: Vec<u64>,
+}
+
+#[cfg(feature = "upgraded")]
+impl From<Narrow> for Account {
+    fn from(narrow: Narrow) -> Account {
+        Account {
+            // To be seen in a test.
+            cents: 100 * narrow.cents,
+            holder: narrow.holder,
+            heap: narrow.heap,
+            owner: String::new(),
+        }
+    }
+}
+
+#[cfg_attr(
+    feature = "upgraded",
+    shared(name = "guest::Account", previous = Narrow)
+)]
+#[cfg_attr(not(feature = "upgraded"), shared(name = "guest::Account"))]
 impl Account {
     pub fn deposit(&mut self, cents: i64) -> i64 {
         // The second version pays a premium.
