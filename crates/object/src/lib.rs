@@ -37,6 +37,7 @@ pub mod caller;
 mod codec;
 pub mod collections;
 mod error;
+mod float;
 #[cfg(target_family = "wasm")]
 mod guest;
 pub mod guest_abi;
