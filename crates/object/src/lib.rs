@@ -51,6 +51,7 @@ mod opaque;
 mod panics;
 mod proxy;
 pub mod registry;
+mod sort_key;
 pub mod sync;
 
 pub use codec::{decode, encode, encode_into};
