@@ -37,6 +37,7 @@ pub mod caller;
 mod codec;
 pub mod collections;
 mod error;
+mod float;
 #[cfg(target_family = "wasm")]
 mod guest;
 pub mod guest_abi;
@@ -50,6 +51,7 @@ mod opaque;
 mod panics;
 mod proxy;
 pub mod registry;
+mod sort_key;
 pub mod sync;
 
 pub use codec::{decode, encode, encode_into};
