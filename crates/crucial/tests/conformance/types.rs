@@ -1,6 +1,7 @@
 //! Shared types of the tests' own.
 
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ pub struct Probe {
 
 #[shared]
 impl Probe {
-    pub fn process(&self) -> u32 {
-        std::process::id()
+    /// The process; none in a sandbox.
+    pub fn process(&self) -> Option<u32> {
+        (!cfg!(target_family = "wasm")).then(std::process::id)
     }
 
     pub fn grow(&mut self, count: usize) {
@@ -50,8 +52,15 @@ impl Probe {
         panic!("only reading")
     }
 
+    /// Takes some time; about as much in a sandbox, which has no clock.
     pub fn sleep(&mut self, time: Duration) {
-        std::thread::sleep(time);
+        if cfg!(target_family = "wasm") {
+            for step in 0..time.as_micros() as u64 * 500 {
+                black_box(step);
+            }
+        } else {
+            std::thread::sleep(time);
+        }
     }
 
     pub fn at_least(&self, value: i64) -> Poll<i64> {

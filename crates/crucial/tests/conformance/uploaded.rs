@@ -1,0 +1,80 @@
+//! The rows of A and C that are about user types, once more: with the types uploaded to a server process that
+//! was built without them.
+//!
+//! That needs the `crucial` command, which the package `crucial-cli` has: it has this test as well, and there
+//! these rows run, and no others.
+
+use std::path::Path;
+use std::process::Command;
+
+use crucial::{Config, Error, Shared, SharedType};
+use libtest_mimic::{Failed, Trial};
+
+use crate::program::Server;
+use crate::types::Probe;
+
+/// The `crucial` command, in the test of the package that has it.
+pub const COMMAND: Option<&str> = option_env!("CARGO_BIN_EXE_crucial");
+
+/// The rows that are about user types.
+const ROWS: [&str; 12] = [
+    "a02_recreate_replaces_the_object_for_everybody",
+    "a07_methods_of_user_types_run_on_the_server",
+    "a13_an_object_gives_back_the_handle_that_it_holds",
+    "a14_nested_calls_give_a_clear_error",
+    "a15_cycles_of_handles_are_legal",
+    "a16_a_method_that_creates_an_object_gives_a_clear_error",
+    "a17_a_failing_method_says_what_and_where_and_harms_nothing_else",
+    "a17_poison_is_cleared_or_recreated",
+    "a21_slow_and_waiting_methods_delay_no_other_object",
+    "a25_arguments_of_all_shapes_travel",
+    "c11_monitors_of_the_users_own_across_processes",
+    "c15_the_client_learns_of_a_reduction_without_polling",
+];
+
+/// Of all trials those that are about user types.
+pub fn rows(trials: Vec<Trial>) -> Vec<Trial> {
+    let is_row = |trial: &Trial| ROWS.contains(&trial.name());
+    let rows = trials.into_iter().filter(is_row);
+    let rows: Vec<_> = rows.map(|trial| trial.with_kind("uploaded")).collect();
+    assert_eq!(rows.len(), ROWS.len(), "a row has another name by now");
+    rows
+}
+
+/// Starts a server that lacks the types, uploads them, and lets this process and its workers use it.
+pub fn start(command: &str) -> Result<Server, Failed> {
+    let mut server = Command::new(command);
+    server.args(["server", "--listen", "127.0.0.1:0"]);
+    let server = Server::start_command(server)?;
+    let mut config = Config::from_env()?;
+    config.cluster = Some(server.address.parse()?);
+    crucial::init(config)?;
+    let lacking = Shared::new(Probe::default());
+    assert!(
+        matches!(&lacking, Err(Error::UnknownType { type_name }) if type_name == Probe::NAME),
+        "{lacking:?}"
+    );
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crucial/tests/uploaded");
+    let mut build = Command::new(command);
+    let module = output(
+        build
+            .args(["build", "--manifest-path"])
+            .arg(manifest.join("Cargo.toml")),
+    )?;
+    let mut push = Command::new(command);
+    push.args(["push", &module])
+        .env("CRUCIAL_CLUSTER", &server.address);
+    let pushed = output(&mut push)?;
+    assert!(pushed.contains(Probe::NAME), "{pushed}");
+    Ok(server)
+}
+
+fn output(command: &mut Command) -> Result<String, Failed> {
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned())
+}
