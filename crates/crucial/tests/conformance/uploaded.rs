@@ -17,7 +17,7 @@ use crate::types::Probe;
 pub const COMMAND: Option<&str> = option_env!("CARGO_BIN_EXE_crucial");
 
 /// The rows that are about user types.
-const ROWS: [&str; 12] = [
+const ROWS: [&str; 16] = [
     "a02_recreate_replaces_the_object_for_everybody",
     "a07_methods_of_user_types_run_on_the_server",
     "a13_an_object_gives_back_the_handle_that_it_holds",
@@ -26,9 +26,13 @@ const ROWS: [&str; 12] = [
     "a16_a_method_that_creates_an_object_gives_a_clear_error",
     "a17_a_failing_method_says_what_and_where_and_harms_nothing_else",
     "a17_poison_is_cleared_or_recreated",
+    "a17_a_method_that_refuses_says_why",
     "a21_slow_and_waiting_methods_delay_no_other_object",
     "a25_arguments_of_all_shapes_travel",
+    "a25_a_generic_type_takes_what_its_server_does_not_know",
     "c11_monitors_of_the_users_own_across_processes",
+    "c11_who_does_not_wait_any_longer_gives_up_its_place",
+    "c14_a_lock_of_the_users_own_comes_back_from_a_failed_thread",
     "c15_the_client_learns_of_a_reduction_without_polling",
 ];
 
