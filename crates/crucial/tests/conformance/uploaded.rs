@@ -17,7 +17,7 @@ use crate::types::Probe;
 pub const COMMAND: Option<&str> = option_env!("CARGO_BIN_EXE_crucial");
 
 /// The rows that are about user types.
-const ROWS: [&str; 16] = [
+const ROWS: [&str; 17] = [
     "a02_recreate_replaces_the_object_for_everybody",
     "a07_methods_of_user_types_run_on_the_server",
     "a13_an_object_gives_back_the_handle_that_it_holds",
@@ -27,6 +27,7 @@ const ROWS: [&str; 16] = [
     "a17_a_failing_method_says_what_and_where_and_harms_nothing_else",
     "a17_poison_is_cleared_or_recreated",
     "a17_a_method_that_refuses_says_why",
+    "a18_wrong_calls_of_user_types",
     "a21_slow_and_waiting_methods_delay_no_other_object",
     "a25_arguments_of_all_shapes_travel",
     "a25_a_generic_type_takes_what_its_server_does_not_know",
@@ -45,11 +46,19 @@ pub fn rows(trials: Vec<Trial>) -> Vec<Trial> {
     rows
 }
 
+/// A server for a row that needs one of its own: without the types, then taught; or this executable.
+pub fn server() -> Result<Server, Failed> {
+    let Some(command) = COMMAND else {
+        return Server::start(&[]);
+    };
+    let server = without_types(command)?;
+    upload(command, &server)?;
+    Ok(server)
+}
+
 /// Starts a server that lacks the types, uploads them, and lets this process and its workers use it.
 pub fn start(command: &str) -> Result<Server, Failed> {
-    let mut server = Command::new(command);
-    server.args(["server", "--listen", "127.0.0.1:0"]);
-    let server = Server::start_command(server)?;
+    let server = without_types(command)?;
     let mut config = Config::from_env()?;
     config.cluster = Some(server.address.parse()?);
     crucial::init(config)?;
@@ -58,19 +67,28 @@ pub fn start(command: &str) -> Result<Server, Failed> {
         matches!(&lacking, Err(Error::UnknownType { type_name }) if type_name == Probe::NAME),
         "{lacking:?}"
     );
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crucial/tests/uploaded");
+    upload(command, &server)?;
+    Ok(server)
+}
+
+fn without_types(command: &str) -> Result<Server, Failed> {
+    let mut server = Command::new(command);
+    server.args(["server", "--listen", "127.0.0.1:0"]);
+    Server::start_command(server)
+}
+
+fn upload(command: &str, server: &Server) -> Result<(), Failed> {
+    let manifest =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crucial/tests/uploaded/Cargo.toml");
     let mut build = Command::new(command);
-    let module = output(
-        build
-            .args(["build", "--manifest-path"])
-            .arg(manifest.join("Cargo.toml")),
-    )?;
+    build.args(["build", "--manifest-path"]).arg(manifest);
+    let module = output(&mut build)?;
     let mut push = Command::new(command);
     push.args(["push", &module])
         .env("CRUCIAL_CLUSTER", &server.address);
     let pushed = output(&mut push)?;
     assert!(pushed.contains(Probe::NAME), "{pushed}");
-    Ok(server)
+    Ok(())
 }
 
 fn output(command: &mut Command) -> Result<String, Failed> {
