@@ -4,11 +4,12 @@
 use std::path::PathBuf;
 
 use crucial::sync::{AtomicU64, Barrier};
-use crucial::{Result, Shared, cloud, shared, thread};
+use crucial::{Result, Shared, cloud, thread};
 use serde::{Deserialize, Serialize};
 
 use clap::Parser;
-use crucial_examples::kmeans::{Partial, Step, assign, initial, report, write_centroids};
+use crucial_example_types::kmeans::{GlobalCentroids, GlobalDelta};
+use crucial_examples::kmeans::{Step, assign, initial, report, write_centroids};
 use crucial_examples::plot::plot;
 use crucial_examples::points::Source;
 
@@ -78,50 +79,6 @@ struct Job {
     threads: usize,
     iterations: u64,
     tolerance: f64,
-}
-
-/// The centroids, and what the threads contribute to the next ones.
-#[derive(Serialize, Deserialize)]
-struct GlobalCentroids {
-    step: Step,
-}
-
-#[shared]
-impl GlobalCentroids {
-    fn get(&self) -> Vec<f64> {
-        self.step.centroids().to_vec()
-    }
-
-    fn counts(&self) -> Vec<u64> {
-        self.step.counts().to_vec()
-    }
-
-    fn update(&mut self, part: usize, partial: Partial) -> Option<(f64, f64)> {
-        self.step.contribute(part, partial)
-    }
-}
-
-/// How the steps went.
-#[derive(Default, Serialize, Deserialize)]
-struct GlobalDelta {
-    moved: f64,
-    history: Vec<f64>,
-}
-
-#[shared]
-impl GlobalDelta {
-    fn record(&mut self, inertia: f64, moved: f64) {
-        self.history.push(inertia);
-        self.moved = moved;
-    }
-
-    fn moved(&self) -> f64 {
-        self.moved
-    }
-
-    fn history(&self) -> Vec<f64> {
-        self.history.clone()
-    }
 }
 
 /// What the threads share.

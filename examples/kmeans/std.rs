@@ -81,42 +81,49 @@ struct Job {
 }
 
 /// The centroids, and what the threads contribute to the next ones.
-struct GlobalCentroids {
-    step: Step,
+pub struct GlobalCentroids {
+    /// The step that they work on.
+    pub step: Step,
 }
 
 impl GlobalCentroids {
-    fn get(&self) -> Vec<f64> {
+    /// The centroids, one after the other.
+    pub fn get(&self) -> Vec<f64> {
         self.step.centroids().to_vec()
     }
 
-    fn counts(&self) -> Vec<u64> {
+    /// The number of points of each cluster.
+    pub fn counts(&self) -> Vec<u64> {
         self.step.counts().to_vec()
     }
 
-    fn update(&mut self, part: usize, partial: Partial) -> Option<(f64, f64)> {
+    /// Takes the contribution of a part; the last one of a step gets what [`Step::contribute`] gives.
+    pub fn update(&mut self, part: usize, partial: Partial) -> Option<(f64, f64)> {
         self.step.contribute(part, partial)
     }
 }
 
 /// How the steps went.
 #[derive(Default)]
-struct GlobalDelta {
+pub struct GlobalDelta {
     moved: f64,
     history: Vec<f64>,
 }
 
 impl GlobalDelta {
-    fn record(&mut self, inertia: f64, moved: f64) {
+    /// The result of a step.
+    pub fn record(&mut self, inertia: f64, moved: f64) {
         self.history.push(inertia);
         self.moved = moved;
     }
 
-    fn moved(&self) -> f64 {
+    /// How far the centroids moved in the last step.
+    pub fn moved(&self) -> f64 {
         self.moved
     }
 
-    fn history(&self) -> Vec<f64> {
+    /// The inertia of each step.
+    pub fn history(&self) -> Vec<f64> {
         self.history.clone()
     }
 }

@@ -2,13 +2,12 @@
 //! rows, and the weights are a shared object.
 
 use std::path::PathBuf;
-use std::task::Poll;
 
-use crucial::{Result, Shared, cloud, shared, thread};
-use serde::{Deserialize, Serialize};
+use crucial::{Result, Shared, cloud, thread};
 
 use clap::Parser;
-use crucial_examples::logistic::{Descent, Job, Partial, Source, report};
+use crucial_example_types::logistic::Model;
+use crucial_examples::logistic::{Job, Source, report};
 use crucial_examples::plot::plot;
 
 /// Learns to tell benign from malignant tissue, or any two classes of rows in a file.
@@ -60,29 +59,6 @@ impl Options {
     }
 }
 
-/// The weights, and what the threads contribute to the next ones.
-#[derive(Serialize, Deserialize)]
-struct Model {
-    descent: Descent,
-}
-
-#[shared]
-impl Model {
-    /// Takes what a part of the rows contributes to a step, and waits for the other parts; the next step,
-    /// and its weights. A thread that was started again finds out here how far the others are.
-    fn contribute(&mut self, step: u64, part: usize, partial: &Partial) -> Poll<(u64, Vec<f64>)> {
-        if self.descent.contribute(step, part, partial) {
-            Poll::Ready((self.descent.steps(), self.descent.weights().to_vec()))
-        } else {
-            Poll::Pending
-        }
-    }
-
-    fn losses(&self) -> Vec<f64> {
-        self.descent.losses().to_vec()
-    }
-}
-
 #[cloud]
 fn train(index: usize, job: &Job, model: &Shared<Model>) -> Result<u64> {
     let rows = job.part(index)?;
@@ -100,7 +76,7 @@ fn main() -> Result<()> {
     let job = &options.job();
     let (rows, columns) = job.check()?;
     println!("{rows} rows of {columns} features");
-    let descent = Descent::new(job, columns);
+    let descent = job.descent(columns);
     let model = &Shared::new(Model { descent })?;
     let hits = thread::scope(|scope| -> Result<u64> {
         let threads: Vec<_> = (0..job.threads)

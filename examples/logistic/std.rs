@@ -61,14 +61,20 @@ impl Options {
 }
 
 /// The weights, and what the threads contribute to the next ones.
-struct Model {
-    descent: Descent,
+pub struct Model {
+    /// How far they are.
+    pub descent: Descent,
 }
 
 impl Model {
     /// Takes what a part of the rows contributes to a step, and waits for the other parts; the next step,
     /// and its weights. A thread that was started again finds out here how far the others are.
-    fn contribute(&mut self, step: u64, part: usize, partial: &Partial) -> Poll<(u64, Vec<f64>)> {
+    pub fn contribute(
+        &mut self,
+        step: u64,
+        part: usize,
+        partial: &Partial,
+    ) -> Poll<(u64, Vec<f64>)> {
         if self.descent.contribute(step, part, partial) {
             Poll::Ready((self.descent.steps(), self.descent.weights().to_vec()))
         } else {
@@ -76,7 +82,8 @@ impl Model {
         }
     }
 
-    fn losses(&self) -> Vec<f64> {
+    /// The mean loss before each step.
+    pub fn losses(&self) -> Vec<f64> {
         self.descent.losses().to_vec()
     }
 }
@@ -96,7 +103,7 @@ fn main() -> Result<()> {
     let job = &options.job();
     let (rows, columns) = job.check()?;
     println!("{rows} rows of {columns} features");
-    let descent = Descent::new(job, columns);
+    let descent = job.descent(columns);
     let model = &Monitor::new(Model { descent });
     let hits = thread::scope(|scope| -> Result<u64> {
         let threads: Vec<_> = (0..job.threads)

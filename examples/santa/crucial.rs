@@ -1,11 +1,11 @@
 //! The Santa Claus problem (§6.3.3 of the paper), with shared objects for monitors, and cloud threads or
 //! std threads over them.
 
-use std::task::Poll;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use crucial::{Config, Error, PlatformKind, Result, Shared, cloud, shared, thread};
+use crucial::{Config, Error, PlatformKind, Result, Shared, cloud, thread};
+use crucial_example_types::santa::{Gate, Group, Lobby, Log};
 use crucial_examples::santa::{ELVES, ELVES_AT_A_TIME, Event, Kind, REINDEER, check};
 use serde::{Deserialize, Serialize};
 
@@ -29,136 +29,6 @@ enum Variant {
     Objects,
     /// Cloud threads, over shared objects
     Cloud,
-}
-
-/// The helpers of one kind that wait for Santa, or are with him.
-#[derive(Serialize, Deserialize)]
-struct Group {
-    size: u64,
-    members: u64,
-    round: u64,
-    closed: bool,
-}
-
-impl Group {
-    fn new(size: u64) -> Group {
-        Group {
-            size,
-            members: 0,
-            round: 0,
-            closed: false,
-        }
-    }
-}
-
-/// Where helpers wait for Santa, and Santa waits for helpers.
-#[derive(Serialize, Deserialize)]
-struct Lobby {
-    reindeer: Group,
-    elves: Group,
-}
-
-impl Lobby {
-    fn group(&mut self, kind: Kind) -> &mut Group {
-        match kind {
-            Kind::Reindeer => &mut self.reindeer,
-            Kind::Elf => &mut self.elves,
-        }
-    }
-}
-
-#[shared]
-impl Lobby {
-    /// A helper joins its group when there is room; `None` when everybody goes home.
-    fn join(&mut self, kind: Kind) -> Poll<Option<u64>> {
-        let group = self.group(kind);
-        if group.closed {
-            return Poll::Ready(None);
-        }
-        if group.members == group.size {
-            return Poll::Pending;
-        }
-        group.members += 1;
-        Poll::Ready(Some(group.round))
-    }
-
-    /// Santa sleeps until a group is complete. Reindeer go first.
-    fn sleep(&self) -> Poll<Kind> {
-        if self.reindeer.members == self.reindeer.size {
-            Poll::Ready(Kind::Reindeer)
-        } else if self.elves.members == self.elves.size {
-            Poll::Ready(Kind::Elf)
-        } else {
-            Poll::Pending
-        }
-    }
-
-    /// The group is done, and others may join.
-    fn dismiss(&mut self, kind: Kind) {
-        let group = self.group(kind);
-        group.members = 0;
-        group.round += 1;
-    }
-
-    /// Everybody goes home.
-    fn close(&mut self) {
-        self.reindeer.closed = true;
-        self.elves.closed = true;
-    }
-}
-
-/// A gate lets a whole group through when Santa opens it.
-#[derive(Default, Serialize, Deserialize)]
-struct Gate {
-    free: u64,
-    closed: bool,
-}
-
-#[shared]
-impl Gate {
-    /// A helper waits for the gate, and goes through; false when everybody goes home.
-    fn pass(&mut self) -> Poll<bool> {
-        if self.free == 0 && !self.closed {
-            return Poll::Pending;
-        }
-        self.free -= u64::from(!self.closed);
-        Poll::Ready(!self.closed)
-    }
-
-    /// Everybody goes home.
-    fn close(&mut self) {
-        self.closed = true;
-    }
-
-    /// Santa opens the gate for `size` helpers, and waits until all are through.
-    fn operate(&mut self, size: u64, #[ticket] opened: &mut Option<()>) -> Poll<()> {
-        if opened.is_none() {
-            self.free = size;
-            *opened = Some(());
-        }
-        if self.free == 0 {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-}
-
-/// What happened.
-#[derive(Serialize, Deserialize)]
-struct Log {
-    events: Vec<Event>,
-}
-
-#[shared]
-impl Log {
-    fn add(&mut self, event: Event) {
-        self.events.push(event);
-    }
-
-    fn events(&self) -> Vec<Event> {
-        self.events.clone()
-    }
 }
 
 /// The gates of a kind of helper.
@@ -251,7 +121,7 @@ fn north_pole(millis: u64) -> Result<NorthPole> {
         lobby: Shared::new(lobby)?,
         reindeer: gates()?,
         elves: gates()?,
-        log: Shared::new(Log { events: Vec::new() })?,
+        log: Shared::new(Log::default())?,
         millis,
     })
 }

@@ -21,7 +21,7 @@ struct Options {
 }
 
 /// The helpers of one kind that wait for Santa, or are with him.
-struct Group {
+pub struct Group {
     size: u64,
     members: u64,
     round: u64,
@@ -29,7 +29,8 @@ struct Group {
 }
 
 impl Group {
-    fn new(size: u64) -> Group {
+    /// An empty group, of at most `size`.
+    pub fn new(size: u64) -> Group {
         Group {
             size,
             members: 0,
@@ -40,9 +41,11 @@ impl Group {
 }
 
 /// Where helpers wait for Santa, and Santa waits for helpers.
-struct Lobby {
-    reindeer: Group,
-    elves: Group,
+pub struct Lobby {
+    /// They deliver toys when all are there.
+    pub reindeer: Group,
+    /// They consult Santa, a few at a time.
+    pub elves: Group,
 }
 
 impl Lobby {
@@ -56,7 +59,7 @@ impl Lobby {
 
 impl Lobby {
     /// A helper joins its group when there is room; `None` when everybody goes home.
-    fn join(&mut self, kind: Kind) -> Poll<Option<u64>> {
+    pub fn join(&mut self, kind: Kind) -> Poll<Option<u64>> {
         let group = self.group(kind);
         if group.closed {
             return Poll::Ready(None);
@@ -69,7 +72,7 @@ impl Lobby {
     }
 
     /// Santa sleeps until a group is complete. Reindeer go first.
-    fn sleep(&self) -> Poll<Kind> {
+    pub fn sleep(&self) -> Poll<Kind> {
         if self.reindeer.members == self.reindeer.size {
             Poll::Ready(Kind::Reindeer)
         } else if self.elves.members == self.elves.size {
@@ -80,14 +83,14 @@ impl Lobby {
     }
 
     /// The group is done, and others may join.
-    fn dismiss(&mut self, kind: Kind) {
+    pub fn dismiss(&mut self, kind: Kind) {
         let group = self.group(kind);
         group.members = 0;
         group.round += 1;
     }
 
     /// Everybody goes home.
-    fn close(&mut self) {
+    pub fn close(&mut self) {
         self.reindeer.closed = true;
         self.elves.closed = true;
     }
@@ -95,14 +98,14 @@ impl Lobby {
 
 /// A gate lets a whole group through when Santa opens it.
 #[derive(Default)]
-struct Gate {
+pub struct Gate {
     free: u64,
     closed: bool,
 }
 
 impl Gate {
     /// A helper waits for the gate, and goes through; false when everybody goes home.
-    fn pass(&mut self) -> Poll<bool> {
+    pub fn pass(&mut self) -> Poll<bool> {
         if self.free == 0 && !self.closed {
             return Poll::Pending;
         }
@@ -111,12 +114,12 @@ impl Gate {
     }
 
     /// Everybody goes home.
-    fn close(&mut self) {
+    pub fn close(&mut self) {
         self.closed = true;
     }
 
     /// Santa opens the gate for `size` helpers, and waits until all are through.
-    fn operate(&mut self, size: u64, opened: &mut Option<()>) -> Poll<()> {
+    pub fn operate(&mut self, size: u64, opened: &mut Option<()>) -> Poll<()> {
         if opened.is_none() {
             self.free = size;
             *opened = Some(());
@@ -130,16 +133,19 @@ impl Gate {
 }
 
 /// What happened.
-struct Log {
+#[derive(Default)]
+pub struct Log {
     events: Vec<Event>,
 }
 
 impl Log {
-    fn add(&mut self, event: Event) {
+    /// It goes on.
+    pub fn add(&mut self, event: Event) {
         self.events.push(event);
     }
 
-    fn events(&self) -> Vec<Event> {
+    /// All of it.
+    pub fn events(&self) -> Vec<Event> {
         self.events.clone()
     }
 }
@@ -232,7 +238,7 @@ fn north_pole(millis: u64) -> NorthPole {
         lobby: Arc::new(Monitor::new(lobby)),
         reindeer: gates(),
         elves: gates(),
-        log: Arc::new(Monitor::new(Log { events: Vec::new() })),
+        log: Arc::new(Monitor::new(Log::default())),
         millis,
     }
 }

@@ -1,4 +1,4 @@
-//! k-means (Lloyd's algorithm): the kernel, and the state that threads share.
+//! k-means (Lloyd's algorithm): the kernel. What a step is made of is in the crate of the shared types.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,23 +7,13 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use rand::SeedableRng;
 use rand::seq::index::sample;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use serde::{Deserialize, Serialize};
+
+pub use crucial_example_types::kmeans::{Partial, Step};
 
 use crate::Error;
 
 /// How many points are compared with the centroids at a time, to stay in the cache.
 const BLOCK: usize = 256;
-
-/// What one part of the points contributes to a step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Partial {
-    /// The sum of the points of each cluster, cluster after cluster.
-    pub sums: Vec<f64>,
-    /// The number of points of each cluster.
-    pub counts: Vec<u64>,
-    /// The sum of the squared distances to the nearest centroids.
-    pub inertia: f64,
-}
 
 /// `k` distinct points of `points`, chosen at random.
 pub fn initial(points: &Array2<f64>, k: usize, seed: u64) -> Result<Vec<f64>, Error> {
@@ -72,84 +62,6 @@ pub fn assign(points: ArrayView2<'_, f64>, centroids: &[f64]) -> Partial {
         }
     }
     partial
-}
-
-/// The centroids that all threads share. A step ends when all parts have contributed; they are added up
-/// in the order of the parts, so that the result does not depend on who came first.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Step {
-    centroids: Vec<f64>,
-    counts: Vec<u64>,
-    waiting: Vec<Option<Partial>>,
-}
-
-impl Step {
-    /// The state before the first step of `parts` threads.
-    pub fn new(centroids: Vec<f64>, parts: usize) -> Step {
-        Step {
-            centroids,
-            counts: Vec::new(),
-            waiting: vec![None; parts],
-        }
-    }
-
-    /// The centroids.
-    pub fn centroids(&self) -> &[f64] {
-        &self.centroids
-    }
-
-    /// The number of points of each cluster.
-    pub fn counts(&self) -> &[u64] {
-        &self.counts
-    }
-
-    /// Takes the contribution of a part. The last one of a step moves the centroids: then it gives the
-    /// inertia, and how far the centroids moved (the largest squared distance).
-    pub fn contribute(&mut self, part: usize, partial: Partial) -> Option<(f64, f64)> {
-        self.waiting[part] = Some(partial);
-        if self.waiting.iter().any(Option::is_none) {
-            return None;
-        }
-        let mut parts = self.waiting.iter_mut().filter_map(Option::take);
-        let mut total = parts.next()?;
-        for part in parts {
-            add(&mut total.sums, &part.sums);
-            add(&mut total.counts, &part.counts);
-            total.inertia += part.inertia;
-        }
-        let moved = self.move_to(&total);
-        self.counts = total.counts;
-        Some((total.inertia, moved))
-    }
-
-    fn move_to(&mut self, total: &Partial) -> f64 {
-        let dimensions = total.sums.len() / total.counts.len();
-        let mut moved: f64 = 0.0;
-        let clusters = self.centroids.chunks_mut(dimensions);
-        for ((centroid, sum), count) in clusters
-            .zip(total.sums.chunks(dimensions))
-            .zip(&total.counts)
-        {
-            // A cluster without points stays where it is.
-            if *count == 0 {
-                continue;
-            }
-            let mut distance = 0.0;
-            for (old, sum) in centroid.iter_mut().zip(sum) {
-                let new = sum / *count as f64;
-                distance += (new - *old) * (new - *old);
-                *old = new;
-            }
-            moved = moved.max(distance);
-        }
-        moved
-    }
-}
-
-fn add<T: Copy + std::ops::AddAssign>(total: &mut [T], part: &[T]) {
-    for (total, part) in total.iter_mut().zip(part) {
-        *total += *part;
-    }
 }
 
 /// Prints the inertia of each step and the sizes of the clusters.

@@ -1,4 +1,5 @@
-//! Logistic regression by gradient descent: the kernel, its data, and the weights that threads share.
+//! Logistic regression by gradient descent: the kernel and its data. The weights are in the crate of the
+//! shared types.
 
 use std::path::PathBuf;
 
@@ -7,6 +8,8 @@ use rand::{Rng, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
+
+pub use crucial_example_types::logistic::{Descent, Partial};
 
 use crate::points::{csv_points, load_file};
 use crate::{Error, Result};
@@ -53,17 +56,6 @@ pub struct Rows {
     columns: usize,
     features: Vec<f64>,
     labels: Vec<f64>,
-}
-
-/// What one part of the rows contributes to a step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Partial {
-    /// The sum of the gradients of the rows.
-    pub gradient: Vec<f64>,
-    /// The sum of their losses.
-    pub loss: f64,
-    /// The number of rows.
-    pub rows: u64,
 }
 
 impl Source {
@@ -161,6 +153,11 @@ impl Job {
         Ok((rows, columns))
     }
 
+    /// The weights before the first step.
+    pub fn descent(&self, columns: usize) -> Descent {
+        Descent::new(self.rate, columns + 1, self.threads)
+    }
+
     /// The rows of thread `index`.
     pub fn part(&self, index: usize) -> Result<Rows> {
         self.source.part(index, self.threads)
@@ -255,70 +252,6 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// The weights, and how they came about. A step ends when all parts have contributed; they are added up in
-/// the order of the parts, so that the result does not depend on who came first.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Descent {
-    rate: f64,
-    weights: Vec<f64>,
-    losses: Vec<f64>,
-    parts: Vec<Option<Partial>>,
-}
-
-impl Descent {
-    /// The state before the first step.
-    pub fn new(job: &Job, columns: usize) -> Descent {
-        Descent {
-            rate: job.rate,
-            weights: vec![0.0; columns + 1],
-            losses: Vec::new(),
-            parts: vec![None; job.threads],
-        }
-    }
-
-    /// The number of steps that are done.
-    pub fn steps(&self) -> u64 {
-        self.losses.len() as u64
-    }
-
-    /// The weights after these steps.
-    pub fn weights(&self) -> &[f64] {
-        &self.weights
-    }
-
-    /// The mean loss before each step.
-    pub fn losses(&self) -> &[f64] {
-        &self.losses
-    }
-
-    /// Takes the contribution of a part to a step; whether the step is done. The last part does it.
-    pub fn contribute(&mut self, step: u64, part: usize, partial: &Partial) -> bool {
-        if step == self.steps() {
-            self.parts[part].get_or_insert_with(|| partial.clone());
-            if self.parts.iter().all(Option::is_some) {
-                self.descend();
-            }
-        }
-        step < self.steps()
-    }
-
-    fn descend(&mut self) {
-        let mut gradient = vec![0.0; self.weights.len()];
-        let (mut loss, mut rows) = (0.0, 0);
-        for part in self.parts.iter_mut().filter_map(Option::take) {
-            for (sum, value) in gradient.iter_mut().zip(&part.gradient) {
-                *sum += value;
-            }
-            loss += part.loss;
-            rows += part.rows;
-        }
-        for (weight, sum) in self.weights.iter_mut().zip(&gradient) {
-            *weight -= self.rate * sum / rows as f64;
-        }
-        self.losses.push(loss / rows as f64);
-    }
-}
-
 /// Prints the loss before each step, and how many rows are classified right in the end.
 pub fn report(losses: &[f64], hits: u64, rows: usize) {
     for (step, loss) in losses.iter().enumerate() {
@@ -343,7 +276,7 @@ mod tests {
 
     fn run(job: &Job, order: impl Fn(usize) -> usize) -> Descent {
         let (_, columns) = job.check().unwrap();
-        let mut descent = Descent::new(job, columns);
+        let mut descent = job.descent(columns);
         let parts: Vec<_> = (0..job.threads).map(|i| job.part(i).unwrap()).collect();
         for step in 0..job.iterations {
             let weights = descent.weights().to_vec();
@@ -395,7 +328,7 @@ mod tests {
     #[test]
     fn a_late_or_repeated_contribution_changes_nothing() {
         let job = job(Source::BreastCancer, 2);
-        let mut descent = Descent::new(&job, 30);
+        let mut descent = job.descent(30);
         let partial = job.part(0).unwrap().gradient(&[0.0; 31]);
         assert!(!descent.contribute(0, 0, &partial));
         assert!(!descent.contribute(0, 0, &partial));

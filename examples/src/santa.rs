@@ -4,12 +4,12 @@
 //! consult him. Nine reindeer go first. He delivers toys with the reindeer, or talks with the elves, and
 //! nobody of the group begins before all are there, or leaves before all are done.
 //!
-//! The monitors are written once, as methods that return [`Poll`](std::task::Poll): std threads run them
-//! under a [`Monitor`](crate::Monitor), shared objects as they are.
+//! The monitors are methods that return [`Poll`](std::task::Poll): std threads run them under a
+//! [`Monitor`](crate::Monitor), shared objects as they are.
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
+pub use crucial_example_types::santa::{Event, Kind};
 
 /// Number of reindeer, all of which deliver toys.
 pub const REINDEER: u64 = 9;
@@ -17,26 +17,6 @@ pub const REINDEER: u64 = 9;
 pub const ELVES: u64 = 10;
 /// How many elves consult Santa at a time.
 pub const ELVES_AT_A_TIME: u64 = 3;
-
-/// A kind of helper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
-    /// They deliver toys.
-    Reindeer,
-    /// They make toys, and have questions.
-    Elf,
-}
-
-/// What happened: a helper took part in a delivery or consultation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Who it was.
-    pub kind: Kind,
-    /// Its number.
-    pub helper: u64,
-    /// In which delivery or consultation.
-    pub round: u64,
-}
 
 /// Checks the rules; says which one is broken.
 pub fn check(events: &[Event], deliveries: u64) -> Result<String, String> {

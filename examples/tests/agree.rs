@@ -1,39 +1,10 @@
 //! Runs both versions of each application, as a user would, and compares what they say.
 
+mod programs;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-/// The executable of an example, which cargo builds before it runs tests.
-fn example(name: &str) -> Command {
-    let test = std::env::current_exe().expect("a test is an executable");
-    let target = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("it is in target/PROFILE/deps");
-    // Who hangs is killed, and fails the test.
-    let mut command = Command::new("timeout");
-    command.arg("120").arg(target.join("examples").join(name));
-    command
-}
-
-/// What a program prints, if it ends well.
-fn output(command: &mut Command) -> String {
-    let output = command.output().expect("the example runs");
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    );
-    assert!(output.status.success(), "{command:?}\n{stdout}\n{stderr}");
-    stdout
-}
-
-/// The program fails, and says so.
-fn refuses(name: &str, arguments: &[&str], expected: &str) {
-    let failed = example(name).args(arguments).output().expect("it runs");
-    assert!(!failed.status.success(), "{name} {arguments:?}");
-    let said = String::from_utf8_lossy(&failed.stderr);
-    assert!(said.contains(expected), "{name} {arguments:?}: {said}");
-}
+use programs::{example, output, refuses};
 
 #[test]
 fn i01_pi_is_the_same_and_right() {

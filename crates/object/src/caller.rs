@@ -191,17 +191,14 @@ pub fn current() -> Result<Arc<dyn Caller>> {
 fn start() -> Result<Arc<dyn Caller>> {
     match inventory::iter::<Start>.into_iter().next() {
         Some(Start(start)) => start(),
-        None => Err(no_runtime()),
+        None => Err(Error::Config {
+            detail: "this process has no Crucial runtime: depend on the crate `crucial`".to_owned(),
+        }),
     }
 }
 
+/// All that runs in a module is methods.
 #[cfg(target_family = "wasm")]
 fn start() -> Result<Arc<dyn Caller>> {
-    Err(no_runtime())
-}
-
-fn no_runtime() -> Error {
-    Error::Config {
-        detail: "this process has no Crucial runtime: depend on the crate `crucial`".to_owned(),
-    }
+    Err(Error::Nested)
 }

@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         c07_semaphore_blocks_is_fair_and_times_out,
         c07_permits_are_conserved,
         c11_monitors_of_the_users_own_across_processes,
+        c11_who_does_not_wait_any_longer_gives_up_its_place,
         c12_a_waiting_call_blocks_nobody_else,
         c13_a_lost_connection_while_waiting_is_not_counted_twice,
         c14_a_waiting_client_that_dies_gives_up_its_place,
@@ -167,6 +168,20 @@ fn c11_monitors_of_the_users_own_across_processes() -> Outcome {
     rounds.sort_unstable();
     let expected: Vec<u64> = (0..ROUNDS as u64).flat_map(|round| [round; 3]).collect();
     assert_eq!(rounds, expected);
+    Ok(())
+}
+
+fn c11_who_does_not_wait_any_longer_gives_up_its_place() -> Outcome {
+    let group = Shared::new(Group::new(2))?;
+    let member = group.deferred().join();
+    let impatient = group.timeout(Duration::from_millis(20)).join();
+    assert!(matches!(impatient, Err(Error::TimedOut { .. })));
+    let full = group.timeout(Duration::from_millis(20)).full();
+    assert!(matches!(full, Err(Error::TimedOut { .. })));
+    let other = group.deferred().join();
+    assert_eq!(group.full()?, 0);
+    group.open()?;
+    assert_eq!((member.wait()?, other.wait()?), (0, 0));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use crucial::collections::Map;
 use crucial::sync::{AtomicI64, Barrier};
-use crucial::{Error, encode};
+use crucial::{Error, SharedType, encode};
 use crucial_core::frame::Response;
 use libtest_mimic::Trial;
 
@@ -11,6 +11,7 @@ use crate::program::Server;
 use crate::raw::{Raw, call};
 use crate::trials;
 use crate::types::Probe;
+use crate::uploaded;
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -18,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         e01_a_panic_delivered_twice_happened_once,
         e01_a_waiting_call_delivered_twice_waits_once,
         a18_unknown_names_and_wrong_arguments,
+        a18_wrong_calls_of_user_types,
         a18_garbage_and_endless_frames,
         a18_a_client_killed_in_mid_frame,
     ]
@@ -95,6 +97,30 @@ fn a18_unknown_names_and_wrong_arguments() -> Outcome {
     }
     client.send(&call(8, counter, "load", &[]))?;
     assert_eq!(client.reply(8)??, encode(&7i64)?);
+    Ok(())
+}
+
+fn a18_wrong_calls_of_user_types() -> Outcome {
+    let server = uploaded::server()?;
+    let mut client = Raw::hello(&server.address, 10, false)?;
+    // Not a state, but its beginning.
+    let cut = client.open(1, Probe::NAME, &[5, 1])?;
+    assert!(matches!(cut, Err(Error::BadArguments { .. })), "{cut:?}");
+    let probe = client.make(2, &Probe::default())?;
+    client.send(&call(3, probe, "subtract", &[]))?;
+    match client.reply(3)? {
+        Err(Error::UnknownMethod { known, .. }) => assert!(known.contains("divide"), "{known}"),
+        other => panic!("{other:?}"),
+    }
+    for (sequence, args) in [(4, vec![]), (5, vec![2, 2]), (6, vec![0xff; 11])] {
+        client.send(&call(sequence, probe, "add", &args))?;
+        match client.reply(sequence)? {
+            Err(Error::BadArguments { what, .. }) => assert_eq!(what, "Probe::add"),
+            other => panic!("{other:?}"),
+        }
+    }
+    client.send(&call(7, probe, "add", &encode(&(0i64,))?))?;
+    assert_eq!(client.reply(7)??, encode(&0i64)?);
     Ok(())
 }
 

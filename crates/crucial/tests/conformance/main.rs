@@ -22,6 +22,7 @@ mod recovery;
 mod threads;
 mod totals;
 mod types;
+mod uploaded;
 mod values;
 
 /// What a test returns.
@@ -42,7 +43,21 @@ fn main() -> ExitCode {
         program::run(&name.to_string_lossy());
         return ExitCode::SUCCESS;
     }
-    let trials: Vec<Trial> = [
+    let arguments = Arguments::from_args();
+    let (trials, _server) = match uploaded::COMMAND {
+        None => (all(), None),
+        Some(_) if arguments.list => (uploaded::rows(all()), None),
+        Some(command) => {
+            let server = uploaded::start(command).expect("the types are uploaded");
+            (uploaded::rows(all()), Some(server))
+        }
+    };
+    // Returned and not by `exit`, so that the workers end.
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn all() -> Vec<Trial> {
+    [
         objects::trials(),
         values::trials(),
         library::trials(),
@@ -59,7 +74,5 @@ fn main() -> ExitCode {
     ]
     .into_iter()
     .flatten()
-    .collect();
-    // Returned and not by `exit`, so that the workers end.
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    .collect()
 }

@@ -218,6 +218,10 @@ impl Server {
         command
             .args(["crucial", "server", "--listen", "127.0.0.1:0"])
             .args(options);
+        Server::start_command(command)
+    }
+
+    pub fn start_command(command: Command) -> Result<Server, Failed> {
         let mut process = Program::start_command(command)?;
         let line = process.line()?;
         let address = line

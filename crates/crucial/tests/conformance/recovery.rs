@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use crate::Outcome;
 use crate::program::{Program, Server, read_command};
 use crate::trials;
+use crate::types::Desk;
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -21,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         c14_a_holder_that_was_taken_for_dead_is_fenced,
         c14_a_retried_thread_takes_the_place_of_its_attempt,
         c14_what_a_failed_thread_held_comes_back_at_once,
+        c14_a_lock_of_the_users_own_comes_back_from_a_failed_thread,
         f05_a_cancelled_thread_changes_nothing_more,
         f05_a_cancelled_thread_in_this_process_changes_nothing_more,
         e01_a_thread_that_dies_again_and_again_runs_exactly_once,
@@ -234,6 +236,23 @@ fn c14_what_a_failed_thread_held_comes_back_at_once() -> Outcome {
         "{:?}",
         start.elapsed()
     );
+    Ok(())
+}
+
+#[cloud]
+fn sit_and_die(desk: Shared<Desk>) -> crucial::Result<()> {
+    desk.sit()?;
+    std::process::abort()
+}
+
+fn c14_a_lock_of_the_users_own_comes_back_from_a_failed_thread() -> Outcome {
+    let desk = Shared::new(Desk::default())?;
+    assert_eq!(desk.sit()?, 1);
+    let failed = thread::spawn(sit_and_die(desk.clone()));
+    desk.stand_up()?;
+    assert!(failed.join().is_err());
+    assert_eq!(desk.sit()?, 3);
+    assert!(desk.is_mine()?);
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! Shared types of the tests' own.
 
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::task::Poll;
 use std::time::Duration;
 
-use crucial::{Shared, shared};
+use crucial::collections::List;
+use crucial::{Element, Error, SessionId, Shared, Wake, shared};
 use serde::{Deserialize, Serialize};
 
 /// Says where and how its methods run.
@@ -16,8 +18,9 @@ pub struct Probe {
 
 #[shared]
 impl Probe {
-    pub fn process(&self) -> u32 {
-        std::process::id()
+    /// The process; none in a sandbox.
+    pub fn process(&self) -> Option<u32> {
+        (!cfg!(target_family = "wasm")).then(std::process::id)
     }
 
     pub fn grow(&mut self, count: usize) {
@@ -50,8 +53,15 @@ impl Probe {
         panic!("only reading")
     }
 
+    /// Takes some time; about as much in a sandbox, which has no clock.
     pub fn sleep(&mut self, time: Duration) {
-        std::thread::sleep(time);
+        if cfg!(target_family = "wasm") {
+            for step in 0..time.as_micros() as u64 * 500 {
+                black_box(step);
+            }
+        } else {
+            std::thread::sleep(time);
+        }
     }
 
     pub fn at_least(&self, value: i64) -> Poll<i64> {
@@ -191,5 +201,78 @@ impl Group {
         assert_eq!(self.inside, self.size, "opened before it was full");
         self.inside = 0;
         self.round += 1;
+    }
+}
+
+/// A lock of the user's own: who holds it, and how often it changed hands.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Desk {
+    holder: Option<SessionId>,
+    changes: u64,
+}
+
+#[shared]
+impl Desk {
+    /// Waits until it is free, and takes it.
+    pub fn sit(&mut self, #[caller] who: SessionId) -> Poll<u64> {
+        if self.holder.is_some() {
+            return Poll::Pending;
+        }
+        self.holder = Some(who);
+        self.changes += 1;
+        Poll::Ready(self.changes)
+    }
+
+    /// Leaves it to the next.
+    #[fallible]
+    pub fn stand_up(&mut self, #[caller] who: SessionId) -> crucial::Result<()> {
+        if self.holder != Some(who) {
+            return Err(Error::from("somebody else sits here"));
+        }
+        self.holder = None;
+        Ok(())
+    }
+
+    pub fn is_mine(&self, #[caller] who: SessionId) -> bool {
+        self.holder == Some(who)
+    }
+
+    #[departed]
+    fn departed(&mut self, session: SessionId) {
+        self.holder = self.holder.filter(|holder| *holder != session);
+    }
+
+    /// One of those who wait can sit down.
+    #[wake]
+    fn wake(&self) -> Wake {
+        match self.holder {
+            None => Wake::First,
+            Some(_) => Wake::None,
+        }
+    }
+}
+
+/// A stack of what the server does not know.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "T: Element")]
+pub struct Stack<T> {
+    items: List<T>,
+}
+
+impl<T> Stack<T> {
+    pub fn new() -> Stack<T> {
+        Stack { items: List::new() }
+    }
+}
+
+#[shared]
+impl<T: Clone + PartialEq> Stack<T> {
+    pub fn push(&mut self, item: T) {
+        self.items.push(item);
+    }
+
+    /// Waits until there is one.
+    pub fn pop(&mut self) -> Poll<T> {
+        self.items.pop().map_or(Poll::Pending, Poll::Ready)
     }
 }

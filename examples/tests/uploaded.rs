@@ -1,0 +1,142 @@
+//! Runs applications against a `crucial server` that was built without their types: they are uploaded to it
+//! while it runs.
+
+mod programs;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use programs::{example, fails, output};
+
+/// The `crucial` command, which is of another package than this test: so cargo may have to build it first.
+fn crucial() -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    // All of the workspace, so that dependencies have the features with which they are there already.
+    build.args(["build", "--workspace", "--bin", "crucial"]);
+    build.args(["--message-format", "json-render-diagnostics"]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
+    assert!(output.status.success(), "{build:?}");
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let (_, file) = messages
+        .rsplit_once(r#""executable":""#)
+        .expect("cargo says where it is");
+    PathBuf::from(file.split('"').next().unwrap_or_default())
+}
+
+struct Server {
+    crucial: PathBuf,
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    fn start() -> Server {
+        let crucial = crucial();
+        let mut process = Command::new(&crucial)
+            .args(["server", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let stdout = process.stdout.take().expect("it has an output");
+        let mut line = String::new();
+        let read = BufReader::new(stdout).read_line(&mut line);
+        read.expect("the server says where it listens");
+        let address = line.trim().rsplit(' ').next().unwrap_or_default();
+        Server {
+            crucial,
+            process,
+            address: address.to_owned(),
+        }
+    }
+
+    /// `crucial build` and `crucial push`, as a user types them; what the latter says.
+    fn learn(&self, package: &str) -> String {
+        let module = output(Command::new(&self.crucial).args(["build", "-p", package]));
+        self.crucial(&["push", module.trim()])
+    }
+
+    fn crucial(&self, words: &[&str]) -> String {
+        let mut command = Command::new(&self.crucial);
+        output(command.args(words).env("CRUCIAL_CLUSTER", &self.address))
+    }
+
+    /// A program that uses this server, in place of one in its own process.
+    fn program(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut program = example(name);
+        program
+            .args(arguments)
+            .env("CRUCIAL_CLUSTER", &self.address);
+        program
+    }
+
+    fn is_the_one_that_was_started(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The centroids that k-means writes, and what the program says.
+fn kmeans(mut program: Command, directory: &Path) -> (String, String) {
+    let path = directory.join("centroids.csv");
+    let said = output(program.arg("--out").arg(&path));
+    let centroids = std::fs::read_to_string(&path).expect("the program wrote it");
+    std::fs::remove_file(&path).expect("the next one writes it again");
+    (said, centroids)
+}
+
+#[test]
+fn kmeans_logistic_regression_and_santa_run_with_uploaded_types() {
+    let mut server = Server::start();
+    let programs: [(&str, &[&str]); 3] = [
+        ("kmeans", &["--threads", "3"]),
+        ("logistic", &["--threads", "3", "--iterations", "40"]),
+        ("santa", &["--millis", "2"]),
+    ];
+    for (name, arguments) in programs {
+        fails(&mut server.program(name, arguments), "crucial push");
+    }
+    let pushed = server.learn("crucial-example-types");
+    for type_name in ["kmeans::GlobalCentroids", "logistic::Model", "santa::Lobby"] {
+        let type_name = format!("crucial_example_types::{type_name}");
+        assert!(pushed.contains(&type_name), "{pushed}");
+    }
+
+    let [(_, points), (_, rows), (_, deliveries)] = programs;
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut embedded = example("kmeans");
+    embedded.args(points);
+    // To the last digit: a sandbox adds as a processor does.
+    let embedded = kmeans(embedded, directory.path());
+    let uploaded = kmeans(server.program("kmeans", points), directory.path());
+    assert!(!embedded.1.is_empty());
+    assert_eq!(uploaded, embedded);
+
+    let embedded = output(example("logistic").args(rows));
+    let uploaded = output(&mut server.program("logistic", rows));
+    assert_eq!(embedded.matches(": loss ").count(), 40);
+    assert_eq!(uploaded, embedded);
+
+    for variant in ["objects", "cloud"] {
+        let mut santa = server.program("santa", deliveries);
+        let said = output(santa.args(["--variant", variant]));
+        assert!(
+            said.starts_with("15 deliveries with 9 reindeer each, "),
+            "{variant}: {said}"
+        );
+    }
+    assert!(server.is_the_one_that_was_started());
+    // Their objects went with them.
+    let modules = server.crucial(&["modules"]);
+    assert!(modules.contains(r#""objects":0"#), "{modules}");
+}

@@ -1,0 +1,16 @@
+//! The types of the applications' shared objects, one module for each application.
+//!
+//! They are linked into the applications, which bring their own server. A server that was built without them
+//! learns them while it runs:
+//!
+//! ```sh
+//! crucial build -p crucial-example-types
+//! crucial push target/wasm32-unknown-unknown/release/crucial_example_types.wasm
+//! CRUCIAL_CLUSTER=127.0.0.1:7171 cargo run --release --example kmeans
+//! ```
+//!
+//! So the crate has what runs on a server, and nothing that does not become WebAssembly.
+
+pub mod kmeans;
+pub mod logistic;
+pub mod santa;
