@@ -152,11 +152,12 @@ pub struct TypeInfo {
 
 /// Who makes instances of a type.
 enum Maker {
-    Linked(fn(&[u8], Age) -> Result<Box<dyn Instance>>),
+    Linked(fn(&[u8], Age) -> Restored),
     Uploaded(Box<Restore>),
 }
 
-type Restore = dyn Fn(&[u8], Age) -> Result<Box<dyn Instance>> + Send + Sync;
+type Restore = dyn Fn(&[u8], Age) -> Restored + Send + Sync;
+type Restored = Result<Box<dyn Instance>>;
 
 /// Which version of a type has encoded a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
