@@ -73,7 +73,10 @@ impl Guest {
         let deadline_ticks = u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1);
         store.set_epoch_deadline(deadline_ticks);
         let broken = |error: wasmtime::Error| Error::Other(format!("{error:#}"));
-        let instance = module.pre.instantiate(&mut store).map_err(broken)?;
+        let instance = module
+            .pre
+            .instantiate(&mut store)
+            .map_err(|error| Error::Other(explain(&error)))?;
         let memory = instance
             .get_memory(&mut store, "memory")
             .ok_or("the module has no memory")?;
@@ -207,20 +210,23 @@ impl Guest {
 
     fn trapped(&mut self, error: &wasmtime::Error) -> Error {
         let panic = self.store.data_mut().panic.take();
-        let (message, location) = panic.unwrap_or_else(|| {
-            let message = match error.downcast_ref::<Trap>() {
-                Some(Trap::Interrupt) => "it took longer than method_time_max allows".to_owned(),
-                Some(Trap::StackOverflow) => "the stack overflowed".to_owned(),
-                Some(trap) => trap.to_string(),
-                None => format!("{error:#}"),
-            };
-            (message, "its sandbox".to_owned())
-        });
+        let (message, location) =
+            panic.unwrap_or_else(|| (explain(error), "its sandbox".to_owned()));
         Error::Panicked {
             what: self.name.to_string(),
             message,
             location,
         }
+    }
+}
+
+/// What a trap is called.
+fn explain(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => "it took longer than method_time_max allows".to_owned(),
+        Some(Trap::StackOverflow) => "the stack overflowed".to_owned(),
+        Some(trap) => trap.to_string(),
+        None => format!("{error:#}"),
     }
 }
 

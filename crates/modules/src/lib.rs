@@ -37,7 +37,9 @@ pub enum Refused {
         name: String,
     },
     /// It does not export what a module must.
-    #[error("it does not export {name}: build it with the crate `crucial` as a cdylib")]
+    #[error(
+        "it does not export {name}, or not as docs/modules.md says: build it with `crucial build`"
+    )]
     Export {
         /// What is missing, or has another type.
         name: &'static str,

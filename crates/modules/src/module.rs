@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crucial_object::guest_abi::{IMPORT, TypeDescription, VERSION, exports};
 use crucial_object::{Age, Error, Instance, Result, decode};
-use wasmtime::{ExternType, Linker};
+use wasmtime::{ExternType, Linker, ValType};
 
 use crate::instance::{Guest, Uploaded};
 use crate::{Engine, ModuleId, Refused};
@@ -134,21 +134,28 @@ impl Module {
 }
 
 fn check_exports(module: &wasmtime::Module) -> Result<(), Refused> {
-    let functions = [
-        exports::ABI,
-        exports::START,
-        exports::BUFFER,
-        exports::TYPES,
-        exports::RESTORE,
-        exports::DISPATCH,
-        exports::CANCEL,
-        exports::DEPART,
-        exports::WAKE,
-        exports::SAVE,
+    use ValType::{I32, I64};
+    let functions: [(&str, &[ValType], &[ValType]); 10] = [
+        (exports::ABI, &[], &[I32]),
+        (exports::START, &[], &[]),
+        (exports::BUFFER, &[I32], &[I32]),
+        (exports::TYPES, &[], &[I64]),
+        (exports::RESTORE, &[I32, I32], &[I64]),
+        (exports::DISPATCH, &[I32, I64, I32], &[I64]),
+        (exports::CANCEL, &[I32, I32], &[I64]),
+        (exports::DEPART, &[I64], &[I64]),
+        (exports::WAKE, &[], &[I32]),
+        (exports::SAVE, &[], &[I64]),
     ];
-    for name in functions {
-        if !matches!(module.get_export(name), Some(ExternType::Func(_))) {
-            return Err(Refused::Export { name });
+    let are = |types: &mut dyn ExactSizeIterator<Item = ValType>, wanted: &[ValType]| {
+        types.len() == wanted.len() && types.zip(wanted).all(|(one, other)| one.matches(other))
+    };
+    for (name, parameters, results) in functions {
+        match module.get_export(name) {
+            Some(ExternType::Func(function))
+                if are(&mut function.params(), parameters)
+                    && are(&mut function.results(), results) => {}
+            _ => return Err(Refused::Export { name }),
         }
     }
     match module.get_export("memory") {
