@@ -76,6 +76,14 @@ impl Place {
             State::Hot(guest, counted) => {
                 let result = f(guest);
                 counted.resize(guest.size());
+                if matches!(result, Err(Error::Panicked { .. })) {
+                    // The object is what the method left behind. The instance may be more than that: memory that
+                    // was taken and never given back. So it goes, if the object can be had without it.
+                    let mut bytes = Vec::new();
+                    if guest.save(&mut bytes).is_ok() {
+                        *state = State::Cold(bytes.into());
+                    }
+                }
                 result
             }
             State::Cold(_) => unreachable!("it was heated"),

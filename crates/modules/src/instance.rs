@@ -6,7 +6,10 @@ use crucial_object::guest_abi::{NO_TICKET, Status, exports, unpack};
 use crucial_object::{
     Activation, Age, Error, Flow, Instance, Result, SessionId, Ticket, Wake, decode,
 };
-use wasmtime::{Caller, Extern, Memory, Store, StoreLimits, StoreLimitsBuilder, Trap, TypedFunc};
+use wasmtime::{
+    Caller, Extern, Global, Memory, Mutability, Store, StoreLimits, StoreLimitsBuilder, Trap,
+    TypedFunc, Val,
+};
 
 use crate::Module;
 use crate::engine::TICK;
@@ -18,6 +21,9 @@ pub(crate) struct Host {
     /// What the module said before it trapped: message and place.
     panic: Option<(String, String)>,
 }
+
+/// What a module may export for its host to set right after a trap. `crucial build` sees to it.
+const STACK_POINTER: &str = "__stack_pointer";
 
 /// Longest message of a panic that is kept, in bytes.
 const PANIC_BYTES_MAX: usize = 64 << 10;
@@ -43,6 +49,8 @@ pub(crate) struct Guest {
     dispatch: TypedFunc<(u32, u64, u32), u64>,
     wake: TypedFunc<(), u32>,
     instance: wasmtime::Instance,
+    /// The module's stack pointer, and where it begins: a call that traps leaves it where it was.
+    stack: Option<(Global, Val)>,
     /// What people call what runs in it.
     name: Arc<str>,
     deadline_ticks: u64,
@@ -89,7 +97,12 @@ impl Guest {
         let wake = instance
             .get_typed_func(&mut store, exports::WAKE)
             .map_err(broken)?;
+        let stack = instance.get_global(&mut store, STACK_POINTER);
+        let stack = stack
+            .filter(|global| global.ty(&store).mutability() == Mutability::Var)
+            .map(|global| (global, global.get(&mut store)));
         let mut guest = Guest {
+            stack,
             store,
             memory,
             buffer,
@@ -209,6 +222,10 @@ impl Guest {
     }
 
     fn trapped(&mut self, error: &wasmtime::Error) -> Error {
+        if let Some((pointer, start)) = &self.stack {
+            // It was of this type when it was read.
+            let _ = pointer.set(&mut self.store, *start);
+        }
         let panic = self.store.data_mut().panic.take();
         let (message, location) =
             panic.unwrap_or_else(|| (explain(error), "its sandbox".to_owned()));

@@ -359,3 +359,47 @@ fn what_it_does_to_its_object_is_an_error_for_its_caller() {
         object.save(&mut Vec::new()).unwrap();
     }
 }
+
+/// Numbers that are as good as random, and the same each time.
+fn numbers() -> impl FnMut() -> usize {
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 16) as usize
+    }
+}
+
+#[test]
+fn changed_modules_are_refused_or_run_and_harm_nobody() {
+    let engine = engine();
+    let whole = Hostile::default().bytes();
+    let mut number = numbers();
+    let (mut taken, mut made) = (0, 0);
+    for _ in 0..2000 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + number() % 3 {
+            let place = number() % bytes.len();
+            match number() % 4 {
+                0 => drop(bytes.remove(place)),
+                1 => bytes.insert(place, number() as u8),
+                _ => bytes[place] = number() as u8,
+            }
+        }
+        let Ok(module) = engine.compile(&bytes) else {
+            continue;
+        };
+        taken += 1;
+        let Ok(mut object) = module.restore("hostile::Thing", b"state", Age::Same) else {
+            continue;
+        };
+        made += 1;
+        // Whatever comes of it.
+        let _ = touch(&mut *object);
+        let _ = object.cancel(0, Some(vec![1]));
+        let _ = object.save(&mut Vec::new());
+    }
+    // Many changes are in data, which none of this looks at.
+    assert!(taken > 20 && made > 20, "{taken} taken, {made} made");
+}

@@ -28,7 +28,7 @@ static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
         .arg(manifest)
         .arg("--target-dir")
         .arg(&target)
-        .env_remove("RUSTFLAGS")
+        .env("RUSTFLAGS", "-C link-arg=--export=__stack_pointer")
         .status()
         .expect("cargo runs");
     assert!(status.success());
@@ -193,6 +193,13 @@ fn what_takes_too_much_is_stopped() {
     let (message, _) = panic_of(account.call::<u64>("recurse", &(0u64,)).unwrap_err());
     assert!(message.contains("stack"), "{message}");
     panic_of(account.call::<()>("allocate_for_ever", &()).unwrap_err());
+    // The state is as it was left, and the object goes on if it is told to, however often that happens.
+    assert_eq!(account.call::<i64>("cents", &()), Ok(5));
+    let mut account = Object::new(Limits::default());
+    for cents in 0..3000 {
+        panic_of(account.call::<()>("explode", &(cents,)).unwrap_err());
+        assert_eq!(account.call::<i64>("cents", &()), Ok(cents));
+    }
     // Others are as they were.
     let mut other = Object::new(Limits::default());
     assert_eq!(other.call::<i64>("deposit", &(1i64,)), Ok(6));
@@ -351,4 +358,44 @@ fn what_is_compiled_is_kept_on_disk_if_nobody_else_can_write_there() {
     std::fs::write(file, b"theirs").unwrap();
     std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).unwrap();
     compile();
+}
+
+#[test]
+fn arguments_of_any_bytes_are_errors_or_calls() {
+    let mut account = Object::new(Limits {
+        method_time_max: Duration::from_millis(20),
+        ..Limits::default()
+    });
+    let methods = ["deposit", "cents", "withdraw", "take", "hold", "is_held"];
+    let mut state = 88172645463325252u64;
+    let mut number = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state >> 16
+    };
+    let (mut calls, mut errors) = (0, 0);
+    for round in 0..20_000 {
+        let args: Vec<u8> = (0..number() % 12).map(|_| number() as u8).collect();
+        let mut ticket = (number() % 2 == 0).then(|| args.clone());
+        let outcome = account.instance.dispatch(Activation {
+            index: account.index(methods[round % methods.len()]),
+            args: &args,
+            caller: SessionId(number()),
+            ticket: &mut ticket,
+            out: &mut Vec::new(),
+        });
+        match outcome {
+            Ok(_) => calls += 1,
+            Err(
+                Error::BadArguments { .. }
+                | Error::Encoding { .. }
+                | Error::Other(_)
+                | Error::Panicked { .. },
+            ) => errors += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(calls > 1000 && errors > 1000, "{calls} {errors}");
+    account.instance.save(&mut Vec::new()).unwrap();
 }

@@ -107,6 +107,7 @@ fn build(arguments: &[String]) -> Result<PathBuf> {
         .args(["--target", "wasm32-unknown-unknown"])
         .args(["--message-format", "json-render-diagnostics"])
         .args(arguments)
+        .args(["--", "-C", "link-arg=--export=__stack_pointer"])
         .stderr(Stdio::inherit())
         .output()
         .map_err(could_not_start)?;
