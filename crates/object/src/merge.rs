@@ -4,6 +4,7 @@
 //! says what kind of value it is. Which Rust types are of which kind is known where the call is made.
 
 use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -96,74 +97,89 @@ impl MergeBy {
         }
     }
 
-    /// `old` and `new`, merged.
-    pub(crate) fn merge<V: Element>(self, old: &V, new: &V) -> Result<V> {
-        let (old, new) = (old.seal()?, new.seal()?);
+    /// `old` and all that is `new`, merged one after the other.
+    pub(crate) fn merge<'a, V: Element + 'a>(
+        self,
+        old: &'a V,
+        new: impl Iterator<Item = &'a V>,
+    ) -> Result<V> {
         let merged = match self.kind {
-            Kind::I8 => self.integers::<i8>(old.bytes(), new.bytes()),
-            Kind::I16 => self.integers::<i16>(old.bytes(), new.bytes()),
-            Kind::I32 => self.integers::<i32>(old.bytes(), new.bytes()),
-            Kind::I64 => self.integers::<i64>(old.bytes(), new.bytes()),
-            Kind::U8 => self.integers::<u8>(old.bytes(), new.bytes()),
-            Kind::U16 => self.integers::<u16>(old.bytes(), new.bytes()),
-            Kind::U32 => self.integers::<u32>(old.bytes(), new.bytes()),
-            Kind::U64 => self.integers::<u64>(old.bytes(), new.bytes()),
-            Kind::F32 => self.floats::<f32>(old.bytes(), new.bytes()),
-            Kind::F64 => self.floats::<f64>(old.bytes(), new.bytes()),
-            Kind::Sequence => self.sequences(old.bytes(), new.bytes()),
-            Kind::Text => self.texts(old.bytes(), new.bytes()),
+            Kind::I8 => self.integers::<i8, V>(old, new),
+            Kind::I16 => self.integers::<i16, V>(old, new),
+            Kind::I32 => self.integers::<i32, V>(old, new),
+            Kind::I64 => self.integers::<i64, V>(old, new),
+            Kind::U8 => self.integers::<u8, V>(old, new),
+            Kind::U16 => self.integers::<u16, V>(old, new),
+            Kind::U32 => self.integers::<u32, V>(old, new),
+            Kind::U64 => self.integers::<u64, V>(old, new),
+            Kind::F32 => self.floats::<f32, V>(old, new),
+            Kind::F64 => self.floats::<f64, V>(old, new),
+            Kind::Sequence => self.sequences(old, new),
+            Kind::Text => self.texts(old, new),
         }?;
         V::unseal(merged.into())
     }
 
-    fn integers<N: Integer>(self, old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
-        let (old, new) = (value::<N>(old)?, value::<N>(new)?);
-        let merged = match self.how {
-            Merge::Sum => N::add(old, new).ok_or_else(|| {
+    fn integers<'a, N: Integer, V: Element + 'a>(
+        self,
+        old: &'a V,
+        new: impl Iterator<Item = &'a V>,
+    ) -> Result<Vec<u8>> {
+        fold(old, new, |old: N, new: N| match self.how {
+            Merge::Sum => old.add(new).ok_or_else(|| {
                 refused("the sum does not fit into the type of the values".to_owned())
-            })?,
-            Merge::Max => old.max(new),
-            Merge::Min => old.min(new),
-            Merge::Append => return Err(self.mismatch()),
-        };
-        encode(&merged)
+            }),
+            Merge::Max => Ok(old.max(new)),
+            Merge::Min => Ok(old.min(new)),
+            Merge::Append => Err(self.mismatch()),
+        })
     }
 
-    fn floats<N: Float + Serialize + DeserializeOwned>(
+    fn floats<'a, N: Float + Serialize + DeserializeOwned, V: Element + 'a>(
         self,
-        old: &[u8],
-        new: &[u8],
+        old: &'a V,
+        new: impl Iterator<Item = &'a V>,
     ) -> Result<Vec<u8>> {
-        let (old, new) = (value::<N>(old)?, value::<N>(new)?);
-        let merged = match self.how {
-            Merge::Sum => old.plus(new),
-            Merge::Max => old.larger(new),
-            Merge::Min => old.smaller(new),
-            Merge::Append => return Err(self.mismatch()),
-        };
-        encode(&merged)
+        fold(old, new, |old: N, new: N| match self.how {
+            Merge::Sum => Ok(old.plus(new)),
+            Merge::Max => Ok(old.larger(new)),
+            Merge::Min => Ok(old.smaller(new)),
+            Merge::Append => Err(self.mismatch()),
+        })
     }
 
     /// A sequence is its length and its items, so nothing is known of the items.
-    fn sequences(self, old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
+    fn sequences<'a, V: Element + 'a>(
+        self,
+        old: &'a V,
+        new: impl Iterator<Item = &'a V>,
+    ) -> Result<Vec<u8>> {
         if self.how != Merge::Append {
             return Err(self.mismatch());
         }
-        let ((old_len, old_items), (new_len, new_items)) = (length(old)?, length(new)?);
-        let len = old_len.checked_add(new_len).ok_or_else(|| {
-            refused("the length does not fit: do all clients use the same type?".to_owned())
-        })?;
+        let (mut len, mut items) = (0u64, Vec::new());
+        for sequence in std::iter::once(old).chain(new) {
+            let sequence = sequence.seal()?;
+            let (more, rest) = length(sequence.bytes())?;
+            len = len.checked_add(more).ok_or_else(|| {
+                refused("the length does not fit: do all clients use the same type?".to_owned())
+            })?;
+            items.extend_from_slice(rest);
+        }
         let mut merged = encode(&len)?;
-        merged.extend_from_slice(old_items);
-        merged.extend_from_slice(new_items);
+        merged.append(&mut items);
         Ok(merged)
     }
 
-    fn texts(self, old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
-        if self.how != Merge::Append {
-            return Err(self.mismatch());
-        }
-        encode(&(value::<String>(old)? + &value::<String>(new)?))
+    fn texts<'a, V: Element + 'a>(
+        self,
+        old: &'a V,
+        new: impl Iterator<Item = &'a V>,
+    ) -> Result<Vec<u8>> {
+        fold(old, new, |old: String, new: String| match self.how {
+            Merge::Append => Ok(old + &new),
+            _ => Err(self.mismatch()),
+        })
     }
 
     fn mismatch(self) -> Error {
@@ -172,6 +188,17 @@ impl MergeBy {
             self.how, self.kind
         ))
     }
+}
+
+/// Decodes values, and encodes what they are together.
+fn fold<'a, N: Serialize + DeserializeOwned, V: Element + 'a>(
+    old: &V,
+    mut new: impl Iterator<Item = &'a V>,
+    merge: impl Fn(N, N) -> Result<N>,
+) -> Result<Vec<u8>> {
+    let number = |sealed: &V| value::<N>(sealed.seal()?.bytes());
+    let merged = new.try_fold(number(old)?, |old, new| merge(old, number(new)?))?;
+    encode(&merged)
 }
 
 fn value<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
@@ -265,6 +292,34 @@ fn unordered() -> Error {
     }
 }
 
+/// Merges each of `entries` into the value of its key, or inserts it if there is none; all or, with an error,
+/// none. Values of one key are merged in their order, all at once: a value to which much is appended is not
+/// copied each time.
+pub(crate) fn merge_into<K: Clone + Ord, V: Clone + Element>(
+    there: &mut BTreeMap<K, V>,
+    mut entries: Vec<(K, V)>,
+    by: MergeBy,
+) -> Result<()> {
+    // Stable.
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let same_key = entries.chunk_by(|(one, _), (other, _)| one == other);
+    let merged = same_key.map(|entries| {
+        let key = &entries[0].0;
+        let given = entries.iter().map(|(_, value)| value);
+        let mut values = there.get(key).into_iter().chain(given);
+        let old = values.next().expect("a chunk is not empty");
+        let mut new = values.peekable();
+        let value = match new.peek() {
+            Some(_) => by.merge(old, new)?,
+            None => old.clone(),
+        };
+        Ok((key.clone(), value))
+    });
+    let merged = merged.collect::<Result<Vec<_>>>()?;
+    there.extend(merged);
+    Ok(())
+}
+
 /// The `count` largest of `entries` by their values, largest first; of equal ones, the first. An error if any
 /// value is of another kind.
 pub(crate) fn top<'a, K: Clone + 'a, V: Element + Clone + 'a>(
@@ -295,7 +350,7 @@ mod tests {
     use crate::Opaque;
 
     fn merge<V: Mergeable + Clone>(how: Merge, old: V, new: V) -> Result<V> {
-        MergeBy::of::<V>(how)?.merge(&old, &new)
+        MergeBy::of::<V>(how)?.merge(&old, std::iter::once(&new))
     }
 
     #[test]
@@ -324,7 +379,7 @@ mod tests {
                 kind,
             };
             for (old, new) in [(&long, &one), (&one, &long), (&long, &long)] {
-                let merged = by.merge(old, new);
+                let merged = by.merge(old, std::iter::once(new));
                 assert!(matches!(merged, Err(Error::BadArguments { .. })));
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::page_size;
-use crate::merge::{Kind, MergeBy, top};
+use crate::merge::{Kind, MergeBy, merge_into, top};
 use crate::opaque::sealed;
 use crate::{Element, Merge, Mergeable, Result, shared};
 
@@ -80,17 +80,7 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Map<K, V> {
     where
         V: Element,
     {
-        let mut merged = BTreeMap::new();
-        for (key, value) in entries {
-            let old = merged.get(&key).or_else(|| self.entries.get(&key));
-            let value = match old {
-                Some(old) => by.merge(old, &value)?,
-                None => value,
-            };
-            merged.insert(key, value);
-        }
-        self.entries.extend(merged);
-        Ok(())
+        merge_into(&mut self.entries, entries, by)
     }
 
     /// Merges one value; gives what it is now.
@@ -100,7 +90,7 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Map<K, V> {
         V: Element,
     {
         let value = match self.entries.get(&key) {
-            Some(old) => by.merge(old, &value)?,
+            Some(old) => by.merge(old, std::iter::once(&value))?,
             None => value,
         };
         self.entries.insert(key, value.clone());

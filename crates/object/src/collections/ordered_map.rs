@@ -6,7 +6,7 @@ use std::ops::Bound;
 use serde::{Deserialize, Serialize};
 
 use super::page_size;
-use crate::merge::MergeBy;
+use crate::merge::{MergeBy, merge_into};
 use crate::opaque::sealed;
 use crate::{Element, Merge, Mergeable, Result, SortKey, shared};
 
@@ -89,17 +89,7 @@ impl<K: Clone + Ord, V: Clone> OrderedMap<K, V> {
     where
         V: Element,
     {
-        let mut merged = BTreeMap::new();
-        for (key, value) in entries {
-            let old = merged.get(&key).or_else(|| self.entries.get(&key));
-            let value = match old {
-                Some(old) => by.merge(old, &value)?,
-                None => value,
-            };
-            merged.insert(key, value);
-        }
-        self.entries.extend(merged);
-        Ok(())
+        merge_into(&mut self.entries, entries, by)
     }
 
     /// The entry with the smallest key.
