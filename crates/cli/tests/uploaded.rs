@@ -1,6 +1,11 @@
 //! A8: a user type is added to a running server, and used at once. The server is the `crucial` command, which
 //! was built without it; this test has it natively, from the same source.
 
+#![allow(
+    unexpected_cfgs,
+    reason = "the other versions are built for the server only"
+)]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use crucial_core::Endpoint;
 use crucial_core::frame::{
-    self, Attempt, CallFrame, InFlight as CallsInFlight, ModuleInfo, OpenRequest, Operation,
+    self, Attempt, CallFrame, InFlight as CallsInFlight, ModuleInfo, OpenRequest, Operation, Pushed,
 };
 use crucial_object::caller::{Call, Caller, InFlight, Lifetime, Open, Opened};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId, decode};
@@ -76,7 +76,12 @@ pub struct Config {
     /// The attempt of an exactly-once thread whose session this client takes up: calls get the results of
     /// the same calls of earlier attempts. Nothing of it is acknowledged until the thread is fenced.
     pub exactly_once: Option<Attempt>,
+    /// The modules that this program has with it. They are pushed when the server does not know a type.
+    pub modules: Option<Modules>,
 }
+
+/// Gives modules, as their bytes.
+pub type Modules = fn() -> Result<Vec<Vec<u8>>>;
 
 impl Config {
     /// A client that owns a run of its own.
@@ -90,6 +95,7 @@ impl Config {
             spin: default_spin(),
             local_socket: true,
             exactly_once: None,
+            modules: None,
         }
     }
 }
@@ -128,6 +134,8 @@ pub struct Client {
     anonymous: AtomicU64,
     /// The cloud thread that this process runs.
     attempt: Mutex<Option<Attempt>>,
+    /// Whether the program's modules were pushed; held meanwhile.
+    pushed: Mutex<bool>,
     /// Why there are no calls any more.
     ended: OnceLock<Error>,
     this: Weak<Client>,
@@ -214,6 +222,7 @@ impl Client {
             lease_ms: AtomicU64::new(welcome.lease_ms),
             anonymous: AtomicU64::new(0),
             attempt: Mutex::new(attempt),
+            pushed: Mutex::default(),
             ended: OnceLock::new(),
             this: this.clone(),
         });
@@ -286,13 +295,37 @@ impl Client {
         self.post(&Operation::Delete(object))
     }
 
-    /// Uploads a module of shared types, which then run on the server.
+    /// Uploads a module of shared types, which then run on the server. With `replace` they may be new versions of
+    /// types that are there, whose objects then move to the new code.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] with the reason.
-    pub fn push_module(&self, bytes: Vec<u8>) -> Result<ModuleInfo> {
-        decode(&self.request(&Operation::Push(bytes.into()))?)
+    /// [`Error::Refused`] with the reason; then all is as it was.
+    pub fn push_module(&self, bytes: Vec<u8>, replace: bool) -> Result<Pushed> {
+        let module = bytes.into();
+        decode(&self.request(&Operation::Push { replace, module })?)
+    }
+
+    /// Pushes the program's own modules, once; whether it has any.
+    fn push_own_modules(&self) -> Result<bool> {
+        // The calls of an exactly-once thread are numbered by what the thread does.
+        let Some(modules) = self
+            .config
+            .modules
+            .filter(|_| self.config.exactly_once.is_none())
+        else {
+            return Ok(false);
+        };
+        let mut pushed = self.pushed.lock();
+        let modules = modules()?;
+        let any = !modules.is_empty();
+        if !*pushed {
+            for module in modules {
+                self.push_module(module, false)?;
+            }
+            *pushed = true;
+        }
+        Ok(any)
     }
 
     /// The modules that were uploaded.
@@ -466,7 +499,17 @@ impl Caller for Client {
             state: open.state.to_vec(),
         };
         let object = request.object(&self.config.run, &self.config.namespace);
-        let created = decode(&self.request(&Operation::Open(request))?)?;
+        let request = Operation::Open(request);
+        let created = match self.request(&request) {
+            Err(unknown @ Error::UnknownType { .. }) => {
+                if !self.push_own_modules()? {
+                    return Err(unknown);
+                }
+                self.request(&request)
+            }
+            created => created,
+        };
+        let created = decode(&created?)?;
         Ok(Opened { object, created })
     }
 

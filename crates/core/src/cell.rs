@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::records::{CallId, Outcome, Record, Records};
 use crucial_object::{
-    Access, Activation, Error, Flow, Instance, Method, MethodId, Panic, Result, Sequence,
+    Access, Activation, Age, Error, Flow, Instance, Method, MethodId, Panic, Result, Sequence,
     SessionId, Ticket, TypeInfo, Wake, caller, catch,
 };
 
@@ -123,7 +123,7 @@ impl Cell {
     /// An object of the type `info` with an encoded initial state.
     pub fn new(info: &'static TypeInfo, state: &[u8]) -> Result<Cell> {
         // `Deserialize` may be the user's code, so it may panic.
-        let instance = caller::in_method(|| catch(|| info.restore(state)))
+        let instance = caller::in_method(|| catch(|| info.restore(state, Age::Same)))
             .unwrap_or_else(|panic| Err(panicked(info.name.to_owned(), panic)))?;
         Ok(Cell {
             info,
@@ -153,6 +153,51 @@ impl Cell {
         let instance = &mut self.instance;
         caller::in_method(|| catch(|| instance.save(out)))
             .unwrap_or_else(|panic| Err(panicked(self.info.name.to_owned(), panic)))
+    }
+
+    /// Whether [`move_to`](Cell::move_to) would do it now.
+    pub fn can_move_to(&mut self, info: &'static TypeInfo) -> Result<()> {
+        self.in_type(info).map(drop)
+    }
+
+    /// Makes it an object of another version of its type, through the bytes of its state. It is as it was if
+    /// that fails, and also if a call waits in a method that the version does not have.
+    pub fn move_to(&mut self, info: &'static TypeInfo, turn: &mut Turn<'_>) -> Result<()> {
+        let (instance, indices) = self.in_type(info)?;
+        self.instance = instance;
+        self.info = info;
+        if let Some(rare) = &mut self.rare {
+            for (parked, index) in rare.parked.iter_mut().zip(indices) {
+                parked.method = index;
+            }
+        }
+        // Other code may find that a call need not wait any more.
+        self.settle(turn);
+        Ok(())
+    }
+
+    /// The instance in another version of the type, and the new indices of the methods in which calls wait.
+    fn in_type(&mut self, info: &'static TypeInfo) -> Result<(Box<dyn Instance>, Vec<usize>)> {
+        let parked = self.rare.iter().flat_map(|rare| &rare.parked);
+        let indices = parked.map(|parked| {
+            let method = &self.info.methods[parked.method];
+            let index = info.method_index(method.id);
+            index
+                .filter(|index| info.methods[*index].waits)
+                .ok_or_else(|| Error::Refused {
+                    reason: format!(
+                        "a call waits in {}::{}, which the new version has not, or not as a method that waits",
+                        self.info.name, method.name
+                    ),
+                })
+        });
+        let indices = indices.collect::<Result<_>>()?;
+        let mut state = Vec::new();
+        self.save(&mut state)?;
+        let upgraded = caller::in_method(|| catch(|| info.restore(&state, Age::Older)));
+        let instance =
+            upgraded.unwrap_or_else(|panic| Err(panicked(info.name.to_owned(), panic)))?;
+        Ok((instance, indices))
     }
 
     /// Executes a call, or repeats its result if it was executed before.

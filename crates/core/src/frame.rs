@@ -264,14 +264,32 @@ pub enum Operation {
     Begin(Attempt),
     /// Remove all persistent objects of the session's namespace. The result is a `u64`: how many.
     ClearNamespace,
-    /// Take in a module: its bytes. The result is its [`ModuleInfo`].
-    Push(Bytes),
+    /// Take in a module: its bytes. The result is [`Pushed`].
+    Push {
+        /// Its types may take the place of types of their names in other modules, objects and all.
+        replace: bool,
+        /// WebAssembly.
+        module: Bytes,
+    },
     /// List the modules. The result is a sequence of [`ModuleInfo`]s.
     Modules,
     /// Remove a module. The result is a `bool`: whether there was one.
     RemoveModule([u8; 32]),
     /// No attempt of this cloud thread may change anything any more. The result is empty.
     Fence(ThreadId),
+}
+
+/// A module was taken in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pushed {
+    /// It.
+    pub module: ModuleInfo,
+    /// Objects that its types have taken over from other modules.
+    pub moved: u64,
+    /// Objects that changed meanwhile, so that their state does not fit any more: they keep their old code.
+    pub left: u64,
+    /// Why one of them does not fit.
+    pub reason: Option<String>,
 }
 
 /// A module on a server.
@@ -409,7 +427,14 @@ fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
                 .map_err(|e| malformed(format!("an attempt that is none: {e}")))?,
         ),
         kind::CLEAR_NAMESPACE => Operation::ClearNamespace,
-        kind::PUSH => Operation::Push(std::mem::take(&mut frame)),
+        kind::PUSH => Operation::Push {
+            replace: match frame.try_get_u8().map_err(|_| short())? {
+                0 => false,
+                1 => true,
+                other => return Err(malformed(format!("a push that says {other}"))),
+            },
+            module: std::mem::take(&mut frame),
+        },
         kind::MODULES => Operation::Modules,
         kind::REMOVE_MODULE => {
             let mut id = [0; 32];
@@ -502,7 +527,7 @@ pub fn write_operation(
         Operation::Goodbye => kind::GOODBYE,
         Operation::Begin(_) => kind::BEGIN,
         Operation::ClearNamespace => kind::CLEAR_NAMESPACE,
-        Operation::Push(_) => kind::PUSH,
+        Operation::Push { .. } => kind::PUSH,
         Operation::Modules => kind::MODULES,
         Operation::RemoveModule(_) => kind::REMOVE_MODULE,
         Operation::Fence(_) => kind::FENCE,
@@ -516,7 +541,10 @@ pub fn write_operation(
             }
             Operation::Begin(attempt) => encode_into(attempt, out)?,
             Operation::Fence(thread) => out.extend_from_slice(&thread.0),
-            Operation::Push(module) => out.extend_from_slice(module),
+            Operation::Push { replace, module } => {
+                out.push(u8::from(*replace));
+                out.extend_from_slice(module);
+            }
             Operation::RemoveModule(id) => out.extend_from_slice(id),
             _ => {}
         }

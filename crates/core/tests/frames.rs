@@ -122,8 +122,15 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
             "11000000 0c 0a00000000000000 0a00000000000000",
         ),
         (
-            numbered(11, 11, Operation::Push(Bytes::from_static(b"\0asm"))),
-            "15000000 0d 0b00000000000000 0b00000000000000 0061736d",
+            numbered(
+                11,
+                11,
+                Operation::Push {
+                    replace: true,
+                    module: Bytes::from_static(b"\0asm"),
+                },
+            ),
+            "16000000 0d 0b00000000000000 0b00000000000000 01 0061736d",
         ),
         (
             numbered(12, 12, Operation::Modules),
@@ -561,7 +568,12 @@ fn operation() -> impl Strategy<Value = Operation> {
         Just(Operation::ClearNamespace),
         Just(Operation::Modules),
         any::<[u8; 32]>().prop_map(Operation::RemoveModule),
-        prop::collection::vec(any::<u8>(), 0..50).prop_map(|bytes| Operation::Push(bytes.into())),
+        (any::<bool>(), prop::collection::vec(any::<u8>(), 0..50)).prop_map(|(replace, module)| {
+            Operation::Push {
+                replace,
+                module: module.into(),
+            }
+        }),
         attempt().prop_map(Operation::Begin),
         any::<[u8; 16]>().prop_map(|thread| Operation::Fence(ThreadId(thread))),
     ]

@@ -44,6 +44,8 @@
 #[cfg(not(target_family = "wasm"))]
 mod config;
 #[cfg(not(target_family = "wasm"))]
+mod modules;
+#[cfg(not(target_family = "wasm"))]
 mod output;
 #[cfg(not(target_family = "wasm"))]
 mod progress;
@@ -76,9 +78,30 @@ pub use runtime::{clear_namespace, init, run_id};
 #[cfg(not(target_family = "wasm"))]
 pub use task::Task;
 
+/// Puts a module into the executable, which pushes it when a server does not know one of its types.
+///
+/// The argument is a path, as that of [`include_bytes!`], to what `crucial build` has made. Without it a program
+/// looks for a file beside its executable, of the same name with `.wasm` behind it, and for those that
+/// `CRUCIAL_MODULE` names.
+///
+/// ```ignore
+/// crucial::embed_module!("../types.wasm");
+/// ```
+#[macro_export]
+macro_rules! embed_module {
+    ($path:expr $(,)?) => {
+        #[cfg(not(target_family = "wasm"))]
+        $crate::__private::inventory::submit! {
+            $crate::__private::EmbeddedModule(include_bytes!($path))
+        }
+    };
+}
+
 /// What the macros' expansions call. Not part of the API.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(not(target_family = "wasm"))]
+    pub use crate::modules::EmbeddedModule;
     #[cfg(not(target_family = "wasm"))]
     pub use crate::roles::main;
     #[cfg(not(target_family = "wasm"))]

@@ -99,6 +99,12 @@ pub(crate) fn current() -> Result<Arc<Runtime>> {
     }
 }
 
+/// Whether the runtime has started.
+#[cfg(feature = "cli")]
+pub(crate) fn is_running() -> bool {
+    matches!(&*state(), State::Running(_))
+}
+
 /// Makes the runtime of this worker process that of its cloud thread: what the thread creates and spawns
 /// belongs to the run that it is part of.
 pub(crate) fn adopt(client: &Arc<Client>) -> Result<()> {
@@ -152,6 +158,7 @@ impl Runtime {
             }
         };
         let mut client = crucial_client::Config::new(server.clone());
+        client.modules = Some(crate::modules::own);
         client.namespace.clone_from(&config.namespace);
         client.patience = config.patience;
         client.spin = spin(config.spin);

@@ -120,6 +120,7 @@ impl Worker {
 fn config(payload: &Payload) -> Result<crucial_client::Config> {
     let endpoint: Endpoint = payload.server.parse()?;
     let mut config = crucial_client::Config::new(endpoint);
+    config.modules = Some(crate::modules::own);
     config.run = payload.run;
     config.owner = false;
     config.namespace.clone_from(&payload.namespace);

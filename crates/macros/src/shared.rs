@@ -1,7 +1,7 @@
 //! `#[shared]`.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens, format_ident, quote};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::parse::Parser;
 use syn::spanned::Spanned;
 use syn::visit::Visit;
@@ -24,10 +24,12 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     })
 }
 
-/// `name = "..", crate = path, sorted(K)`.
+/// `name = "..", crate = path, previous = Type, sorted(K)`.
 struct Options {
     name: Option<LitStr>,
     root: TokenStream,
+    /// The type of which objects become this one's when its new version is uploaded.
+    previous: Option<Type>,
     /// Type parameters that the server compares as their values compare.
     sorted: Vec<Ident>,
 }
@@ -37,6 +39,7 @@ impl Options {
         let mut options = Options {
             name: None,
             root: quote!(::crucial),
+            previous: None,
             sorted: Vec::new(),
         };
         let parser = syn::meta::parser(|meta| {
@@ -45,6 +48,8 @@ impl Options {
             } else if meta.path.is_ident("crate") {
                 let root: Path = meta.value()?.call(Path::parse_mod_style)?;
                 options.root = root.into_token_stream();
+            } else if meta.path.is_ident("previous") {
+                options.previous = Some(meta.value()?.parse()?);
             } else if meta.path.is_ident("sorted") {
                 meta.parse_nested_meta(|parameter| {
                     options.sorted.push(parameter.path.require_ident()?.clone());
@@ -52,7 +57,7 @@ impl Options {
                 })?;
             } else {
                 return Err(meta.error(
-                    "#[shared] has the options `name = \"..\"`, `crate = path` and `sorted(K)`",
+                    "#[shared] has the options `name = \"..\"`, `previous = Type`, `crate = path` and `sorted(K)`",
                 ));
             }
             Ok(())
@@ -118,6 +123,12 @@ impl SharedImpl {
             ));
         }
         let parameters = type_parameters(block)?;
+        if let (Some(previous), false) = (&options.previous, parameters.is_empty()) {
+            return Err(Error::new_spanned(
+                previous,
+                "`previous` is for types without parameters: a server can not convert what it does not know",
+            ));
+        }
         let type_name = type_name(&block.self_ty, &parameters)?;
         if let Some(stranger) = options
             .sorted
@@ -211,6 +222,14 @@ impl SharedImpl {
                 }
             }
         });
+        let previous = options.previous.iter().map(|previous| {
+            let span = previous.span();
+            quote_spanned! {span=>
+                fn restore_older(state: &[u8]) -> #rt::Result<Self> {
+                    #rt::restore_previous::<#previous, Self>(state)
+                }
+            }
+        });
         // What mentions a type parameter is sealed, whatever it is.
         let parameters = self.methods.iter().flat_map(|method| {
             let arguments = method.parameters.iter().map(|p| (p.span(), &p.owned));
@@ -231,6 +250,7 @@ impl SharedImpl {
             #[allow(deprecated, unused_variables, clippy::let_unit_value, clippy::unit_arg)]
             impl #rt::Object for #served {
                 #(#departed)*
+                #(#previous)*
 
                 fn dispatch(&mut self, #activation: #rt::Activation<'_>) -> #rt::Result<#rt::Flow> {
                     match #activation.index {

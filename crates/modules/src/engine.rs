@@ -1,11 +1,14 @@
 //! The engine: compiles, and keeps the time.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::cache::Cache;
+use crate::hot::Hot;
 use crate::{Limits, Module, Refused};
 
 /// Methods that run for too long are noticed at these intervals.
@@ -39,6 +42,8 @@ impl fmt::Debug for ModuleId {
 pub struct Engine {
     pub(crate) wasm: wasmtime::Engine,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) hot: Arc<Hot>,
+    pub(crate) cache: Option<Arc<Cache>>,
     _clock: Arc<Clock>,
 }
 
@@ -46,12 +51,12 @@ pub struct Engine {
 struct Clock;
 
 impl Engine {
-    /// An engine with these limits.
+    /// An engine with these limits. It keeps compiled modules in the directory `cache`, if there is one.
     ///
     /// # Errors
     ///
     /// If this machine can not run compiled WebAssembly, or gives no thread.
-    pub fn new(limits: Limits) -> std::io::Result<Engine> {
+    pub fn new(limits: Limits, cache: Option<&Path>) -> std::io::Result<Engine> {
         let mut config = wasmtime::Config::new();
         config
             .epoch_interruption(true)
@@ -63,9 +68,16 @@ impl Engine {
         tick(&wasm, Arc::downgrade(&clock))?;
         Ok(Engine {
             wasm,
+            hot: Arc::new(Hot::new(&limits)?),
+            cache: cache.map(|directory| Arc::new(Cache::new(directory))),
             limits: Arc::new(limits),
             _clock: clock,
         })
+    }
+
+    /// How many objects have an instance in memory.
+    pub fn instances(&self) -> usize {
+        self.hot.len()
     }
 
     /// Compiles a module, and asks it for its types. It takes a while: some milliseconds, up to seconds for a large

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use crucial_object::guest_abi::{NO_TICKET, Status, exports, unpack};
-use crucial_object::{Activation, Error, Flow, Instance, Result, SessionId, Ticket, Wake, decode};
+use crucial_object::{
+    Activation, Age, Error, Flow, Instance, Result, SessionId, Ticket, Wake, decode,
+};
 use wasmtime::{Caller, Extern, Memory, Store, StoreLimits, StoreLimitsBuilder, Trap, TypedFunc};
 
 use crate::Module;
 use crate::engine::TICK;
+use crate::hot::Place;
 
 /// What the host keeps for one instance of a module.
 pub(crate) struct Host {
@@ -40,7 +43,8 @@ pub(crate) struct Guest {
     dispatch: TypedFunc<(u32, u64, u32), u64>,
     wake: TypedFunc<(), u32>,
     instance: wasmtime::Instance,
-    module: Arc<str>,
+    /// What people call what runs in it.
+    name: Arc<str>,
     deadline_ticks: u64,
     reply_bytes_max: usize,
 }
@@ -89,7 +93,7 @@ impl Guest {
             dispatch,
             wake,
             instance,
-            module: "module".into(),
+            name: "module".into(),
             deadline_ticks,
             reply_bytes_max: limits.reply_bytes_max,
         };
@@ -110,11 +114,33 @@ impl Guest {
         Ok(bytes.to_vec())
     }
 
-    fn restore(&mut self, name: &str, state: &[u8]) -> Result<()> {
-        let restore = self.function::<u32, u64>(exports::RESTORE)?;
+    /// Makes an instance with an object in it.
+    pub fn restored(module: &Module, type_name: &str, state: &[u8], age: Age) -> Result<Guest> {
+        let mut guest = Guest::new(module)?;
+        guest.name = type_name.into();
+        guest.restore(type_name, state, age)?;
+        Ok(guest)
+    }
+
+    /// The size of its memory, in bytes.
+    pub fn size(&self) -> usize {
+        self.memory.data_size(&self.store)
+    }
+
+    /// Appends the object's encoded state.
+    pub fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        let save = self.function::<(), u64>(exports::SAVE)?;
+        let reply = self.run(|store| save.call(store, ()))?;
+        let (_, state) = self.reply(reply)?;
+        out.extend_from_slice(state);
+        Ok(())
+    }
+
+    fn restore(&mut self, name: &str, state: &[u8], age: Age) -> Result<()> {
+        let restore = self.function::<(u32, u32), u64>(exports::RESTORE)?;
         self.fill(&[name.as_bytes(), state])?;
-        let length = name.len() as u32;
-        let reply = self.run(|store| restore.call(store, length))?;
+        let parameters = (name.len() as u32, u32::from(age == Age::Older));
+        let reply = self.run(|store| restore.call(store, parameters))?;
         self.reply(reply).map(drop)
     }
 
@@ -191,26 +217,28 @@ impl Guest {
             (message, "its sandbox".to_owned())
         });
         Error::Panicked {
-            what: self.module.to_string(),
+            what: self.name.to_string(),
             message,
             location,
         }
     }
 }
 
-/// An object in an instance of its own.
+/// An object, hot or cold.
 pub(crate) struct Uploaded {
-    guest: Guest,
+    place: Arc<Place>,
     _alive: Arc<()>,
 }
 
 impl Uploaded {
-    pub fn restore(module: &Arc<Module>, name: &str, state: &[u8]) -> Result<Uploaded> {
-        let mut guest = Guest::new(module)?;
-        guest.module = name.into();
-        guest.restore(name, state)?;
+    pub fn restore(
+        module: &Arc<Module>,
+        type_name: &str,
+        state: &[u8],
+        age: Age,
+    ) -> Result<Uploaded> {
         Ok(Uploaded {
-            guest,
+            place: Place::new(module, type_name, state, age)?,
             _alive: module.alive(),
         })
     }
@@ -224,8 +252,8 @@ fn ticket_length(ticket: &Ticket) -> u32 {
         .map_or(NO_TICKET, |ticket| ticket.len() as u32)
 }
 
-impl Instance for Uploaded {
-    fn dispatch(&mut self, activation: Activation<'_>) -> Result<Flow> {
+impl Guest {
+    fn poll(&mut self, activation: Activation<'_>) -> Result<Flow> {
         let Activation {
             index,
             args,
@@ -233,12 +261,11 @@ impl Instance for Uploaded {
             ticket,
             out,
         } = activation;
-        let guest = &mut self.guest;
         let length = ticket_length(ticket);
-        guest.fill(&[ticket.as_deref().unwrap_or_default(), args])?;
-        let dispatch = guest.dispatch.clone();
-        let reply = guest.run(|store| dispatch.call(store, (index as u32, caller.0, length)))?;
-        let (status, reply) = guest.reply(reply)?;
+        self.fill(&[ticket.as_deref().unwrap_or_default(), args])?;
+        let dispatch = self.dispatch.clone();
+        let reply = self.run(|store| dispatch.call(store, (index as u32, caller.0, length)))?;
+        let (status, reply) = self.reply(reply)?;
         let (length, rest) = reply
             .split_first_chunk::<4>()
             .ok_or("a reply without a ticket")?;
@@ -260,45 +287,56 @@ impl Instance for Uploaded {
         })
     }
 
+    fn cancel(&mut self, index: usize, ticket: &Ticket) -> Result<()> {
+        let cancel = self.function::<(u32, u32), u64>(exports::CANCEL)?;
+        self.fill(&[ticket.as_deref().unwrap_or_default()])?;
+        let length = ticket_length(ticket);
+        let reply = self.run(|store| cancel.call(store, (index as u32, length)))?;
+        self.reply(reply).map(drop)
+    }
+
+    fn depart(&mut self, session: SessionId) -> Result<()> {
+        let depart = self.function::<u64, u64>(exports::DEPART)?;
+        let reply = self.run(|store| depart.call(store, session.0))?;
+        self.reply(reply).map(drop)
+    }
+
+    fn ask_wake(&mut self) -> Result<Wake> {
+        let wake = self.wake.clone();
+        Ok(match self.run(|store| wake.call(store, ()))? {
+            1 => Wake::First,
+            2 => Wake::None,
+            _ => Wake::All,
+        })
+    }
+}
+
+impl Instance for Uploaded {
+    fn dispatch(&mut self, activation: Activation<'_>) -> Result<Flow> {
+        self.place.with(|guest| guest.poll(activation))
+    }
+
     fn cancel(&mut self, index: usize, ticket: Ticket) -> Result<()> {
-        let guest = &mut self.guest;
-        let cancel = guest.function::<(u32, u32), u64>(exports::CANCEL)?;
-        guest.fill(&[ticket.as_deref().unwrap_or_default()])?;
-        let length = ticket_length(&ticket);
-        let reply = guest.run(|store| cancel.call(store, (index as u32, length)))?;
-        guest.reply(reply).map(drop)
+        self.place.with(|guest| guest.cancel(index, &ticket))
     }
 
     fn depart(&mut self, session: SessionId) {
-        let guest = &mut self.guest;
-        let departed = guest
-            .function::<u64, u64>(exports::DEPART)
-            .and_then(|depart| guest.run(|store| depart.call(store, session.0)))
-            .and_then(|reply| guest.reply(reply).map(drop));
-        // As in a native method.
-        if let Err(error) = departed {
-            std::panic::panic_any(error.to_string());
+        if let Err(error) = self.place.with(|guest| guest.depart(session)) {
+            panic_as(&error);
         }
     }
 
     fn wake(&mut self) -> Wake {
-        let guest = &mut self.guest;
-        let wake = guest.wake.clone();
-        match guest.run(|store| wake.call(store, ())) {
-            Ok(1) => Wake::First,
-            Ok(2) => Wake::None,
-            Ok(_) => Wake::All,
-            // As in a native method.
-            Err(error) => std::panic::panic_any(error.to_string()),
-        }
+        let woken = self.place.with(Guest::ask_wake);
+        woken.unwrap_or_else(|error| panic_as(&error))
     }
 
     fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        let guest = &mut self.guest;
-        let save = guest.function::<(), u64>(exports::SAVE)?;
-        let reply = guest.run(|store| save.call(store, ()))?;
-        let (_, state) = guest.reply(reply)?;
-        out.extend_from_slice(state);
-        Ok(())
+        self.place.save(out)
     }
+}
+
+/// As a native method, which has no other way to fail here.
+fn panic_as(error: &Error) -> ! {
+    std::panic::panic_any(error.to_string())
 }

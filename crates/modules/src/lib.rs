@@ -8,7 +8,9 @@
 //! random numbers, no files and no sockets; NaNs are canonical. So the same calls give the same bytes
 //! everywhere.
 
+mod cache;
 mod engine;
+mod hot;
 mod instance;
 mod limits;
 mod module;

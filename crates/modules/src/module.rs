@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crucial_object::guest_abi::{IMPORT, TypeDescription, VERSION, exports};
-use crucial_object::{Error, Instance, Result, decode};
+use crucial_object::{Age, Error, Instance, Result, decode};
 use wasmtime::{ExternType, Linker};
 
 use crate::instance::{Guest, Uploaded};
@@ -37,8 +37,17 @@ impl Module {
                 max,
             });
         }
-        let compiled = wasmtime::Module::from_binary(&engine.wasm, bytes)
-            .map_err(|error| Refused::Invalid(format!("{error:#}")))?;
+        let id = ModuleId::of(bytes);
+        let cached = engine
+            .cache
+            .as_ref()
+            .and_then(|cache| cache.load(engine, id));
+        let is_cached = cached.is_some();
+        let compiled = match cached {
+            Some(compiled) => compiled,
+            None => wasmtime::Module::from_binary(&engine.wasm, bytes)
+                .map_err(|error| Refused::Invalid(format!("{error:#}")))?,
+        };
         if let Some(import) = compiled
             .imports()
             .find(|import| (import.module(), import.name()) != IMPORT)
@@ -57,7 +66,7 @@ impl Module {
             .instantiate_pre(&compiled)
             .map_err(|error| Refused::Invalid(format!("{error:#}")))?;
         let mut module = Module {
-            id: ModuleId::of(bytes),
+            id,
             size: bytes.len(),
             types: Vec::new(),
             engine: engine.clone(),
@@ -65,6 +74,10 @@ impl Module {
             pre,
         };
         module.types = module.ask_types()?;
+        // One that runs.
+        if let (false, Some(cache)) = (is_cached, &engine.cache) {
+            cache.store(id, &compiled);
+        }
         Ok(module)
     }
 
@@ -110,8 +123,13 @@ impl Module {
     }
 
     /// Makes an object of its type `name` from its encoded state.
-    pub fn restore(self: &Arc<Self>, name: &str, state: &[u8]) -> Result<Box<dyn Instance>> {
-        Ok(Box::new(Uploaded::restore(self, name, state)?))
+    pub fn restore(
+        self: &Arc<Self>,
+        name: &str,
+        state: &[u8],
+        age: Age,
+    ) -> Result<Box<dyn Instance>> {
+        Ok(Box::new(Uploaded::restore(self, name, state, age)?))
     }
 }
 

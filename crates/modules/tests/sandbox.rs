@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crucial_modules::{Engine, Limits, Module, Refused};
 use crucial_object::{
-    Activation, Error, Flow, Instance, Result, SessionId, Ticket, decode, encode,
+    Activation, Age, Error, Flow, Instance, Result, SessionId, Ticket, decode, encode,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,7 +37,7 @@ static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 fn engine(limits: Limits) -> Engine {
-    Engine::new(limits).unwrap()
+    Engine::new(limits, None).unwrap()
 }
 
 fn module(limits: Limits) -> Arc<Module> {
@@ -57,7 +57,7 @@ impl Object {
         let module = module(limits);
         // cents, holder, heap.
         let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
-        let instance = module.restore(NAME, &state).unwrap();
+        let instance = module.restore(NAME, &state, Age::Same).unwrap();
         Object { module, instance }
     }
 
@@ -145,16 +145,16 @@ fn methods_tickets_and_errors_work_as_in_native_objects() {
 
     let mut state = Vec::new();
     account.instance.save(&mut state).unwrap();
-    let mut copy = account.module.restore(NAME, &state).unwrap();
+    let mut copy = account.module.restore(NAME, &state, Age::Same).unwrap();
     let mut again = Vec::new();
     copy.save(&mut again).unwrap();
     assert_eq!(state, again);
     assert!(matches!(
-        account.module.restore(NAME, &[0xff; 30]).err(),
+        account.module.restore(NAME, &[0xff; 30], Age::Same).err(),
         Some(Error::BadArguments { .. })
     ));
     assert!(matches!(
-        account.module.restore("guest::Other", &[]).err(),
+        account.module.restore("guest::Other", &[], Age::Same).err(),
         Some(Error::UnknownType { .. })
     ));
 }
@@ -230,4 +230,125 @@ fn what_is_no_module_is_refused_with_the_reason() {
         }
         other => panic!("{other}"),
     }
+}
+
+/// Memory of this process, in bytes.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages = status.split(' ').nth(1).unwrap();
+    pages.parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+fn a_hundred_thousand_objects_take_less_than_two_gigabytes() {
+    const OBJECTS: usize = 100_000;
+    let engine = engine(Limits::default());
+    let module = engine.compile(&GUEST).unwrap();
+    let start = Instant::now();
+    let mut objects: Vec<_> = (0..OBJECTS)
+        .map(|cents| {
+            let state = encode(&(cents as i64, None::<u64>, Vec::<u64>::new())).unwrap();
+            let instance = module.restore(NAME, &state, Age::Same).unwrap();
+            Object {
+                module: module.clone(),
+                instance,
+            }
+        })
+        .collect();
+    let made = start.elapsed();
+    // Far more than are hot, in an order of its own, so that each call heats its object.
+    let start = Instant::now();
+    let mut calls = 0;
+    for place in (0..OBJECTS).map(|i| i * 7919 % OBJECTS).take(20_000) {
+        assert_eq!(
+            objects[place].call::<i64>("deposit", &(1i64,)),
+            Ok(place as i64 + 1)
+        );
+        calls += 1;
+    }
+    let called = start.elapsed();
+    println!(
+        "{OBJECTS} made in {made:?}, {calls} heated and called in {called:?}, {} hot, {} MB",
+        engine.instances(),
+        resident() >> 20
+    );
+    assert!(resident() < 2 << 30);
+    assert!(engine.instances() <= 2 * Limits::default().instances_max + 1);
+    assert_eq!(objects[1].call::<i64>("cents", &()), Ok(2));
+}
+
+#[test]
+fn an_object_that_can_not_be_saved_stays_and_others_go() {
+    let engine = engine(Limits {
+        instances_max: 4,
+        method_time_max: Duration::from_millis(50),
+        ..Limits::default()
+    });
+    let module = engine.compile(&GUEST).unwrap();
+    let make = |type_name: &str, state: Vec<u8>| Object {
+        module: module.clone(),
+        instance: module.restore(type_name, &state, Age::Same).unwrap(),
+    };
+    let account = |cents: i64| encode(&(cents, None::<u64>, Vec::<u64>::new())).unwrap();
+    let mut others: Vec<_> = (0..20).map(|cents| make(NAME, account(cents))).collect();
+    let mut stuck: Vec<_> = (0..3i64)
+        .map(|cents| make("guest::Stuck", encode(&cents).unwrap()))
+        .collect();
+    for round in 1..=20 {
+        for (cents, other) in others.iter_mut().enumerate() {
+            let start = Instant::now();
+            assert_eq!(
+                other.call::<i64>("deposit", &(1i64,)),
+                Ok(cents as i64 + round)
+            );
+            // Nobody waits for what is never saved.
+            assert!(start.elapsed() < Duration::from_secs(1));
+        }
+    }
+    for stuck in &mut stuck {
+        let mut out = Vec::new();
+        assert!(stuck.instance.save(&mut out).is_err());
+    }
+}
+
+#[test]
+fn what_is_compiled_is_kept_on_disk_if_nobody_else_can_write_there() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("module-cache");
+    let _ = std::fs::remove_dir_all(&directory);
+    let compile = || {
+        let start = Instant::now();
+        let engine = Engine::new(Limits::default(), Some(&directory)).unwrap();
+        let module = engine.compile(&GUEST).unwrap();
+        let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
+        let instance = module.restore(NAME, &state, Age::Same).unwrap();
+        let mut object = Object { module, instance };
+        assert_eq!(object.call::<i64>("deposit", &(1i64,)), Ok(6));
+        start.elapsed()
+    };
+    let (first, second) = (compile(), compile());
+    println!("compiled in {first:?}, read in {second:?}");
+    let files = || -> Vec<_> {
+        let entries = std::fs::read_dir(&directory).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let [file] = &files()[..] else {
+        panic!("{:?}", files());
+    };
+    let modified = || std::fs::metadata(file).unwrap().modified().unwrap();
+    let before = modified();
+    // Changed, or cut: compiled again, and written again.
+    let whole = std::fs::read(file).unwrap();
+    let mut changed = whole.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    for wrong in [&changed, &whole[..whole.len() / 2], b""] {
+        std::fs::write(file, wrong).unwrap();
+        compile();
+        assert_eq!(std::fs::read(file).unwrap().len(), whole.len());
+    }
+    assert!(modified() > before);
+    // Others can write to it: it is not read. (An unreadable one would not end up as it was.)
+    std::fs::write(file, b"theirs").unwrap();
+    std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).unwrap();
+    compile();
 }

@@ -8,7 +8,9 @@
 use std::cell::{RefCell, UnsafeCell};
 
 use crate::guest_abi::{MethodDescription, NO_TICKET, Status, TypeDescription, VERSION, pack};
-use crate::{Access, Activation, Error, Flow, Instance, Result, SessionId, Wake, encode, registry};
+use crate::{
+    Access, Activation, Age, Error, Flow, Instance, Result, SessionId, Wake, encode, registry,
+};
 
 thread_local! {
     /// What the server and the module hand to each other.
@@ -96,14 +98,15 @@ extern "C" fn crucial_types() -> u64 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn crucial_restore(name_length: u32) -> u64 {
+extern "C" fn crucial_restore(name_length: u32, age: u32) -> u64 {
     reply(|input, _| {
         let (name, state) = input.split_at(name_length as usize);
         let name = String::from_utf8_lossy(name);
         let info = registry::find(&name).ok_or_else(|| Error::UnknownType {
             type_name: name.into_owned(),
         })?;
-        let object = info.restore(state)?;
+        let age = if age == 0 { Age::Same } else { Age::Older };
+        let object = info.restore(state, age)?;
         OBJECT.with(|place| *place = Some(object));
         Ok(Status::Done)
     })

@@ -76,13 +76,16 @@ impl<T: SharedType> Shared<T> {
 
     /// The same methods as on the handle, each returning a [`Pending`](crate::Pending) at once. Many
     /// calls in flight share one round trip, and async programs `.await` them.
+    ///
+    /// Who drops a [`Pending`](crate::Pending) of a call that takes something, and was served meanwhile, has
+    /// taken it: an item of a queue is gone, a permit comes back with the end of this process's session.
     pub fn deferred(&self) -> T::Deferred {
         T::Deferred::new(self.target().clone())
     }
 
     /// The same object, with calls that wait inside it no longer than `timeout`, and then fail with
     /// [`Error::TimedOut`](crate::Error::TimedOut) and without effect. A method that does not wait is
-    /// not affected.
+    /// not affected. A `timeout` of more than 49 days, as `Duration::MAX`, is none: they wait for ever.
     pub fn timeout(&self, timeout: Duration) -> Shared<T> {
         Shared {
             proxy: T::Proxy::new(self.target().with_timeout(timeout)),

@@ -37,6 +37,7 @@ pub mod caller;
 mod codec;
 pub mod collections;
 mod error;
+mod float;
 #[cfg(target_family = "wasm")]
 mod guest;
 pub mod guest_abi;
@@ -50,6 +51,7 @@ mod opaque;
 mod panics;
 mod proxy;
 pub mod registry;
+mod sort_key;
 pub mod sync;
 
 pub use codec::{decode, encode, encode_into};
@@ -63,7 +65,8 @@ pub use logger::Follower;
 pub use logger::{LogLine, Logger, LoggerDeferred, LoggerProxy};
 pub use merge::{Merge, Mergeable};
 pub use object::{
-    Access, Activation, Flow, Instance, Method, Object, SharedType, State, Ticket, TypeInfo, Wake,
+    Access, Activation, Age, Flow, Instance, Method, Object, SharedType, State, Ticket, TypeInfo,
+    Wake,
 };
 pub use opaque::{Element, Opaque, OpaqueKey, SortKey};
 pub use panics::{Panic, catch};
@@ -75,7 +78,7 @@ pub mod __private {
     pub use crate::codec::{
         decode, decode_arguments, decode_ticket, encode_result, encode_ticket, travels,
     };
-    pub use crate::object::{flow, poll_ok, restore};
+    pub use crate::object::{flow, poll_ok, restore, restore_previous};
     pub use crate::opaque::{FromWire, Sealed, SealedKey, ToWire, open};
     pub use crate::register_type;
     pub use crate::{

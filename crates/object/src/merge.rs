@@ -3,22 +3,23 @@
 //! The values of a [`Map`](crate::collections::Map) are opaque bytes to its server. To merge into one, a call
 //! says what kind of value it is. Which Rust types are of which kind is known where the call is made.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{decode, encode};
+use crate::float::Float;
 use crate::{Element, Error, Result};
 
-/// How a value is merged into the one that is there.
+/// How a value is merged into the one that is there. Where that makes a NaN, it is always the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Merge {
     /// Numbers: their sum. It is an error if it does not fit into the type.
     Sum,
-    /// Numbers: the larger one.
+    /// Numbers: the larger one; of a number and a NaN the number. 0.0 is larger than -0.0.
     Max,
-    /// Numbers: the smaller one.
+    /// Numbers: the smaller one; of a number and a NaN the number. -0.0 is smaller than 0.0.
     Min,
     /// Strings and vectors: the old one, then the new one.
     Append,
@@ -40,6 +41,8 @@ pub enum Kind {
     F64,
     /// A length, then the items.
     Sequence,
+    /// A sequence of bytes that is a string.
+    Text,
 }
 
 /// Types that can be merged: integers and floating-point numbers (sum, max, min), `String` and `Vec<T>`
@@ -65,7 +68,7 @@ macro_rules! mergeable {
 mergeable! {
     i8: I8 i16: I16 i32: I32 i64: I64 isize: I64
     u8: U8 u16: U16 u32: U32 u64: U64 usize: U64
-    f32: F32 f64: F64 String: Sequence
+    f32: F32 f64: F64 String: Text
 }
 
 impl<T: Serialize + DeserializeOwned> Mergeable for Vec<T> {
@@ -85,7 +88,8 @@ impl MergeBy {
     /// taken, and only the second one refused.)
     pub(crate) fn of<V: Mergeable>(how: Merge) -> Result<MergeBy> {
         let by = MergeBy { how, kind: V::KIND };
-        if (how == Merge::Append) == (by.kind == Kind::Sequence) {
+        let appended = matches!(by.kind, Kind::Sequence | Kind::Text);
+        if (how == Merge::Append) == appended {
             Ok(by)
         } else {
             Err(by.mismatch())
@@ -107,12 +111,13 @@ impl MergeBy {
             Kind::F32 => self.floats::<f32>(old.bytes(), new.bytes()),
             Kind::F64 => self.floats::<f64>(old.bytes(), new.bytes()),
             Kind::Sequence => self.sequences(old.bytes(), new.bytes()),
+            Kind::Text => self.texts(old.bytes(), new.bytes()),
         }?;
         V::unseal(merged.into())
     }
 
     fn integers<N: Integer>(self, old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
-        let (old, new) = (number::<N>(old)?, number::<N>(new)?);
+        let (old, new) = (value::<N>(old)?, value::<N>(new)?);
         let merged = match self.how {
             Merge::Sum => N::add(old, new).ok_or_else(|| {
                 refused("the sum does not fit into the type of the values".to_owned())
@@ -124,12 +129,16 @@ impl MergeBy {
         encode(&merged)
     }
 
-    fn floats<N: Float>(self, old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
-        let (old, new) = (number::<N>(old)?, number::<N>(new)?);
+    fn floats<N: Float + Serialize + DeserializeOwned>(
+        self,
+        old: &[u8],
+        new: &[u8],
+    ) -> Result<Vec<u8>> {
+        let (old, new) = (value::<N>(old)?, value::<N>(new)?);
         let merged = match self.how {
-            Merge::Sum => old + new,
-            Merge::Max => N::max(old, new),
-            Merge::Min => N::min(old, new),
+            Merge::Sum => old.plus(new),
+            Merge::Max => old.larger(new),
+            Merge::Min => old.smaller(new),
             Merge::Append => return Err(self.mismatch()),
         };
         encode(&merged)
@@ -141,10 +150,20 @@ impl MergeBy {
             return Err(self.mismatch());
         }
         let ((old_len, old_items), (new_len, new_items)) = (length(old)?, length(new)?);
-        let mut merged = encode(&(old_len + new_len))?;
+        let len = old_len.checked_add(new_len).ok_or_else(|| {
+            refused("the length does not fit: do all clients use the same type?".to_owned())
+        })?;
+        let mut merged = encode(&len)?;
         merged.extend_from_slice(old_items);
         merged.extend_from_slice(new_items);
         Ok(merged)
+    }
+
+    fn texts(self, old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
+        if self.how != Merge::Append {
+            return Err(self.mismatch());
+        }
+        encode(&(value::<String>(old)? + &value::<String>(new)?))
     }
 
     fn mismatch(self) -> Error {
@@ -155,27 +174,7 @@ impl MergeBy {
     }
 }
 
-/// Which of two values of this kind is larger: numbers by their value (`total_cmp`), others by their
-/// encoding.
-pub(crate) fn compare<V: Element>(kind: Kind, one: &V, other: &V) -> Result<Ordering> {
-    let (one, other) = (one.seal()?, other.seal()?);
-    let (one, other) = (one.bytes(), other.bytes());
-    Ok(match kind {
-        Kind::I8 => number::<i8>(one)?.cmp(&number(other)?),
-        Kind::I16 => number::<i16>(one)?.cmp(&number(other)?),
-        Kind::I32 => number::<i32>(one)?.cmp(&number(other)?),
-        Kind::I64 => number::<i64>(one)?.cmp(&number(other)?),
-        Kind::U8 => number::<u8>(one)?.cmp(&number(other)?),
-        Kind::U16 => number::<u16>(one)?.cmp(&number(other)?),
-        Kind::U32 => number::<u32>(one)?.cmp(&number(other)?),
-        Kind::U64 => number::<u64>(one)?.cmp(&number(other)?),
-        Kind::F32 => number::<f32>(one)?.total_cmp(&number(other)?),
-        Kind::F64 => number::<f64>(one)?.total_cmp(&number(other)?),
-        Kind::Sequence => one.cmp(other),
-    })
-}
-
-fn number<N: DeserializeOwned>(bytes: &[u8]) -> Result<N> {
+fn value<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
     decode(bytes).map_err(|_| {
         refused("the values are not of this type: do all clients use the same one?".to_owned())
     })
@@ -196,60 +195,104 @@ trait Integer: Serialize + DeserializeOwned + Ord + Copy {
     fn add(self, other: Self) -> Option<Self>;
 }
 
-trait Float: Serialize + DeserializeOwned + Copy + std::ops::Add<Output = Self> {
-    fn max(self, other: Self) -> Self;
-    fn min(self, other: Self) -> Self;
-}
-
-macro_rules! numbers {
-    ($($integer:ty)+; $($float:ty)+) => {
+macro_rules! integers {
+    ($($integer:ty)+) => {
         $(impl Integer for $integer {
             fn add(self, other: Self) -> Option<Self> {
                 self.checked_add(other)
             }
         })+
-        $(impl Float for $float {
-            fn max(self, other: Self) -> Self {
-                self.max(other)
-            }
-
-            fn min(self, other: Self) -> Self {
-                self.min(other)
-            }
-        })+
     };
 }
 
-numbers! { i8 i16 i32 i64 u8 u16 u32 u64; f32 f64 }
+integers! { i8 i16 i32 i64 u8 u16 u32 u64 }
 
-/// The `count` largest of `entries` by their values, largest first; of equal ones, the first.
+/// What values are ordered by. All values of one map are of one of these.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Integer(i128),
+    Real(Real),
+    Text(String),
+}
+
+/// Ordered by [`Float::rank`].
+struct Real(f64);
+
+impl Ord for Real {
+    fn cmp(&self, other: &Real) -> Ordering {
+        self.0.rank(other.0)
+    }
+}
+
+impl PartialOrd for Real {
+    fn partial_cmp(&self, other: &Real) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Real {
+    fn eq(&self, other: &Real) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Real {}
+
+impl Rank {
+    fn of(kind: Kind, bytes: &[u8]) -> Result<Rank> {
+        Ok(match kind {
+            Kind::I8 => Rank::Integer(value::<i8>(bytes)?.into()),
+            Kind::I16 => Rank::Integer(value::<i16>(bytes)?.into()),
+            Kind::I32 => Rank::Integer(value::<i32>(bytes)?.into()),
+            Kind::I64 => Rank::Integer(value::<i64>(bytes)?.into()),
+            Kind::U8 => Rank::Integer(value::<u8>(bytes)?.into()),
+            Kind::U16 => Rank::Integer(value::<u16>(bytes)?.into()),
+            Kind::U32 => Rank::Integer(value::<u32>(bytes)?.into()),
+            Kind::U64 => Rank::Integer(value::<u64>(bytes)?.into()),
+            Kind::F32 => Rank::Real(Real(value::<f32>(bytes)?.into())),
+            Kind::F64 => Rank::Real(Real(value(bytes)?)),
+            Kind::Text => Rank::Text(value(bytes)?),
+            Kind::Sequence => return Err(unordered()),
+        })
+    }
+}
+
+fn unordered() -> Error {
+    Error::BadArguments {
+        what: "top".to_owned(),
+        detail: "the values are vectors, of whose items the server knows no order; numbers and strings have one"
+            .to_owned(),
+    }
+}
+
+/// The `count` largest of `entries` by their values, largest first; of equal ones, the first. An error if any
+/// value is of another kind.
 pub(crate) fn top<'a, K: Clone + 'a, V: Element + Clone + 'a>(
     entries: impl Iterator<Item = (&'a K, &'a V)>,
     count: u64,
     kind: Kind,
 ) -> Result<Vec<(K, V)>> {
-    let mut failure = None;
-    let mut all: Vec<(&K, &V)> = entries.collect();
-    // Stable, so that of equal values the first comes first.
-    all.sort_by(|(_, one), (_, other)| {
-        compare(kind, *other, *one).unwrap_or_else(|error| {
-            failure = Some(error);
-            Ordering::Equal
-        })
-    });
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(all
-            .into_iter()
-            .take(usize::try_from(count).unwrap_or(usize::MAX))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()),
+    if kind == Kind::Sequence {
+        return Err(unordered());
     }
+    let ranked = entries.map(|(key, value)| {
+        let rank = Rank::of(kind, value.seal()?.bytes())?;
+        Ok((Reverse(rank), key, value))
+    });
+    let mut ranked = ranked.collect::<Result<Vec<_>>>()?;
+    // Stable, so that of equal values the first comes first.
+    ranked.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+    Ok(ranked
+        .into_iter()
+        .take(usize::try_from(count).unwrap_or(usize::MAX))
+        .map(|(_, key, value)| (key.clone(), value.clone()))
+        .collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Opaque;
 
     fn merge<V: Mergeable + Clone>(how: Merge, old: V, new: V) -> Result<V> {
         MergeBy::of::<V>(how)?.merge(&old, &new)
@@ -268,5 +311,22 @@ mod tests {
         assert_eq!(items, Ok(vec![(1, true), (300, false)]));
         assert!(merge(Merge::Append, 1u64, 2).is_err());
         assert!(merge(Merge::Sum, String::new(), String::new()).is_err());
+    }
+
+    #[test]
+    fn lengths_that_are_lies_are_refused() {
+        let sealed = |bytes: Vec<u8>| Opaque::unseal(bytes.into()).unwrap();
+        let long = sealed(encode(&u64::MAX).unwrap());
+        let one = sealed(encode(&vec![1u8]).unwrap());
+        for kind in [Kind::Sequence, Kind::Text] {
+            let by = MergeBy {
+                how: Merge::Append,
+                kind,
+            };
+            for (old, new) in [(&long, &one), (&one, &long), (&long, &long)] {
+                let merged = by.merge(old, new);
+                assert!(matches!(merged, Err(Error::BadArguments { .. })));
+            }
+        }
     }
 }

@@ -37,6 +37,14 @@ pub trait Object: SharedType + State {
     /// Whether the end of a session that has changed the object [concerns it](Object::depart).
     const ATTENDS: bool = false;
 
+    /// Decodes the state of an object that an older version of the type has encoded.
+    fn restore_older(state: &[u8]) -> Result<Self>
+    where
+        Self: Sized,
+    {
+        decode_arguments(Self::NAME, state)
+    }
+
     /// Executes a method.
     fn dispatch(&mut self, activation: Activation<'_>) -> Result<Flow>;
 
@@ -144,11 +152,21 @@ pub struct TypeInfo {
 
 /// Who makes instances of a type.
 enum Maker {
-    Linked(fn(&[u8]) -> Result<Box<dyn Instance>>),
+    Linked(fn(&[u8], Age) -> Restored),
     Uploaded(Box<Restore>),
 }
 
-type Restore = dyn Fn(&[u8]) -> Result<Box<dyn Instance>> + Send + Sync;
+type Restore = dyn Fn(&[u8], Age) -> Restored + Send + Sync;
+type Restored = Result<Box<dyn Instance>>;
+
+/// Which version of a type has encoded a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// The one that decodes it.
+    Same,
+    /// Another one, before it.
+    Older,
+}
 
 impl TypeInfo {
     /// Describes `T`.
@@ -178,10 +196,10 @@ impl TypeInfo {
     }
 
     /// Makes an instance from its encoded state.
-    pub fn restore(&self, state: &[u8]) -> Result<Box<dyn Instance>> {
+    pub fn restore(&self, state: &[u8], age: Age) -> Result<Box<dyn Instance>> {
         match &self.maker {
-            Maker::Linked(restore) => restore(state),
-            Maker::Uploaded(restore) => restore(state),
+            Maker::Linked(restore) => restore(state, age),
+            Maker::Uploaded(restore) => restore(state, age),
         }
     }
 
@@ -201,9 +219,21 @@ impl std::fmt::Debug for TypeInfo {
 
 /// Decodes the state of a `T`.
 #[doc(hidden)]
-pub fn restore<T: Object>(state: &[u8]) -> Result<Box<dyn Instance>> {
-    let value: T = decode_arguments(T::NAME, state)?;
+pub fn restore<T: Object>(state: &[u8], age: Age) -> Result<Box<dyn Instance>> {
+    let value: T = match age {
+        Age::Same => decode_arguments(T::NAME, state)?,
+        Age::Older => T::restore_older(state)?,
+    };
     Ok(Box::new(value))
+}
+
+/// Decodes the state of a `P`, which becomes a `T`; or that of a `T`, if it is none of a `P`.
+#[doc(hidden)]
+pub fn restore_previous<P: DeserializeOwned, T: Object + From<P>>(state: &[u8]) -> Result<T> {
+    match decode_arguments::<P>(T::NAME, state) {
+        Ok(previous) => Ok(previous.into()),
+        Err(_) => decode_arguments(T::NAME, state),
+    }
 }
 
 /// A live object of any type. What a server holds.

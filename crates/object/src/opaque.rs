@@ -9,8 +9,7 @@ use serde::de::{self, DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::codec::{decode, encode};
-use crate::panics::catch;
-use crate::{Error, Result};
+use crate::{Error, Result, sort_key};
 
 /// A value of the user's as a server holds it: its encoding. Equal values have equal encodings, so
 /// it can be compared and be a key; its order is that of the bytes.
@@ -101,7 +100,8 @@ pub struct OpaqueKey(Bytes);
 /// What can be the key of an ordered collection: every serde type whose order is that of its parts,
 /// one after the other, as `#[derive(Ord)]` makes it (a hand-written `Ord` is not looked at), and on the
 /// server [`OpaqueKey`]. Numbers, strings, tuples, options and sequences are; maps, and enums of more than 256
-/// variants, are not. Of floating-point numbers `-0.0` is `0.0`, and every NaN is the one that is larger than
+/// variants, are not, nor is what its bytes alone do not tell (an untagged enum, fields that are left out): such a
+/// key is refused, with [`Error::Encoding`], by the call that it is given to. Of floating-point numbers `-0.0` is `0.0`, and every NaN is the one that is larger than
 /// all numbers; so they come back.
 pub trait SortKey: Sized {
     /// Seals a borrowed key.
@@ -114,21 +114,11 @@ pub trait SortKey: Sized {
 
 impl<T: Serialize + DeserializeOwned> SortKey for T {
     fn seal_key(&self) -> Result<SealedKey> {
-        let bytes = sort_codec::<T, _>(|| memcomparable::to_vec(self))?;
-        Ok(SealedKey(Sealed(bytes.into())))
+        Ok(SealedKey(Sealed(sort_key::write(self)?.into())))
     }
 
     fn unseal_key(sealed: SealedKey) -> Result<Self> {
-        sort_codec::<T, _>(|| memcomparable::from_slice(&sealed.0.0))
-    }
-}
-
-/// The codec of sort keys panics where its input is too short, or an enum too long.
-fn sort_codec<K, R>(code: impl FnOnce() -> memcomparable::Result<R>) -> Result<R> {
-    let refused = |detail: String| Error::encoding(std::any::type_name::<K>(), detail);
-    match catch(code) {
-        Ok(result) => result.map_err(|error| refused(error.to_string())),
-        Err(panic) => Err(refused(panic.message)),
+        sort_key::read(&sealed.0.0)
     }
 }
 

@@ -12,6 +12,9 @@ use crate::caller::{self, Call, CallNames, InFlight};
 use crate::codec::encode;
 use crate::{Error, Method, ObjectId, Result, SharedType};
 
+/// The longest time-out that a frame can carry, which has 32 bits for its milliseconds.
+const TIMEOUT_MAX: Duration = Duration::from_millis(u32::MAX as u64);
+
 /// A generated proxy: a typed face of a [`Target`].
 pub trait Proxy: Sized {
     /// The proxy of `target`.
@@ -50,10 +53,10 @@ impl Target {
         self.key.as_ref()
     }
 
-    /// The same object, with calls that wait no longer than `timeout`.
+    /// The same object, with calls that wait no longer than `timeout`; for ever if it is longer than 49 days.
     pub fn with_timeout(&self, timeout: Duration) -> Target {
         Target {
-            timeout: Some(timeout),
+            timeout: (timeout <= TIMEOUT_MAX).then_some(timeout),
             ..self.clone()
         }
     }
@@ -146,7 +149,10 @@ impl std::fmt::Display for Target {
 /// in which it made them.
 ///
 /// Dropping it does not undo the call; a call that is still *waiting* in its object (a barrier, an
-/// empty semaphore) is withdrawn.
+/// empty semaphore) is withdrawn. But a call that has just been served is not, even if its result has not
+/// arrived: then the permit, or the queue's item, is taken, and nobody has it. So a call that takes something is not
+/// to be raced against a timer (`select!`): give it a [time-out](crate::Shared::timeout), with which it either takes
+/// effect and gives its result, or neither.
 #[must_use = "a call fails silently if nobody waits for it"]
 pub struct Pending<R> {
     target: Target,

@@ -44,6 +44,8 @@ mod table;
 mod types;
 mod watchdog;
 
+#[cfg(feature = "modules")]
+pub use crucial_modules::Limits as ModuleLimits;
 pub use limits::Limits;
 
 /// How a server is started.
@@ -64,6 +66,13 @@ pub struct Config {
     pub at_least_once: bool,
     /// The limits.
     pub limits: Limits,
+    /// Limits of uploaded modules.
+    #[cfg(feature = "modules")]
+    pub module_limits: ModuleLimits,
+    /// Where compiled modules are kept, so that a server that takes them in again has them at once: a directory
+    /// that nobody but this user can write to. `None`: nowhere.
+    #[cfg(feature = "modules")]
+    pub module_cache: Option<std::path::PathBuf>,
 }
 
 impl Default for Config {
@@ -75,6 +84,10 @@ impl Default for Config {
             spin: default_spin(),
             at_least_once: false,
             limits: Limits::default(),
+            #[cfg(feature = "modules")]
+            module_limits: ModuleLimits::default(),
+            #[cfg(feature = "modules")]
+            module_cache: None,
         }
     }
 }

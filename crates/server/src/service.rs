@@ -1,21 +1,21 @@
 //! What each request does.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crucial_core::frame::{
-    Attempt, CallRequest, Hello, OpenMode, OpenRequest, Operation, VERSION, Welcome,
+    Attempt, CallRequest, Hello, OpenMode, OpenRequest, Operation, Pushed, VERSION, Welcome,
 };
 use crucial_core::{Call, CallId, Cell, Disposition, Recording, Replies, Turn, frame};
-use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, ThreadId, encode};
+use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, ThreadId, TypeInfo, encode};
 
 use crate::connection::Connection;
 use crate::keeper::Keeper;
 use crate::session::{Session, Sessions};
-use crate::slot::{Arrival, Event, Held, Slot};
+use crate::slot::{Act, Arrival, Event, Held, Slot, Visit};
 use crate::table::Table;
-use crate::types::Types;
+use crate::types::{Types, Version};
 use crate::{Config, Limits};
 
 /// What all threads of a server share.
@@ -49,7 +49,7 @@ impl Service {
             lease: config.lease,
             spin: config.spin,
             at_least_once: config.at_least_once,
-            types: Types::new(),
+            types: Types::new(config),
             table: Table::new(),
             sessions: Sessions::new(),
             keeper: Keeper::new(),
@@ -285,6 +285,13 @@ impl Service {
             Event::TimeOut(call, after) => {
                 cell.cancel(*call, &Error::TimedOut { after: *after }, &mut turn);
             }
+            Event::Visit(visit) => {
+                if std::ptr::eq(cell.info(), visit.info) {
+                    let outcome = (visit.act)(cell, &mut turn);
+                    // Whoever asked may have stopped waiting.
+                    let _ = visit.outcome.send(outcome);
+                }
+            }
             Event::EndSession(session) => cell.end_session(*session, &mut turn),
             Event::End(error) => {
                 cell.end_parked(error, &mut turn);
@@ -366,7 +373,10 @@ impl Service {
         }
         // These may be repeated: a module is what its bytes are.
         let modules = match &operation {
-            Operation::Push(bytes) => Some(self.types.push(bytes).and_then(|info| encode(&info))),
+            Operation::Push { replace, module } => {
+                let pushed = self.push(module, *replace, effects);
+                Some(pushed.and_then(|pushed| encode(&pushed)))
+            }
             Operation::Modules => Some(encode(&self.types.modules())),
             _ => None,
         };
@@ -444,13 +454,25 @@ impl Service {
         let cell = Cell::new(info, &request.state)?;
         let slot = Slot::new(id, cell);
         let created = if request.mode == OpenMode::Recreate {
-            if let Some(previous) = self.table.replace(slot) {
+            if let Some(previous) = self.table.replace(slot.clone()) {
                 self.end_object(&previous, effects);
             }
             true
         } else {
-            self.table.insert(slot)
+            self.table.insert(slot.clone())
         };
+        if created
+            && let Some(newer) = self.types.find(&request.type_name)
+            && !std::ptr::eq(newer, info)
+        {
+            // A new version came behind our back, and may have looked for its objects before this was one.
+            self.visit(
+                [slot],
+                info,
+                Arc::new(|cell, turn| cell.move_to(newer, turn)),
+                effects,
+            );
+        }
         if created && request.persistent {
             self.sessions.keep(&session.namespace, id, &self.table);
         } else if created && !self.sessions.adopt(session.run, id, &self.table) {
@@ -473,6 +495,68 @@ impl Service {
     fn end_object(&self, slot: &Arc<Slot>, effects: &mut Effects<'_>) {
         let next = slot.submit_always(Event::End(lost(slot.id)));
         self.hold(slot, next, effects);
+    }
+
+    /// Takes a module in. With `replace` its types may be new versions of those of other modules, whose objects
+    /// then move, one after the other, each between two of its calls. First all are asked whether they can;
+    /// if one can not nothing happens. One that changes meanwhile so that it can not keeps its old code.
+    fn push(&self, module: &[u8], replace: bool, effects: &mut Effects<'_>) -> Result<Pushed> {
+        let _alone = self.types.pushing();
+        let newcomer = self.types.compile(module, replace)?;
+        for Version { old, new } in newcomer.versions() {
+            let (old, new) = (*old, *new);
+            let act: Act = Arc::new(move |cell, _| cell.can_move_to(new));
+            self.visit(self.table.of_type(old), old, act, effects)
+                .into_iter()
+                .collect::<Result<()>>()
+                .map_err(|error| Error::Refused {
+                    reason: format!(
+                        "an object of {} can not move to the new version: {error}",
+                        old.name
+                    ),
+                })?;
+        }
+        self.types.take_in(&newcomer);
+        let (mut moved, mut left, mut reason) = (0, 0, None);
+        for Version { old, new } in newcomer.versions() {
+            let (old, new) = (*old, *new);
+            let act: Act = Arc::new(move |cell, turn| cell.move_to(new, turn));
+            for outcome in self.visit(self.table.of_type(old), old, act, effects) {
+                match outcome {
+                    Ok(()) => moved += 1,
+                    Err(error) => {
+                        left += 1;
+                        reason = Some(error.to_string());
+                    }
+                }
+            }
+        }
+        Ok(Pushed {
+            module: self.types.settle(&newcomer),
+            moved,
+            left,
+            reason,
+        })
+    }
+
+    /// Does something with objects of a type, with each between two of its calls; waits until it is done.
+    fn visit(
+        &self,
+        slots: impl IntoIterator<Item = Arc<Slot>>,
+        info: &'static TypeInfo,
+        act: Act,
+        effects: &mut Effects<'_>,
+    ) -> Vec<Result<()>> {
+        let (outcome, outcomes) = mpsc::channel();
+        for slot in slots {
+            let (act, outcome) = (act.clone(), outcome.clone());
+            let next = slot.submit_always(Event::Visit(Visit { info, act, outcome }));
+            self.hold(&slot, next, effects);
+            // What it completed.
+            effects.flush();
+        }
+        drop(outcome);
+        outcomes.into_iter().collect()
     }
 
     /// Ends a session: it said goodbye, or its lease lapsed.

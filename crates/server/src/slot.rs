@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use crucial_core::frame::CallRequest;
-use crucial_core::{CallId, Cell};
-use crucial_object::{Error, ObjectId, Sequence, SessionId};
+use crucial_core::{CallId, Cell, Turn};
+use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, TypeInfo};
 use parking_lot::Mutex;
 
 use crate::connection::Connection;
@@ -24,9 +25,21 @@ pub(crate) enum Event {
     TimeOut(CallId, Duration),
     /// A session with waiting calls in it ended.
     EndSession(SessionId),
+    /// Somebody looks at the object, between two calls.
+    Visit(Visit),
     /// The object goes.
     End(Error),
 }
+
+/// What to do with an object of a type.
+pub(crate) struct Visit {
+    pub info: &'static TypeInfo,
+    pub act: Act,
+    /// Where the outcome goes. It is dropped if the object is gone, or of another type.
+    pub outcome: Sender<Result<()>>,
+}
+
+pub(crate) type Act = Arc<dyn Fn(&mut Cell, &mut Turn<'_>) -> Result<()> + Send + Sync>;
 
 /// Who asks, and where the reply goes.
 pub(crate) struct Arrival {
@@ -67,7 +80,7 @@ struct Inbox(VecDeque<Event>);
 enum Object {
     Here(Cell),
     /// In somebody's hands, while a method runs; that can be long, so nobody waits for it.
-    Away,
+    Away(&'static TypeInfo),
     Gone,
 }
 
@@ -90,6 +103,15 @@ impl Slot {
         }
     }
 
+    /// Whether it is an object of this type.
+    pub fn is_of(&self, info: &TypeInfo) -> bool {
+        match &self.place.lock().object {
+            Object::Here(cell) => std::ptr::eq(cell.info(), info),
+            Object::Away(its) => std::ptr::eq(*its, info),
+            Object::Gone => false,
+        }
+    }
+
     /// Hands in an event. Events take effect in the order in which they are handed in. If the object
     /// was here it is the caller's now, who must handle the event and the [`next`](Slot::next) ones until
     /// there are none; otherwise somebody else does. With `queued_max` events in line it is refused.
@@ -97,15 +119,16 @@ impl Slot {
         &self,
         event: Event,
         queued_max: usize,
-    ) -> Result<Option<(Held, Event)>, Box<Event>> {
+    ) -> std::result::Result<Option<(Held, Event)>, Box<Event>> {
         let mut place = self.place.lock();
-        match std::mem::replace(&mut place.object, Object::Away) {
+        let info = match &place.object {
+            Object::Here(cell) => cell.info(),
+            Object::Away(info) => info,
+            Object::Gone => return Ok(Some((None, event))),
+        };
+        match std::mem::replace(&mut place.object, Object::Away(info)) {
             Object::Here(cell) => Ok(Some((Some(cell), event))),
-            Object::Gone => {
-                place.object = Object::Gone;
-                Ok(Some((None, event)))
-            }
-            Object::Away => {
+            _ => {
                 let Inbox(inbox) = &mut **place.inbox.get_or_insert_default();
                 if inbox.len() >= queued_max {
                     return Err(Box::new(event));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crucial_object::ObjectId;
+use crucial_object::{ObjectId, TypeInfo};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::RwLock;
@@ -115,6 +115,19 @@ impl Table {
             self.len.fetch_sub(1, Ordering::Relaxed);
         }
         removed
+    }
+
+    /// The objects of a type.
+    pub fn of_type(&self, info: &TypeInfo) -> Vec<Arc<Slot>> {
+        let of = |shard: &RwLock<Slots>| -> Vec<_> {
+            let shard = shard.read();
+            shard
+                .iter()
+                .filter(|slot| slot.is_of(info))
+                .cloned()
+                .collect()
+        };
+        self.shards.iter().flat_map(of).collect()
     }
 
     /// The completion records of all objects.

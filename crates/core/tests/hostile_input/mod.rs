@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use crucial_core::frame::{self, Response};
 use crucial_core::{Call, CallId, Cell, Disposition, Recording, Turn};
 use crucial_object::{
-    Access, Error, Method, MethodId, Result, Sequence, SessionId, TypeInfo, encode, registry,
+    Access, Age, Error, Method, MethodId, Result, Sequence, SessionId, TypeInfo, encode, registry,
 };
 
 /// Bytes to make choices with.
@@ -164,7 +164,7 @@ fn sound_state(info: &TypeInfo) -> Vec<u8> {
     let zeros = [0u8; 16];
     (0..zeros.len())
         .map(|count| zeros[..count].to_vec())
-        .find(|state| info.restore(state).is_ok())
+        .find(|state| info.restore(state, Age::Same).is_ok())
         .expect("a library object of zeros")
 }
 

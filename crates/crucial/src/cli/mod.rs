@@ -63,7 +63,9 @@ fn command() -> Command {
 fn objects(matches: &clap::ArgMatches) -> u8 {
     let connect = || connect(matches.get_one::<String>("cluster"));
     let outcome = match Modules::from_arg_matches(matches) {
-        Ok(command) if command.needs_server() => connect().and_then(|()| command.run()),
+        Ok(command) if command.needs_server(has_server(matches)) => {
+            connect().and_then(|()| command.run())
+        }
         Ok(command) => command.run(),
         Err(_) => match Objects::from_arg_matches(matches) {
             Ok(command) => connect().and_then(|()| command.run()),
@@ -81,6 +83,11 @@ fn objects(matches: &clap::ArgMatches) -> u8 {
         }
         Err(error) => fail(&error.to_string()),
     }
+}
+
+/// Whether a server is named.
+fn has_server(matches: &clap::ArgMatches) -> bool {
+    matches.contains_id("cluster") || std::env::var_os("CRUCIAL_CLUSTER").is_some()
 }
 
 /// Objects that outlive a command live on a server that does.

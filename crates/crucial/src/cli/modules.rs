@@ -9,7 +9,9 @@ use crucial_core::frame::ModuleInfo;
 use crucial_object::{Error, Result};
 use serde_json::{Value, json};
 
+use super::run::command as run_command;
 use super::value::Answer;
+use crate::modules::MODULE_VARIABLE;
 use crate::runtime;
 
 /// User types for servers that were built without them.
@@ -23,8 +25,24 @@ pub enum Modules {
     },
     /// Uploads a module; its types can be used at once
     Push {
+        /// Its types may be new versions of some that are there: their objects move to the new code
+        #[arg(long)]
+        replace: bool,
         /// MODULE.wasm, as `crucial build` made it
         module: PathBuf,
+    },
+    /// Builds a program and its types, uploads these if there is a server, and runs the program
+    Run {
+        /// The package of the types; by default the program's, if it has a library
+        #[arg(long, value_name = "PACKAGE")]
+        types: Vec<String>,
+        /// The types may be new versions of some that are there: their objects move to the new code
+        #[arg(long)]
+        replace: bool,
+        /// What `cargo run` is told: -p PACKAGE, --example NAME, --release, .., and the program's arguments
+        /// behind another --
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        cargo: Vec<String>,
     },
     /// Lists the modules of the server
     #[command(name = "modules")]
@@ -44,15 +62,26 @@ pub enum ModulesOperation {
 }
 
 impl Modules {
-    /// Whether it needs a server.
-    pub fn needs_server(&self) -> bool {
-        !matches!(self, Modules::Build { .. })
+    /// Whether it needs a server. `is_named`: there is one.
+    pub fn needs_server(&self, is_named: bool) -> bool {
+        match self {
+            Modules::Build { .. } => false,
+            Modules::Run { .. } => is_named,
+            _ => true,
+        }
     }
 
     pub fn run(self) -> Result<Answer> {
         match self {
-            Modules::Build { cargo } => build(&cargo),
-            Modules::Push { module } => push(&module),
+            Modules::Build { cargo } => {
+                build(&cargo).map(|path| Answer::of(path.display().to_string()))
+            }
+            Modules::Push { replace, module } => push(&module, replace).map(Answer::of),
+            Modules::Run {
+                types,
+                replace,
+                cargo,
+            } => run(&types, replace, &cargo),
             Modules::List { operation: None } => {
                 let modules = runtime::current()?.client.modules()?;
                 Ok(Answer::of(modules.iter().map(describe).collect::<Vec<_>>()))
@@ -64,16 +93,23 @@ impl Modules {
     }
 }
 
-fn build(arguments: &[String]) -> Result<Answer> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(&cargo)
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn could_not_start(error: std::io::Error) -> Error {
+    Error::Other(format!("cargo: {error}"))
+}
+
+fn build(arguments: &[String]) -> Result<PathBuf> {
+    let output = cargo()
         .args(["rustc", "--lib", "--crate-type", "cdylib", "--release"])
         .args(["--target", "wasm32-unknown-unknown"])
         .args(["--message-format", "json-render-diagnostics"])
         .args(arguments)
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| Error::Other(format!("{}: {error}", cargo.display())))?;
+        .map_err(could_not_start)?;
     if !output.status.success() {
         return Err(Error::Other(
             "cargo could not build it (is the target there? rustup target add wasm32-unknown-unknown)"
@@ -90,15 +126,154 @@ fn build(arguments: &[String]) -> Result<Answer> {
         .filter_map(|file| file.as_str().map(str::to_owned))
         .rfind(|file| file.ends_with(".wasm"));
     module
-        .map(Answer::of)
+        .map(PathBuf::from)
         .ok_or_else(|| Error::Other("cargo made no module: is it a library crate?".to_owned()))
 }
 
-fn push(path: &Path) -> Result<Answer> {
+/// What is told of a module that the server has now.
+fn push(path: &Path, replace: bool) -> Result<Value> {
     let bytes = std::fs::read(path)
         .map_err(|error| Error::Other(format!("{}: {error}", path.display())))?;
-    let info = runtime::current()?.client.push_module(bytes)?;
-    Ok(Answer::of(describe(&info)))
+    let pushed = runtime::current()?.client.push_module(bytes, replace)?;
+    let mut told = describe(&pushed.module);
+    if replace {
+        told["moved"] = pushed.moved.into();
+    }
+    if let Some(reason) = pushed.reason {
+        let left = pushed.left;
+        eprintln!(
+            "crucial: {left} objects were changed meanwhile and keep their old code: {reason}"
+        );
+    }
+    Ok(told)
+}
+
+/// What of cargo's arguments says what is built, where, and of which package; by name, with how many values.
+const BUILD_OPTIONS: [(&str, usize); 12] = [
+    ("-p", 1),
+    ("--package", 1),
+    ("--manifest-path", 1),
+    ("--target-dir", 1),
+    ("-F", 1),
+    ("--features", 1),
+    ("--no-default-features", 0),
+    ("--all-features", 0),
+    ("--locked", 0),
+    ("--offline", 0),
+    ("--frozen", 0),
+    ("--config", 1),
+];
+
+/// Options of `cargo run` that choose a target.
+const TARGET_OPTIONS: [&str; 2] = ["--bin", "--example"];
+
+/// An option of a command line, and its value.
+type Flag<'a> = (&'a str, Option<&'a str>);
+
+/// The options of cargo itself among the arguments of `cargo run`.
+fn options(arguments: &[String]) -> Vec<Flag<'_>> {
+    let mut options = Vec::new();
+    let mut words = arguments.iter().take_while(|word| *word != "--");
+    while let Some(word) = words.next() {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word.as_str(), None),
+        };
+        let takes_one = TARGET_OPTIONS.contains(&name) || BUILD_OPTIONS.contains(&(name, 1));
+        let value = match (value, takes_one) {
+            (None, true) => words.next().map(String::as_str),
+            (value, _) => value,
+        };
+        options.push((name, value));
+    }
+    options
+}
+
+/// The packages with a library that `cargo run` with these options may mean.
+fn libraries(options: &[Flag<'_>]) -> Result<Vec<String>> {
+    let mut command = cargo();
+    command.args(["metadata", "--no-deps", "--format-version", "1"]);
+    for (_, path) in options
+        .iter()
+        .filter(|(name, _)| *name == "--manifest-path")
+    {
+        command.args(["--manifest-path", path.unwrap_or_default()]);
+    }
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(could_not_start)?;
+    let metadata: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| Error::Other(format!("cargo metadata: {error}")))?;
+    let default = metadata["workspace_default_members"].as_array();
+    let named = options
+        .iter()
+        .find(|(name, _)| matches!(*name, "-p" | "--package"));
+    let target = options
+        .iter()
+        .find(|(name, _)| TARGET_OPTIONS.contains(name));
+    let is_meant = |package: &&Value| {
+        let of_kind = |kind: &str, name: Option<&str>| {
+            let mut targets = package["targets"].as_array().into_iter().flatten();
+            targets.any(|target| {
+                let mut kinds = target["kind"].as_array().into_iter().flatten();
+                kinds.any(|of| of == kind) && name.is_none_or(|name| target["name"] == name)
+            })
+        };
+        let is_chosen = match named {
+            Some((_, name)) => name.is_some_and(|name| package["name"] == name),
+            None => default.is_none_or(|members| members.contains(&package["id"])),
+        };
+        let has_target = match target {
+            Some((option, name)) => of_kind(option.trim_start_matches('-'), *name),
+            None => of_kind("bin", None),
+        };
+        let has_library = ["lib", "rlib", "cdylib"]
+            .iter()
+            .any(|kind| of_kind(kind, None));
+        is_chosen && has_target && has_library
+    };
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let names = packages
+        .filter(is_meant)
+        .filter_map(|package| package["name"].as_str());
+    Ok(names.map(str::to_owned).collect())
+}
+
+fn run(types: &[String], replace: bool, arguments: &[String]) -> Result<Answer> {
+    let mut command = cargo();
+    command.arg("run").args(arguments);
+    if runtime::is_running() {
+        let options = options(arguments);
+        let packages = match types {
+            [] => libraries(&options)?,
+            types => types.to_vec(),
+        };
+        let is_kept = |(name, _): &&Flag<'_>| {
+            !matches!(*name, "-p" | "--package")
+                && BUILD_OPTIONS.iter().any(|(option, _)| option == name)
+        };
+        let kept = options.iter().filter(is_kept);
+        let kept: Vec<String> = kept
+            .flat_map(|(name, value)| [Some(*name), *value])
+            .flatten()
+            .map(str::to_owned)
+            .collect();
+        let mut modules = Vec::new();
+        for package in packages {
+            let mut of = kept.clone();
+            of.extend(["-p".to_owned(), package]);
+            let module = build(&of)?;
+            let told = push(&module, replace)?;
+            eprintln!("crucial: {} is on the server: {told}", module.display());
+            modules.push(module);
+        }
+        let named = std::env::join_paths(&modules).map_err(Error::other)?;
+        command.env(MODULE_VARIABLE, named);
+        let server = runtime::current()?.server.to_string();
+        command.env("CRUCIAL_CLUSTER", server);
+    }
+    run_command(&mut command)
 }
 
 fn remove(id: &str) -> Result<Answer> {

@@ -15,10 +15,15 @@ pub fn program(words: &[String]) -> Result<Answer> {
             detail: "a command is needed behind --".to_owned(),
         });
     };
-    let status = Command::new(name)
-        .args(arguments)
-        .status()
-        .map_err(|error| Error::Other(format!("{name}: {error}")))?;
+    command(Command::new(name).args(arguments))
+}
+
+/// The same, of a program that is about to be started.
+pub fn command(command: &mut Command) -> Result<Answer> {
+    let status = command.status().map_err(|error| {
+        let name = command.get_program().display();
+        Error::Other(format!("{name}: {error}"))
+    })?;
     let code = match (status.code(), status.signal()) {
         (Some(code), _) => code,
         (None, signal) => 128 + signal.unwrap_or(0),

@@ -15,18 +15,27 @@ pub fn command() -> Command {
     Command::new("server")
         .about("Runs a server of shared objects until it is told to end (SIGTERM, SIGINT)")
         .args(server_arguments())
+        .args(more_arguments())
+}
+
+fn more_arguments() -> Vec<Arg> {
+    #[cfg(feature = "modules")]
+    return modules::arguments();
+    #[cfg(not(feature = "modules"))]
+    Vec::new()
+}
+
+fn number(name: &'static str, default: usize, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("N")
+        .value_parser(value_parser!(usize))
+        .default_value(default.to_string())
+        .help(help)
 }
 
 fn server_arguments() -> Vec<Arg> {
     let limits = Limits::default();
-    let number = |name: &'static str, default: usize, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .value_name("N")
-            .value_parser(value_parser!(usize))
-            .default_value(default.to_string())
-            .help(help)
-    };
     vec![
         Arg::new("listen")
             .long("listen")
@@ -90,6 +99,79 @@ fn server_arguments() -> Vec<Arg> {
     ]
 }
 
+#[cfg(feature = "modules")]
+mod modules {
+    use std::path::PathBuf;
+
+    use crucial_server::ModuleLimits;
+
+    use super::*;
+
+    /// What a server with uploaded modules has more.
+    pub fn arguments() -> Vec<Arg> {
+        let limits = ModuleLimits::default();
+        vec![
+            Arg::new("module-cache")
+                .long("module-cache")
+                .value_name("DIRECTORY")
+                .value_parser(value_parser!(PathBuf))
+                .help("Where compiled modules are kept; by default in the user's cache directory"),
+            number(
+                "module-bytes-max",
+                limits.module_bytes_max,
+                "Largest module that is taken in",
+            ),
+            number(
+                "instances-max",
+                limits.instances_max,
+                "Uploaded objects in memory as instances; others are bytes until they are called",
+            ),
+            number(
+                "instances-bytes-max",
+                limits.instances_bytes_max,
+                "Memory of all instances",
+            ),
+            number(
+                "instance-bytes-max",
+                limits.instance_bytes_max,
+                "Memory of one uploaded object",
+            ),
+            number(
+                "reply-bytes-max",
+                limits.reply_bytes_max,
+                "Largest state, result or ticket of an uploaded object",
+            ),
+            number(
+                "method-time-max-ms",
+                limits.method_time_max.as_millis() as usize,
+                "How long a method of an uploaded object may take",
+            ),
+        ]
+    }
+
+    pub fn limits(matches: &ArgMatches) -> ModuleLimits {
+        let number = |name: &str| *matches.get_one::<usize>(name).expect("it has a default");
+        ModuleLimits {
+            module_bytes_max: number("module-bytes-max"),
+            instances_max: number("instances-max"),
+            instances_bytes_max: number("instances-bytes-max"),
+            instance_bytes_max: number("instance-bytes-max"),
+            reply_bytes_max: number("reply-bytes-max"),
+            method_time_max: Duration::from_millis(number("method-time-max-ms") as u64),
+        }
+    }
+
+    pub fn cache(matches: &ArgMatches) -> Option<PathBuf> {
+        let chosen = matches.get_one::<PathBuf>("module-cache").cloned();
+        let directory = |name| std::env::var_os(name).map(PathBuf::from);
+        chosen.or_else(|| {
+            let of_user =
+                directory("XDG_CACHE_HOME").or_else(|| Some(directory("HOME")?.join(".cache")))?;
+            Some(of_user.join("crucial/modules"))
+        })
+    }
+}
+
 fn config(matches: &ArgMatches) -> Config {
     let number = |name: &str| *matches.get_one::<usize>(name).expect("it has a default");
     Config {
@@ -111,6 +193,10 @@ fn config(matches: &ArgMatches) -> Config {
             unsent_bytes_max: number("unsent-bytes-max"),
             long_methods_max: number("long-methods-max"),
         },
+        #[cfg(feature = "modules")]
+        module_limits: modules::limits(matches),
+        #[cfg(feature = "modules")]
+        module_cache: modules::cache(matches),
     }
 }
 

@@ -144,7 +144,8 @@ impl<R: DeserializeOwned> JoinHandle<R> {
     /// Waits for the thread to end, but not longer than `timeout`; whether it has ended. Then
     /// [`join`](JoinHandle::join) does not block.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.packet.wait(Some(Instant::now() + timeout))
+        // What no clock can show is for ever.
+        self.packet.wait(Instant::now().checked_add(timeout))
     }
 
     /// Ends the thread, wherever it is and however far it is: when this returns it can change nothing any

@@ -269,8 +269,11 @@ static RETRIES: LazyLock<Option<Sender<Due>>> = LazyLock::new(|| {
     thread.spawn(run).ok().map(|_| sender)
 });
 
+/// A pause that is longer is as long: for ever, but a clock can show its end.
+const PAUSE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 fn retry_after(pause: Duration, launch: Launch) {
-    let due = Due(Instant::now() + pause, launch);
+    let due = Due(Instant::now() + pause.min(PAUSE_MAX), launch);
     match &*RETRIES {
         Some(retries) => {
             if let Err(mpsc::SendError(due)) = retries.send(due) {
@@ -290,28 +293,47 @@ mod tests {
 
     use super::*;
     use crate::task::CloudFunction;
+    use crate::thread::JoinHandle;
     use crate::worker::Worker;
 
     inventory::submit! {
         CloudFunction { name: "launch::tests::seven", run: |_| encode(&7u8) }
     }
 
-    /// A platform that is over its capacity so many times.
-    struct Crowded {
+    /// A platform that fails so many times.
+    struct Failing {
         inner: InProcess,
-        refusals: AtomicU32,
+        failures: AtomicU32,
+        failure: fn() -> Failure,
     }
 
-    impl Platform for Crowded {
+    impl Failing {
+        fn runtime(failures: u32, failure: fn() -> Failure) -> Runtime {
+            let time_limit = Duration::from_secs(60);
+            let platform = Failing {
+                inner: InProcess::new(Arc::new(Worker::in_process()), 4, time_limit),
+                failures: AtomicU32::new(failures),
+                failure,
+            };
+            Runtime::on(Arc::new(platform)).unwrap()
+        }
+    }
+
+    fn seven() -> Vec<FunctionCall> {
+        vec![FunctionCall {
+            function: "launch::tests::seven".to_owned(),
+            arguments: Vec::new(),
+        }]
+    }
+
+    impl Platform for Failing {
         fn invoke(&self, invocation: Invocation, done: Completion) {
-            let refuse = |left: u32| left.checked_sub(1);
-            let refused = self
-                .refusals
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, refuse);
-            match refused {
-                Ok(_) => done(Err(Failure::Throttled {
-                    reason: "429".to_owned(),
-                })),
+            let fail = |left: u32| left.checked_sub(1);
+            let failed = self
+                .failures
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fail);
+            match failed {
+                Ok(_) => done(Err((self.failure)())),
                 Err(_) => self.inner.invoke(invocation, done),
             }
         }
@@ -331,22 +353,31 @@ mod tests {
 
     #[test]
     fn f18_a_throttled_thread_backs_off_and_runs() {
-        let time_limit = Duration::from_secs(60);
-        let platform = Arc::new(Crowded {
-            inner: InProcess::new(Arc::new(Worker::in_process()), 4, time_limit),
-            refusals: AtomicU32::new(3),
+        let runtime = Failing::runtime(3, || Failure::Throttled {
+            reason: "429".to_owned(),
         });
-        let runtime = Runtime::on(platform).unwrap();
-        let call = FunctionCall {
-            function: "launch::tests::seven".to_owned(),
-            arguments: Vec::new(),
-        };
         let start = Instant::now();
         // It has no retries: being refused is no attempt.
-        let (packet, _) = launch(&runtime, &Builder::new(), "seven", vec![call]).unwrap();
+        let (packet, _) = launch(&runtime, &Builder::new(), "seven", seven()).unwrap();
         let results = packet.take().unwrap();
         assert_eq!(decode::<u8>(&results.0[0]), Ok(7));
         // 50, 100 and 200 ms.
         assert!(start.elapsed() >= 7 * THROTTLE_PAUSE_FIRST);
+    }
+
+    #[test]
+    fn who_is_retried_never_holds_up_nobody() {
+        let runtime = Failing::runtime(2, || Failure::WorkerDied {
+            reason: "test".to_owned(),
+            output: Vec::new(),
+        });
+        let never = Builder::new().retries(1).retry_delay(Duration::MAX);
+        let (waits, _) = launch(&runtime, &never, "never", seven()).unwrap();
+        let soon = Builder::new().retries(1);
+        let (runs, _) = launch(&runtime, &soon, "soon", seven()).unwrap();
+        let handle = JoinHandle::<u8>::new("soon".to_owned(), runs, None);
+        assert!(handle.wait_timeout(Duration::MAX));
+        assert_eq!(handle.join(), Ok(7));
+        assert!(!waits.is_finished());
     }
 }

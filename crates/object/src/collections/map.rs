@@ -200,7 +200,11 @@ impl<K: Element + 'static, V: Mergeable + 'static> MapProxy<K, V> {
     }
 
     /// The `count` entries with the largest values, largest first; of equal ones, in the order of the
-    /// encoded keys.
+    /// encoded keys. Values are numbers (a NaN is below all others, -0.0 below 0.0) or strings.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadArguments`](crate::Error::BadArguments) if the values are vectors, or not all of this type.
     pub fn top(&self, count: u64) -> Result<Vec<(K, V)>> {
         self.top_by(count, V::KIND)
     }

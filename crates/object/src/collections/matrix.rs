@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::index;
+use super::{index, page_size};
+use crate::float::Float;
 use crate::sync::Reduction;
 use crate::{Error, Result, shared};
 
 /// A shared matrix of `f64`, row by row. (Integers up to 2⁵³ are exact: it counts votes as well.)
+///
+/// A sum that is not a number is always the same NaN, so that replicas do not differ.
 ///
 /// All operations on it are one message: rows and whole matrices are added where the matrix is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -18,8 +21,14 @@ pub struct Matrix {
 
 impl Matrix {
     /// `rows` × `columns` zeros.
+    ///
+    /// # Panics
+    ///
+    /// If there is no room for as many.
     pub fn new(rows: usize, columns: usize) -> Matrix {
-        Matrix::from_rows(columns, vec![0.0; rows * columns])
+        let count = rows.checked_mul(columns);
+        let count = count.expect("the number of values fits into a `usize`");
+        Matrix::from_rows(columns, vec![0.0; count])
     }
 
     /// A matrix with these values, row by row; what does not fill a row is dropped.
@@ -33,8 +42,8 @@ impl Matrix {
     }
 
     fn width(&self) -> usize {
-        // It is the length of a row of `values`.
-        self.columns as usize
+        // Where it does not fit there is no whole row.
+        page_size(self.columns)
     }
 
     fn rows(&self) -> usize {
@@ -56,7 +65,7 @@ impl Matrix {
 fn add_to(values: &mut [f64], others: &[f64]) -> Result<()> {
     same_length(values.len(), others.len())?;
     for (value, other) in values.iter_mut().zip(others) {
-        *value += other;
+        *value = value.plus(*other);
     }
     Ok(())
 }
@@ -97,7 +106,7 @@ impl Matrix {
     #[fallible]
     pub fn add_at(&mut self, row: u64, column: u64, value: f64) -> Result<f64> {
         let place = self.at(row, column)?;
-        *place += value;
+        *place = place.plus(value);
         Ok(*place)
     }
 
@@ -159,9 +168,10 @@ impl Matrix {
         rows.filter_map(|row| how.of(row.iter().copied())).collect()
     }
 
-    /// Each column as one value.
+    /// Each column as one value; none if there are no rows.
     pub fn reduce_columns(&self, how: Reduction) -> Vec<f64> {
-        let columns = 0..self.width();
+        // The width of a matrix without rows is what its maker says, however large.
+        let columns = 0..self.width().min(self.values.len());
         let column = |column| self.values.iter().skip(column).step_by(self.width());
         columns
             .filter_map(|index| how.of(column(index).copied()))

@@ -13,7 +13,8 @@ use crate::{Element, Merge, Mergeable, Result, SortKey, shared};
 /// A shared map in the order of its keys, as [`std::collections::BTreeMap`].
 ///
 /// The order is that of the keys' values (see [`SortKey`]): numbers by size, strings and tuples
-/// lexicographically.
+/// lexicographically. A key that would not come back as it was is refused with
+/// [`Error::Encoding`](crate::Error::Encoding).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound(
     serialize = "K: SortKey, V: Element",

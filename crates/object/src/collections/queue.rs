@@ -12,7 +12,8 @@ use crate::{Element, Error, Result, Wake, shared};
 /// A first-in-first-out queue between threads, as [`std::sync::mpsc::sync_channel`] but for many
 /// consumers: who pushes waits while it is full, who pops waits while it is empty, first come first served.
 ///
-/// An item that was popped belongs to who popped it; if that process dies, it is gone with it.
+/// An item that was popped belongs to who popped it; if that process dies, it is gone with it. So is an item
+/// that this process can not decode, and one whose [`Pending`](crate::Pending) is dropped after it was popped.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound = "T: Element")]
 #[doc(alias("BlockingQueue", "LinkedBlockingQueue", "channel"))]

@@ -5,16 +5,18 @@ use std::task::Poll;
 
 use serde::{Deserialize, Serialize};
 
+use crate::float::Float;
 use crate::{Error, Result, Wake, shared};
 
-/// How numbers become one.
+/// How numbers become one. A result that is not a number is always the same NaN (positive, quiet, without a
+/// payload).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reduction {
     /// Their sum.
     Sum,
-    /// The smallest; a NaN counts only if all are.
+    /// The smallest, with -0.0 below 0.0; a NaN counts only if all are.
     Min,
-    /// The largest; a NaN counts only if all are.
+    /// The largest, with 0.0 above -0.0; a NaN counts only if all are.
     Max,
     /// Their sum divided by their number.
     Mean,
@@ -28,13 +30,14 @@ impl Reduction {
         let counted = values.inspect(|_| count += 1.0);
         let reduced = match self {
             Reduction::Sum | Reduction::Mean => counted.fold(first, |sum, value| sum + value),
-            Reduction::Min => counted.fold(first, f64::min),
-            Reduction::Max => counted.fold(first, f64::max),
+            Reduction::Min => counted.fold(first, f64::smaller),
+            Reduction::Max => counted.fold(first, f64::larger),
         };
-        match self {
-            Reduction::Mean => Some(reduced / count),
-            _ => Some(reduced),
-        }
+        let result = match self {
+            Reduction::Mean => reduced / count,
+            _ => reduced,
+        };
+        Some(result.canonical())
     }
 }
 
@@ -61,7 +64,7 @@ impl AllReduce {
     /// A meeting point for `parties` threads, at least one.
     pub const fn new(parties: usize, how: Reduction) -> AllReduce {
         AllReduce {
-            parties: parties as u64,
+            parties: if parties == 0 { 1 } else { parties as u64 },
             how,
             round: 0,
             given: BTreeMap::new(),
@@ -93,6 +96,9 @@ impl AllReduce {
                 detail,
             })
         };
+        if rank >= self.parties {
+            return refuse(format!("rank {rank} of {} parties", self.parties));
+        }
         if self.given.contains_key(&rank) {
             return refuse(format!("rank {rank} has contributed to this round already"));
         }
@@ -109,13 +115,13 @@ impl AllReduce {
 
 #[shared(name = "crucial::AllReduce", crate = crate)]
 impl AllReduce {
-    /// Gives `values` as the party `rank` (0, 1, ..), and blocks until all parties have given theirs.
+    /// Gives `values` as the party `rank` (0, 1, .. parties - 1), and blocks until all parties have given theirs.
     /// Returns the reduction.
     ///
     /// # Errors
     ///
-    /// [`Error::BadArguments`] if the rank has contributed to this round already, or the vector is not as
-    /// long as the others'; [`Error::Broken`] if there is a [reset](AllReduceProxy::reset) meanwhile.
+    /// [`Error::BadArguments`] if the rank is not below the number of parties or has contributed to this round
+    /// already, or the vector is not as long as the others'; [`Error::Broken`] if there is a [reset](AllReduceProxy::reset) meanwhile.
     #[fallible]
     pub fn contribute(
         &mut self,

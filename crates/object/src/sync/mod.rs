@@ -14,6 +14,8 @@
 //! wait give up their places, and what it holds (locks, permits) comes back. An attempt of a cloud thread that
 //! is retried, cancelled, or found dead by the platform is ended at once. What each type does is in its page.
 
+use crate::{Element, Error, Opaque, Result};
+
 mod all_reduce;
 mod atomic;
 mod atomic_cell;
@@ -51,22 +53,38 @@ pub use semaphore::{Semaphore, SemaphoreDeferred, SemaphorePermit, SemaphoreProx
 
 /// Gives back what is held, with a value. If that can not be sent, without: what is held must not stay so
 /// for as long as this process lives.
-fn give_back<T, R>(
-    value: Option<T>,
-    mut send: impl FnMut(Option<T>) -> crate::Result<R>,
-) -> crate::Result<R> {
-    use crate::Error::{Encoding, LimitExceeded};
+fn give_back<T, R>(value: Option<T>, mut send: impl FnMut(Option<T>) -> Result<R>) -> Result<R> {
     let result = send(value);
-    if let Err(Encoding { .. } | LimitExceeded { .. }) = &result {
+    if let Err(Error::Encoding { .. } | Error::LimitExceeded { .. }) = &result {
         send(None)?;
     }
     result
 }
 
+/// Opens the value that came with something that is now held, and gives that back if this client can not read
+/// the value.
+fn unseal<T: Element>(value: &Opaque, give_back: impl FnOnce() -> Result<()>) -> Result<T> {
+    struct Held<F: FnOnce() -> Result<()>>(Option<F>);
+    impl<F: FnOnce() -> Result<()>> Drop for Held<F> {
+        fn drop(&mut self) {
+            if let Some(give_back) = self.0.take()
+                && let Err(error) = give_back()
+            {
+                report("a lock", &error);
+            }
+        }
+    }
+    // Dropped also if the value's type panics.
+    let mut held = Held(Some(give_back));
+    let value = T::unseal(value.seal()?)?;
+    held.0 = None;
+    Ok(value)
+}
+
 /// A guard was dropped and could not give back what it held; a destructor returns no error.
-fn report(what: &str, error: &crate::Error) {
+fn report(what: &str, error: &Error) {
     // Whoever was fenced, or shut down, holds nothing any more.
-    if !matches!(error, crate::Error::Fenced | crate::Error::Cancelled) {
+    if !matches!(error, Error::Fenced | Error::Cancelled) {
         eprintln!("crucial: {what} could not be given back: {error}");
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::line::Line;
 use crate::opaque::sealed;
-use crate::{Element, Error, Result, SessionId, Shared, Wake, shared};
+use crate::{Element, Error, Opaque, Proxy, Result, SessionId, Shared, Wake, shared};
 
 /// A value that one thread at a time may change, as [`std::sync::Mutex`]: locking brings the value here,
 /// and unlocking sends it back if it was changed.
@@ -148,33 +148,43 @@ impl<T: Clone> Mutex<T> {
 
 impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<Mutex<T>> {
     /// Takes the lock; blocks until it is free. The guard gives it back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encoding`] if the value is none of this type `T`: then the lock is given back.
     pub fn lock(&self) -> Result<MutexGuard<T>> {
-        self.acquire().map(|taken| self.guard(taken))
+        self.guard(self.sealed().acquire()?)
     }
 
     /// Takes the lock if nobody has it or waits for it.
     pub fn try_lock(&self) -> Result<Option<MutexGuard<T>>> {
-        let taken = self.try_acquire()?;
-        Ok(taken.map(|taken| self.guard(taken)))
+        let taken = self.sealed().try_acquire()?;
+        taken.map(|taken| self.guard(taken)).transpose()
     }
 
     /// Takes the lock within `timeout`; `None` if that was not possible.
     pub fn lock_timeout(&self, timeout: Duration) -> Result<Option<MutexGuard<T>>> {
-        match self.timeout(timeout).acquire() {
-            Ok(taken) => Ok(Some(self.guard(taken))),
+        match self.timeout(timeout).sealed().acquire() {
+            Ok(taken) => self.guard(taken).map(Some),
             Err(Error::TimedOut { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn guard(&self, (token, value): (u64, T)) -> MutexGuard<T> {
-        MutexGuard {
+    /// The same mutex, for who takes the lock first and reads the value then: a value that can not be read
+    /// must not keep the lock.
+    fn sealed(&self) -> MutexProxy<Opaque> {
+        MutexProxy::new(self.target().clone())
+    }
+
+    fn guard(&self, (token, value): (u64, Opaque)) -> Result<MutexGuard<T>> {
+        Ok(MutexGuard {
             mutex: self.clone(),
             token,
-            value,
+            value: super::unseal(&value, || self.release(token, None))?,
             changed: false,
             released: false,
-        }
+        })
     }
 }
 

@@ -105,6 +105,10 @@ impl<T: Clone> OnceLock<T> {
 
 impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<OnceLock<T>> {
     /// The value. If there is none, `compute` makes it, here; others who need it wait meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encoding`] if there is a value that is none of this type `T`, or the new one can not be sent.
     #[doc(alias("call_once", "get_or_create"))]
     pub fn get_or_init(&self, compute: impl FnOnce() -> T) -> Result<T> {
         self.get_or_try_init(|| Ok(compute()))

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::line::Line;
 use super::mutex::Holder;
 use crate::opaque::sealed;
-use crate::{Element, Error, Result, SessionId, Shared, Wake, shared};
+use crate::{Element, Error, Opaque, Proxy, Result, SessionId, Shared, Wake, shared};
 
 /// A value that many threads may read, or one change, as [`std::sync::RwLock`].
 ///
@@ -146,49 +146,63 @@ impl<T: Clone> RwLock<T> {
 
 impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<RwLock<T>> {
     /// Locks to read; blocks while somebody writes, or waits to write.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encoding`] if the value is none of this type `T`: then the lock is given back.
     pub fn read(&self) -> Result<RwLockReadGuard<T>> {
-        let (token, value) = self.acquire(false)?;
-        Ok(RwLockReadGuard {
-            held: self.held(token),
-            value,
-        })
+        self.reading(self.sealed().acquire(false)?)
     }
 
     /// Locks to write; blocks until nobody reads or writes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encoding`] if the value is none of this type `T`: then the lock is given back.
     pub fn write(&self) -> Result<RwLockWriteGuard<T>> {
-        let (token, value) = self.acquire(true)?;
-        Ok(RwLockWriteGuard {
-            held: self.held(token),
-            value,
-            changed: false,
-        })
+        self.writing(self.sealed().acquire(true)?)
     }
 
     /// Locks to read if that is possible at once.
     pub fn try_read(&self) -> Result<Option<RwLockReadGuard<T>>> {
-        let taken = self.try_acquire(false)?;
-        Ok(taken.map(|(token, value)| RwLockReadGuard {
-            held: self.held(token),
-            value,
-        }))
+        let taken = self.sealed().try_acquire(false)?;
+        taken.map(|taken| self.reading(taken)).transpose()
     }
 
     /// Locks to write if that is possible at once.
     pub fn try_write(&self) -> Result<Option<RwLockWriteGuard<T>>> {
-        let taken = self.try_acquire(true)?;
-        Ok(taken.map(|(token, value)| RwLockWriteGuard {
-            held: self.held(token),
-            value,
-            changed: false,
-        }))
+        let taken = self.sealed().try_acquire(true)?;
+        taken.map(|taken| self.writing(taken)).transpose()
     }
 
-    fn held(&self, token: u64) -> HeldLock<T> {
-        HeldLock {
+    /// The same lock, for who takes it first and reads the value then: a value that can not be read must
+    /// not keep the lock.
+    fn sealed(&self) -> RwLockProxy<Opaque> {
+        RwLockProxy::new(self.target().clone())
+    }
+
+    fn reading(&self, (token, value): (u64, Opaque)) -> Result<RwLockReadGuard<T>> {
+        let (held, value) = self.held(token, &value)?;
+        Ok(RwLockReadGuard { held, value })
+    }
+
+    fn writing(&self, (token, value): (u64, Opaque)) -> Result<RwLockWriteGuard<T>> {
+        let (held, value) = self.held(token, &value)?;
+        Ok(RwLockWriteGuard {
+            held,
+            value,
+            changed: false,
+        })
+    }
+
+    fn held(&self, token: u64, value: &Opaque) -> Result<(HeldLock<T>, T)> {
+        let value = super::unseal(value, || self.release(token, None))?;
+        let held = HeldLock {
             lock: self.clone(),
             token,
             released: false,
-        }
+        };
+        Ok((held, value))
     }
 }
 

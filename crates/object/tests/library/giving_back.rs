@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use crucial_object::sync::{Condvar, Mutex, OnceLock, RwLock};
-use crucial_object::{Error, Result, Shared, caller};
-use serde::{Deserialize, Serialize, Serializer};
+use crucial_object::collections::Queue;
+use crucial_object::sync::{Barrier, Condvar, Mutex, OnceLock, RwLock, Semaphore};
+use crucial_object::{Error, Result, Shared, caller, catch};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::answer;
 use crate::in_process::InProcess;
 
 /// A value that can not always be encoded.
@@ -20,6 +22,19 @@ impl Serialize for Picky {
             return Err(serde::ser::Error::custom("unlucky"));
         }
         serializer.serialize_newtype_struct("Picky", &self.0)
+    }
+}
+
+/// The value was written by a client that has another type, and this one can not read it; it may panic.
+#[derive(Clone, Debug, Serialize)]
+struct Unreadable;
+
+impl<'de> Deserialize<'de> for Unreadable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        match u32::deserialize(deserializer)? {
+            UNLUCKY => panic!("unlucky"),
+            _ => Err(serde::de::Error::custom("unreadable")),
+        }
     }
 }
 
@@ -57,6 +72,75 @@ fn a_value_that_can_not_be_sent_is_computed_by_the_next() {
             .timeout(Duration::from_secs(1))
             .get_or_init(|| Picky(2));
         assert_eq!(next, Ok(Picky(2)));
+        Ok(())
+    });
+}
+
+/// That it is an error, of this kind or a panic.
+fn is_unread<R>(locked: impl FnOnce() -> Result<R>) -> bool {
+    !matches!(catch(locked), Ok(Ok(_)))
+}
+
+#[test]
+fn a_value_that_can_not_be_read_keeps_no_lock() {
+    in_process(|| {
+        for value in [1, UNLUCKY] {
+            let builder = || Shared::builder("mutex").recreate();
+            let lock = builder().create(Mutex::new(value))?;
+            let unread = Shared::<Mutex<Unreadable>>::open("mutex")?;
+            assert!(is_unread(|| unread.lock()));
+            assert!(is_unread(|| unread.try_lock()));
+            assert!(is_unread(|| unread.lock_timeout(Duration::MAX)));
+            let condvar = Shared::new(Condvar::new())?;
+            let waiting = condvar.timeout(Duration::from_millis(1));
+            assert!(waiting.wait(lock.lock()?).is_err());
+            assert!(!lock.is_locked()?);
+            assert_eq!(*lock.lock()?, value);
+
+            let builder = || Shared::builder("read-write").recreate();
+            let lock = builder().create(RwLock::new(value))?;
+            let unread = Shared::<RwLock<Unreadable>>::open("read-write")?;
+            assert!(is_unread(|| unread.read()));
+            assert!(is_unread(|| unread.try_read()));
+            assert!(is_unread(|| unread.write()));
+            assert!(is_unread(|| unread.try_write()));
+            assert_eq!((lock.readers()?, lock.is_writing()?), (0, false));
+            assert_eq!(*lock.write()?, value);
+
+            let builder = || Shared::builder("once").recreate();
+            let once: Shared<OnceLock<u32>> = builder().create(OnceLock::new())?;
+            let unread = Shared::<OnceLock<Unreadable>>::open("once")?;
+            once.set(value)?;
+            assert!(is_unread(|| unread.get_or_init(|| Unreadable)));
+            assert_eq!(once.get_or_init(|| 0), Ok(value));
+        }
+        let unread = Shared::<Mutex<Unreadable>>::open("mutex")?;
+        assert!(unread.delete()?);
+        Ok(())
+    });
+}
+
+/// As long as any clock can count is for ever.
+#[test]
+fn a_time_out_without_end_never_passes() {
+    in_process(|| {
+        let for_ever = Duration::MAX;
+        let mutex = Shared::new(Mutex::new(0))?;
+        let held = mutex.lock_timeout(for_ever)?.expect("it is free");
+        let queue: Shared<Queue<u8>> = Shared::new(Queue::new(1))?;
+        let mut pop = queue.timeout(for_ever).deferred().pop();
+        let barrier = Shared::new(Barrier::new(2))?;
+        let mut wait = barrier.timeout(for_ever).deferred().wait();
+        let semaphore = Shared::new(Semaphore::new(0))?;
+        let mut acquire = semaphore.timeout(for_ever).deferred().acquire();
+        // (Here a time-out that can pass passes at once.)
+        assert_eq!(answer(&mut pop), None);
+        assert_eq!(answer(&mut wait), None);
+        assert_eq!(answer(&mut acquire), None);
+        assert_eq!(mutex.lock_timeout(Duration::from_secs(1))?.map(drop), None);
+        drop(held);
+        queue.push(7)?;
+        assert_eq!(answer(&mut pop), Some(Ok(Some(7))));
         Ok(())
     });
 }

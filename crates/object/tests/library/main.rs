@@ -5,6 +5,7 @@
 mod in_process;
 
 mod atomics;
+mod floats;
 mod giving_back;
 mod keyed;
 mod lock_kinds;

@@ -1,13 +1,17 @@
 //! Matrices against `Vec<Vec<f64>>`.
 
+use std::sync::Arc;
+
 use crucial_object::collections::Matrix;
 use crucial_object::sync::Reduction;
-use crucial_object::{Error, Result, Shared};
+use crucial_object::{Error, Result, Shared, caller};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::check;
+use crate::floats::{SPECIAL, bits, computed, reduced};
+use crate::in_process::InProcess;
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -29,7 +33,7 @@ const COLUMNS: usize = 4;
 fn operation() -> impl Strategy<Value = Operation> {
     use Operation::*;
     let index = || prop_oneof![20 => 0..5u64, 1 => Just(u64::MAX)];
-    let number = || prop_oneof![any::<f64>(), -3.0..3.0];
+    let number = || prop_oneof![any::<f64>(), -3.0..3.0, select(&SPECIAL[..])];
     // Mostly of the right length.
     let row = move || prop_oneof![8 => vec(number(), COLUMNS), 1 => vec(number(), 0..6)];
     let all = move || prop_oneof![8 => vec(number(), ROWS * COLUMNS), 1 => vec(number(), 0..20)];
@@ -53,11 +57,6 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// The bits: which NaN it is, and the sign of a zero.
-fn bits(values: impl IntoIterator<Item = f64>) -> Vec<u64> {
-    values.into_iter().map(f64::to_bits).collect()
-}
-
 fn within(row: u64, column: u64) -> Result<(usize, usize)> {
     for (index, len) in [(row, ROWS as u64), (column, COLUMNS as u64)] {
         if index >= len {
@@ -72,21 +71,11 @@ fn is_refused<T: std::fmt::Debug>(result: Result<T>) -> bool {
     matches!(result, Err(Error::BadArguments { what, .. }) if what == "Matrix")
 }
 
-fn reduced(how: Reduction, values: &[f64]) -> f64 {
-    let sum = || values[1..].iter().fold(values[0], |sum, value| sum + value);
-    match how {
-        Reduction::Sum => sum(),
-        Reduction::Mean => sum() / values.len() as f64,
-        Reduction::Min => values.iter().copied().reduce(f64::min).unwrap(),
-        Reduction::Max => values.iter().copied().reduce(f64::max).unwrap(),
-    }
-}
-
 fn add(values: &mut [f64], others: &[f64]) {
     values
         .iter_mut()
         .zip(others)
-        .for_each(|(value, other)| *value += other);
+        .for_each(|(value, other)| *value = computed(*value + other));
 }
 
 #[test]
@@ -116,7 +105,7 @@ fn a_matrix_is_a_vec_of_rows() {
                     let place = within(row, column);
                     assert_eq!(given.is_ok(), place.is_ok());
                     if let Ok((row, column)) = place {
-                        model[row][column] += value;
+                        model[row][column] = computed(model[row][column] + value);
                         assert_eq!(given?.to_bits(), model[row][column].to_bits());
                     }
                 }
@@ -193,4 +182,27 @@ fn what_does_not_fill_a_row_is_dropped() {
         }
         Ok(())
     });
+}
+
+/// What has no values takes no time, however wide it is.
+#[test]
+fn a_matrix_without_rows_has_no_columns_to_reduce() -> Result<()> {
+    caller::with(Arc::new(InProcess::default()), || {
+        for columns in [0, 1, usize::MAX] {
+            let matrix = Shared::new(Matrix::new(0, columns))?;
+            assert_eq!(matrix.shape()?, (0, columns as u64));
+            assert_eq!(matrix.reduce_columns(Reduction::Sum)?, []);
+            assert_eq!(matrix.reduce_rows(Reduction::Sum)?, []);
+            assert_eq!(matrix.reduce(Reduction::Sum)?, None);
+            assert!(matches!(matrix.row(0), Err(Error::OutOfBounds { .. })));
+            assert_eq!(matrix.column(0).is_ok(), columns > 0);
+        }
+        Ok(())
+    })
+}
+
+#[test]
+#[should_panic = "fits"]
+fn a_matrix_of_more_values_than_there_are_numbers_is_refused() {
+    Matrix::new(usize::MAX / 2, 4);
 }

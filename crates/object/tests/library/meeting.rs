@@ -9,6 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::floats::{SPECIAL, bits, reduced};
 use crate::{answer, check};
 
 /// That none of them has an answer.
@@ -138,6 +139,8 @@ enum OnReduction {
     Repeat(usize),
     /// A vector of another length.
     OtherLength(usize),
+    /// A party that is none.
+    Outsider(u64),
     Withdraw(usize),
     Reset,
 }
@@ -147,11 +150,17 @@ const LENGTH: usize = 3;
 fn on_reduction() -> impl Strategy<Value = OnReduction> {
     use OnReduction::*;
     // Sums of these depend on the order.
-    let number = prop_oneof![-1.0..1.0f64, -1e17..1e17f64, any::<f64>()];
+    let number = prop_oneof![
+        -1.0..1.0f64,
+        -1e17..1e17f64,
+        any::<f64>(),
+        select(&SPECIAL[..])
+    ];
     prop_oneof![
         12 => (any::<usize>(), vec(number, LENGTH)).prop_map(|(party, values)| Contribute(party, values)),
         1 => any::<usize>().prop_map(Repeat),
         1 => any::<usize>().prop_map(OtherLength),
+        1 => prop_oneof![0..9u64, Just(u64::MAX)].prop_map(Outsider),
         2 => any::<usize>().prop_map(Withdraw),
         1 => Just(Reset),
     ]
@@ -159,30 +168,11 @@ fn on_reduction() -> impl Strategy<Value = OnReduction> {
 
 /// One vector after the other, in the order of their ranks.
 fn sequentially(how: Reduction, given: &BTreeMap<u64, Vec<f64>>) -> Vec<u64> {
-    let mut vectors = given.values();
-    let mut result = vectors.next().unwrap().clone();
-    for vector in vectors {
-        for (sum, value) in result.iter_mut().zip(vector) {
-            *sum = match how {
-                Reduction::Sum | Reduction::Mean => *sum + value,
-                Reduction::Min => sum.min(*value),
-                Reduction::Max => sum.max(*value),
-            };
-        }
-    }
-    let count = if how == Reduction::Mean {
-        given.len() as f64
-    } else {
-        1.0
+    let element = |index| {
+        let values = given.values().map(|vector| vector[index]);
+        reduced(how, &Vec::from_iter(values))
     };
-    result
-        .iter()
-        .map(|value| (value / count).to_bits())
-        .collect()
-}
-
-fn bits(values: Vec<f64>) -> Vec<u64> {
-    values.into_iter().map(f64::to_bits).collect()
+    bits((0..LENGTH).map(element))
 }
 
 fn reduces(how: Reduction, parties: u64, operations: Vec<OnReduction>) -> Result<()> {
@@ -217,9 +207,13 @@ fn reduces(how: Reduction, parties: u64, operations: Vec<OnReduction>) -> Result
             }
             OtherLength(rank) => {
                 if !given.is_empty() {
-                    let refused = all.contribute(rank as u64, vec![0.0; LENGTH + 1]);
+                    let refused = all.contribute(rank as u64 % parties, vec![0.0; LENGTH + 1]);
                     assert!(matches!(refused, Err(Error::BadArguments { .. })));
                 }
+            }
+            Outsider(above) => {
+                let refused = all.contribute(parties.saturating_add(above), vec![0.0; LENGTH]);
+                assert!(matches!(refused, Err(Error::BadArguments { .. })));
             }
             Withdraw(place) => {
                 if let Some(rank) = at(place) {

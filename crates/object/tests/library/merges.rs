@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use crucial_object::collections::{Map, Merge, Mergeable, OrderedMap};
-use crucial_object::{Error, Result, Shared};
+use crucial_object::{Error, Result, Shared, caller, encode};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::check;
+use crate::in_process::InProcess;
 
 #[derive(Clone, Debug)]
 enum Operation<V> {
@@ -24,12 +26,13 @@ enum Operation<V> {
 struct Rules<V> {
     merge: fn(&V, &V, Merge) -> Option<V>,
     has: fn(Merge) -> bool,
-    compare: fn(&V, &V) -> std::cmp::Ordering,
+    /// `None`: they have no order.
+    compare: Option<fn(&V, &V) -> std::cmp::Ordering>,
 }
 
 fn is_merged_as<V>(value: impl Strategy<Value = V> + Clone + 'static, rules: Rules<V>)
 where
-    V: Mergeable + Clone + PartialEq + Debug + 'static,
+    V: Mergeable + Clone + Debug + 'static,
 {
     use Operation::*;
     let how = || select(vec![Merge::Sum, Merge::Max, Merge::Min, Merge::Append]);
@@ -63,7 +66,7 @@ where
                     assert!(is_as(&done, merged), "{done:?}");
                     let now = map.merge(key, value, how);
                     assert!(is_as(&now, merged), "{now:?}");
-                    assert!(!merged || now.ok().as_ref() == model.get(&key));
+                    assert!(!merged || encode(&now?) == encode(&model[&key]));
                 }
                 All(entries, how) => {
                     let merged = merge_all(&mut model, &entries, how, &rules);
@@ -73,20 +76,25 @@ where
                     assert!(is_as(&done, merged), "{done:?}");
                 }
                 Top(count) => {
+                    let Some(compare) = rules.compare else {
+                        assert!(is_as(&map.top(count), false));
+                        continue;
+                    };
                     let mut all: Vec<(u8, V)> =
                         BTreeMap::from_iter(model.clone()).into_iter().collect();
-                    all.sort_by(|(_, one), (_, other)| (rules.compare)(other, one));
+                    all.sort_by(|(_, one), (_, other)| compare(other, one));
                     all.truncate(usize::try_from(count).unwrap_or(usize::MAX));
-                    assert_eq!(map.top(count)?, all);
+                    assert_eq!(encode(&map.top(count)?), encode(&all));
                 }
             }
-            assert_eq!(HashMap::from_iter(map.entries()?), model);
-            assert!(
-                ordered
-                    .entries()?
-                    .into_iter()
-                    .eq(BTreeMap::from_iter(model.clone()))
+            // By their encodings: a NaN is not equal to itself.
+            let entries = BTreeMap::from_iter(model.clone());
+            let all = encode(&Vec::from_iter(&entries));
+            assert_eq!(
+                encode(&BTreeMap::from_iter(map.entries()?)),
+                encode(&entries)
             );
+            assert_eq!(encode(&ordered.entries()?), all);
         }
         Ok(())
     });
@@ -144,7 +152,7 @@ macro_rules! numbers {
                     Merge::Append => None,
                 },
                 has: |how| how != Merge::Append,
-                compare: Ord::cmp,
+                compare: Some(Ord::cmp),
             });
         }
     )+};
@@ -164,47 +172,52 @@ numbers! {
 }
 
 macro_rules! floats {
-    ($($test:ident: $float:ident;)+) => {$(
+    ($($test:ident: $float:ident $nan:literal;)+) => {$(
         #[test]
         fn $test() {
-            // No NaN, because the test compares with `==`, and no -0.0, whose minimum with 0.0 is either.
             let value = prop_oneof![
                 -1e30..1e30 as $float,
-                select(vec![0.0, 1.5, $float::MAX, $float::MIN_POSITIVE]),
+                any::<$float>(),
+                select(vec![0.0, -0.0, 1.5, $float::MAX, $float::MIN_POSITIVE]),
+                select(vec![$float::NAN, -$float::NAN, $float::INFINITY, $float::NEG_INFINITY]),
             ];
+            fn computed(value: $float) -> $float {
+                if value.is_nan() { $float::from_bits($nan) } else { value }
+            }
             is_merged_as(value, Rules {
-                merge: |old, new, how| match how {
-                    Merge::Sum => Some(old + new),
-                    Merge::Max => Some(old.max(*new)),
-                    Merge::Min => Some(old.min(*new)),
-                    Merge::Append => None,
+                merge: |old, new, how| {
+                    let numbers = [*old, *new].into_iter().filter(|value| !value.is_nan());
+                    match how {
+                        Merge::Sum => Some(computed(old + new)),
+                        Merge::Max => Some(numbers.max_by($float::total_cmp).unwrap_or(computed($float::NAN))),
+                        Merge::Min => Some(numbers.min_by($float::total_cmp).unwrap_or(computed($float::NAN))),
+                        Merge::Append => None,
+                    }
                 },
                 has: |how| how != Merge::Append,
-                compare: $float::total_cmp,
+                // A NaN is below all numbers, and as large as others.
+                compare: Some(|one, other| match (one.is_nan(), other.is_nan()) {
+                    (false, false) => one.total_cmp(other),
+                    (one, other) => other.cmp(&one),
+                }),
             });
         }
     )+};
 }
 
 floats! {
-    values_of_f32: f32;
-    values_of_f64: f64;
-}
-
-/// In the order of the encodings: by the length, which is one byte for short ones, and then by the items.
-fn shortest_first<T: Ord + AsRef<[U]>, U>(one: &T, other: &T) -> std::cmp::Ordering {
-    let length = |value: &T| value.as_ref().len();
-    length(one).cmp(&length(other)).then_with(|| one.cmp(other))
+    values_of_f32: f32 0x7fc0_0000;
+    values_of_f64: f64 0x7ff8_0000_0000_0000;
 }
 
 #[test]
 fn values_of_string() {
     is_merged_as(
-        "[aß✓]{0,2}".prop_map(String::from),
+        "[aß✓]{0,2}|[ab]{126,129}".prop_map(String::from),
         Rules {
             merge: |old, new, how| (how == Merge::Append).then(|| format!("{old}{new}")),
             has: |how| how == Merge::Append,
-            compare: shortest_first::<String, u8>,
+            compare: Some(Ord::cmp),
         },
     );
 }
@@ -216,7 +229,29 @@ fn values_of_vec() {
         Rules {
             merge: |old, new, how| (how == Merge::Append).then(|| [&old[..], new].concat()),
             has: |how| how == Merge::Append,
-            compare: shortest_first,
+            compare: None,
         },
     );
+}
+
+/// A client that takes the values for what they are not gets an error, whatever the order of the map.
+#[test]
+fn values_of_several_kinds_have_no_order() {
+    caller::with(Arc::new(InProcess::default()), || {
+        let words = Shared::<Map<u8, String>>::named("mixed", Map::new())?;
+        let numbers = Shared::<Map<u8, u64>>::open("mixed")?;
+        for key in 0..50 {
+            match key % 3 {
+                0 => numbers.insert(key, u64::MAX - u64::from(key)).map(drop)?,
+                1 => words
+                    .insert(key, "word".repeat(usize::from(key)))
+                    .map(drop)?,
+                _ => words.insert(key, String::new()).map(drop)?,
+            }
+        }
+        assert!(is_as(&numbers.top(3), false));
+        assert!(is_as(&words.top(3), false));
+        Ok(())
+    })
+    .unwrap_or_else(|error: Error| panic!("{error}"));
 }

@@ -3,16 +3,18 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use crucial_object::collections::OrderedMap;
+use crucial_object::collections::{ByteBuf, Merge, OrderedMap};
 use crucial_object::{Error, Shared, caller};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_bytes::Bytes;
 
 use crate::check;
 use crate::in_process::InProcess;
@@ -237,6 +239,126 @@ fn floating_point_numbers() {
         -1.5,
     ]);
     is_ordered_by(prop_oneof![special, prop::num::f64::ANY].prop_map(Total));
+}
+
+#[test]
+fn addresses() {
+    let four = any::<[u8; 4]>().prop_map(IpAddr::from);
+    let six = any::<[u8; 16]>().prop_map(IpAddr::from);
+    is_ordered_by(prop_oneof![
+        four,
+        six,
+        (0..20u8).prop_map(|last| IpAddr::from([10, 0, 0, last]))
+    ]);
+}
+
+/// As a UUID, or a time: text for people, bytes for others, and read as a borrowed one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Named(String, Vec<u8>);
+
+impl Serialize for Named {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return Err(serde::ser::Error::custom("nobody reads this"));
+        }
+        (&self.0, Bytes::new(&self.1)).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            return Err(serde::de::Error::custom("nobody wrote this"));
+        }
+        let (Text(name), bytes) = <(Text, ByteBuf)>::deserialize(deserializer)?;
+        Ok(Named(name, bytes.into_vec()))
+    }
+}
+
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Borrowed;
+        impl serde::de::Visitor<'_> for Borrowed {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(text.to_owned()))
+            }
+        }
+        deserializer.deserialize_str(Borrowed)
+    }
+}
+
+#[test]
+fn keys_that_people_read_otherwise() {
+    let key = ("[ab]{0,9}", vec(0..3u8, 0..10));
+    is_ordered_by(key.prop_map(|(name, bytes)| Named(name, bytes)));
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Number(u8),
+    Text(String),
+}
+
+/// Of which the first field is not always written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Gap {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<u8>,
+    second: Option<u8>,
+}
+
+/// Whatever is written is another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
+struct Growing(u8);
+
+impl From<u8> for Growing {
+    fn from(number: u8) -> Growing {
+        Growing(number.wrapping_add(1))
+    }
+}
+
+impl From<Growing> for u8 {
+    fn from(growing: Growing) -> u8 {
+        growing.0
+    }
+}
+
+#[test]
+fn keys_that_do_not_come_back_are_refused_when_they_are_given() {
+    is_refused(Untagged::Number(1));
+    is_refused(Untagged::Text("text".to_owned()));
+    is_refused(Gap {
+        first: None,
+        second: Some(1),
+    });
+    is_refused(Growing(1));
+    is_refused(BTreeMap::from([(1, 2)]));
+}
+
+fn is_refused<K>(key: K)
+where
+    K: Ord + Clone + Debug + Serialize + DeserializeOwned + 'static,
+{
+    caller::with(Arc::new(InProcess::default()), || {
+        let map: Shared<OrderedMap<K, u8>> = Shared::new(OrderedMap::new()).unwrap();
+        let refused = |result| matches!(result, Err(Error::Encoding { .. }));
+        assert!(refused(map.insert(key.clone(), 1).map(drop)));
+        assert!(refused(map.extend(vec![(key.clone(), 1)])));
+        assert!(refused(map.merge(key.clone(), 1, Merge::Sum)));
+        assert!(map.is_empty().unwrap());
+        let made = Shared::new(OrderedMap::from_iter([(key, 1)]));
+        assert!(refused(made.map(drop)));
+    });
 }
 
 #[test]

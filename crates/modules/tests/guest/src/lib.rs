@@ -10,12 +10,45 @@ pub struct Account {
     cents: i64,
     holder: Option<SessionId>,
     heap: Vec<u64>,
+    #[cfg(feature = "wider")]
+    owner: String,
 }
 
-#[shared(name = "guest::Account")]
+/// The state before it was wider.
+#[cfg(feature = "upgraded")]
+#[derive(Deserialize)]
+struct Narrow {
+    cents: i64,
+    holder: Option<SessionId>,
+    heap: Vec<u64>,
+}
+
+#[cfg(feature = "upgraded")]
+impl From<Narrow> for Account {
+    fn from(narrow: Narrow) -> Account {
+        Account {
+            // To be seen in a test.
+            cents: 100 * narrow.cents,
+            holder: narrow.holder,
+            heap: narrow.heap,
+            owner: String::new(),
+        }
+    }
+}
+
+#[cfg_attr(
+    feature = "upgraded",
+    shared(name = "guest::Account", previous = Narrow)
+)]
+#[cfg_attr(not(feature = "upgraded"), shared(name = "guest::Account"))]
 impl Account {
     pub fn deposit(&mut self, cents: i64) -> i64 {
-        self.cents += cents;
+        // The second version pays a premium.
+        self.cents += if cfg!(feature = "second") {
+            2 * cents
+        } else {
+            cents
+        };
         self.cents
     }
 
@@ -80,4 +113,24 @@ impl Account {
     pub fn product(&mut self, factor: f64, times: u64) -> f64 {
         (0..times).fold(1.0, |product, _| product * std::hint::black_box(factor))
     }
+}
+
+/// An object that is never done with being saved.
+#[derive(Deserialize)]
+pub struct Stuck {
+    #[allow(dead_code)]
+    cents: i64,
+}
+
+impl Serialize for Stuck {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
+        loop {
+            std::hint::black_box(self);
+        }
+    }
+}
+
+#[shared(name = "guest::Stuck")]
+impl Stuck {
+    pub fn touch(&mut self) {}
 }

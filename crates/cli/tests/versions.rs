@@ -1,0 +1,141 @@
+//! A new version of a type while objects of it live: `crucial push --replace`.
+
+#![allow(
+    unexpected_cfgs,
+    reason = "the other versions are built for the server only"
+)]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crucial::Shared;
+use crucial_object::caller;
+
+mod server;
+
+#[path = "../../modules/tests/guest/src/lib.rs"]
+#[allow(
+    dead_code,
+    reason = "methods that misbehave are called in the sandbox's own tests"
+)]
+mod guest;
+
+use guest::Account;
+use server::{Server, text};
+
+/// Builds a version of the guest, and gives the module.
+fn build(server: &Server, version: Option<&str>) -> String {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules/tests/guest/Cargo.toml");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("versions");
+    let mut words = vec!["build", "--manifest-path", text(&manifest)];
+    words.extend(["--target-dir", text(&target)]);
+    words.extend(
+        version
+            .map(|version| ["--features", version])
+            .into_iter()
+            .flatten(),
+    );
+    let module = server.crucial(&words).unwrap();
+    // The next version would take its place.
+    let kept = target.join(format!("{}.wasm", version.unwrap_or("first")));
+    std::fs::copy(module, &kept).unwrap();
+    text(&kept).to_owned()
+}
+
+#[test]
+fn objects_move_to_a_new_version_of_their_type_or_all_stay() {
+    let server = Server::start(&["--module-cache", env!("CARGO_TARGET_TMPDIR")]);
+    let [first, second, wider, upgraded] = [None, Some("second"), Some("wider"), Some("upgraded")]
+        .map(|version| build(&server, version));
+    caller::with(server.client(), || {
+        server.crucial(&["push", &first]).unwrap();
+        let accounts: Vec<_> = (0..50)
+            .map(|cents| {
+                let account = Shared::new(Account::default()).unwrap();
+                assert_eq!(account.deposit(cents), Ok(cents));
+                account
+            })
+            .collect();
+        let waiting = accounts[0].deferred().withdraw(10);
+
+        // Not without being asked; and not if the state does not fit.
+        let refused = server.crucial(&["push", &second]).unwrap_err();
+        assert!(refused.contains("crucial push --replace"), "{refused}");
+        let refused = server.crucial(&["push", "--replace", &wider]).unwrap_err();
+        assert!(
+            refused.contains("guest::Account can not move to the new version"),
+            "{refused}"
+        );
+        assert_eq!(accounts[7].deposit(1), Ok(8));
+
+        // While others call: each call runs on the old code or on the new, and none fails.
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let caller = server.client();
+            let account = &accounts[1];
+            let done = &done;
+            let calling = scope.spawn(move || {
+                caller::with(caller, || {
+                    let mut last = 1;
+                    let mut steps = Vec::new();
+                    while !done.load(Ordering::Relaxed) {
+                        let cents = account.deposit(1).unwrap();
+                        steps.push(cents - last);
+                        last = cents;
+                    }
+                    steps
+                })
+            });
+            let pushed = server.crucial(&["push", "--replace", &second]);
+            done.store(true, Ordering::Relaxed);
+            let steps = calling.join().unwrap();
+            assert!(pushed.unwrap().contains("\"moved\":50"));
+            assert!(steps.contains(&1) && steps.is_sorted(), "{steps:?}");
+        });
+        assert_eq!(accounts[7].deposit(1), Ok(10));
+        // Who waits in the old code goes on in the new.
+        assert_eq!(accounts[0].deposit(5), Ok(10));
+        assert_eq!(waiting.wait(), Ok(0));
+        let modules = server.crucial(&["modules"]).unwrap();
+        assert_eq!(modules.matches("\"id\"").count(), 1, "{modules}");
+        // New objects are of the new version; and the way back is the same way.
+        let new = Shared::new(Account::default()).unwrap();
+        assert_eq!(new.deposit(1), Ok(2));
+        let back = server.crucial(&["push", "--replace", &first]).unwrap();
+        assert!(back.contains("\"moved\":51"), "{back}");
+        assert_eq!(new.deposit(1), Ok(3));
+
+        // A version that says what becomes of the state that was.
+        let pushed = server.crucial(&["push", "--replace", &upgraded]).unwrap();
+        assert!(pushed.contains("\"moved\":51"), "{pushed}");
+        assert_eq!(new.cents(), Ok(300));
+        // The same again moves nothing.
+        let pushed = server.crucial(&["push", "--replace", &upgraded]).unwrap();
+        assert!(pushed.contains("\"moved\":0"), "{pushed}");
+        assert_eq!(new.cents(), Ok(300));
+        let narrow = server.crucial(&["push", "--replace", &first]).unwrap_err();
+        assert!(narrow.contains("does not accept these bytes"), "{narrow}");
+    });
+}
+
+#[test]
+fn a_program_brings_its_own_module() {
+    let server = Server::start(&[]);
+    let module = build(&server, None);
+    // As a program does that has it beside its executable.
+    let executable = std::env::current_exe().unwrap();
+    let beside = format!("{}.wasm", text(&executable));
+    std::fs::copy(module, &beside).unwrap();
+    let mut config = crucial::Config::from_env().unwrap();
+    config.cluster = Some(server.address.parse().unwrap());
+    crucial::init(config).unwrap();
+    let account = Shared::new(Account::default());
+    std::fs::remove_file(beside).unwrap();
+    assert_eq!(account.unwrap().deposit(3), Ok(3));
+    assert!(
+        server
+            .crucial(&["modules"])
+            .unwrap()
+            .contains("guest::Account")
+    );
+}

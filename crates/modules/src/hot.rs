@@ -1,0 +1,289 @@
+//! Which objects have an instance in memory.
+//!
+//! An object is hot, in an instance of its module, or cold: the bytes of its state. A call heats it. When there are
+//! more than [`instances_max`](crate::Limits::instances_max) instances, or they take more than
+//! [`instances_bytes_max`](crate::Limits::instances_bytes_max), a thread cools those that were not called for
+//! longest, as nearly as the clock algorithm tells: each gets a second chance if it was called since it was last
+//! looked at. Saving an object is its own code, which may be slow or fail; so no call waits for it but those of the
+//! same object, and one that can not be saved stays hot.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crucial_object::{Age, Error, Result};
+use parking_lot::{Condvar, Mutex};
+
+use crate::Limits;
+use crate::instance::Guest;
+use crate::module::Module;
+
+/// How long a call waits for others to be cooled when there are twice as many instances as there may be.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A pause of the cooling thread, when all instances are in use.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Where an object is.
+pub(crate) struct Place {
+    pub module: Arc<Module>,
+    pub type_name: Arc<str>,
+    /// Called since it was last looked at.
+    used: AtomicBool,
+    /// Locked while a call is in it; and while it is cooled, of which only its own calls take notice.
+    state: Mutex<State>,
+}
+
+enum State {
+    Hot(Box<Guest>, Counted),
+    Cold(Box<[u8]>),
+}
+
+impl Place {
+    /// A hot object, from its encoded state.
+    pub fn new(
+        module: &Arc<Module>,
+        type_name: &str,
+        state: &[u8],
+        age: Age,
+    ) -> Result<Arc<Place>> {
+        let mut counted = module.engine().hot.count()?;
+        let guest = Guest::restored(module, type_name, state, age)?;
+        counted.resize(guest.size());
+        let place = Arc::new(Place {
+            module: module.clone(),
+            type_name: type_name.into(),
+            used: AtomicBool::new(true),
+            state: Mutex::new(State::Hot(Box::new(guest), counted)),
+        });
+        module.engine().hot.enter(&place);
+        Ok(place)
+    }
+
+    /// Lets `f` have the instance; heats the object if need be.
+    pub fn with<R>(self: &Arc<Self>, f: impl FnOnce(&mut Guest) -> Result<R>) -> Result<R> {
+        self.used.store(true, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        if let State::Cold(bytes) = &*state {
+            let hot = &self.module.engine().hot;
+            let counted = hot.count()?;
+            let guest = Guest::restored(&self.module, &self.type_name, bytes, Age::Same)?;
+            *state = State::Hot(Box::new(guest), counted);
+            hot.enter(self);
+        }
+        match &mut *state {
+            State::Hot(guest, counted) => {
+                let result = f(guest);
+                counted.resize(guest.size());
+                result
+            }
+            State::Cold(_) => unreachable!("it was heated"),
+        }
+    }
+
+    /// Appends the encoded state; a cold object stays so.
+    pub fn save(&self, out: &mut Vec<u8>) -> Result<()> {
+        match &mut *self.state.lock() {
+            State::Hot(guest, _) => guest.save(out),
+            State::Cold(bytes) => {
+                out.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn cool(&self) -> Cooled {
+        let Some(mut state) = self.state.try_lock() else {
+            return Cooled::Later;
+        };
+        let State::Hot(guest, _) = &mut *state else {
+            return Cooled::Done;
+        };
+        let mut bytes = Vec::new();
+        match guest.save(&mut bytes) {
+            Ok(()) => {
+                *state = State::Cold(bytes.into());
+                Cooled::Done
+            }
+            Err(error) => {
+                tracing::warn!(type_name = &*self.type_name, %error, "an object stays in memory, as it can not be saved");
+                Cooled::Never
+            }
+        }
+    }
+}
+
+enum Cooled {
+    Done,
+    /// A call is in it.
+    Later,
+    Never,
+}
+
+/// All hot objects of an engine.
+pub(crate) struct Hot {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    instances_max: usize,
+    bytes_max: usize,
+    state: Mutex<Queue>,
+    /// There is something to cool, or no more to do at all.
+    over: Condvar,
+    /// An instance went.
+    under: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// The hand of the clock is at the front.
+    places: VecDeque<Weak<Place>>,
+    instances: usize,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Inner {
+    fn is_over(&self, queue: &Queue, times: usize) -> bool {
+        queue.instances > self.instances_max.saturating_mul(times)
+            || queue.bytes > self.bytes_max.saturating_mul(times)
+    }
+}
+
+impl Hot {
+    /// None yet; and the thread that cools.
+    pub fn new(limits: &Limits) -> std::io::Result<Hot> {
+        let inner = Arc::new(Inner {
+            instances_max: limits.instances_max.max(1),
+            bytes_max: limits.instances_bytes_max,
+            state: Mutex::default(),
+            over: Condvar::new(),
+            under: Condvar::new(),
+        });
+        let theirs = inner.clone();
+        std::thread::Builder::new()
+            .name("crucial-cool".to_owned())
+            .spawn(move || cool(&theirs))?;
+        Ok(Hot { inner })
+    }
+
+    /// How many instances there are.
+    pub fn len(&self) -> usize {
+        self.inner.state.lock().instances
+    }
+
+    /// Counts an instance that is to be made, if there may be one more.
+    fn count(&self) -> Result<Counted> {
+        let inner = &self.inner;
+        let mut queue = inner.state.lock();
+        if inner.is_over(&queue, 2) {
+            inner.over.notify_one();
+            let deadline = Instant::now() + PATIENCE;
+            while inner.is_over(&queue, 2) {
+                if inner.under.wait_until(&mut queue, deadline).timed_out() {
+                    return Err(Error::LimitExceeded {
+                        limit: "instances_max".to_owned(),
+                        max: inner.instances_max as u64,
+                        detail: "so many uploaded objects are in use at this moment, or can not be saved"
+                            .to_owned(),
+                    });
+                }
+            }
+        }
+        queue.instances += 1;
+        Ok(Counted {
+            inner: inner.clone(),
+            bytes: 0,
+        })
+    }
+
+    /// The object is hot.
+    fn enter(&self, place: &Arc<Place>) {
+        let mut queue = self.inner.state.lock();
+        queue.places.push_back(Arc::downgrade(place));
+        if self.inner.is_over(&queue, 1) {
+            self.inner.over.notify_one();
+        }
+    }
+}
+
+impl Drop for Hot {
+    fn drop(&mut self) {
+        self.inner.state.lock().closed = true;
+        self.inner.over.notify_one();
+    }
+}
+
+/// An instance, as long as it is there.
+struct Counted {
+    inner: Arc<Inner>,
+    bytes: usize,
+}
+
+impl Counted {
+    /// It takes so many bytes now.
+    fn resize(&mut self, bytes: usize) {
+        if bytes == self.bytes {
+            return;
+        }
+        let mut queue = self.inner.state.lock();
+        queue.bytes = queue.bytes - self.bytes + bytes;
+        self.bytes = bytes;
+        if self.inner.is_over(&queue, 1) {
+            self.inner.over.notify_one();
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut queue = self.inner.state.lock();
+        queue.instances -= 1;
+        queue.bytes -= self.bytes;
+        self.inner.under.notify_all();
+    }
+}
+
+fn cool(inner: &Inner) {
+    // How many were looked at in vain, one after the other.
+    let mut in_vain = 0;
+    let mut queue = inner.state.lock();
+    while !queue.closed {
+        if !inner.is_over(&queue, 1) || queue.places.is_empty() {
+            in_vain = 0;
+            inner.over.wait(&mut queue);
+            continue;
+        }
+        // Each has had its second chance, and was in use.
+        if in_vain > 2 * queue.places.len() {
+            in_vain = 0;
+            inner.over.wait_for(&mut queue, PAUSE);
+            continue;
+        }
+        let next = queue.places.pop_front();
+        let Some(place) = next.and_then(|place| place.upgrade()) else {
+            continue;
+        };
+        let cooled = if place.used.swap(false, Ordering::Relaxed) {
+            Cooled::Later
+        } else {
+            drop(queue);
+            let cooled = place.cool();
+            queue = inner.state.lock();
+            cooled
+        };
+        match cooled {
+            Cooled::Later => {
+                in_vain += 1;
+                queue.places.push_back(Arc::downgrade(&place));
+            }
+            Cooled::Done | Cooled::Never => in_vain = 0,
+        }
+        // The last reference may be this one, and its end counts.
+        drop(queue);
+        drop(place);
+        queue = inner.state.lock();
+    }
+}
