@@ -4,11 +4,11 @@
 use std::time::Instant;
 
 use crucial::sync::Barrier;
-use crucial::{Result, Shared, cloud, shared, thread};
-use serde::{Deserialize, Serialize};
+use crucial::{Result, Shared, cloud, thread};
 
 use clap::Parser;
-use crucial_examples::inference::{Classifier, Job, Served, Variant, report};
+use crucial_example_types::inference::Model;
+use crucial_examples::inference::{Job, Served, Variant, report, train};
 
 /// Reads handwritten digits: requests go to the model, or the model goes to the requests.
 #[derive(Parser)]
@@ -45,23 +45,6 @@ impl Options {
     }
 }
 
-/// The model that all requests need.
-#[derive(Serialize, Deserialize)]
-struct Model {
-    classifier: Classifier,
-}
-
-#[shared]
-impl Model {
-    fn classify(&self, picture: &[f64]) -> u8 {
-        self.classifier.classify(picture)
-    }
-
-    fn fetch(&self) -> Classifier {
-        self.classifier.clone()
-    }
-}
-
 #[cloud]
 fn serve(thread: usize, job: &Job, model: &Shared<Model>, all: &Shared<Barrier>) -> Result<Served> {
     let requests = job.part(thread)?;
@@ -83,7 +66,7 @@ fn serve(thread: usize, job: &Job, model: &Shared<Model>, all: &Shared<Barrier>)
 #[crucial::main]
 fn main() -> Result<()> {
     let options = Options::parse();
-    let classifier = Classifier::train(options.k, options.seed)?;
+    let classifier = train(options.k, options.seed)?;
     let model = &Shared::new(Model { classifier })?;
     for job in &options.jobs() {
         job.check()?;

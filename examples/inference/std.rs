@@ -8,7 +8,7 @@ use std::time::Instant;
 use crucial_examples::{Monitor, Result};
 
 use clap::Parser;
-use crucial_examples::inference::{Classifier, Job, Served, Variant, report};
+use crucial_examples::inference::{Classifier, Job, Served, Variant, report, train};
 
 /// Reads handwritten digits: requests go to the model, or the model goes to the requests.
 #[derive(Parser)]
@@ -46,16 +46,19 @@ impl Options {
 }
 
 /// The model that all requests need.
-struct Model {
-    classifier: Classifier,
+pub struct Model {
+    /// It reads digits.
+    pub classifier: Classifier,
 }
 
 impl Model {
-    fn classify(&self, picture: &[f64]) -> u8 {
+    /// The digit in a picture.
+    pub fn classify(&self, picture: &[f64]) -> u8 {
         self.classifier.classify(picture)
     }
 
-    fn fetch(&self) -> Classifier {
+    /// All of it.
+    pub fn fetch(&self) -> Classifier {
         self.classifier.clone()
     }
 }
@@ -79,7 +82,7 @@ fn serve(thread: usize, job: &Job, model: &Monitor<Model>, all: &Barrier) -> Res
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let classifier = Classifier::train(options.k, options.seed)?;
+    let classifier = train(options.k, options.seed)?;
     let model = &Monitor::new(Model { classifier });
     for job in &options.jobs() {
         job.check()?;

@@ -1,17 +1,17 @@
 //! A map-reduce (§6.3.1 of the paper), with cloud threads: results come through promises, a shared object that
 //! adds them up, or a shared map that is polled.
 
-use std::task::Poll;
 use std::time::Duration;
 
 use crucial::collections::Map;
 use crucial::sync::Promise;
 use crucial::thread::{self, JoinHandle};
-use crucial::{Result, Shared, cloud, shared};
+use crucial::{Result, Shared, cloud};
 use serde::{Deserialize, Serialize};
 
 use clap::Parser;
-use crucial_examples::mapreduce::{Job, Outcome, Partial, Variant, report};
+use crucial_example_types::mapreduce::Total;
+use crucial_examples::mapreduce::{Job, Outcome, Partial, Variant, compute, report};
 
 /// Tasks count random points; measures how long it takes to get their results together.
 #[derive(Parser)]
@@ -50,28 +50,6 @@ impl Options {
     }
 }
 
-/// Adds up results, and has the sum when all are there.
-#[derive(Serialize, Deserialize)]
-struct Total {
-    missing: u64,
-    sum: Partial,
-}
-
-#[shared]
-impl Total {
-    fn add(&mut self, partial: Partial) {
-        self.sum.add(partial);
-        self.missing -= 1;
-    }
-
-    fn result(&self) -> Poll<Partial> {
-        match self.missing {
-            0 => Poll::Ready(self.sum),
-            _ => Poll::Pending,
-        }
-    }
-}
-
 /// Where a task leaves its result.
 #[derive(Clone, Serialize, Deserialize)]
 enum Output {
@@ -82,7 +60,7 @@ enum Output {
 
 #[cloud]
 fn work(task: u64, points: u64, output: Output) -> Result<()> {
-    let partial = Partial::compute(task, points);
+    let partial = compute(task, points);
     match output {
         Output::Future(future) => drop(future.set(partial)?),
         Output::Total(total) => total.add(partial)?,
@@ -101,7 +79,7 @@ fn start(job: &Job, outputs: impl IntoIterator<Item = Output>) -> Vec<JoinHandle
 
 /// Takes the time, then waits for the tasks.
 fn finish(total: Partial, threads: Vec<JoinHandle<Result<()>>>) -> Result<Outcome> {
-    let outcome = total.outcome();
+    let outcome = Outcome::of(total);
     for thread in threads {
         thread.join()??;
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crucial_examples::{Monitor, Result};
 
 use clap::Parser;
-use crucial_examples::mapreduce::{Job, Outcome, Partial, Variant, report};
+use crucial_examples::mapreduce::{Job, Outcome, Partial, Variant, compute, report};
 
 /// Tasks count random points; measures how long it takes to get their results together.
 #[derive(Parser)]
@@ -50,18 +50,22 @@ impl Options {
 }
 
 /// Adds up results, and has the sum when all are there.
-struct Total {
-    missing: u64,
-    sum: Partial,
+pub struct Total {
+    /// Results that are not there yet.
+    pub missing: u64,
+    /// The sum of the others.
+    pub sum: Partial,
 }
 
 impl Total {
-    fn add(&mut self, partial: Partial) {
+    /// A task has its result.
+    pub fn add(&mut self, partial: Partial) {
         self.sum.add(partial);
         self.missing -= 1;
     }
 
-    fn result(&self) -> Poll<Partial> {
+    /// The sum, when all are there.
+    pub fn result(&self) -> Poll<Partial> {
         match self.missing {
             0 => Poll::Ready(self.sum),
             _ => Poll::Pending,
@@ -78,7 +82,7 @@ enum Output {
 }
 
 fn work(task: u64, points: u64, output: Output) -> Result<()> {
-    let partial = Partial::compute(task, points);
+    let partial = compute(task, points);
     match output {
         Output::Future(future) => drop(future.send(partial)),
         Output::Total(total) => total.call(|total| total.add(partial)),
@@ -97,7 +101,7 @@ fn start(job: &Job, outputs: impl IntoIterator<Item = Output>) -> Vec<JoinHandle
 
 /// Takes the time, then waits for the tasks.
 fn finish(total: Partial, threads: Vec<JoinHandle<Result<()>>>) -> Result<Outcome> {
-    let outcome = total.outcome();
+    let outcome = Outcome::of(total);
     for thread in threads {
         thread.join()??;
     }

@@ -1,10 +1,10 @@
 //! The dining philosophers, with cloud threads: each fork is a shared semaphore with one permit.
 
 use crucial::sync::Semaphore;
-use crucial::{Result, Shared, cloud, shared, thread};
-use serde::{Deserialize, Serialize};
+use crucial::{Result, Shared, cloud, thread};
 
 use clap::Parser;
+use crucial_example_types::philosophers::Table;
 use crucial_examples::philosophers::{Dinner, Seats, report};
 
 /// Philosophers sit around a table with a fork between any two, and need two forks to eat.
@@ -32,27 +32,6 @@ impl Options {
             meal_us: self.meal_us,
             careless: self.careless,
         }
-    }
-}
-
-/// The table, which sees when neighbours eat together.
-#[derive(Serialize, Deserialize)]
-struct Table {
-    seats: Seats,
-}
-
-#[shared]
-impl Table {
-    fn begin(&mut self, philosopher: usize) {
-        self.seats.begin(philosopher);
-    }
-
-    fn end(&mut self, philosopher: usize) {
-        self.seats.end(philosopher);
-    }
-
-    fn meals(&self) -> Vec<u64> {
-        self.seats.meals()
     }
 }
 

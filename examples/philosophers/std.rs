@@ -37,20 +37,24 @@ impl Options {
 }
 
 /// The table, which sees when neighbours eat together.
-struct Table {
-    seats: Seats,
+pub struct Table {
+    /// Who sits there.
+    pub seats: Seats,
 }
 
 impl Table {
-    fn begin(&mut self, philosopher: usize) {
+    /// A philosopher begins to eat; a panic if a neighbour does.
+    pub fn begin(&mut self, philosopher: usize) {
         self.seats.begin(philosopher);
     }
 
-    fn end(&mut self, philosopher: usize) {
+    /// A philosopher has eaten.
+    pub fn end(&mut self, philosopher: usize) {
         self.seats.end(philosopher);
     }
 
-    fn meals(&self) -> Vec<u64> {
+    /// How often each has eaten.
+    pub fn meals(&self) -> Vec<u64> {
         self.seats.meals()
     }
 }

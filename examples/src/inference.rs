@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use ndarray::{Array2, Axis, s};
 use serde::{Deserialize, Serialize};
 
+pub use crucial_example_types::inference::Classifier;
+
 use crate::kmeans::{Step, assign, initial};
 use crate::points::digits;
 use crate::{Error, Result};
@@ -37,60 +39,30 @@ pub struct Job {
     pub threads: usize,
 }
 
-/// Centroids of clusters, and the digit that each stands for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Classifier {
-    centroids: Vec<f64>,
-    digits: Vec<u8>,
+/// Learns `k` clusters.
+pub fn train(k: usize, seed: u64) -> Result<Classifier> {
+    let all = digits()?;
+    let known = all.slice(s![..KNOWN, ..]);
+    let points = known.slice(s![.., ..known.ncols() - 1]).to_owned();
+    let mut step = Step::new(initial(&points, k, seed)?, 1);
+    for _ in 0..STEPS {
+        let partial = assign(points.view(), step.centroids());
+        step.contribute(0, partial);
+    }
+    let clusters = Classifier::new(step.centroids().to_vec(), vec![0; k]);
+    let names = names(&clusters, k, &points, &label(&known.to_owned()));
+    Ok(Classifier::new(step.centroids().to_vec(), names))
 }
 
-impl Classifier {
-    /// Learns `k` clusters.
-    pub fn train(k: usize, seed: u64) -> Result<Classifier> {
-        let all = digits()?;
-        let known = all.slice(s![..KNOWN, ..]);
-        let points = known.slice(s![.., ..known.ncols() - 1]).to_owned();
-        let mut step = Step::new(initial(&points, k, seed)?, 1);
-        for _ in 0..STEPS {
-            let partial = assign(points.view(), step.centroids());
-            step.contribute(0, partial);
-        }
-        let mut classifier = Classifier {
-            centroids: step.centroids().to_vec(),
-            digits: vec![0; k],
-        };
-        classifier.name(&points, &label(&known.to_owned()));
-        Ok(classifier)
+/// Each cluster stands for the digit that is most frequent in it.
+fn names(clusters: &Classifier, k: usize, points: &Array2<f64>, labels: &[u8]) -> Vec<u8> {
+    let mut counts = vec![[0; 10]; k];
+    for (point, label) in points.rows().into_iter().zip(labels) {
+        counts[clusters.nearest(&point.to_vec())][usize::from(*label)] += 1;
     }
-
-    /// Each cluster stands for the digit that is most frequent in it.
-    fn name(&mut self, points: &Array2<f64>, labels: &[u8]) {
-        let mut counts = vec![[0; 10]; self.digits.len()];
-        for (point, label) in points.rows().into_iter().zip(labels) {
-            counts[self.nearest(&point.to_vec())][usize::from(*label)] += 1;
-        }
-        for (digit, counts) in self.digits.iter_mut().zip(counts) {
-            let most = (0..10u8).max_by_key(|digit| counts[usize::from(*digit)]);
-            *digit = most.unwrap_or(0);
-        }
-    }
-
-    /// The digit in a picture.
-    pub fn classify(&self, picture: &[f64]) -> u8 {
-        self.digits[self.nearest(picture)]
-    }
-
-    fn nearest(&self, picture: &[f64]) -> usize {
-        let (mut nearest, mut least) = (0, f64::INFINITY);
-        for (cluster, centroid) in self.centroids.chunks(picture.len().max(1)).enumerate() {
-            let differences = centroid.iter().zip(picture).map(|(a, b)| a - b);
-            let distance: f64 = differences.map(|difference| difference * difference).sum();
-            if distance < least {
-                (nearest, least) = (cluster, distance);
-            }
-        }
-        nearest
-    }
+    let most = |counts: [i32; 10]| (0..10u8).max_by_key(|digit| counts[usize::from(*digit)]);
+    let names = counts.into_iter().map(|counts| most(counts).unwrap_or(0));
+    names.collect()
 }
 
 /// The last column.
@@ -167,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_model_reads_unseen_digits() {
-        let model = Classifier::train(60, 1).unwrap();
+        let model = train(60, 1).unwrap();
         let job = Job {
             variant: Variant::Remote,
             requests: 1000,
@@ -182,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_wrong_number_of_clusters_is_refused() {
-        assert!(Classifier::train(0, 1).is_err());
-        assert!(Classifier::train(1438, 1).is_err());
+        assert!(train(0, 1).is_err());
+        assert!(train(1438, 1).is_err());
     }
 }

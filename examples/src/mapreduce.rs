@@ -4,7 +4,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+
+pub use crucial_example_types::mapreduce::Partial;
 
 use crate::montecarlo::sample;
 
@@ -30,14 +31,6 @@ pub struct Job {
     pub poll: Duration,
 }
 
-/// The result of a task, or of some together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Partial {
-    inside: i64,
-    /// When the last of the tasks had its result, by the clock of its machine.
-    ended_us: u64,
-}
-
 /// What the client has in the end.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
@@ -45,26 +38,20 @@ pub struct Outcome {
     late: Duration,
 }
 
-impl Partial {
-    /// Counts how many of a task's random points are inside the circle.
-    pub fn compute(task: u64, points: u64) -> Partial {
-        Partial {
-            inside: sample(points, task),
-            ended_us: now_us(),
-        }
+/// Counts how many of a task's random points are inside the circle.
+pub fn compute(task: u64, points: u64) -> Partial {
+    Partial {
+        inside: sample(points, task),
+        ended_us: now_us(),
     }
+}
 
-    /// Adds the result of others.
-    pub fn add(&mut self, other: Partial) {
-        self.inside += other.inside;
-        self.ended_us = self.ended_us.max(other.ended_us);
-    }
-
+impl Outcome {
     /// The result, which the client has now.
-    pub fn outcome(self) -> Outcome {
+    pub fn of(total: Partial) -> Outcome {
         Outcome {
-            inside: self.inside,
-            late: Duration::from_micros(now_us().saturating_sub(self.ended_us)),
+            inside: total.inside,
+            late: Duration::from_micros(now_us().saturating_sub(total.ended_us)),
         }
     }
 }
@@ -97,12 +84,12 @@ mod tests {
     #[test]
     fn partial_results_add_up_to_the_last_one() {
         let mut total = Partial::default();
-        let parts: Vec<_> = (0..3).map(|task| Partial::compute(task, 1000)).collect();
+        let parts: Vec<_> = (0..3).map(|task| compute(task, 1000)).collect();
         for part in [2, 0, 1] {
             total.add(parts[part]);
         }
         assert_eq!(total.ended_us, parts[2].ended_us);
         let inside = (0..3).map(|task| sample(1000, task)).sum::<i64>();
-        assert_eq!(total.outcome().inside, inside);
+        assert_eq!(Outcome::of(total).inside, inside);
     }
 }

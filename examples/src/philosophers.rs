@@ -1,8 +1,10 @@
-//! The dining philosophers (Dijkstra 1965): what each does, and a table that sees who eats.
+//! The dining philosophers (Dijkstra 1965): what each does.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use crucial_example_types::philosophers::Seats;
 
 /// What each philosopher is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,59 +31,6 @@ impl Dinner {
     pub fn pause(&self, philosopher: usize, meal: u64) {
         let share = (philosopher as u64 * 37 + meal * 61) % 50 + 50;
         std::thread::sleep(Duration::from_micros(self.meal_us * share / 100));
-    }
-}
-
-/// Who eats, and how often each has eaten.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Seats {
-    eating: Vec<bool>,
-    meals: Vec<u64>,
-}
-
-impl Seats {
-    /// An empty table.
-    pub fn new(philosophers: usize) -> Seats {
-        Seats {
-            eating: vec![false; philosophers],
-            meals: vec![0; philosophers],
-        }
-    }
-
-    /// A philosopher begins to eat.
-    ///
-    /// # Panics
-    ///
-    /// If a neighbour eats: they would share a fork.
-    pub fn begin(&mut self, philosopher: usize) {
-        let count = self.eating.len();
-        for neighbour in [philosopher + count - 1, philosopher + 1] {
-            let neighbour = neighbour % count;
-            assert!(
-                !self.eating[neighbour],
-                "philosopher {philosopher} eats next to {neighbour}, who eats"
-            );
-        }
-        self.eating[philosopher] = true;
-    }
-
-    /// A philosopher has eaten.
-    ///
-    /// # Panics
-    ///
-    /// If it did not eat.
-    pub fn end(&mut self, philosopher: usize) {
-        let ate = std::mem::take(&mut self.eating[philosopher]);
-        assert!(
-            ate,
-            "philosopher {philosopher} ends a meal that never began"
-        );
-        self.meals[philosopher] += 1;
-    }
-
-    /// How often each has eaten.
-    pub fn meals(&self) -> Vec<u64> {
-        self.meals.clone()
     }
 }
 

@@ -11,6 +11,9 @@
 //!
 //! So the crate has what runs on a server, and nothing that does not become WebAssembly.
 
+pub mod inference;
 pub mod kmeans;
 pub mod logistic;
+pub mod mapreduce;
+pub mod philosophers;
 pub mod santa;

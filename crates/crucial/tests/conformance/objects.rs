@@ -404,12 +404,12 @@ fn push_word(word: String, stack: Shared<Stack<(String, u8)>>) -> crucial::Resul
 }
 
 fn a25_a_generic_type_takes_what_its_server_does_not_know() -> Outcome {
-    let stack = Shared::new(Stack::new())?;
+    let stack = Shared::new(Stack::default())?;
     let first = stack.deferred().pop();
     thread::spawn(push_word("word".to_owned(), stack.clone())).join()??;
     assert_eq!(first.wait()?, ("word".to_owned(), 7));
     // The same type, of something else.
-    let numbers = Shared::new(Stack::new())?;
+    let numbers = Shared::new(Stack::default())?;
     numbers.push(0.5)?;
     numbers.push(-0.0f64)?;
     assert_eq!(numbers.pop()?.to_bits(), (-0.0f64).to_bits());

@@ -259,8 +259,8 @@ pub struct Stack<T> {
     items: List<T>,
 }
 
-impl<T> Stack<T> {
-    pub fn new() -> Stack<T> {
+impl<T> Default for Stack<T> {
+    fn default() -> Self {
         Stack { items: List::new() }
     }
 }
