@@ -1,5 +1,10 @@
 //! Measurements against peers, one command each: see `bench/README.md`.
 
+#![allow(
+    unexpected_cfgs,
+    reason = "the uploaded types have other versions, for tests"
+)]
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -7,6 +12,7 @@ use clap::{Parser, Subcommand};
 mod barrier;
 mod closed_loop;
 mod latency;
+mod modules;
 mod objects;
 mod redis;
 mod sample;
@@ -33,6 +39,8 @@ enum Command {
     Throughput(throughput::Options),
     /// The wait at a barrier of many parties, against a barrier of Redis lists
     Barrier(barrier::Options),
+    /// Methods of uploaded types against native ones, inside the server
+    Modules(modules::Options),
     /// A million small objects: memory, and latency
     Objects(objects::Options),
 }
@@ -55,6 +63,7 @@ fn main() -> ExitCode {
         Command::Spawn(options) => spawn::run(&options),
         Command::Throughput(options) => throughput::run(&options).map(|()| true),
         Command::Barrier(options) => barrier::run(&options),
+        Command::Modules(options) => modules::run(&options),
         Command::Objects(options) => objects::run(&options),
     };
     match met {

@@ -7,8 +7,8 @@ use crucial_object::{
     Activation, Age, Error, Flow, Instance, Result, SessionId, Ticket, Wake, decode,
 };
 use wasmtime::{
-    Caller, Extern, Global, Memory, Mutability, Store, StoreLimits, StoreLimitsBuilder, Trap,
-    TypedFunc, Val,
+    Caller, Extern, Global, Memory, Mutability, ResourceLimiter, Store, StoreLimits,
+    StoreLimitsBuilder, Trap, TypedFunc, Val,
 };
 
 use crate::Module;
@@ -18,6 +18,8 @@ use crate::hot::Place;
 /// What the host keeps for one instance of a module.
 pub(crate) struct Host {
     limits: StoreLimits,
+    /// It asked for more memory than it may have.
+    was_refused_memory: bool,
     /// What the module said before it trapped: message and place.
     panic: Option<(String, String)>,
 }
@@ -27,6 +29,40 @@ const STACK_POINTER: &str = "__stack_pointer";
 
 /// Longest message of a panic that is kept, in bytes.
 const PANIC_BYTES_MAX: usize = 64 << 10;
+
+impl ResourceLimiter for Host {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let granted = self.limits.memory_growing(current, desired, maximum)?;
+        self.was_refused_memory |= !granted;
+        Ok(granted)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.limits.table_growing(current, desired, maximum)
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.memories()
+    }
+}
 
 /// `crucial.panic`.
 pub(crate) fn panicked(mut caller: Caller<'_, Host>, place: u32, length: u32) {
@@ -69,10 +105,11 @@ impl Guest {
                 .memories(1)
                 .tables(4)
                 .build(),
+            was_refused_memory: false,
             panic: None,
         };
         let mut store = Store::new(&module.engine().wasm, host);
-        store.limiter(|host| &mut host.limits);
+        store.limiter(|host| host);
         let ticks = limits
             .method_time_max
             .as_millis()
@@ -226,9 +263,16 @@ impl Guest {
             // It was of this type when it was read.
             let _ = pointer.set(&mut self.store, *start);
         }
-        let panic = self.store.data_mut().panic.take();
-        let (message, location) =
-            panic.unwrap_or_else(|| (explain(error), "its sandbox".to_owned()));
+        let host = self.store.data_mut();
+        let (panic, was_refused) = (host.panic.take(), host.was_refused_memory);
+        host.was_refused_memory = false;
+        let (message, location) = panic.unwrap_or_else(|| {
+            if was_refused {
+                let message = "it took more memory than instance_bytes_max allows";
+                return (message.to_owned(), "its sandbox".to_owned());
+            }
+            (explain(error), "its sandbox".to_owned())
+        });
         Error::Panicked {
             what: self.name.to_string(),
             message,

@@ -134,3 +134,23 @@ impl Serialize for Stuck {
 impl Stuck {
     pub fn touch(&mut self) {}
 }
+
+/// Many numbers.
+#[derive(Serialize, Deserialize)]
+pub struct Vector {
+    values: Vec<f64>,
+}
+
+#[shared(name = "guest::Vector")]
+impl Vector {
+    pub fn add(&mut self, other: Vec<f64>) {
+        for (value, other) in self.values.iter_mut().zip(other) {
+            *value += other;
+        }
+    }
+
+    /// Of all.
+    pub fn sum(&self) -> f64 {
+        self.values.iter().sum()
+    }
+}
