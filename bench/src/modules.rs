@@ -36,7 +36,7 @@ pub struct Options {
     check: bool,
 }
 
-/// The module of the types that this executable has natively.
+/// The module of the types that this executable has natively, built as `crucial build` does it.
 fn module() -> Result<Vec<u8>, Error> {
     let manifest =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/modules/tests/guest/Cargo.toml");
@@ -47,6 +47,10 @@ fn module() -> Result<Vec<u8>, Error> {
         .arg(&manifest)
         .arg("--target-dir")
         .arg(&target)
+        .env(
+            "RUSTFLAGS",
+            std::env::var("GUEST_FLAGS").unwrap_or_default(),
+        )
         .status()?;
     if !status.success() {
         return Err("cargo could not build the module".into());

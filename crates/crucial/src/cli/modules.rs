@@ -107,7 +107,9 @@ fn build(arguments: &[String]) -> Result<PathBuf> {
         .args(["--target", "wasm32-unknown-unknown"])
         .args(["--message-format", "json-render-diagnostics"])
         .args(arguments)
-        .args(["--", "-C", "link-arg=--export=__stack_pointer"])
+        // What a server can use, and its own compiler does not do by itself.
+        .args(["--", "-C", "target-feature=+simd128"])
+        .args(["-C", "link-arg=--export=__stack_pointer"])
         .stderr(Stdio::inherit())
         .output()
         .map_err(could_not_start)?;
