@@ -30,6 +30,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crucial_core::Endpoint;
+use crucial_object::ObjectId;
 
 mod connection;
 mod event_loop;
@@ -197,6 +198,12 @@ impl Server {
             sessions: self.service.sessions.len(),
             threads: self.threads.len() + self.service.long_methods(),
         }
+    }
+
+    /// The encoded state of an object, between two of its calls; `None` if it has none of that id. Blocks while a
+    /// method of the object runs.
+    pub fn state(&self, id: ObjectId) -> Option<crucial_object::Result<Vec<u8>>> {
+        self.service.state(id)
     }
 
     /// Stops it: closes its connections, and waits for its threads, but not for methods that run long.

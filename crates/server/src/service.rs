@@ -10,6 +10,8 @@ use crucial_core::frame::{
 use crucial_core::{Call, CallId, Cell, Disposition, Recording, Replies, Turn, frame};
 use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, ThreadId, TypeInfo, encode};
 
+use parking_lot::Mutex;
+
 use crate::connection::Connection;
 use crate::keeper::Keeper;
 use crate::session::{Session, Sessions};
@@ -537,6 +539,18 @@ impl Service {
             left,
             reason,
         })
+    }
+
+    /// The encoded state of an object.
+    pub fn state(&self, id: ObjectId) -> Option<Result<Vec<u8>>> {
+        let slot = self.table.find(&id)?;
+        let state = Arc::new(Mutex::new(Vec::new()));
+        let theirs = state.clone();
+        let act: Act = Arc::new(move |cell, _| cell.save(&mut theirs.lock()));
+        let info = slot.info()?;
+        let mut effects = Effects::new(self);
+        let saved = self.visit([slot], info, act, &mut effects).pop()?;
+        Some(saved.map(|()| std::mem::take(&mut *state.lock())))
     }
 
     /// Does something with objects of a type, with each between two of its calls; waits until it is done.

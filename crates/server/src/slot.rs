@@ -103,13 +103,18 @@ impl Slot {
         }
     }
 
+    /// The object's type; `None` if it is gone.
+    pub fn info(&self) -> Option<&'static TypeInfo> {
+        match &self.place.lock().object {
+            Object::Here(cell) => Some(cell.info()),
+            Object::Away(info) => Some(info),
+            Object::Gone => None,
+        }
+    }
+
     /// Whether it is an object of this type.
     pub fn is_of(&self, info: &TypeInfo) -> bool {
-        match &self.place.lock().object {
-            Object::Here(cell) => std::ptr::eq(cell.info(), info),
-            Object::Away(its) => std::ptr::eq(*its, info),
-            Object::Gone => false,
-        }
+        self.info().is_some_and(|its| std::ptr::eq(its, info))
     }
 
     /// Hands in an event. Events take effect in the order in which they are handed in. If the object
