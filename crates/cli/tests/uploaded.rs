@@ -6,14 +6,12 @@
     reason = "the other versions are built for the server only"
 )]
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 
 use crucial::{Error, Shared};
-use crucial_client::{Client, Config};
 use crucial_object::caller;
+
+mod server;
 
 #[path = "../../modules/tests/guest/src/lib.rs"]
 #[allow(
@@ -23,53 +21,7 @@ use crucial_object::caller;
 mod guest;
 
 use guest::Account;
-
-const CRUCIAL: &str = env!("CARGO_BIN_EXE_crucial");
-
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    fn start() -> Server {
-        let mut process = Command::new(CRUCIAL)
-            .args(["server", "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let stdout = process.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        let address = line.trim().rsplit(' ').next().unwrap().to_owned();
-        Server { process, address }
-    }
-
-    fn client(&self) -> Arc<Client> {
-        Client::connect(Config::new(self.address.parse().unwrap())).unwrap()
-    }
-
-    /// What a command prints, or its error.
-    fn crucial(&self, words: &[&str]) -> Result<String, String> {
-        let output = Command::new(CRUCIAL)
-            .args(words)
-            .env("CRUCIAL_CLUSTER", &self.address)
-            .output()
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-        match output.status.success() {
-            true => Ok(text(&output.stdout)),
-            false => Err(text(&output.stderr)),
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+use server::Server;
 
 fn build(server: &Server) -> String {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules/tests/guest/Cargo.toml");
@@ -86,7 +38,7 @@ fn build(server: &Server) -> String {
 
 #[test]
 fn a08_a_type_is_added_to_a_running_server_and_used_at_once() {
-    let server = Server::start();
+    let server = Server::start(&[]);
     caller::with(server.client(), || {
         let unknown = Shared::new(Account::default()).unwrap_err();
         assert!(matches!(unknown, Error::UnknownType { .. }));
@@ -136,7 +88,7 @@ fn a08_a_type_is_added_to_a_running_server_and_used_at_once() {
 
 #[test]
 fn g05_a_bad_module_is_refused_with_its_reason_and_the_server_goes_on() {
-    let server = Server::start();
+    let server = Server::start(&[]);
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad.wasm");
     std::fs::write(&file, b"\0asm\x01\0\0\0").unwrap();
     let refused = server

@@ -14,6 +14,7 @@ pub struct Server {
     pub address: String,
 }
 
+#[allow(dead_code, reason = "each test uses some")]
 impl Server {
     pub fn start(options: &[&str]) -> Server {
         let mut process = Command::new(CRUCIAL)
@@ -56,6 +57,7 @@ impl Drop for Server {
 }
 
 /// A path as a word of a command.
+#[allow(dead_code, reason = "each test uses some")]
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("paths of tests are text")
 }

@@ -33,7 +33,7 @@ pub enum Modules {
     },
     /// Builds a program and its types, uploads these if there is a server, and runs the program
     Run {
-        /// The package of the types; by default the program's, if it has a library
+        /// The package of the types, may be repeated; by default the program's, if it has a library
         #[arg(long, value_name = "PACKAGE")]
         types: Vec<String>,
         /// The types may be new versions of some that are there: their objects move to the new code
@@ -115,7 +115,9 @@ fn build(arguments: &[String]) -> Result<PathBuf> {
         .map_err(could_not_start)?;
     if !output.status.success() {
         return Err(Error::Other(
-            "cargo could not build it (is the target there? rustup target add wasm32-unknown-unknown)"
+            "cargo could not build it for WebAssembly. Is the target there (rustup target add \
+             wasm32-unknown-unknown)? Does the library need more than WebAssembly has? Then put the shared \
+             types into a package of their own"
                 .to_owned(),
         ));
     }
