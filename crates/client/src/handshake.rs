@@ -49,7 +49,7 @@ pub(crate) fn connect(
         attempt,
     };
     let mut tries = HANDSHAKE_TRIES_MAX;
-    let deadline = Instant::now() + config.patience;
+    let started = Instant::now();
     loop {
         let stream = open(config).map_err(failed)?;
         let socket = Socket::new(stream).map_err(failed)?;
@@ -71,7 +71,7 @@ pub(crate) fn connect(
                 });
             }
             // Somebody is there, but the connection broke; perhaps behind the hello.
-            Err(_) if tries > 0 && Instant::now() < deadline => {
+            Err(_) if tries > 0 && started.elapsed() < config.patience => {
                 hello.resume = true;
                 std::thread::sleep(PAUSE_FIRST);
             }
@@ -147,7 +147,7 @@ impl Client {
     pub(crate) fn reconnect(&self, reader: &mut Reader, failure: &str) {
         self.socket().fail();
         tracing::debug!(endpoint = %self.config.endpoint, failure, "connection lost");
-        let deadline = Instant::now() + self.config.patience;
+        let started = Instant::now();
         let mut pause = PAUSE_FIRST;
         loop {
             if let Some(ended) = self.ended.get() {
@@ -159,7 +159,9 @@ impl Client {
                     reader.restart(rest);
                     return self.resume(Arc::new(socket), &welcome);
                 }
-                Err(Error::Unavailable { .. }) if Instant::now() + pause < deadline => {
+                Err(Error::Unavailable { .. })
+                    if started.elapsed() + pause < self.config.patience =>
+                {
                     // Not for synchronisation: a server that is starting again needs a moment.
                     std::thread::sleep(pause);
                     pause = (2 * pause).min(PAUSE_LAST);

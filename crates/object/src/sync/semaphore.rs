@@ -89,7 +89,7 @@ impl Semaphore {
 #[shared(name = "crucial::Semaphore", crate = crate)]
 impl Semaphore {
     /// Takes a permit; blocks until there is one. Returns a fencing token: later acquisitions have higher
-    /// ones.
+    /// ones. A pending call that is dropped gives nothing back if it was served already.
     pub fn acquire(
         &mut self,
         #[caller] caller: SessionId,
@@ -160,7 +160,8 @@ impl Semaphore {
 
     /// The permits that are held.
     pub fn held_permits(&self) -> u64 {
-        self.held.iter().map(|held| held.permits).sum()
+        let held = self.held.iter().map(|held| held.permits);
+        held.fold(0, u64::saturating_add)
     }
 
     /// How many threads wait.
@@ -182,7 +183,8 @@ impl Semaphore {
     #[departed]
     fn departed(&mut self, session: SessionId) {
         let own = self.held.iter().filter(|held| held.by == session);
-        let permits: u64 = own.map(|held| held.permits).sum();
+        let permits = own.map(|held| held.permits);
+        let permits = permits.fold(0, u64::saturating_add);
         self.held.retain(|held| held.by != session);
         self.available = self.available.saturating_add(permits);
     }

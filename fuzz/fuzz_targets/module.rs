@@ -1,0 +1,46 @@
+//! Any bytes as a module; and, if they are taken, the last of them as a state and as arguments.
+
+#![no_main]
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use crucial_modules::{Engine, Limits};
+use crucial_object::{Activation, Age, SessionId};
+
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+    let limits = Limits {
+        module_bytes_max: 64 << 10,
+        instance_bytes_max: 8 << 20,
+        reply_bytes_max: 1 << 20,
+        method_time_max: Duration::from_millis(20),
+        ..Limits::default()
+    };
+    Engine::new(limits, None).expect("an engine")
+});
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let args = &data[data.len().saturating_sub(16)..];
+    let Ok(module) = ENGINE.compile(data) else {
+        return;
+    };
+    for info in module.types().to_vec() {
+        for age in [Age::Same, Age::Older] {
+            let Ok(mut object) = module.restore(&info.name, args, age) else {
+                continue;
+            };
+            for index in 0..info.methods.len().min(8) {
+                let mut ticket = Some(args.to_vec());
+                let _ = object.dispatch(Activation {
+                    index,
+                    args,
+                    caller: SessionId(1),
+                    ticket: &mut ticket,
+                    out: &mut Vec::new(),
+                });
+                let _ = object.cancel(index, ticket);
+            }
+            let _ = object.save(&mut Vec::new());
+        }
+    }
+});
