@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         c14_what_a_dead_process_held_comes_back,
         c14_a_dead_waiter_gives_up_its_place,
         c14_a_holder_that_was_taken_for_dead_is_fenced,
+        c14_a_holder_of_permits_that_was_taken_for_dead_gives_nothing_back,
         c14_a_retried_thread_takes_the_place_of_its_attempt,
         c14_what_a_failed_thread_held_comes_back_at_once,
         c14_a_lock_of_the_users_own_comes_back_from_a_failed_thread,
@@ -38,6 +39,7 @@ pub fn trials() -> Vec<Trial> {
 /// Programs that the tests start.
 pub fn program(name: &str) -> Option<crucial::Result<()>> {
     match name {
+        "hold-permits" => Some(hold_permits()),
         "hold-all" => Some(hold_all()),
         "wait-for-permit" => Some(wait_for_permit()),
         "cancel-in-process" => Some(cancel_in_process()),
@@ -172,10 +174,46 @@ fn c14_a_holder_that_was_taken_for_dead_is_fenced() -> Outcome {
         // It learns that its session has ended, or that the lock is lost if it has begun another by then.
         // What it would have written is not.
         let said = holder.line()?;
-        let expected = ["gave up this client's session", "the lock was lost"];
+        let expected = ["gave up this client's session", "holds nothing any more"];
         assert!(expected.iter().any(|words| said.contains(words)), "{said}");
         drop(guard);
         assert_eq!(held.mutex.get()?, "as it was");
+        Ok(())
+    })
+}
+
+fn hold_permits() -> crucial::Result<()> {
+    let semaphore = held()?.semaphore;
+    let permits = semaphore.permits(2)?;
+    println!("token {}", permits.token());
+    read_command();
+    // The first call behind the lapse may hear of nothing but that.
+    while let Err(Error::SessionExpired) = semaphore.available_permits() {}
+    match permits.release() {
+        Err(error) => println!("{}", error.kind()),
+        Ok(()) => println!("released"),
+    }
+    Ok(())
+}
+
+fn c14_a_holder_of_permits_that_was_taken_for_dead_gives_nothing_back() -> Outcome {
+    let server = Server::start(&LEASE)?;
+    let mut holder = Program::start("hold-permits", Some(&server.address))?;
+    let first = token(&holder.line()?)?;
+    caller::with(client_of(&server)?, || -> Outcome {
+        let semaphore = held()?.semaphore;
+        holder.signal(Signal::STOP)?;
+        let permits = semaphore.permits(2)?;
+        assert!(permits.token() > first);
+        holder.signal(Signal::CONT)?;
+        holder.tell("go on")?;
+        assert_eq!(holder.line()?, "LockLost");
+        assert_eq!(
+            (semaphore.available_permits()?, semaphore.held_permits()?),
+            (0, 2)
+        );
+        permits.release()?;
+        assert_eq!(semaphore.available_permits()?, 2);
         Ok(())
     })
 }
