@@ -9,16 +9,18 @@ use crate::worker::Worker;
 #[doc(hidden)]
 pub fn main<R>(program: fn() -> R) -> R {
     runtime::main_is_ours();
-    if worker::is_worker() {
-        show_tracing();
-        worker::run(&Worker::process());
-    }
+    // What it is told to be comes before what is around it: a script that a cloud thread runs has the
+    // environment of a worker.
     #[cfg(feature = "cli")]
     if std::env::args_os()
         .nth(1)
         .is_some_and(|first| first == "crucial")
     {
         crate::cli::run(std::env::args_os().skip(1));
+    }
+    if worker::is_worker() {
+        show_tracing();
+        worker::run(&Worker::process());
     }
     // Also when the program panics.
     let _end = EndRun;

@@ -22,6 +22,8 @@ const TIMED_OUT: u8 = 124;
 
 /// Runs a command, whose first argument is the name `crucial`, and ends the process.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
+    // Whoever started this has said what it is, also in a script that a cloud thread runs.
+    crate::runtime::main_is_ours();
     let matches = command().get_matches_from(arguments);
     let code = match matches.subcommand() {
         Some(("server", matches)) => match server::run(matches) {

@@ -22,7 +22,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// `crucial WORDS..`, which this executable is as well.
-fn crucial(server: &Server, words: &str) -> Result<Command, Failed> {
+pub fn crucial(server: &Server, words: &str) -> Result<Command, Failed> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("crucial")
@@ -32,12 +32,12 @@ fn crucial(server: &Server, words: &str) -> Result<Command, Failed> {
     Ok(command)
 }
 
-fn output(server: &Server, words: &str) -> Result<Output, Failed> {
+pub fn output(server: &Server, words: &str) -> Result<Output, Failed> {
     Ok(crucial(server, words)?.output()?)
 }
 
 /// What it prints, if it ends well.
-fn says(server: &Server, words: &str) -> Result<String, Failed> {
+pub fn says(server: &Server, words: &str) -> Result<String, Failed> {
     let output = output(server, words)?;
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words}: {errors}");
@@ -45,7 +45,7 @@ fn says(server: &Server, words: &str) -> Result<String, Failed> {
 }
 
 /// Its exit status, and what it says of errors.
-fn fails(server: &Server, words: &str) -> Result<(i32, String), Failed> {
+pub fn fails(server: &Server, words: &str) -> Result<(i32, String), Failed> {
     let output = output(server, words)?;
     let code = output.status.code().ok_or("it was killed")?;
     Ok((code, String::from_utf8(output.stderr)?))

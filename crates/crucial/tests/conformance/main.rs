@@ -19,6 +19,7 @@ mod output;
 mod program;
 mod raw;
 mod recovery;
+mod shell;
 mod threads;
 mod totals;
 mod types;
@@ -71,6 +72,7 @@ fn all() -> Vec<Trial> {
         output::trials(),
         operation::trials(),
         cli::trials(),
+        shell::trials(),
     ]
     .into_iter()
     .flatten()

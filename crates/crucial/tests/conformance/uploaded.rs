@@ -16,8 +16,8 @@ use crate::types::Probe;
 /// The `crucial` command, in the test of the package that has it.
 pub const COMMAND: Option<&str> = option_env!("CARGO_BIN_EXE_crucial");
 
-/// The rows that are about user types.
-const ROWS: [&str; 17] = [
+/// The rows that are about user types, and that on the roles of an executable.
+const ROWS: [&str; 18] = [
     "a02_recreate_replaces_the_object_for_everybody",
     "a07_methods_of_user_types_run_on_the_server",
     "a13_an_object_gives_back_the_handle_that_it_holds",
@@ -35,6 +35,7 @@ const ROWS: [&str; 17] = [
     "c11_who_does_not_wait_any_longer_gives_up_its_place",
     "c14_a_lock_of_the_users_own_comes_back_from_a_failed_thread",
     "c15_the_client_learns_of_a_reduction_without_polling",
+    "h15_in_a_script_of_a_cloud_thread",
 ];
 
 /// Of all trials those that are about user types.
