@@ -8,12 +8,14 @@ use crucial_object::Error;
 
 mod modules;
 mod objects;
+mod print;
 mod run;
 mod server;
 mod value;
 
 use modules::Modules;
 use objects::Objects;
+use value::Answer;
 
 /// There is no value: a key that is not there, an attempt that failed.
 const NO_VALUE: u8 = 3;
@@ -63,8 +65,24 @@ fn command() -> Command {
 }
 
 fn objects(matches: &clap::ArgMatches) -> u8 {
+    let outcome = call(matches);
+    let printed = outcome.and_then(|answer| {
+        answer.print(matches.get_flag("json"))?;
+        Ok(answer.code(NO_VALUE))
+    });
+    match printed {
+        Ok(code) => code,
+        Err(error @ Error::TimedOut { .. }) => {
+            print::error(error);
+            TIMED_OUT
+        }
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn call(matches: &clap::ArgMatches) -> crucial_object::Result<Answer> {
     let connect = || connect(matches.get_one::<String>("cluster"));
-    let outcome = match Modules::from_arg_matches(matches) {
+    match Modules::from_arg_matches(matches) {
         Ok(command) if command.needs_server(has_server(matches)) => {
             connect().and_then(|()| command.run())
         }
@@ -73,17 +91,6 @@ fn objects(matches: &clap::ArgMatches) -> u8 {
             Ok(command) => connect().and_then(|()| command.run()),
             Err(error) => error.exit(),
         },
-    };
-    match outcome {
-        Ok(answer) => {
-            answer.print(matches.get_flag("json"));
-            answer.code(NO_VALUE)
-        }
-        Err(Error::TimedOut { after }) => {
-            eprintln!("crucial: no result within {after:?}");
-            TIMED_OUT
-        }
-        Err(error) => fail(&error.to_string()),
     }
 }
 
@@ -110,6 +117,6 @@ fn connect(cluster: Option<&String>) -> crucial_object::Result<()> {
 }
 
 fn fail(message: &str) -> u8 {
-    eprintln!("crucial: {message}");
+    print::error(message);
     1
 }

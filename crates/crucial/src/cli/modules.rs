@@ -9,6 +9,7 @@ use crucial_core::frame::ModuleInfo;
 use crucial_object::{Error, Result};
 use serde_json::{Value, json};
 
+use super::print;
 use super::run::command as run_command;
 use super::value::Answer;
 use crate::modules::MODULE_VARIABLE;
@@ -146,9 +147,9 @@ fn push(path: &Path, replace: bool) -> Result<Value> {
     }
     if let Some(reason) = pushed.reason {
         let left = pushed.left;
-        eprintln!(
-            "crucial: {left} objects were changed meanwhile and keep their old code: {reason}"
-        );
+        print::error(format!(
+            "{left} objects were changed meanwhile and keep their old code: {reason}"
+        ));
     }
     Ok(told)
 }
@@ -270,7 +271,7 @@ fn run(types: &[String], replace: bool, arguments: &[String]) -> Result<Answer> 
             of.extend(["-p".to_owned(), package]);
             let module = build(&of)?;
             let told = push(&module, replace)?;
-            eprintln!("crucial: {} is on the server: {told}", module.display());
+            print::error(format!("{} is on the server: {told}", module.display()));
             modules.push(module);
         }
         let named = std::env::join_paths(&modules).map_err(Error::other)?;

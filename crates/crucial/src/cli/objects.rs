@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::run;
 use super::value::{Answer, duration};
+use super::{print, run};
 
 /// Shared objects by name. They outlive the command, until they are deleted.
 #[derive(Subcommand)]
@@ -637,9 +637,10 @@ fn log(log: &Shared<Logger>, operation: LogOperation) -> Result<Answer> {
         LogOperation::Follow => {
             let mut next = 0;
             loop {
-                for line in log.read(next)? {
-                    println!("{line}");
-                    next = line.number + 1;
+                let lines = log.read(next)?;
+                next = lines.last().map_or(next, |line| line.number + 1);
+                if !print::lines(lines)? {
+                    return Ok(Answer::done());
                 }
             }
         }

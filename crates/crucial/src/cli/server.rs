@@ -1,11 +1,12 @@
 //! `crucial server`.
 
-use std::io::Write;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use crucial_core::Endpoint;
 use crucial_server::{Config, Limits, Server};
+
+use super::print;
 
 /// What `crucial server` listens on by default.
 const LISTEN: &str = "127.0.0.1:7171";
@@ -208,11 +209,9 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
         .map_err(|error| format!("can not listen for signals: {error}"))?;
     let server = Server::start(config(matches)).map_err(|error| error.to_string())?;
-    for endpoint in server.endpoints() {
-        println!("crucial server ready at {endpoint}");
-    }
-    // Whoever started it may have closed its end by now.
-    let _ = std::io::stdout().flush();
+    let ready = |endpoint| format!("crucial server ready at {endpoint}");
+    // A server whose words nobody reads serves all the same.
+    let _ = print::lines(server.endpoints().iter().map(ready));
     signals.forever().next();
     server.stop();
     Ok(())

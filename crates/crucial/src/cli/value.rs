@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::print;
+
 /// What a command says.
 pub struct Answer {
     value: Value,
@@ -66,16 +68,14 @@ impl Answer {
     }
 
     /// Prints it: as JSON, or a line for each item.
-    pub fn print(&self, as_json: bool) {
-        if as_json {
-            println!("{}", self.value);
-            return;
-        }
+    pub fn print(&self, as_json: bool) -> crucial_object::Result<()> {
         match &self.value {
-            Value::Null => {}
-            Value::Array(items) => items.iter().for_each(|item| println!("{}", line(item))),
-            other => println!("{}", line(other)),
+            value if as_json => print::lines([value]),
+            Value::Null => Ok(true),
+            Value::Array(items) => print::lines(items.iter().map(line)),
+            other => print::lines([line(other)]),
         }
+        .map(drop)
     }
 }
 
