@@ -11,6 +11,7 @@ mod objects;
 mod print;
 mod run;
 mod server;
+mod signals;
 mod value;
 
 use modules::Modules;
@@ -65,7 +66,8 @@ fn command() -> Command {
 }
 
 fn objects(matches: &clap::ArgMatches) -> u8 {
-    let outcome = call(matches);
+    let outcome = signals::listen().and_then(|()| call(matches));
+    signals::settle();
     let printed = outcome.and_then(|answer| {
         answer.print(matches.get_flag("json"))?;
         Ok(answer.code(NO_VALUE))

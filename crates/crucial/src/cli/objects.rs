@@ -1,5 +1,6 @@
 //! `crucial counter hits add 5`, and the like: each command is a call of a persistent object.
 
+use std::ffi::OsString;
 use std::io::BufRead;
 use std::str::FromStr;
 use std::time::Duration;
@@ -307,7 +308,7 @@ pub enum SemaphoreOperation {
         #[arg(long, value_parser = duration)]
         timeout: Option<Duration>,
         #[arg(last = true, required = true)]
-        command: Vec<String>,
+        command: Vec<OsString>,
     },
     /// Gives permits (back)
     Release {
@@ -325,7 +326,7 @@ pub enum MutexOperation {
         #[arg(long, value_parser = duration)]
         timeout: Option<Duration>,
         #[arg(last = true, required = true)]
-        command: Vec<String>,
+        command: Vec<OsString>,
     },
     /// Whether somebody holds the lock
     IsLocked,
@@ -600,9 +601,7 @@ fn semaphore(semaphore: Shared<Semaphore>, operation: SemaphoreOperation) -> Res
             command,
         } => {
             let permits = patient(semaphore.clone(), timeout).permits(take)?;
-            let ran = run::program(&command);
-            permits.release()?;
-            ran
+            run::program(&command, permits.token(), || permits.release())
         }
         SemaphoreOperation::Release { permits } => {
             semaphore.release_many(permits).map(|()| Answer::done())
@@ -615,9 +614,7 @@ fn mutex(mutex: &Shared<Mutex<()>>, operation: MutexOperation) -> Result<Answer>
     match operation {
         MutexOperation::Run { timeout, command } => {
             let guard = patient(mutex.clone(), timeout).lock()?;
-            let ran = run::program(&command);
-            guard.unlock()?;
-            ran
+            run::program(&command, guard.token(), || guard.unlock())
         }
         MutexOperation::IsLocked => mutex.is_locked().map(Answer::whether),
     }

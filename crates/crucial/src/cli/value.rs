@@ -9,7 +9,15 @@ use super::print;
 /// What a command says.
 pub struct Answer {
     value: Value,
-    exit: Option<u8>,
+    exit: Exit,
+}
+
+/// How a command ends.
+enum Exit {
+    Done,
+    NoValue,
+    /// As another program, which has printed what there is to print.
+    As(u8),
 }
 
 impl Answer {
@@ -22,14 +30,17 @@ impl Answer {
     pub fn of(value: impl Into<Value>) -> Answer {
         Answer {
             value: value.into(),
-            exit: None,
+            exit: Exit::Done,
         }
     }
 
     /// A value, or that there is none.
     pub fn maybe(value: Option<impl Into<Value>>) -> Answer {
         Answer {
-            exit: if value.is_some() { None } else { Some(u8::MAX) },
+            exit: match value {
+                Some(_) => Exit::Done,
+                None => Exit::NoValue,
+            },
             value: value.map_or(Value::Null, Into::into),
         }
     }
@@ -38,14 +49,14 @@ impl Answer {
     pub fn whether(worked: bool) -> Answer {
         Answer {
             value: worked.into(),
-            exit: (!worked).then_some(u8::MAX),
+            exit: if worked { Exit::Done } else { Exit::NoValue },
         }
     }
 
     /// The exit status of another program.
     pub fn exit(code: u8) -> Answer {
         Answer {
-            exit: Some(code),
+            exit: Exit::As(code),
             ..Answer::done()
         }
     }
@@ -61,15 +72,16 @@ impl Answer {
     /// The exit status, with `no_value` where there is none.
     pub fn code(&self, no_value: u8) -> u8 {
         match self.exit {
-            Some(u8::MAX) => no_value,
-            Some(code) => code,
-            None => 0,
+            Exit::Done => 0,
+            Exit::NoValue => no_value,
+            Exit::As(code) => code,
         }
     }
 
     /// Prints it: as JSON, or a line for each item.
     pub fn print(&self, as_json: bool) -> crucial_object::Result<()> {
         match &self.value {
+            _ if matches!(self.exit, Exit::As(_)) => Ok(true),
             value if as_json => print::lines([value]),
             Value::Null => Ok(true),
             Value::Array(items) => print::lines(items.iter().map(line)),

@@ -28,6 +28,7 @@ pub fn run(name: &str) {
             .or_else(|| crate::library::program(other))
             .or_else(|| crate::recovery::program(other))
             .or_else(|| crate::totals::program(other))
+            .or_else(|| crate::shell::program(other))
             .unwrap_or_else(|| panic!("no program {other}")),
     };
     if let Err(error) = outcome {

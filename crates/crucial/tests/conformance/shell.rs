@@ -1,21 +1,276 @@
 //! H: what a shell expects of a command: signals, pipes, standard input, its environment and exit status.
 
-use std::process::{Command, Stdio};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crucial::{Error, cloud, thread};
-use libtest_mimic::Trial;
+use crucial::sync::Mutex;
+use crucial::{Error, Shared, cloud, thread};
+use libtest_mimic::{Failed, Trial};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Outcome;
-use crate::cli::{crucial, says};
+use crate::cli::{crucial, fails, output, says};
 use crate::program::Server;
 use crate::trials;
 use crate::uploaded::COMMAND;
 
 pub fn trials() -> Vec<Trial> {
     trials![
+        h08_who_is_told_to_end_gives_its_place_up,
+        h08_what_is_ignored_stays_ignored,
+        h09_a_signal_is_passed_on_and_the_lock_stays,
+        h09_the_exit_status_is_the_commands,
+        h10_a_command_under_a_lock_knows_its_token_and_server,
+        h10_a_command_that_can_not_be_run,
+        h11_a_lock_that_was_lost_is_told,
+        h11_a_command_outlives_its_killed_holder,
         h14_a_closed_pipe_is_no_error,
         h15_in_a_script_of_a_cloud_thread,
     ]
+}
+
+/// Programs that look at the line of the lock.
+pub fn program(name: &str) -> Option<crucial::Result<()>> {
+    let least = match name {
+        "wait-for-a-line" => 2,
+        "look-at-the-line" => 0,
+        _ => return None,
+    };
+    Some(look(least))
+}
+
+fn look(least: u64) -> crucial::Result<()> {
+    let lock: Shared<Mutex<()>> = Shared::builder("lock").persistent().open()?;
+    loop {
+        let waiting = lock.waiting()?;
+        if waiting >= least {
+            println!("{waiting} wait");
+            return Ok(());
+        }
+    }
+}
+
+/// The lease of a server is 10 s: what comes back sooner was given up.
+const SOONER: Duration = Duration::from_secs(9);
+
+/// Waits until the command says this.
+fn until(server: &Server, words: &str, said: &str) -> Outcome {
+    while String::from_utf8(output(server, words)?.stdout)?.trim_end() != said {}
+    Ok(())
+}
+
+fn signal(process: &Child, signal: Signal) -> Outcome {
+    Ok(kill_process(Pid::from_child(process), signal)?)
+}
+
+/// Whether whoever started the tests has them ignore a signal, as a shell has what it runs in the background.
+fn is_ignored(signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+}
+
+fn heard(signals: impl IntoIterator<Item = Signal>) -> impl Iterator<Item = Signal> {
+    signals.into_iter().filter(|signal| !is_ignored(*signal))
+}
+
+/// Starts a command with its pipes here. Like a job in the background, so that the terminal of whoever runs the
+/// tests is not its own.
+fn start(mut command: Command) -> Result<Child, Failed> {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    Ok(command.spawn()?)
+}
+
+/// Starts a script under a lock.
+fn under_lock(server: &Server, script: &str) -> Result<Child, Failed> {
+    let mut command = crucial(server, "mutex lock run -- sh -c")?;
+    command.arg(script);
+    start(command)
+}
+
+/// The next line that it prints.
+fn line(process: &mut Child) -> Result<String, Failed> {
+    // A byte at a time, as nothing may be kept here.
+    let stdout = process.stdout.as_mut().ok_or("no stdout")?;
+    let mut line = String::new();
+    BufReader::with_capacity(1, stdout).read_line(&mut line)?;
+    Ok(line.trim_end().to_owned())
+}
+
+fn tell(process: &mut Child, text: &[u8]) -> Outcome {
+    Ok(process.stdin.as_mut().ok_or("no stdin")?.write_all(text)?)
+}
+
+fn is_locked(server: &Server) -> Result<bool, Failed> {
+    Ok(output(server, "mutex lock is-locked")?.status.success())
+}
+
+fn h08_who_is_told_to_end_gives_its_place_up() -> Outcome {
+    let server = Server::start(&[])?;
+    let begin = Instant::now();
+    for told in heard([Signal::TERM, Signal::INT, Signal::HUP]) {
+        let waiting = start(crucial(&server, "barrier gate wait --parties 2")?)?;
+        until(&server, "barrier gate waiting", "1")?;
+        signal(&waiting, told)?;
+        let output = waiting.wait_with_output()?;
+        assert_eq!(output.status.signal(), Some(told.as_raw()));
+        assert!(output.stdout.is_empty() && output.stderr.is_empty());
+        assert_eq!(says(&server, "barrier gate waiting")?, "0");
+    }
+    // One in a line, behind who has the lock: the next gets it.
+    let mut holder = under_lock(&server, "echo held; read line")?;
+    assert_eq!(line(&mut holder)?, "held");
+    let waiting = start(crucial(&server, "mutex lock run -- echo never")?)?;
+    let next = start(crucial(&server, "mutex lock run -- echo next")?)?;
+    assert_eq!(server.run("wait-for-a-line")?, "2 wait\n");
+    signal(&waiting, Signal::TERM)?;
+    assert!(waiting.wait_with_output()?.stdout.is_empty());
+    assert_eq!(server.run("look-at-the-line")?, "1 wait\n");
+    tell(&mut holder, b"\n")?;
+    assert!(holder.wait()?.success());
+    assert_eq!(next.wait_with_output()?.stdout, b"next\n");
+    assert!(begin.elapsed() < SOONER);
+    Ok(())
+}
+
+fn h08_what_is_ignored_stays_ignored() -> Outcome {
+    let server = Server::start(&[])?;
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            "trap '' HUP; exec \"$0\" crucial barrier gate wait --parties 2",
+        ])
+        .arg(std::env::current_exe()?)
+        .env("CRUCIAL_CLUSTER", &server.address);
+    let waiting = start(command)?;
+    until(&server, "barrier gate waiting", "1")?;
+    signal(&waiting, Signal::HUP)?;
+    assert_eq!(says(&server, "barrier gate wait")?, "leader");
+    assert_eq!(waiting.wait_with_output()?.stdout, b"through\n");
+    Ok(())
+}
+
+fn h09_a_signal_is_passed_on_and_the_lock_stays() -> Outcome {
+    let server = Server::start(&[])?;
+    for told in heard([Signal::TERM, Signal::INT, Signal::HUP]) {
+        let script = format!(
+            "trap 'echo told; read line; exit 5' {}; echo ready; while :; do sleep 0.01; done",
+            told.as_raw()
+        );
+        let mut running = under_lock(&server, &script)?;
+        assert_eq!(line(&mut running)?, "ready");
+        signal(&running, told)?;
+        assert_eq!(line(&mut running)?, "told");
+        assert!(is_locked(&server)?);
+        tell(&mut running, b"end\n")?;
+        assert_eq!(running.wait()?.code(), Some(5));
+        assert!(!is_locked(&server)?);
+    }
+    Ok(())
+}
+
+fn h09_the_exit_status_is_the_commands() -> Outcome {
+    let server = Server::start(&[])?;
+    // One that does not care for a signal ends by it.
+    let mut running = under_lock(&server, "echo ready; exec sleep 100")?;
+    assert_eq!(line(&mut running)?, "ready");
+    signal(&running, Signal::TERM)?;
+    assert_eq!(running.wait()?.code(), Some(128 + Signal::TERM.as_raw()));
+    for (script, code) in [("kill -9 $$", 137), ("exit 255", 255), ("exit 3", 3)] {
+        let status = under_lock(&server, script)?.wait()?;
+        assert_eq!(status.code(), Some(code));
+    }
+    assert!(!is_locked(&server)?);
+    // All that is printed is the command's.
+    assert_eq!(says(&server, "mutex lock run --json -- echo {}")?, "{}");
+    Ok(())
+}
+
+fn h10_a_command_under_a_lock_knows_its_token_and_server() -> Outcome {
+    let server = Server::start(&[])?;
+    for under in ["mutex lock run", "semaphore one --permits 1 run"] {
+        let mut last = 0;
+        for _ in 0..2 {
+            let words = format!("--cluster {} {under} -- sh -c", server.address);
+            let mut command = crucial(&server, &words)?;
+            command
+                .arg("echo $CRUCIAL_TOKEN $CRUCIAL_CLUSTER")
+                .env_remove("CRUCIAL_CLUSTER");
+            let said = String::from_utf8(command.output()?.stdout)?;
+            let (token, address) = said.trim_end().split_once(' ').ok_or("not both")?;
+            assert_eq!(address, server.address);
+            let token: u64 = token.parse()?;
+            assert!(token > last, "{token} after {last}");
+            last = token;
+        }
+    }
+    Ok(())
+}
+
+fn h10_a_command_that_can_not_be_run() -> Outcome {
+    let server = Server::start(&[])?;
+    let (code, error) = fails(&server, "mutex lock run -- no-such-command")?;
+    assert!(
+        code == 127 && error.starts_with("crucial: no-such-command: "),
+        "{error}"
+    );
+    let file = tempfile::NamedTempFile::new()?;
+    let words = format!("semaphore one --permits 1 run -- {}", file.path().display());
+    let (code, error) = fails(&server, &words)?;
+    assert!(code == 126 && error.contains("denied"), "{error}");
+    assert!(!is_locked(&server)?);
+    assert_eq!(says(&server, "semaphore one available")?, "1");
+    Ok(())
+}
+
+fn h11_a_lock_that_was_lost_is_told() -> Outcome {
+    let server = Server::start(&["--lease-ms", "1000"])?;
+    for (ends, code) in [("exit 0", 1), ("exit 7", 7)] {
+        let mut first = under_lock(&server, &format!("echo held; read line; {ends}"))?;
+        assert_eq!(line(&mut first)?, "held");
+        // It is silent for longer than its lease, and taken for dead; its command runs on.
+        signal(&first, Signal::STOP)?;
+        while is_locked(&server)? {}
+        let mut second = under_lock(&server, "echo held; read line")?;
+        assert_eq!(line(&mut second)?, "held");
+        signal(&first, Signal::CONT)?;
+        tell(&mut first, b"\n")?;
+        let output = first.wait_with_output()?;
+        let error = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains("may have been lost"), "{error}");
+        // The second has it still.
+        assert!(is_locked(&server)?);
+        tell(&mut second, b"\n")?;
+        assert!(second.wait()?.success());
+    }
+    Ok(())
+}
+
+/// As `docs/cli.md` says of SIGKILL.
+fn h11_a_command_outlives_its_killed_holder() -> Outcome {
+    let server = Server::start(&["--lease-ms", "1000"])?;
+    let mut first = under_lock(&server, "echo held; read line; echo late $CRUCIAL_TOKEN")?;
+    assert_eq!(line(&mut first)?, "held");
+    first.kill()?;
+    while is_locked(&server)? {}
+    let second = under_lock(&server, "echo $CRUCIAL_TOKEN")?.wait_with_output()?;
+    let second: u64 = String::from_utf8(second.stdout)?.trim_end().parse()?;
+    tell(&mut first, b"\n")?;
+    let late = line(&mut first)?;
+    let late: u64 = late.strip_prefix("late ").ok_or("not late")?.parse()?;
+    assert!(late < second);
+    first.wait()?;
+    Ok(())
 }
 
 fn h14_a_closed_pipe_is_no_error() -> Outcome {
