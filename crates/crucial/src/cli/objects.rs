@@ -55,9 +55,9 @@ pub enum Objects {
     /// Items (text), first in, first out
     Queue {
         name: String,
-        /// How many items it holds, where it is made
-        #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
-        capacity: u64,
+        /// Where it is made: how many items it holds; without it, any number
+        #[arg(long)]
+        capacity: Option<u64>,
         #[command(subcommand)]
         operation: QueueOperation,
     },
@@ -379,6 +379,32 @@ fn patient<T: SharedType>(object: Shared<T>, timeout: Option<Duration>) -> Share
     }
 }
 
+/// An option that says how an object is made must be true of the one that is there.
+fn agree(
+    name: &str,
+    option: &str,
+    asked: Option<u64>,
+    made_with: impl FnOnce() -> Result<u64>,
+) -> Result<()> {
+    let Some(asked) = asked else { return Ok(()) };
+    let made = match made_with()? {
+        made_with if made_with == asked => return Ok(()),
+        u64::MAX => format!("without {option}"),
+        made_with => format!("with {option} {made_with}"),
+    };
+    Err(contradiction(
+        name,
+        option,
+        &format!("was made {made}, not {asked}"),
+    ))
+}
+
+fn contradiction(name: &str, option: &str, truth: &str) -> Error {
+    Error::Config {
+        detail: format!("{name:?} {truth}: leave {option} out, or `crucial delete` it first"),
+    }
+}
+
 /// A value, as it is written.
 fn parse<V: FromStr>(text: &str) -> Result<V> {
     text.parse().map_err(|_| Error::Config {
@@ -430,16 +456,30 @@ impl Objects {
                 name,
                 capacity,
                 operation,
-            } => queue(object(&name, Queue::new(capacity))?, operation),
+            } => {
+                let made = Queue::new(capacity.unwrap_or(u64::MAX));
+                let asked = capacity.map(|_| made.capacity());
+                let object = object(&name, made)?;
+                agree(&name, "--capacity", asked, || object.capacity())?;
+                queue(object, operation)
+            }
             Objects::Barrier { name, operation } => barrier(&name, operation),
             Objects::Latch {
                 name,
                 count,
                 operation,
-            } => latch(
-                object_or(&name, count.map(Latch::new), "--count")?,
-                operation,
-            ),
+            } => {
+                let object = object_or(&name, count.map(Latch::new), "--count")?;
+                // It does not know from where it has counted, only how far it still has to.
+                let left = count.map_or(Ok(0), |_| object.count())?;
+                match count {
+                    Some(count) if left > count => {
+                        let truth = format!("has {left} left to count down, more than {count}");
+                        Err(contradiction(&name, "--count", &truth))
+                    }
+                    _ => latch(object, operation),
+                }
+            }
             Objects::Promise { name, operation } => {
                 promise(object(&name, Promise::new())?, operation)
             }
@@ -565,6 +605,8 @@ fn barrier(name: &str, operation: BarrierOperation) -> Result<Answer> {
     match operation {
         BarrierOperation::Wait { parties, timeout } => {
             let barrier = object_or(name, parties.map(Barrier::new), "--parties")?;
+            let asked = parties.map(|parties| parties as u64);
+            agree(name, "--parties", asked, || barrier.parties())?;
             let result = patient(barrier, timeout).wait()?;
             Ok(Answer::of(if result.is_leader() {
                 "leader"

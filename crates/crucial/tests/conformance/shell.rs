@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         h10_a_command_that_can_not_be_run,
         h11_a_lock_that_was_lost_is_told,
         h11_a_command_outlives_its_killed_holder,
+        h12_options_that_contradict_an_object,
         h14_a_closed_pipe_is_no_error,
         h15_in_a_script_of_a_cloud_thread,
     ]
@@ -270,6 +271,38 @@ fn h11_a_command_outlives_its_killed_holder() -> Outcome {
     let late: u64 = late.strip_prefix("late ").ok_or("not late")?.parse()?;
     assert!(late < second);
     first.wait()?;
+    Ok(())
+}
+
+fn h12_options_that_contradict_an_object() -> Outcome {
+    let server = Server::start(&[])?;
+    let wait = "barrier gate wait --timeout 10ms --parties";
+    assert_eq!(fails(&server, &format!("{wait} 4"))?.0, 124);
+    let (code, error) = fails(&server, &format!("{wait} 5"))?;
+    let said = "\"gate\" was made with --parties 4, not 5: leave --parties out";
+    assert!(code == 1 && error.contains(said), "{error}");
+
+    says(&server, "queue jobs --capacity 2 push one")?;
+    says(&server, "queue jobs --capacity 2 push two")?;
+    let (code, error) = fails(&server, "queue jobs --capacity 3 push three")?;
+    let said = "\"jobs\" was made with --capacity 2, not 3";
+    assert!(code == 1 && error.contains(said), "{error}");
+    assert_eq!(
+        fails(&server, "queue jobs push three --timeout 10ms")?.0,
+        124
+    );
+    assert_eq!(says(&server, "queue jobs len")?, "2");
+    says(&server, "queue endless push one")?;
+    let (code, error) = fails(&server, "queue endless --capacity 3 len")?;
+    let said = "\"endless\" was made without --capacity, not 3";
+    assert!(code == 1 && error.contains(said), "{error}");
+
+    assert_eq!(says(&server, "latch start --count 3 down")?, "2");
+    assert_eq!(says(&server, "latch start --count 3 get")?, "2");
+    let (code, error) = fails(&server, "latch start --count 1 down")?;
+    let said = "\"start\" has 2 left to count down, more than 1: leave --count out";
+    assert!(code == 1 && error.contains(said), "{error}");
+    assert_eq!(says(&server, "latch start get")?, "2");
     Ok(())
 }
 
