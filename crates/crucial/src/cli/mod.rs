@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use clap::{Arg, Command, FromArgMatches, Subcommand};
 use crucial_object::Error;
 
+mod lines;
 mod modules;
 mod objects;
 mod print;

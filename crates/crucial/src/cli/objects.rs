@@ -1,7 +1,6 @@
 //! `crucial counter hits add 5`, and the like: each command is a call of a persistent object.
 
 use std::ffi::OsString;
-use std::io::BufRead;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::value::{Answer, duration};
-use super::{print, run};
+use super::{lines, print, run};
 
 /// Shared objects by name. They outlive the command, until they are deleted.
 #[derive(Subcommand)]
@@ -166,7 +165,7 @@ pub enum MapOperation {
     Get { key: String },
     /// Removes a value, and prints it
     Remove { key: String },
-    /// Merges a value, or, with -, each line "KEY VALUE" of standard input in one call
+    /// Merges a value, or, with -, each line "KEY VALUE" of standard input
     #[command(allow_negative_numbers = true)]
     Merge {
         /// - for standard input
@@ -189,7 +188,7 @@ pub enum MapOperation {
 
 #[derive(Subcommand)]
 pub enum ListOperation {
-    /// Appends items
+    /// Appends items, or, with -, each line of standard input
     Push {
         #[arg(required = true)]
         items: Vec<String>,
@@ -214,12 +213,12 @@ pub enum ListOperation {
 
 #[derive(Subcommand)]
 pub enum SetOperation {
-    /// Adds items, and prints how many are new
+    /// Adds items, or, with -, each line of standard input, and prints how many are new
     Add {
         #[arg(required = true)]
         items: Vec<String>,
     },
-    /// Removes items, and prints how many were there
+    /// Removes items, or, with -, each line of standard input, and prints how many were there
     Remove {
         #[arg(required = true)]
         items: Vec<String>,
@@ -236,7 +235,7 @@ pub enum SetOperation {
 
 #[derive(Subcommand)]
 pub enum QueueOperation {
-    /// Appends items; waits while it is full
+    /// Appends items, or, with -, each line of standard input; waits while it is full
     Push {
         #[arg(required = true)]
         items: Vec<String>,
@@ -334,7 +333,7 @@ pub enum MutexOperation {
 
 #[derive(Subcommand)]
 pub enum LogOperation {
-    /// Appends a line
+    /// Appends a line of these words, or, with -, each line of standard input
     Write {
         #[arg(required = true)]
         words: Vec<String>,
@@ -407,27 +406,37 @@ fn contradiction(name: &str, option: &str, truth: &str) -> Error {
 
 /// A value, as it is written.
 fn parse<V: FromStr>(text: &str) -> Result<V> {
-    text.parse().map_err(|_| Error::Config {
-        detail: format!("{text:?} is not a number: --values text (or float) is for other values"),
-    })
+    number(text).map_err(|detail| Error::Config { detail })
 }
 
-/// The entries of standard input, a line "KEY VALUE" each.
-fn read_entries<V: FromStr>() -> Result<Vec<(String, V)>> {
-    let mut entries = Vec::new();
-    for line in std::io::stdin().lock().lines() {
-        let line = line?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let Some((key, value)) = line.trim().rsplit_once(char::is_whitespace) else {
-            return Err(Error::Config {
-                detail: format!("{line:?} is no line \"KEY VALUE\""),
-            });
-        };
-        entries.push((key.trim_end().to_owned(), parse(value)?));
+fn number<V: FromStr>(text: &str) -> Result<V, String> {
+    let wrong =
+        |_| format!("{text:?} is not a number: --values text (or float) is for other values");
+    text.parse().map_err(wrong)
+}
+
+/// The entry of a line "KEY VALUE"; none of an empty line.
+fn entry<V: FromStr>(line: &str) -> Result<Option<(String, V)>, String> {
+    if line.trim().is_empty() {
+        return Ok(None);
     }
-    Ok(entries)
+    let Some((key, value)) = line.trim().rsplit_once(char::is_whitespace) else {
+        return Err(format!("{line:?} is no line \"KEY VALUE\""));
+    };
+    Ok(Some((key.trim_end().to_owned(), number(value)?)))
+}
+
+/// Calls `apply` with `words`, or with the lines of standard input if there is just the word `-`.
+fn each(
+    words: Vec<String>,
+    batch_lines: usize,
+    mut apply: impl FnMut(Vec<String>) -> Result<()>,
+) -> Result<()> {
+    if words != ["-"] {
+        return apply(words);
+    }
+    let whole = |line: &str| Ok(Some(line.to_owned()));
+    lines::apply(std::io::stdin(), batch_lines, whole, apply)
 }
 
 impl Objects {
@@ -528,7 +537,7 @@ fn cell(name: &str, operation: CellOperation) -> Result<Answer> {
 
 fn map<V>(map: &Shared<Map<String, V>>, operation: MapOperation) -> Result<Answer>
 where
-    V: Mergeable + FromStr + Into<Value> + Serialize + DeserializeOwned + 'static,
+    V: Mergeable + FromStr + Clone + Into<Value> + Serialize + DeserializeOwned + 'static,
 {
     match operation {
         MapOperation::Put { key, value } => {
@@ -546,7 +555,11 @@ where
             };
             match value {
                 Some(value) => map.merge(key, parse(&value)?, how).map(Answer::of),
-                None if key == "-" => map.merge_all(read_entries()?, how).map(|()| Answer::done()),
+                None if key == "-" => {
+                    let merge = |entries| map.merge_all(entries, how);
+                    lines::apply(std::io::stdin(), lines::BATCH_LINES, entry, merge)?;
+                    Ok(Answer::done())
+                }
                 None => Err(Error::Config {
                     detail: format!("merge {key} with what? Give a value, or - for standard input"),
                 }),
@@ -562,7 +575,9 @@ where
 
 fn list(list: &Shared<List<String>>, operation: ListOperation) -> Result<Answer> {
     match operation {
-        ListOperation::Push { items } => list.extend(items).map(|()| Answer::done()),
+        ListOperation::Push { items } => {
+            each(items, lines::BATCH_LINES, |items| list.extend(items)).map(|()| Answer::done())
+        }
         ListOperation::Pop => list.pop().map(Answer::maybe),
         ListOperation::Get { index } => list.get(index).map(Answer::maybe),
         ListOperation::Set { index, item } => list.set(index, item).map(Answer::of),
@@ -575,9 +590,17 @@ fn list(list: &Shared<List<String>>, operation: ListOperation) -> Result<Answer>
 }
 
 fn set(set: &Shared<Set<String>>, operation: SetOperation) -> Result<Answer> {
+    let count = |items, call: &dyn Fn(Vec<String>) -> Result<u64>| {
+        let mut count = 0;
+        each(items, lines::BATCH_LINES, |items| {
+            count += call(items)?;
+            Ok(())
+        })?;
+        Ok(Answer::of(count))
+    };
     match operation {
-        SetOperation::Add { items } => set.extend(items).map(Answer::of),
-        SetOperation::Remove { items } => set.remove_all(&items).map(Answer::of),
+        SetOperation::Add { items } => count(items, &|items| set.extend(items)),
+        SetOperation::Remove { items } => count(items, &|items| set.remove_all(&items)),
         SetOperation::Contains { item } => set.contains(&item).map(Answer::whether),
         SetOperation::All => set.to_vec().map(Answer::of),
         SetOperation::Len => set.len().map(Answer::of),
@@ -589,10 +612,9 @@ fn queue(queue: Shared<Queue<String>>, operation: QueueOperation) -> Result<Answ
     match operation {
         QueueOperation::Push { items, timeout } => {
             let queue = patient(queue, timeout);
-            for item in items {
-                queue.push(item)?;
-            }
-            Ok(Answer::done())
+            let push = |items: Vec<String>| items.into_iter().try_for_each(|item| queue.push(item));
+            // One at a time, so that it is known which was pushed.
+            each(items, 1, push).map(|()| Answer::done())
         }
         QueueOperation::Pop { timeout } => patient(queue, timeout).pop().map(Answer::maybe),
         QueueOperation::TryPop => queue.try_pop().map(Answer::maybe),
@@ -664,7 +686,9 @@ fn mutex(mutex: &Shared<Mutex<()>>, operation: MutexOperation) -> Result<Answer>
 
 fn log(log: &Shared<Logger>, operation: LogOperation) -> Result<Answer> {
     match operation {
-        LogOperation::Write { words } => log.log(words.join(" ")).map(|()| Answer::done()),
+        LogOperation::Write { words } => {
+            each(words, 1, |words| log.log(words.join(" "))).map(|()| Answer::done())
+        }
         LogOperation::Lines => {
             let lines = log
                 .lines()?

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crucial::sync::Mutex;
@@ -28,6 +28,10 @@ pub fn trials() -> Vec<Trial> {
         h11_a_lock_that_was_lost_is_told,
         h11_a_command_outlives_its_killed_holder,
         h12_options_that_contradict_an_object,
+        h13_standard_input_in_batches,
+        h13_what_has_come_is_applied_at_once,
+        h13_a_bad_line_is_named,
+        h13_lines_of_all_kinds,
         h14_a_closed_pipe_is_no_error,
         h15_in_a_script_of_a_cloud_thread,
     ]
@@ -108,6 +112,23 @@ fn line(process: &mut Child) -> Result<String, Failed> {
 
 fn tell(process: &mut Child, text: &[u8]) -> Outcome {
     Ok(process.stdin.as_mut().ok_or("no stdin")?.write_all(text)?)
+}
+
+/// Runs a command on some input.
+fn fed(server: &Server, words: &str, input: &[u8]) -> Result<Output, Failed> {
+    let mut process = start(crucial(server, words)?)?;
+    let mut stdin = process.stdin.take().ok_or("no stdin")?;
+    // It need not read all.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    Ok(process.wait_with_output()?)
+}
+
+/// Its exit status, and what it says of errors.
+fn fed_and_fails(server: &Server, words: &str, input: &[u8]) -> Result<(i32, String), Failed> {
+    let output = fed(server, words, input)?;
+    let code = output.status.code().ok_or("it was killed")?;
+    Ok((code, String::from_utf8(output.stderr)?))
 }
 
 fn is_locked(server: &Server) -> Result<bool, Failed> {
@@ -303,6 +324,107 @@ fn h12_options_that_contradict_an_object() -> Outcome {
     let said = "\"start\" has 2 left to count down, more than 1: leave --count out";
     assert!(code == 1 && error.contains(said), "{error}");
     assert_eq!(says(&server, "latch start get")?, "2");
+    Ok(())
+}
+
+fn h13_standard_input_in_batches() -> Outcome {
+    // Far less than a batch.
+    let server = Server::start(&["--frame-bytes-max", "4096"])?;
+    let input: String = (0..30_000).map(|n| format!("key{} 1\n", n % 100)).collect();
+    let output = fed(&server, "map counts merge -", input.as_bytes())?;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(says(&server, "map counts len")?, "100");
+    assert_eq!(says(&server, "map counts get key99")?, "300");
+    let input: String = (0..20_000).map(|n| format!("{n}\n")).collect();
+    let output = fed(&server, "list numbers push -", input.as_bytes())?;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(says(&server, "list numbers range 19998 9")?, "19998\n19999");
+    // One line that is too long by itself.
+    let long = "x".repeat(5000);
+    let input = format!("one\ntwo\n{long}\nthree\n");
+    let (code, error) = fed_and_fails(&server, "list words push -", input.as_bytes())?;
+    assert!(
+        code == 1 && error.contains("line 3 of standard input: over the limit frame_bytes_max"),
+        "{error}"
+    );
+    assert_eq!(says(&server, "list words all")?, "one\ntwo");
+    Ok(())
+}
+
+fn h13_what_has_come_is_applied_at_once() -> Outcome {
+    let server = Server::start(&[])?;
+    let mut process = start(crucial(&server, "list words push -")?)?;
+    tell(&mut process, b"one\ntw")?;
+    until(&server, "list words all", "one")?;
+    tell(&mut process, b"o")?;
+    drop(process.stdin.take());
+    assert!(process.wait()?.success());
+    assert_eq!(says(&server, "list words all")?, "one\ntwo");
+    Ok(())
+}
+
+fn h13_a_bad_line_is_named() -> Outcome {
+    let server = Server::start(&[])?;
+    let merge = "map counts merge -";
+    let (code, error) = fed_and_fails(&server, merge, b"a 1\n\nb 2\nc\nd 4\n")?;
+    assert_eq!(
+        (code, error.as_str()),
+        (
+            1,
+            "crucial: line 4 of standard input: \"c\" is no line \"KEY VALUE\" (the 3 lines before it are applied)\n"
+        )
+    );
+    assert_eq!(says(&server, "map counts entries")?, "a\t1\nb\t2");
+    let (code, error) = fed_and_fails(&server, merge, b"a many\n")?;
+    assert!(
+        code == 1 && error.contains("line 1 of standard input: \"many\" is not a number"),
+        "{error}"
+    );
+    // Only the server knows what is wrong with it.
+    let input = format!("c 1\nd 1\na {}\ne 1\n", i64::MAX);
+    let (code, error) = fed_and_fails(&server, merge, input.as_bytes())?;
+    assert!(
+        code == 1
+            && error.contains("line 3 of standard input")
+            && error.contains("the 2 lines before it are applied"),
+        "{error}"
+    );
+    assert_eq!(says(&server, "map counts keys")?, "a\nb\nc\nd");
+    let push = "queue jobs --capacity 2 push - --timeout 20ms";
+    let (code, error) = fed_and_fails(&server, push, b"one\ntwo\nthree\n")?;
+    assert!(
+        code == 124 && error.contains("line 3 of standard input"),
+        "{error}"
+    );
+    Ok(())
+}
+
+fn h13_lines_of_all_kinds() -> Outcome {
+    let server = Server::start(&[])?;
+    let printed = |words: &str, input: &[u8]| -> Result<String, Failed> {
+        let output = fed(&server, words, input)?;
+        assert!(output.status.success(), "{words}: {output:?}");
+        Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+    };
+    assert_eq!(printed("set colours add -", b"red\ngreen\nred\n")?, "2");
+    assert_eq!(printed("set colours remove -", b"red\nblue")?, "1");
+    assert_eq!(printed("queue jobs push -", b"one\ntwo\n")?, "");
+    assert_eq!(says(&server, "queue jobs pop")?, "one");
+    assert_eq!(
+        printed("log events write -", b"it starts\n\nit ends\n")?,
+        ""
+    );
+    let lines = says(&server, "log events lines")?;
+    let texts: Vec<_> = lines
+        .lines()
+        .map(|line| line.splitn(3, ' ').nth(2))
+        .collect();
+    assert_eq!(texts, [Some("it starts"), Some(""), Some("it ends")]);
+    // A dash among others is one.
+    assert_eq!(printed("list words push a -", b"never\n")?, "");
+    assert_eq!(says(&server, "list words all")?, "a\n-");
+    assert_eq!(printed("list words push -", b"")?, "");
+    assert_eq!(says(&server, "list words len")?, "2");
     Ok(())
 }
 
