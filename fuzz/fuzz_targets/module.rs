@@ -1,3 +1,5 @@
+//! `cargo +nightly fuzz run module seeds/module`, which has the module that behaves of `crates/modules/tests/hostile.rs`.
+//!
 //! Any bytes as a module; and, if they are taken, the last of them as a state and as arguments.
 
 #![no_main]

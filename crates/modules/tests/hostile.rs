@@ -403,13 +403,3 @@ fn changed_modules_are_refused_or_run_and_harm_nobody() {
     // Many changes are in data, which none of this looks at.
     assert!(taken > 20 && made > 20, "{taken} taken, {made} made");
 }
-
-/// Writes the module that behaves, for the fuzzer to begin with.
-#[test]
-#[ignore = "cargo test -p crucial-modules --test hostile -- --ignored"]
-fn seed_of_the_fuzzer() {
-    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/module");
-    std::fs::create_dir_all(corpus).unwrap();
-    let file = format!("{corpus}/behaves.wasm");
-    std::fs::write(file, Hostile::default().bytes()).unwrap();
-}
