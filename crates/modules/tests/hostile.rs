@@ -345,7 +345,7 @@ fn what_it_does_to_its_object_is_an_error_for_its_caller() {
         ("(call $again) unreachable", "the stack overflowed"),
         (
             "(loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable",
-            "unreachable",
+            "instance_bytes_max",
         ),
     ] {
         let behind = "(table 1 funcref) (func $again (call $again))";
