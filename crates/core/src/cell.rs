@@ -1,5 +1,11 @@
 //! One object: a state machine that executes calls.
 
+mod change;
+mod image;
+
+pub use change::{Admission, Change};
+pub use image::CellImage;
+
 use std::collections::VecDeque;
 
 use crate::records::{CallId, Outcome, Record, Records};
@@ -37,7 +43,7 @@ pub struct Call<'a> {
 }
 
 /// Which calls leave a completion record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub enum Recording {
     /// Those that change the object, or can wait.
     #[default]

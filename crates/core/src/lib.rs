@@ -39,7 +39,9 @@ pub mod local;
 pub mod records;
 mod spin;
 
-pub use cell::{Call, Cell, Disposition, Recording, Replies, Turn};
+pub use cell::{
+    Admission, Call, Cell, CellImage, Change, Disposition, Recording, Replies, Turn,
+};
 pub use endpoint::Endpoint;
 pub use records::CallId;
 pub use spin::SpinPolicy;

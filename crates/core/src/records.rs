@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use crucial_object::{Error, Sequence, SessionId};
 
 /// Names a call: exactly once within its session.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize,
+)]
 pub struct CallId {
     /// Who calls.
     pub session: SessionId,
@@ -41,6 +43,13 @@ pub enum Outcome {
 
 /// So that a record is as large as three words.
 const SHORT_MAX: usize = 22;
+
+impl Record {
+    /// Whether the call waits.
+    pub fn is_parked(&self) -> bool {
+        *self == Record::Parked
+    }
+}
 
 impl Outcome {
     /// Keeps a result.
@@ -146,6 +155,29 @@ impl Records {
     pub fn forget(&mut self, session: SessionId) {
         self.retain(|call, _| call.session != session);
         self.fit();
+    }
+
+    /// Drops the records of these calls.
+    pub fn forget_calls(&mut self, calls: &[CallId]) {
+        let calls: std::collections::BTreeSet<_> = calls.iter().collect();
+        self.retain(|call, _| !calls.contains(&call));
+        self.fit();
+    }
+
+    /// Puts back a record that was in another table.
+    pub fn restore(&mut self, call: CallId, record: Record) {
+        self.put(call, record, Sequence(0), &|_| true);
+    }
+
+    /// All records, in the order of their calls.
+    pub fn iter(&self) -> impl Iterator<Item = (CallId, &Record)> {
+        let (few, many) = match &self.0 {
+            Entries::Few(entries) => (Some(entries), None),
+            Entries::Many(many) => (None, Some(&many.entries)),
+        };
+        let few = few.into_iter().flatten().map(|(call, record)| (*call, record));
+        let many = many.into_iter().flatten().map(|(call, record)| (*call, record));
+        few.chain(many)
     }
 
     /// How many records there are.

@@ -1,0 +1,397 @@
+//! The state machine of the control group.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::placement::wanted;
+use crate::{Configuration, Epoch, Incarnation, Member, NodeId, PartitionId, Seat, View};
+
+/// What changes the view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// A server starts.
+    Join {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Where it is reached.
+        address: String,
+    },
+    /// A server is to stop: what it holds goes elsewhere first.
+    Leave {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+    },
+    /// The lease of a server has ended, on whatever clock.
+    Expire {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+    },
+    /// The primary of a partition gives it these seats.
+    Reconfigure {
+        /// Which.
+        partition: PartitionId,
+        /// The configuration that this is to follow.
+        epoch: Epoch,
+        /// The new one, with the lives of those that have a seat in it.
+        seats: Vec<(Seat, Incarnation)>,
+    },
+}
+
+/// Why a command did nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// Another life of the server is a member still.
+    #[error(
+        "the identity {node} is in use: by another server with a copy of this one's data directory, or by this one before it was started again; that one's lease must end first"
+    )]
+    InUse {
+        /// Who.
+        node: NodeId,
+    },
+    /// This life of the server has ended.
+    #[error("{node} was taken for dead, and has no part in the cluster any more: it must start again")]
+    Over {
+        /// Who.
+        node: NodeId,
+    },
+    /// The server is no member.
+    #[error("{node} is no member of the cluster, or not in this life")]
+    NoMember {
+        /// Who.
+        node: NodeId,
+    },
+    /// The configuration is another one by now.
+    #[error("the partition is in epoch {present:?}, and the proposal follows epoch {epoch:?}")]
+    Stale {
+        /// Of the proposal.
+        epoch: Epoch,
+        /// Of the partition.
+        present: Epoch,
+    },
+}
+
+/// The control group's state: the newest view. Each voter has one, and gives it the same commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    view: Arc<View>,
+    /// The last life of each server that there has ever been: one that has ended does not come back.
+    lives: BTreeMap<NodeId, Incarnation>,
+}
+
+impl Control {
+    /// A cluster without members, of so many partitions.
+    pub fn new(partitions: usize) -> Control {
+        Control {
+            view: Arc::new(View::new(partitions)),
+            lives: BTreeMap::new(),
+        }
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// Does a command; without effect if it is refused.
+    pub fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
+        let mut view = View::clone(&self.view);
+        view.version.0 += 1;
+        match command {
+            Command::Join {
+                node,
+                incarnation,
+                address,
+            } => {
+                let last = self.lives.get(node).copied();
+                let is_over = last.is_some_and(|last| *incarnation <= last);
+                if is_over && !view.has(*node, *incarnation) {
+                    return Err(Refusal::Over { node: *node });
+                }
+                view.join(*node, *incarnation, address)?;
+                self.lives.insert(*node, *incarnation);
+            }
+            Command::Leave { node, incarnation } => view.leave(*node, *incarnation)?,
+            Command::Expire { node, incarnation } => view.expire(*node, *incarnation)?,
+            Command::Reconfigure {
+                partition,
+                epoch,
+                seats,
+            } => view.reconfigure(*partition, *epoch, seats)?,
+        }
+        if view.members == self.view.members && view.configurations == self.view.configurations {
+            // Nothing new: a repeated command.
+            return Ok(());
+        }
+        self.view = Arc::new(view);
+        Ok(())
+    }
+}
+
+impl View {
+    fn join(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        address: &str,
+    ) -> Result<(), Refusal> {
+        if let Some(member) = self.members.get(&node) {
+            return if member.incarnation == incarnation {
+                Ok(())
+            } else {
+                Err(Refusal::InUse { node })
+            };
+        }
+        let member = Member {
+            incarnation,
+            address: address.to_owned(),
+            leaving: false,
+        };
+        self.members.insert(node, member);
+        self.fill();
+        Ok(())
+    }
+
+    fn leave(&mut self, node: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
+        if !self.has(node, incarnation) {
+            return Err(Refusal::NoMember { node });
+        }
+        if let Some(member) = self.members.get_mut(&node) {
+            member.leaving = true;
+        }
+        self.dismiss();
+        Ok(())
+    }
+
+    fn expire(&mut self, node: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
+        if !self.has(node, incarnation) {
+            return Err(Refusal::NoMember { node });
+        }
+        self.members.remove(&node);
+        for partition in self.partitions() {
+            let present = self.configuration(partition);
+            if present.level(node).is_some() {
+                let seats = present.seats.iter().filter(|seat| seat.node != node);
+                let mut seats: Vec<_> = seats.copied().collect();
+                if present.primary() == Some(node) {
+                    // Who has most.
+                    seats.sort_by_key(|seat| seat.level);
+                }
+                self.set(partition, seats);
+            }
+        }
+        self.fill();
+        self.dismiss();
+        Ok(())
+    }
+
+    fn reconfigure(
+        &mut self,
+        partition: PartitionId,
+        epoch: Epoch,
+        seats: &[(Seat, Incarnation)],
+    ) -> Result<(), Refusal> {
+        let present = self.configuration(partition).epoch;
+        if epoch != present {
+            return Err(Refusal::Stale { epoch, present });
+        }
+        for (seat, incarnation) in seats {
+            if !self.has(seat.node, *incarnation) {
+                return Err(Refusal::NoMember { node: seat.node });
+            }
+        }
+        self.set(partition, seats.iter().map(|(seat, _)| *seat).collect());
+        self.dismiss();
+        Ok(())
+    }
+
+    /// The next configuration of a partition. The first seat is the primary's.
+    fn set(&mut self, partition: PartitionId, mut seats: Vec<Seat>) {
+        if let Some(primary) = seats.first_mut() {
+            primary.level = 0;
+        }
+        let present = self.configuration(partition);
+        let primary = seats.first().map(|seat| seat.node);
+        let since = match present.primary() == primary {
+            true => present.since,
+            false => self.version,
+        };
+        let next = Configuration {
+            epoch: Epoch(present.epoch.0 + 1),
+            since,
+            seats,
+        };
+        self.configurations[partition.index()] = Arc::new(next);
+    }
+
+    /// Gives a primary to partitions that have none.
+    fn fill(&mut self) {
+        for partition in self.partitions() {
+            if self.configuration(partition).seats.is_empty() {
+                let seats = wanted(partition, self, 1);
+                if !seats.is_empty() {
+                    self.set(partition, seats);
+                }
+            }
+        }
+    }
+
+    /// Members that are to leave and hold nothing any more are none.
+    fn dismiss(&mut self) {
+        let configurations = &self.configurations;
+        let holds = |node| configurations.iter().any(|c| c.level(node).is_some());
+        self.members
+            .retain(|node, member| !member.leaving || holds(*node));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PARTITIONS;
+
+    fn join(node: u64) -> Command {
+        Command::Join {
+            node: NodeId(node),
+            incarnation: Incarnation(node),
+            address: format!("host-{node}:1"),
+        }
+    }
+
+    fn expire(node: u64) -> Command {
+        Command::Expire {
+            node: NodeId(node),
+            incarnation: Incarnation(node),
+        }
+    }
+
+    const PARTITION: PartitionId = PartitionId(7);
+
+    fn seat(level: u8, node: u64) -> Seat {
+        Seat {
+            level,
+            node: NodeId(node),
+        }
+    }
+
+    fn reconfigure(control: &Control, seats: Vec<Seat>) -> Command {
+        Command::Reconfigure {
+            partition: PARTITION,
+            epoch: control.view().configuration(PARTITION).epoch,
+            seats: with_lives(seats),
+        }
+    }
+
+    fn with_lives(seats: Vec<Seat>) -> Vec<(Seat, Incarnation)> {
+        let life = |seat: Seat| (seat, Incarnation(seat.node.0));
+        seats.into_iter().map(life).collect()
+    }
+
+    fn three() -> Control {
+        let mut control = Control::new(PARTITIONS);
+        for node in 1..=3 {
+            control.apply(&join(node)).unwrap();
+        }
+        let seats = vec![seat(0, 1), seat(1, 2), seat(2, 3)];
+        let command = reconfigure(&control, seats);
+        control.apply(&command).unwrap();
+        control
+    }
+
+    #[test]
+    fn the_first_member_gets_all_and_the_second_nothing_by_itself() {
+        let mut control = Control::new(PARTITIONS);
+        control.apply(&join(1)).unwrap();
+        control.apply(&join(2)).unwrap();
+        for partition in control.view().partitions() {
+            assert_eq!(control.view().configuration(partition).seats, [seat(0, 1)]);
+        }
+    }
+
+    #[test]
+    fn the_backup_of_the_lowest_level_takes_over() {
+        let mut control = three();
+        let before = control.view().configuration(PARTITION).clone();
+        control.apply(&expire(1)).unwrap();
+        let after = control.view().configuration(PARTITION);
+        assert_eq!(after.seats, [seat(0, 2), seat(2, 3)]);
+        assert_eq!(after.epoch.0, before.epoch.0 + 1);
+        assert_eq!(after.since, control.view().version);
+    }
+
+    #[test]
+    fn a_primary_that_stays_began_when_it_began() {
+        let mut control = three();
+        let before = control.view().configuration(PARTITION).clone();
+        control.apply(&expire(3)).unwrap();
+        let after = control.view().configuration(PARTITION);
+        assert_eq!(after.since, before.since);
+        assert_eq!(after.epoch.0, before.epoch.0 + 1);
+    }
+
+    #[test]
+    fn a_proposal_that_comes_too_late_is_refused() {
+        let mut control = three();
+        let late = reconfigure(&control, vec![seat(0, 1)]);
+        control.apply(&expire(3)).unwrap();
+        assert!(matches!(control.apply(&late), Err(Refusal::Stale { .. })));
+    }
+
+    #[test]
+    fn another_life_waits_for_the_end_of_the_first() {
+        let mut control = three();
+        let again = Command::Join {
+            node: NodeId(1),
+            incarnation: Incarnation(99),
+            address: "host-1:1".to_owned(),
+        };
+        assert!(matches!(control.apply(&again), Err(Refusal::InUse { .. })));
+        control.apply(&expire(1)).unwrap();
+        control.apply(&again).unwrap();
+        assert!(control.view().has(NodeId(1), Incarnation(99)));
+    }
+
+    #[test]
+    fn a_life_that_has_ended_does_not_come_back() {
+        let mut control = three();
+        control.apply(&expire(1)).unwrap();
+        assert!(matches!(control.apply(&join(1)), Err(Refusal::Over { .. })));
+    }
+
+    #[test]
+    fn who_leaves_is_a_member_until_it_holds_nothing() {
+        let mut control = Control::new(PARTITIONS);
+        control.apply(&join(1)).unwrap();
+        control.apply(&join(2)).unwrap();
+        let leave = Command::Leave {
+            node: NodeId(1),
+            incarnation: Incarnation(1),
+        };
+        control.apply(&leave).unwrap();
+        assert!(control.view().has(NodeId(1), Incarnation(1)));
+        for partition in control.view().partitions() {
+            let command = Command::Reconfigure {
+                partition,
+                epoch: control.view().configuration(partition).epoch,
+                seats: with_lives(vec![seat(0, 2)]),
+            };
+            control.apply(&command).unwrap();
+        }
+        assert!(!control.view().has(NodeId(1), Incarnation(1)));
+    }
+
+    #[test]
+    fn a_repeated_command_makes_no_view() {
+        let mut control = three();
+        let version = control.view().version;
+        control.apply(&join(1)).unwrap();
+        assert_eq!(control.view().version, version);
+    }
+}

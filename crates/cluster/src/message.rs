@@ -1,0 +1,167 @@
+//! What nodes say to each other about a partition.
+
+use crucial_core::{CallId, CellImage, Change};
+use crucial_object::{ObjectId, Sequence};
+use serde::{Deserialize, Serialize};
+
+use crate::{Epoch, Version};
+
+/// A message about one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// A new primary asks what a seat holds. From here on that seat takes nothing of older epochs.
+    Collect {
+        /// Of the primary.
+        epoch: Epoch,
+    },
+    /// The answer.
+    Digest {
+        /// As it was asked.
+        epoch: Epoch,
+        /// What there is.
+        held: Vec<Held>,
+    },
+    /// A piece of a primary's stream.
+    Stream {
+        /// Of the primary.
+        epoch: Epoch,
+        /// The number of the first entry that is not acknowledged.
+        base: u64,
+        /// The number of the first entry here.
+        first: u64,
+        /// Without gaps.
+        entries: Vec<Entry>,
+    },
+    /// The receiver of a stream has all entries up to here, in their order.
+    Accepted {
+        /// As it was sent.
+        epoch: Epoch,
+        /// The last.
+        upto: u64,
+    },
+    /// The receiver of a stream has another object than its sender.
+    Diverged {
+        /// As it was sent.
+        epoch: Epoch,
+        /// Which.
+        object: ObjectId,
+    },
+}
+
+impl Message {
+    /// In which epoch it was sent.
+    pub fn epoch(&self) -> Epoch {
+        match self {
+            Message::Collect { epoch }
+            | Message::Digest { epoch, .. }
+            | Message::Stream { epoch, .. }
+            | Message::Accepted { epoch, .. }
+            | Message::Diverged { epoch, .. } => *epoch,
+        }
+    }
+}
+
+/// What a node holds of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Which.
+    pub object: ObjectId,
+    /// In which version; of what is not full, with which it began.
+    pub version: Version,
+    /// What.
+    pub form: Form,
+}
+
+/// What a node has of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// The object.
+    Full,
+    /// That there is one.
+    Stub,
+    /// That there was one.
+    Lost,
+}
+
+/// One step of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// Forget what you hold of the partition: you get all above this level.
+    Reset {
+        /// The level of the seat that is to come.
+        level: u8,
+    },
+    /// You have all above this level now.
+    Raise {
+        /// The level that your seat is to have.
+        level: u8,
+    },
+    /// These creations and deletions, and no others, were done.
+    Done(Vec<Lifecycle>),
+    /// Do what the primary did.
+    Apply {
+        /// To which object.
+        object: ObjectId,
+        /// In which version it must be.
+        previous: Version,
+        /// In which it is then.
+        version: Version,
+        /// What.
+        change: Change,
+        /// Of the results.
+        checksum: u64,
+    },
+    /// The object is this, whatever it was.
+    Install {
+        /// Which.
+        object: ObjectId,
+        /// What it is.
+        image: Box<Image>,
+        /// By which request, if it is new.
+        done: Option<Lifecycle>,
+    },
+    /// There is no such object.
+    Drop {
+        /// Which.
+        object: ObjectId,
+        /// By which request.
+        done: Option<Lifecycle>,
+    },
+}
+
+/// A creation or deletion that was executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifecycle {
+    /// The request.
+    pub call: CallId,
+    /// The lowest sequence that its session still waited for.
+    pub acked: Sequence,
+    /// Its result.
+    pub result: bool,
+}
+
+/// A [`Replica`](crate::Replica), on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// As there.
+    pub birth: Version,
+    /// As there.
+    pub version: Version,
+    /// As there.
+    pub replicas: u8,
+    /// As there.
+    pub creator: CallId,
+    /// What it is.
+    pub body: ImageBody,
+}
+
+/// What is at a seat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageBody {
+    /// The object.
+    Full(CellImage),
+    /// That there is one.
+    Stub,
+    /// That there was one.
+    Lost,
+}

@@ -1,0 +1,152 @@
+//! A stream of entries from a primary to one other node.
+
+use std::collections::VecDeque;
+
+use crate::mutant::Mutant;
+use crate::{Entry, Epoch};
+
+/// The sender's side.
+pub(super) struct Outgoing {
+    /// The level of the receiver's seat; [`NO_SEAT`] if it has none.
+    pub level: u8,
+    /// Whether its acknowledgement is needed.
+    pub required: bool,
+    /// Not acknowledged; the first is number `base`.
+    entries: VecDeque<Entry>,
+    base: u64,
+    /// The number of the first that was not sent.
+    unsent: u64,
+    sent_ms: u64,
+    /// When something was heard, or sent after a time in which nothing was to be heard.
+    heard_ms: u64,
+    was_idle: bool,
+}
+
+/// Above the level of every object.
+pub(super) const NO_SEAT: u8 = u8::MAX;
+
+impl Outgoing {
+    /// To a node with a seat.
+    pub fn new(level: u8, now_ms: u64) -> Outgoing {
+        Outgoing {
+            level,
+            required: level != NO_SEAT,
+            entries: VecDeque::new(),
+            base: 1,
+            unsent: 1,
+            sent_ms: now_ms,
+            heard_ms: now_ms,
+            was_idle: false,
+        }
+    }
+
+    /// Appends an entry; gives its number.
+    pub fn push(&mut self, entry: Entry) -> u64 {
+        self.entries.push_back(entry);
+        self.last()
+    }
+
+    /// The number of the last entry.
+    pub fn last(&self) -> u64 {
+        self.base + self.entries.len() as u64 - 1
+    }
+
+    /// The last that was acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.base - 1
+    }
+
+    /// How many are not acknowledged.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn acknowledge(&mut self, upto: u64, now_ms: u64) {
+        self.heard_ms = now_ms;
+        let count = (upto + 1).saturating_sub(self.base).min(self.entries.len() as u64);
+        self.entries.drain(..count as usize);
+        self.base += count;
+        self.unsent = self.unsent.max(self.base);
+        self.was_idle = self.entries.is_empty();
+    }
+
+    /// All that is not acknowledged is to be sent (again).
+    pub fn begin_again(&mut self) {
+        if Mutant::NoRepetitionInNewEpoch.is_planted() {
+            self.give_up();
+        }
+        self.unsent = self.base;
+    }
+
+    /// What is not acknowledged goes nowhere.
+    pub fn give_up(&mut self) {
+        self.base += self.entries.len() as u64;
+        self.entries.clear();
+        self.unsent = self.base;
+    }
+
+    /// Sends again what was sent long ago.
+    pub fn repeat(&mut self, now_ms: u64, repeat_ms: u64) {
+        if self.unsent > self.base && now_ms.saturating_sub(self.sent_ms) >= repeat_ms {
+            self.unsent = self.base;
+        }
+    }
+
+    /// The base, and the next entries to be sent with the number of the first.
+    pub fn next_batch(&mut self, max: usize, now_ms: u64) -> Option<(u64, u64, Vec<Entry>)> {
+        let skip = (self.unsent - self.base) as usize;
+        let entries: Vec<_> = self.entries.iter().skip(skip).take(max).cloned().collect();
+        if entries.is_empty() {
+            return None;
+        }
+        if std::mem::take(&mut self.was_idle) {
+            self.heard_ms = now_ms;
+        }
+        let first = self.unsent;
+        self.unsent += entries.len() as u64;
+        self.sent_ms = now_ms;
+        Some((self.base, first, entries))
+    }
+
+    /// Whether it should have acknowledged something long ago.
+    pub fn is_silent(&self, now_ms: u64, silence_ms: u64) -> bool {
+        !self.entries.is_empty() && now_ms.saturating_sub(self.heard_ms) >= silence_ms
+    }
+}
+
+/// The receiver's side.
+pub(super) struct Incoming {
+    pub epoch: Epoch,
+    /// The number of the entry that is to come; `None` before the first.
+    next: Option<u64>,
+}
+
+impl Incoming {
+    pub fn new(epoch: Epoch) -> Incoming {
+        Incoming { epoch, next: None }
+    }
+
+    /// Those of the entries whose turn it is.
+    pub fn accept(
+        &mut self,
+        base: u64,
+        first: u64,
+        entries: Vec<Entry>,
+    ) -> impl Iterator<Item = Entry> + use<> {
+        let next = self.next.map_or(base, |next| next.max(base));
+        let end = first + entries.len() as u64;
+        // Behind a gap nothing is accepted: what is in it comes again, and what is behind it as well.
+        let skip = if first <= next { next - first } else { end - first };
+        if first <= next {
+            self.next = Some(next.max(end));
+        } else {
+            self.next = Some(next);
+        }
+        entries.into_iter().skip(skip as usize)
+    }
+
+    /// The last that was accepted.
+    pub fn upto(&self) -> Option<u64> {
+        self.next.map(|next| next - 1)
+    }
+}

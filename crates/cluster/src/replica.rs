@@ -1,0 +1,240 @@
+//! An object at one of its servers.
+
+use crucial_core::{Call, CallId, Cell, Change, Replies, Turn};
+use crucial_object::{Error, ObjectId, Result, Sequence, TypeInfo};
+
+use crate::mutant::Mutant;
+use crate::{Form, Held, Image, ImageBody, Version};
+
+/// An object, as far as this server has it.
+pub struct Replica {
+    /// Which change made it.
+    pub birth: Version,
+    /// Which change made it what it is.
+    pub version: Version,
+    /// On how many servers it is.
+    pub replicas: u8,
+    /// Which request made it.
+    pub creator: CallId,
+    /// What there is of it.
+    pub body: Body,
+    /// At the primary: the number of its last change, which answers wait for.
+    pub(crate) issued: u64,
+    /// At the primary: the join whose node has it.
+    pub(crate) copied: u64,
+    /// With so many records it is time to look which are needed.
+    purge_at: usize,
+}
+
+/// What a server has of an object.
+pub enum Body {
+    /// All.
+    Full(Box<Cell>),
+    /// It is elsewhere.
+    Stub,
+    /// It was elsewhere.
+    Lost,
+}
+
+/// Below this many records nobody looks for those that are not needed.
+const PURGE_AT_MIN: usize = 16;
+
+impl Replica {
+    /// A new object; it has no version before [`issue`](crate::Partition::create).
+    pub fn new(cell: Cell, replicas: u8, creator: CallId) -> Replica {
+        Replica {
+            birth: Version::default(),
+            version: Version::default(),
+            replicas,
+            creator,
+            body: Body::Full(Box::new(cell)),
+            issued: 0,
+            copied: 0,
+            purge_at: PURGE_AT_MIN,
+        }
+    }
+
+    /// What a seat of `level` gets.
+    pub fn image(&mut self, level: u8) -> Result<Image> {
+        let body = match &mut self.body {
+            Body::Lost => ImageBody::Lost,
+            Body::Full(cell) if self.replicas > level => ImageBody::Full(cell.image()?),
+            Body::Full(_) | Body::Stub => ImageBody::Stub,
+        };
+        Ok(Image {
+            birth: self.birth,
+            version: self.version,
+            replicas: self.replicas,
+            creator: self.creator,
+            body,
+        })
+    }
+
+    /// What was sent; `find` knows the types.
+    pub fn from_image(
+        image: &Image,
+        find: impl Fn(&str) -> Option<&'static TypeInfo>,
+    ) -> Result<Replica> {
+        let body = match &image.body {
+            ImageBody::Lost => Body::Lost,
+            ImageBody::Stub => Body::Stub,
+            ImageBody::Full(cell) => {
+                let info = find(&cell.type_name).ok_or_else(|| Error::UnknownType {
+                    type_name: cell.type_name.clone(),
+                })?;
+                Body::Full(Box::new(Cell::from_image(info, cell)?))
+            }
+        };
+        Ok(Replica {
+            birth: image.birth,
+            version: image.version,
+            replicas: image.replicas,
+            creator: image.creator,
+            body,
+            issued: 0,
+            copied: 0,
+            purge_at: PURGE_AT_MIN,
+        })
+    }
+
+    /// What there is of it at a seat of `level` that has what this one has.
+    pub fn held(&self, object: ObjectId, level: u8) -> Held {
+        let form = match self.body {
+            Body::Lost => Form::Lost,
+            Body::Full(_) if self.replicas > level => Form::Full,
+            Body::Full(_) | Body::Stub => Form::Stub,
+        };
+        let version = match form {
+            Form::Full => self.version,
+            Form::Stub | Form::Lost => self.birth,
+        };
+        Held {
+            object,
+            version,
+            form,
+        }
+    }
+
+    /// Whether the object itself is here.
+    pub fn is_full(&self) -> bool {
+        matches!(self.body, Body::Full(_))
+    }
+
+    /// The object; [`None`] if it is elsewhere or lost.
+    pub fn cell(&mut self) -> Option<&mut Cell> {
+        match &mut self.body {
+            Body::Full(cell) => Some(cell),
+            Body::Stub | Body::Lost => None,
+        }
+    }
+
+    /// It goes from this server, where it is below the level.
+    pub fn shed(&mut self, level: u8) {
+        if self.replicas <= level && self.is_full() {
+            self.body = Body::Stub;
+        }
+    }
+
+    /// What was below the level is lost. What of it came here meanwhile need not be the newest.
+    pub fn lose(&mut self, level: u8) {
+        if self.replicas <= level {
+            self.body = Body::Lost;
+        }
+    }
+
+    /// A change that forgets records, if it is time for one.
+    pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool) -> Option<Change> {
+        let purge_at = self.purge_at;
+        let cell = self.cell()?;
+        if cell.records_len() < purge_at {
+            return None;
+        }
+        let unneeded = match Mutant::ForgetTooEarly.is_planted() {
+            true => cell.unneeded(&|_| false),
+            false => cell.unneeded(needed),
+        };
+        let left = cell.records_len() - unneeded.len();
+        self.purge_at = PURGE_AT_MIN.max(2 * left);
+        (!unneeded.is_empty()).then_some(Change::Forget(unneeded))
+    }
+
+    /// Does a change as a follower of a stream; whether it had the results that the primary had.
+    pub fn follow(
+        &mut self,
+        previous: Version,
+        version: Version,
+        change: &Change,
+        checksum: u64,
+        parked_max: usize,
+    ) -> bool {
+        if !Mutant::NoVersionCheck.is_planted() {
+            if version <= self.version {
+                // It was sent again.
+                return true;
+            }
+            if previous != self.version {
+                return false;
+            }
+        }
+        let Some(cell) = self.cell() else {
+            return false;
+        };
+        let mut replies = Checksum::default();
+        let mut out = Vec::new();
+        let mut turn = Turn::new(&mut replies, &mut out);
+        turn.parked_max = parked_max;
+        cell.apply(change, &mut turn);
+        self.version = version;
+        replies.value() == checksum
+    }
+}
+
+/// A call, as a change.
+pub fn change_of(call: &Call<'_>) -> Change {
+    Change::Call {
+        id: call.id,
+        acked: call.acked,
+        recording: call.recording,
+        method: call.method,
+        args: call.args.to_vec(),
+    }
+}
+
+/// Of the results of a change: FNV-1a, 64 bits.
+#[derive(Clone, Debug)]
+pub struct Checksum(u64);
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Checksum(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Checksum {
+    /// What it is so far.
+    pub fn value(&self) -> u64 {
+        self.0
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn call(&mut self, CallId { session, sequence: Sequence(sequence) }: CallId) {
+        self.add(&session.0.to_le_bytes());
+        self.add(&sequence.to_le_bytes());
+    }
+}
+
+impl Replies for Checksum {
+    fn reply(&mut self, call: CallId, result: Result<&[u8], &Error>) {
+        self.call(call);
+        match result {
+            Ok(bytes) => self.add(bytes),
+            // Messages may name what differs from machine to machine.
+            Err(_) => self.add(b"error"),
+        }
+    }
+}

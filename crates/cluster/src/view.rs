@@ -1,0 +1,108 @@
+//! What the control group has decided: who is a member, and who holds what.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crucial_object::ObjectId;
+use serde::{Deserialize, Serialize};
+
+use crate::{Epoch, Incarnation, NodeId, PartitionId, ViewVersion};
+
+/// A state of the cluster. Views follow each other in one order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Which.
+    pub version: ViewVersion,
+    /// The servers.
+    pub members: BTreeMap<NodeId, Member>,
+    /// Of each partition.
+    pub configurations: Vec<Arc<Configuration>>,
+}
+
+/// A server that is part of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Which of its lives.
+    pub incarnation: Incarnation,
+    /// Where the others and the clients reach it.
+    pub address: String,
+    /// It is to stop, and gets nothing any more.
+    pub leaving: bool,
+}
+
+/// Who holds a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Rises by one with each change.
+    pub epoch: Epoch,
+    /// The view with which the present primary began.
+    pub since: ViewVersion,
+    /// The primary's seat, then the backups'. None where there has never been a server, or none is left.
+    pub seats: Vec<Seat>,
+}
+
+/// A place in a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Seat {
+    /// It holds all objects that have more replicas than this. The primary's is 0.
+    pub level: u8,
+    /// Whose it is.
+    pub node: NodeId,
+}
+
+impl View {
+    /// The view before the first: no members, and so many partitions.
+    pub fn new(partitions: usize) -> View {
+        View {
+            version: ViewVersion::default(),
+            members: BTreeMap::new(),
+            configurations: vec![Arc::default(); partitions],
+        }
+    }
+
+    /// All partitions.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> + use<> {
+        (0..self.configurations.len() as u16).map(PartitionId)
+    }
+
+    /// The partition of an object.
+    pub fn partition(&self, object: &ObjectId) -> PartitionId {
+        PartitionId::of(object, self.configurations.len())
+    }
+
+    /// Who holds a partition.
+    pub fn configuration(&self, partition: PartitionId) -> &Configuration {
+        &self.configurations[partition.index()]
+    }
+
+    /// The primary of a partition.
+    pub fn primary(&self, partition: PartitionId) -> Option<NodeId> {
+        self.configuration(partition).primary()
+    }
+
+    /// Whether this life of the node is a member.
+    pub fn has(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.members
+            .get(&node)
+            .is_some_and(|member| member.incarnation == incarnation)
+    }
+
+    /// The nodes that may get seats.
+    pub fn staying(&self) -> impl Iterator<Item = NodeId> {
+        let staying = self.members.iter().filter(|(_, member)| !member.leaving);
+        staying.map(|(node, _)| *node)
+    }
+}
+
+impl Configuration {
+    /// Who orders the calls.
+    pub fn primary(&self) -> Option<NodeId> {
+        self.seats.first().map(|seat| seat.node)
+    }
+
+    /// The level of a node's seat.
+    pub fn level(&self, node: NodeId) -> Option<u8> {
+        let seat = self.seats.iter().find(|seat| seat.node == node)?;
+        Some(seat.level)
+    }
+}

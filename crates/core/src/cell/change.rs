@@ -1,0 +1,116 @@
+//! What changes a cell, as a value: another server that does the same changes has the same cell.
+
+use crucial_object::{Access, Error, MethodId, Sequence, SessionId};
+use serde::{Deserialize, Serialize};
+
+use super::{Call, Cell, Recording, Turn};
+use crate::records::CallId;
+
+/// One change of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// A call was executed.
+    Call {
+        /// Which.
+        id: CallId,
+        /// As [`Call::acked`].
+        acked: Sequence,
+        /// As [`Call::recording`].
+        recording: Recording,
+        /// The method.
+        method: MethodId,
+        /// Its arguments.
+        #[serde(with = "serde_bytes")]
+        args: Vec<u8>,
+    },
+    /// A call's poison was cleared.
+    ClearPoison {
+        /// Which call did it.
+        id: CallId,
+        /// As [`Call::acked`].
+        acked: Sequence,
+    },
+    /// A parked call was ended.
+    Cancel {
+        /// Which.
+        call: CallId,
+        /// With what.
+        error: Error,
+    },
+    /// A session ended.
+    EndSession(SessionId),
+    /// Nobody will ask for these results again.
+    Forget(Vec<CallId>),
+}
+
+impl Cell {
+    /// Does a change. Its results go to `turn`; it drops no record but those that the change says.
+    pub fn apply(&mut self, change: &Change, turn: &mut Turn<'_>) {
+        let mut turn = Turn {
+            needed: &|_| true,
+            replies: turn.replies,
+            out: turn.out,
+            parked_max: turn.parked_max,
+        };
+        match change {
+            Change::Call {
+                id,
+                acked,
+                recording,
+                method,
+                args,
+            } => {
+                let call = Call {
+                    id: *id,
+                    acked: *acked,
+                    recording: *recording,
+                    method: *method,
+                    args,
+                };
+                self.call(&call, &mut turn);
+            }
+            Change::ClearPoison { id, acked } => self.clear_poison(*id, *acked, &mut turn),
+            Change::Cancel { call, error } => {
+                self.cancel(*call, error, &mut turn);
+            }
+            Change::EndSession(session) => self.end_session(*session, &mut turn),
+            Change::Forget(calls) => self.records.forget_calls(calls),
+        }
+    }
+
+    /// What a call is to do here.
+    pub fn admits(&self, call: &Call<'_>) -> Admission {
+        if self.records.find(call.id).is_some() {
+            return Admission::Known;
+        }
+        let method = self
+            .admit(call.method)
+            .ok()
+            .map(|index| &self.info.methods[index]);
+        match method {
+            Some(method) if method.access == Access::Write || call.recording.keeps(method) => {
+                Admission::Change
+            }
+            None if call.recording == Recording::Everything => Admission::Change,
+            _ => Admission::Look,
+        }
+    }
+
+    /// The calls of which the records are not needed.
+    pub fn unneeded(&self, needed: &dyn Fn(CallId) -> bool) -> Vec<CallId> {
+        let records = self.records.iter();
+        let unneeded = records.filter(|(call, record)| !record.is_parked() && !needed(*call));
+        unneeded.map(|(call, _)| call).collect()
+    }
+}
+
+/// What a call is to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It was executed, or waits; it is answered without a change, now or when it completes.
+    Known,
+    /// It leaves something behind.
+    Change,
+    /// It leaves nothing: it only looks, or is refused.
+    Look,
+}

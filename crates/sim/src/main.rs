@@ -1,0 +1,84 @@
+//! Runs schedules, and stops at one that breaks a promise.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use crucial_cluster::Mutant;
+use crucial_sim::run;
+
+/// Simulates a cluster from seeds.
+#[derive(Parser)]
+struct Args {
+    /// Seeds: FIRST..END.
+    #[arg(long, default_value = "0..1000", value_parser = range)]
+    seeds: (u64, u64),
+    /// Says what happens.
+    #[arg(long)]
+    trace: bool,
+    /// Plants each bug in turn, and says with which seed it is found.
+    #[arg(long)]
+    mutants: bool,
+}
+
+fn range(text: &str) -> Result<(u64, u64), String> {
+    let (first, end) = text.split_once("..").ok_or("FIRST..END is expected")?;
+    let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number"));
+    Ok((number(first)?, number(end)?))
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let (first, end) = args.seeds;
+    let begin = Instant::now();
+    if args.mutants {
+        return mutants(first, end);
+    }
+    let (mut operations, mut faults, mut lost, mut time_ms) = (0, 0, 0, 0);
+    for seed in first..end {
+        match run(seed, None, args.trace) {
+            Ok(report) => {
+                operations += report.operations;
+                faults += report.faults;
+                lost += report.lost;
+                time_ms += report.time_ms;
+            }
+            Err(broken) => {
+                println!("seed {}: {}", broken.seed, broken.what);
+                println!("again: sim --seeds {0}..{1} --trace", seed, seed + 1);
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    println!(
+        "{} schedules hold: {operations} requests, {faults} faults, {lost} objects of one replica lost, {} s simulated in {:.1} s",
+        end - first,
+        time_ms / 1000,
+        begin.elapsed().as_secs_f64(),
+    );
+    ExitCode::SUCCESS
+}
+
+fn mutants(first: u64, end: u64) -> ExitCode {
+    let mut missed = 0;
+    // A planted bug may panic; the report is enough.
+    std::panic::set_hook(Box::new(|_| {}));
+    for mutant in Mutant::ALL {
+        match (first..end).find_map(|seed| run(seed, Some(mutant), false).err()) {
+            Some(broken) => {
+                let what = broken.what.lines().next().unwrap_or_default();
+                let what: String = what.chars().take(120).collect();
+                println!("{mutant:?}: seed {}: {what}", broken.seed);
+            }
+            None => {
+                missed += 1;
+                println!("{mutant:?}: not found");
+            }
+        }
+    }
+    if missed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

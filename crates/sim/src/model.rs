@@ -1,0 +1,114 @@
+//! What the objects of the simulation do when nothing goes wrong.
+
+use std::collections::VecDeque;
+
+use crucial_linear::Model;
+
+/// An object that comes and goes: a counter or a queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Thing {
+    /// Whether more servers died than it had replicas for.
+    pub may_be_lost: bool,
+}
+
+/// What there is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Nothing.
+    Absent,
+    /// A counter.
+    Counter(i64),
+    /// A queue.
+    Queue(VecDeque<i64>),
+    /// Something that is lost.
+    Lost,
+}
+
+/// A request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Creates a counter of 0, or finds one.
+    OpenCounter,
+    /// Creates an empty queue, or finds one.
+    OpenQueue,
+    /// Removes the object.
+    Delete,
+    /// Adds; gives what was there.
+    Add(i64),
+    /// Reads.
+    Load,
+    /// Appends.
+    Push(i64),
+    /// Takes the first; waits for one.
+    Pop,
+    /// Takes the first.
+    TryPop,
+}
+
+/// Its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Of an open or delete: whether it did.
+    Did(bool),
+    /// Of add and load.
+    Value(i64),
+    /// Of push.
+    Pushed,
+    /// Of pop and try-pop.
+    Popped(Option<i64>),
+    /// The object is gone.
+    Gone,
+}
+
+impl Model for Thing {
+    type State = State;
+    type Input = Input;
+    type Output = Output;
+
+    fn init(&self) -> State {
+        State::Absent
+    }
+
+    fn step(&self, state: &State, input: &Input, output: Option<&Output>) -> Option<State> {
+        let is_there = matches!(state, State::Counter(_) | State::Queue(_));
+        if output == Some(&Output::Gone) && is_there && self.may_be_lost {
+            return Some(State::Lost);
+        }
+        let (next, expected) = run(state, input)?;
+        match output {
+            None => Some(next),
+            Some(output) => (*output == expected).then_some(next),
+        }
+    }
+}
+
+/// The state after, and the result; `None` if it waits.
+fn run(state: &State, input: &Input) -> Option<(State, Output)> {
+    let same = || state.clone();
+    Some(match (state, input) {
+        (State::Absent, Input::OpenCounter) => (State::Counter(0), Output::Did(true)),
+        (State::Absent, Input::OpenQueue) => (State::Queue(VecDeque::new()), Output::Did(true)),
+        (State::Counter(_), Input::OpenCounter) | (State::Queue(_), Input::OpenQueue) => {
+            (same(), Output::Did(false))
+        }
+        (State::Absent, Input::Delete) => (State::Absent, Output::Did(false)),
+        (_, Input::Delete) => (State::Absent, Output::Did(true)),
+        (State::Counter(value), Input::Add(more)) => {
+            (State::Counter(value + more), Output::Value(*value))
+        }
+        (State::Counter(value), Input::Load) => (same(), Output::Value(*value)),
+        (State::Queue(items), Input::Push(item)) => {
+            let mut items = items.clone();
+            items.push_back(*item);
+            (State::Queue(items), Output::Pushed)
+        }
+        (State::Queue(items), Input::Pop | Input::TryPop) => {
+            let mut items = items.clone();
+            match (items.pop_front(), input) {
+                (None, Input::Pop) => return None,
+                (item, _) => (State::Queue(items), Output::Popped(item)),
+            }
+        }
+        _ => (same(), Output::Gone),
+    })
+}
