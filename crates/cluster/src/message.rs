@@ -126,6 +126,9 @@ pub enum Entry {
         object: ObjectId,
         /// By which request.
         done: Option<Lifecycle>,
+        /// Calls of it that may be repeated: what they did went with it, and they must do it to no other object of its
+        /// name.
+        buried: Vec<CallId>,
     },
 }
 

@@ -194,6 +194,11 @@ impl<R> Partition<R> {
         matches!(self.role, Role::Primary(_))
     }
 
+    /// Everything above this level is here.
+    pub fn level(&self) -> u8 {
+        self.level.unwrap_or(NO_SEAT)
+    }
+
     /// What to do with a request from a client that has the view of this version.
     pub fn gate(&self, view: ViewVersion) -> Gate {
         let Role::Primary(reign) = &self.role else {
@@ -491,8 +496,13 @@ impl<R> Partition<R> {
                 }
                 Entry::Done(requests) => self.done.replace(requests),
                 entry => {
-                    if let Entry::Install { done, .. } | Entry::Drop { done, .. } = &entry {
-                        self.done.note(*done);
+                    match &entry {
+                        Entry::Install { done, .. } => self.done.note(*done),
+                        Entry::Drop { done, buried, .. } => {
+                            self.done.note(*done);
+                            self.done.bury(buried);
+                        }
+                        _ => {}
                     }
                     out.push(Action::Follow(from, entry));
                 }
@@ -583,7 +593,11 @@ impl<R> Partition<R> {
             return;
         };
         let Some(replica) = here else {
-            stream.push(Entry::Drop { object, done: None });
+            stream.push(Entry::Drop {
+                object,
+                done: None,
+                buried: Vec::new(),
+            });
             return;
         };
         if there == Some(replica.held(object, stream.level)) {
@@ -655,9 +669,10 @@ impl<R> Partition<R> {
         replica.issued = self.issued;
     }
 
-    /// An object was deleted here. Gives what the answer waits for.
-    pub fn delete(&mut self, object: ObjectId, done: Lifecycle) -> u64 {
+    /// An object was deleted here, with the records of the calls `buried`. Gives what the answer waits for.
+    pub fn delete(&mut self, object: ObjectId, done: Lifecycle, buried: Vec<CallId>) -> u64 {
         self.done.note(Some(done));
+        self.done.bury(&buried);
         let Role::Primary(reign) = &mut self.role else {
             return self.issued;
         };
@@ -667,8 +682,11 @@ impl<R> Partition<R> {
             if stream.level == NO_SEAT && join.is_none() {
                 continue;
             }
-            let done = Some(done);
-            let index = stream.push(Entry::Drop { object, done });
+            let index = stream.push(Entry::Drop {
+                object,
+                done: Some(done),
+                buried: buried.clone(),
+            });
             if stream.required || join.is_some_and(Join::is_required) {
                 needs.push((*node, index));
             }
@@ -676,6 +694,22 @@ impl<R> Partition<R> {
         reign.await_all(needs);
         self.issued += 1;
         self.issued
+    }
+
+    /// Drops what is kept of requests that nobody will repeat, if it is time to.
+    pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool) {
+        let Role::Primary(reign) = &mut self.role else {
+            return;
+        };
+        if !self.done.purge(needed) {
+            return;
+        }
+        for (node, stream) in &mut reign.streams {
+            let joins = reign.join.as_ref().is_some_and(|join| join.node == *node);
+            if stream.level != NO_SEAT || joins {
+                stream.push(Entry::Done(self.done.all()));
+            }
+        }
     }
 
     /// A change was done here, with results of this checksum.

@@ -158,15 +158,19 @@ impl Replica {
         (!unneeded.is_empty()).then_some(Change::Forget(unneeded))
     }
 
-    /// Does a change as a follower of a stream; whether it had the results that the primary had.
+    /// Does a change as a follower of a stream, at a seat of `level`; whether it had the results that the primary had.
     pub fn follow(
         &mut self,
         previous: Version,
         version: Version,
         change: &Change,
         checksum: u64,
-        parked_max: usize,
+        (level, parked_max): (u8, usize),
     ) -> bool {
+        if !self.is_full() && self.replicas <= level {
+            // The seat was of a lower level when it was sent.
+            return true;
+        }
         if !Mutant::NoVersionCheck.is_planted() {
             if version <= self.version {
                 // It was sent again.

@@ -7,8 +7,19 @@ use crucial_linear::Model;
 /// An object that comes and goes: a counter or a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Thing {
-    /// Whether more servers died than it had replicas for.
-    pub may_be_lost: bool,
+    /// What more deaths than it has replicas for may have done to it.
+    pub loss: Loss,
+}
+
+/// What may have become of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Loss {
+    /// It has all that it ever had.
+    None,
+    /// It is lost, and says so.
+    Lost,
+    /// Nobody is left who knows that there was one.
+    Forgotten,
 }
 
 /// What there is.
@@ -71,8 +82,14 @@ impl Model for Thing {
 
     fn step(&self, state: &State, input: &Input, output: Option<&Output>) -> Option<State> {
         let is_there = matches!(state, State::Counter(_) | State::Queue(_));
-        if output == Some(&Output::Gone) && is_there && self.may_be_lost {
+        if output == Some(&Output::Gone) && is_there && self.loss >= Loss::Lost {
             return Some(State::Lost);
+        }
+        if *output.unwrap_or(&Output::Gone) == Output::Did(true)
+            && matches!(input, Input::OpenCounter | Input::OpenQueue)
+            && self.loss == Loss::Forgotten
+        {
+            return run(&State::Absent, input).map(|(next, _)| next);
         }
         let (next, expected) = run(state, input)?;
         match output {

@@ -299,8 +299,9 @@ impl Node {
                 checksum,
             } => {
                 let replica = self.objects.get_mut(&object);
+                let level = self.partitions[id.index()].level();
                 let fits = replica.is_some_and(|replica| {
-                    replica.follow(previous, version, &change, checksum, usize::MAX)
+                    replica.follow(previous, version, &change, checksum, (level, usize::MAX))
                 });
                 if !fits {
                     self.diverged += 1;
@@ -373,10 +374,7 @@ impl Node {
     ) {
         let partition = &mut self.partitions[id.index()];
         let acked = &self.acked;
-        let needed = |call: CallId| {
-            let acked = acked.get(&call.session).copied().unwrap_or_default();
-            call.sequence >= acked
-        };
+        let needed = |call: CallId| is_needed(acked, call);
         let replica = self.objects.get_mut(&request.object);
         let was_gone = partition.done(request.call()).is_some();
         let Some(replica) = replica.filter(|r| r.is_full() && !was_gone) else {
@@ -458,7 +456,11 @@ impl Node {
             return partition.answer_after(partition.last(), answer, out);
         };
         let done = request.done(true);
-        let after = partition.delete(request.object, done);
+        let acked = &self.acked;
+        let needed = |call: CallId| is_needed(acked, call);
+        let buried = replica.cell().map(|cell| cell.repeatable(&needed));
+        let after = partition.delete(request.object, done, buried.unwrap_or_default());
+        partition.purge(&needed);
         if let Some(cell) = replica.cell() {
             let mut answers = Answers::default();
             let mut buffer = Vec::new();
@@ -491,6 +493,11 @@ fn change(
     for answer in answers.list {
         partition.answer(replica, answer, out);
     }
+}
+
+fn is_needed(acked: &BTreeMap<SessionId, Sequence>, call: CallId) -> bool {
+    let acked = acked.get(&call.session).copied().unwrap_or_default();
+    call.sequence >= acked
 }
 
 fn find(name: &str) -> Option<&'static TypeInfo> {

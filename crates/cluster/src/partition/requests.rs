@@ -9,11 +9,18 @@ use crate::Lifecycle;
 
 /// Results, until their sessions have acknowledged them.
 #[derive(Default)]
-pub(super) struct Requests(BTreeMap<CallId, Lifecycle>);
+pub(super) struct Requests {
+    done: BTreeMap<CallId, Lifecycle>,
+    /// With so many it is time to look which are needed.
+    purge_at: usize,
+}
+
+/// Below this many nobody looks for those that are not needed.
+const PURGE_AT_MIN: usize = 64;
 
 impl Requests {
     pub fn find(&self, call: CallId) -> Option<bool> {
-        self.0.get(&call).map(|done| done.result)
+        self.done.get(&call).map(|done| done.result)
     }
 
     /// One was executed; its session has the results of those before `acked`.
@@ -24,28 +31,50 @@ impl Requests {
             sequence: Sequence(0),
         };
         let unneeded: Vec<_> = self
-            .0
+            .done
             .range(first..done.call)
             .map(|(call, _)| *call)
             .take_while(|call| call.sequence < done.acked)
             .collect();
         for call in unneeded {
-            self.0.remove(&call);
+            self.done.remove(&call);
         }
-        self.0.insert(done.call, done);
+        self.done.insert(done.call, done);
+    }
+
+    /// These calls went with their object.
+    pub fn bury(&mut self, calls: &[CallId]) {
+        for call in calls {
+            let done = Lifecycle {
+                call: *call,
+                acked: Sequence(0),
+                result: false,
+            };
+            self.done.entry(*call).or_insert(done);
+        }
+    }
+
+    /// Drops those that are not needed, if there are many; whether it did.
+    pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool) -> bool {
+        if self.done.len() <= self.purge_at.max(PURGE_AT_MIN) {
+            return false;
+        }
+        self.done.retain(|call, _| needed(*call));
+        self.purge_at = 2 * self.done.len();
+        true
     }
 
     /// A session has ended.
     pub fn forget(&mut self, session: SessionId) {
-        self.0.retain(|call, _| call.session != session);
+        self.done.retain(|call, _| call.session != session);
     }
 
     pub fn all(&self) -> Vec<Lifecycle> {
-        self.0.values().copied().collect()
+        self.done.values().copied().collect()
     }
 
     /// These, and no others.
     pub fn replace(&mut self, all: Vec<Lifecycle>) {
-        self.0 = all.into_iter().map(|done| (done.call, done)).collect();
+        self.done = all.into_iter().map(|done| (done.call, done)).collect();
     }
 }

@@ -96,6 +96,12 @@ impl Cell {
         }
     }
 
+    /// The calls that may be repeated: those of which there is a record that is needed.
+    pub fn repeatable(&self, needed: &dyn Fn(CallId) -> bool) -> Vec<CallId> {
+        let calls = self.records.iter().map(|(call, _)| call);
+        calls.filter(|call| needed(*call)).collect()
+    }
+
     /// The calls of which the records are not needed.
     pub fn unneeded(&self, needed: &dyn Fn(CallId) -> bool) -> Vec<CallId> {
         let records = self.records.iter();
