@@ -91,9 +91,9 @@ pub enum Entry {
         /// The level of the seat that is to come.
         level: u8,
     },
-    /// You have all above this level now.
-    Raise {
-        /// The level that your seat is to have.
+    /// You have all above this level, and will get what changes there.
+    Level {
+        /// Of your seat, or that it is to have.
         level: u8,
     },
     /// These creations and deletions, and no others, were done.

@@ -373,6 +373,8 @@ impl<R> Partition<R> {
                 stream.level = seat.level;
                 stream.required = true;
                 stream.begin_again();
+                // It may have been on its way to another one.
+                stream.push(Entry::Level { level: seat.level });
             }
         }
         match &mut reign.phase {
@@ -490,7 +492,10 @@ impl<R> Partition<R> {
                     self.told = Some((epoch, level));
                     self.done = Requests::default();
                 }
-                Entry::Raise { level } => {
+                Entry::Level { level } => {
+                    if self.level.is_some_and(|held| held < level) {
+                        out.push(Action::Shed(level));
+                    }
                     self.level = Some(level);
                     self.told = Some((epoch, level));
                 }

@@ -316,7 +316,7 @@ impl Node {
             Entry::Drop { object, .. } => {
                 self.objects.remove(&object);
             }
-            Entry::Reset { .. } | Entry::Raise { .. } | Entry::Done(_) => {
+            Entry::Reset { .. } | Entry::Level { .. } | Entry::Done(_) => {
                 unreachable!("the partition keeps these")
             }
         }

@@ -71,10 +71,14 @@ impl<R> Reign<R> {
     /// It comes to nothing.
     pub(super) fn end_join(&mut self) {
         let Some(join) = self.join.take() else { return };
-        if let Some(stream) = self.streams.get_mut(&join.node)
-            && stream.level == NO_SEAT
-        {
+        let Some(stream) = self.streams.get_mut(&join.node) else {
+            return;
+        };
+        if stream.level == NO_SEAT {
             stream.give_up();
+        } else {
+            let level = stream.level;
+            stream.push(Entry::Level { level });
         }
     }
 
@@ -100,7 +104,7 @@ impl<R> Reign<R> {
         };
         if left.is_empty() && *asked == 0 {
             if stream.level != NO_SEAT {
-                stream.push(Entry::Raise { level: join.level });
+                stream.push(Entry::Level { level: join.level });
             }
             join.stage = Stage::Sent(stream.last());
             return;
