@@ -139,8 +139,8 @@ pub struct Lifecycle {
     pub call: CallId,
     /// The lowest sequence that its session still waited for.
     pub acked: Sequence,
-    /// Its result.
-    pub result: bool,
+    /// Its result: whether it created or deleted something; `None`: the object was gone.
+    pub result: Option<bool>,
 }
 
 /// A [`Replica`](crate::Replica), on its way.

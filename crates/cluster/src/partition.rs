@@ -214,8 +214,8 @@ impl<R> Partition<R> {
         }
     }
 
-    /// The result of a creation or deletion that was executed before.
-    pub fn done(&self, call: CallId) -> Option<bool> {
+    /// The result of a request that was executed before; `Some(None)`: its object was gone.
+    pub fn done(&self, call: CallId) -> Option<Option<bool>> {
         self.done.find(call)
     }
 

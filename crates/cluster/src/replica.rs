@@ -36,9 +36,6 @@ pub enum Body {
     Lost,
 }
 
-/// Below this many records nobody looks for those that are not needed.
-const PURGE_AT_MIN: usize = 16;
-
 impl Replica {
     /// A new object; it has no version before [`issue`](crate::Partition::create).
     pub fn new(cell: Cell, replicas: u8, creator: CallId) -> Replica {
@@ -50,7 +47,7 @@ impl Replica {
             body: Body::Full(Box::new(cell)),
             issued: 0,
             copied: 0,
-            purge_at: PURGE_AT_MIN,
+            purge_at: 0,
         }
     }
 
@@ -93,7 +90,7 @@ impl Replica {
             body,
             issued: 0,
             copied: 0,
-            purge_at: PURGE_AT_MIN,
+            purge_at: 0,
         })
     }
 
@@ -142,9 +139,10 @@ impl Replica {
         }
     }
 
-    /// A change that forgets records, if it is time for one.
-    pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool) -> Option<Change> {
-        let purge_at = self.purge_at;
+    /// A change that forgets records, if it is time for one: there are `at_least` so many, and twice as many as were
+    /// needed the last time.
+    pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool, at_least: usize) -> Option<Change> {
+        let purge_at = self.purge_at.max(at_least);
         let cell = self.cell()?;
         if cell.records_len() < purge_at {
             return None;
@@ -154,7 +152,7 @@ impl Replica {
             false => cell.unneeded(needed),
         };
         let left = cell.records_len() - unneeded.len();
-        self.purge_at = PURGE_AT_MIN.max(2 * left);
+        self.purge_at = 2 * left;
         (!unneeded.is_empty()).then_some(Change::Forget(unneeded))
     }
 

@@ -50,6 +50,9 @@ pub struct Node {
 
 type Answer = (SessionId, Reply);
 
+/// So few that records are dropped in every run.
+const RECORDS_MIN: usize = 2;
+
 impl Node {
     pub fn new(id: NodeId, incarnation: Incarnation, settings: Settings) -> Node {
         let timing = Timing {
@@ -378,11 +381,11 @@ impl Node {
         let replica = self.objects.get_mut(&request.object);
         let was_gone = partition.done(request.call()).is_some();
         let Some(replica) = replica.filter(|r| r.is_full() && !was_gone) else {
-            partition.note(request.done(false));
+            partition.note(request.done(None));
             let answer = request.gone();
             return partition.answer_after(partition.last(), answer, out);
         };
-        if let Some(forget) = replica.purge(&needed) {
+        if let Some(forget) = replica.purge(&needed, RECORDS_MIN) {
             change(partition, request.object, replica, &forget, out);
         }
         let call = Call {
@@ -420,16 +423,18 @@ impl Node {
         let partition = &mut self.partitions[id.index()];
         let call = request.call();
         if let Some(created) = partition.done(call) {
-            let answer = request.did(created);
+            let answer = request.outcome(created);
             return partition.answer_after(partition.last(), answer, out);
         }
         let there = self.objects.get(&request.object);
         match there {
             Some(replica) if matches!(replica.body, Body::Lost) && replica.creator != call => {
+                // A copy of it that comes later finds nothing else.
+                partition.note(request.done(None));
                 return partition.answer(replica, request.gone(), out);
             }
             Some(replica) if !matches!(replica.body, Body::Lost) => {
-                partition.note(request.done(false));
+                partition.note(request.done(Some(false)));
                 return partition.answer(replica, request.did(false), out);
             }
             _ => {}
@@ -437,7 +442,7 @@ impl Node {
         let info = find(type_name).expect("a type of the library");
         let cell = Cell::new(info, state).expect("a state of the type");
         let mut replica = Replica::new(cell, replicas, call);
-        let done = request.done(true);
+        let done = request.done(Some(true));
         partition.create(request.object, &mut replica, done);
         partition.answer(&replica, request.did(true), out);
         self.objects.insert(request.object, replica);
@@ -447,15 +452,15 @@ impl Node {
         let partition = &mut self.partitions[id.index()];
         let call = request.call();
         if let Some(deleted) = partition.done(call) {
-            let answer = request.did(deleted);
+            let answer = request.outcome(deleted);
             return partition.answer_after(partition.last(), answer, out);
         }
         let Some(mut replica) = self.objects.remove(&request.object) else {
-            partition.note(request.done(false));
+            partition.note(request.done(Some(false)));
             let answer = request.did(false);
             return partition.answer_after(partition.last(), answer, out);
         };
-        let done = request.done(true);
+        let done = request.done(Some(true));
         let acked = &self.acked;
         let needed = |call: CallId| is_needed(acked, call);
         let buried = replica.cell().map(|cell| cell.repeatable(&needed));
@@ -527,12 +532,16 @@ impl Request {
         }
     }
 
-    fn done(&self, result: bool) -> Lifecycle {
+    fn done(&self, result: Option<bool>) -> Lifecycle {
         Lifecycle {
             call: self.call(),
             acked: self.acked,
             result,
         }
+    }
+
+    fn outcome(&self, result: Option<bool>) -> Answer {
+        result.map_or_else(|| self.gone(), |did| self.did(did))
     }
 
     fn did(&self, did: bool) -> Answer {

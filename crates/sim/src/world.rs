@@ -116,6 +116,8 @@ pub struct World {
     control_down_until: u64,
     /// Nothing gets from the one to the other; 0 is the control group.
     cut: BTreeSet<(u64, u64)>,
+    /// From the one to the other takes long.
+    slow: BTreeSet<(u64, u64)>,
     loss_per_mille: u64,
     is_healing: bool,
     calm_since: u64,
@@ -155,6 +157,7 @@ impl World {
             },
             control_down_until: 0,
             cut: BTreeSet::new(),
+            slow: BTreeSet::new(),
             loss_per_mille: [0, 0, 10, 50][random.random_range(0..4)],
             is_healing: false,
             calm_since: 0,
@@ -379,8 +382,15 @@ impl World {
             _ => 1,
         };
         for _ in 0..copies {
+            let slow_ms = match self.slow.contains(&(from, to)) {
+                true => LEASE_MS * 9 / 10,
+                false => 0,
+            };
             let delay_us = match self.random.random_range(0..200) {
+                // Nobody waits so long for a connection between servers.
+                0 if from == u64::MAX => self.random.random_range(1..10_000) * MS,
                 0 => self.random.random_range(1..2_000) * MS,
+                _ if slow_ms > 0 => self.random.random_range(0..slow_ms) * MS,
                 1..10 => self.random.random_range(1..200) * MS,
                 _ => self.random.random_range(100..5_000),
             };
@@ -523,8 +533,22 @@ impl World {
         wanted(partition, view, self.settings.replicas_max)
     }
 
+    /// Links become slow, and fast again, at any time: nobody is taken for dead for that.
+    fn slow_down(&mut self) {
+        self.slow.clear();
+        let ends: Vec<_> = self.hosts.keys().map(|node| node.0).chain([0, u64::MAX]).collect();
+        for _ in 0..self.random.random_range(0..4) {
+            let from = ends[self.random.random_range(0..ends.len())];
+            let to = ends[self.random.random_range(0..ends.len())];
+            self.slow.insert((from, to));
+        }
+    }
+
     fn fault(&mut self) {
         self.after(300 * MS, Event::Fault);
+        if self.random.random_range(0..3) == 0 {
+            self.slow_down();
+        }
         let calm_us = self.now_us.saturating_sub(self.calm_since);
         if self.is_healing || calm_us < 2 * LEASE_MS * MS || !self.is_whole() {
             return;

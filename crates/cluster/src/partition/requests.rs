@@ -19,7 +19,7 @@ pub(super) struct Requests {
 const PURGE_AT_MIN: usize = 64;
 
 impl Requests {
-    pub fn find(&self, call: CallId) -> Option<bool> {
+    pub fn find(&self, call: CallId) -> Option<Option<bool>> {
         self.done.get(&call).map(|done| done.result)
     }
 
@@ -48,7 +48,7 @@ impl Requests {
             let done = Lifecycle {
                 call: *call,
                 acked: Sequence(0),
-                result: false,
+                result: None,
             };
             self.done.entry(*call).or_insert(done);
         }
