@@ -303,11 +303,13 @@ impl Node {
             } => {
                 let replica = self.objects.get_mut(&object);
                 let level = self.partitions[id.index()].level();
+                // If there is none it was dropped, and this was sent again; else the primary sends it whole.
+                let is_here = replica.is_some();
                 let fits = replica.is_some_and(|replica| {
                     replica.follow(previous, version, &change, checksum, (level, usize::MAX))
                 });
                 if !fits {
-                    self.diverged += 1;
+                    self.diverged += u64::from(is_here);
                     let message = self.partitions[id.index()].diverged(object);
                     self.send(id, from, message, effects);
                 }
