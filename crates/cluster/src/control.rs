@@ -57,7 +57,9 @@ pub enum Refusal {
         node: NodeId,
     },
     /// This life of the server has ended.
-    #[error("{node} was taken for dead, and has no part in the cluster any more: it must start again")]
+    #[error(
+        "{node} was taken for dead, and has no part in the cluster any more: it must start again"
+    )]
     Over {
         /// Who.
         node: NodeId,

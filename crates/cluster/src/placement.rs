@@ -71,7 +71,11 @@ mod tests {
             total += ratio;
             worst = worst.max(ratio);
         }
-        assert!(total / clusters as f64 <= 1.02, "mean {}", total / clusters as f64);
+        assert!(
+            total / clusters as f64 <= 1.02,
+            "mean {}",
+            total / clusters as f64
+        );
         assert!(worst <= 1.2, "worst {worst}");
     }
 

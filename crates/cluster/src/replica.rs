@@ -224,7 +224,13 @@ impl Checksum {
         }
     }
 
-    fn call(&mut self, CallId { session, sequence: Sequence(sequence) }: CallId) {
+    fn call(
+        &mut self,
+        CallId {
+            session,
+            sequence: Sequence(sequence),
+        }: CallId,
+    ) {
         self.add(&session.0.to_le_bytes());
         self.add(&sequence.to_le_bytes());
     }

@@ -39,9 +39,7 @@ pub mod local;
 pub mod records;
 mod spin;
 
-pub use cell::{
-    Admission, Call, Cell, CellImage, Change, Disposition, Recording, Replies, Turn,
-};
+pub use cell::{Admission, Call, Cell, CellImage, Change, Disposition, Recording, Replies, Turn};
 pub use endpoint::Endpoint;
 pub use records::CallId;
 pub use spin::SpinPolicy;

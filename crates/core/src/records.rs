@@ -175,8 +175,14 @@ impl Records {
             Entries::Few(entries) => (Some(entries), None),
             Entries::Many(many) => (None, Some(&many.entries)),
         };
-        let few = few.into_iter().flatten().map(|(call, record)| (*call, record));
-        let many = many.into_iter().flatten().map(|(call, record)| (*call, record));
+        let few = few
+            .into_iter()
+            .flatten()
+            .map(|(call, record)| (*call, record));
+        let many = many
+            .into_iter()
+            .flatten()
+            .map(|(call, record)| (*call, record));
         few.chain(many)
     }
 

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use crucial_cluster::{Incarnation, NodeId, View};
 use crucial_linear::{History, Operation};
-use crucial_object::{
-    Error, MethodId, ObjectId, Sequence, SessionId, decode, encode,
-};
+use crucial_object::{Error, MethodId, ObjectId, Sequence, SessionId, decode, encode};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde_bytes::ByteBuf;
@@ -126,12 +124,7 @@ impl Client {
         Some((*node, member.incarnation, Packet::AskView { client }))
     }
 
-    pub fn receive(
-        &mut self,
-        reply: Reply,
-        now: u64,
-        random: &mut ChaCha8Rng,
-    ) -> Vec<Addressed> {
+    pub fn receive(&mut self, reply: Reply, now: u64, random: &mut ChaCha8Rng) -> Vec<Addressed> {
         match reply {
             Reply::View(view) => {
                 if view.version > self.view.version {

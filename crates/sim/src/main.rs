@@ -19,6 +19,9 @@ struct Args {
     /// Plants each bug in turn, and says with which seed it is found.
     #[arg(long)]
     mutants: bool,
+    /// Plants only the bugs with this in their names.
+    #[arg(long, default_value = "", requires = "mutants")]
+    only: String,
 }
 
 fn range(text: &str) -> Result<(u64, u64), String> {
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
     let (first, end) = args.seeds;
     let begin = Instant::now();
     if args.mutants {
-        return mutants(first, end);
+        return mutants(first, end, &args.only);
     }
     let (mut operations, mut faults, mut lost, mut undecided, mut time_ms) = (0, 0, 0, 0, 0);
     for seed in first..end {
@@ -60,11 +63,14 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn mutants(first: u64, end: u64) -> ExitCode {
+fn mutants(first: u64, end: u64, only: &str) -> ExitCode {
     let mut missed = 0;
     // A planted bug may panic; the report is enough.
     std::panic::set_hook(Box::new(|_| {}));
     for mutant in Mutant::ALL {
+        if !format!("{mutant:?}").contains(only) {
+            continue;
+        }
         match (first..end).find_map(|seed| run(seed, Some(mutant), false).err()) {
             Some(broken) => {
                 let what = broken.what.lines().next().unwrap_or_default();

@@ -7,24 +7,20 @@ use crucial_cluster::{
     Action, Body, Checksum, Entry, Gate, Grant, Held, Incarnation, Lease, Lifecycle, Message,
     NodeId, Partition, PartitionId, Replica, Timing, View, change_of,
 };
-use crucial_core::{
-    Admission, Call, CallId, Cell, Change, Disposition, Recording, Replies, Turn,
-};
-use crucial_object::{
-    Error, MethodId, ObjectId, Result, Sequence, SessionId, TypeInfo, registry,
-};
+use crucial_core::{Admission, Call, CallId, Cell, Change, Disposition, Recording, Replies, Turn};
+use crucial_object::{Error, MethodId, ObjectId, Result, Sequence, SessionId, TypeInfo, registry};
 
 use crate::wire::{Ask, Body as WireBody, Packet, Reply, Request};
 use crate::world::Settings;
 
-/// What a node does to the world.
+/// Whom a node sends something.
 pub enum Effect {
-    /// Sends to another node.
-    ToNode(NodeId, Incarnation, Packet),
-    /// Sends to the control group.
-    ToControl(Packet),
-    /// Answers a client.
-    ToClient(SessionId, Reply),
+    /// Another node.
+    Node(NodeId, Incarnation, Packet),
+    /// The control group.
+    Control(Packet),
+    /// A client.
+    Client(SessionId, Reply),
 }
 
 /// A server.
@@ -96,7 +92,7 @@ impl Node {
                 sent_ms: now_ms,
                 leaving: self.is_leaving,
             };
-            effects.push(Effect::ToControl(packet));
+            effects.push(Effect::Control(packet));
         }
         for index in 0..self.partitions.len() {
             let mut actions = Vec::new();
@@ -127,7 +123,7 @@ impl Node {
             Packet::Request(request) => self.request(request, now_ms, effects),
             Packet::AskView { client } => {
                 let reply = Reply::View(self.view.clone());
-                effects.push(Effect::ToClient(client, reply));
+                effects.push(Effect::Client(client, reply));
             }
             Packet::Heartbeat { .. } | Packet::Command(_) => {}
         }
@@ -158,7 +154,7 @@ impl Node {
     fn release(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
         if self.has_lease(now_ms) {
             let answers = self.withheld.drain(..);
-            effects.extend(answers.map(|(client, reply)| Effect::ToClient(client, reply)));
+            effects.extend(answers.map(|(client, reply)| Effect::Client(client, reply)));
         }
     }
 
@@ -197,7 +193,7 @@ impl Node {
         match action {
             Action::Send(to, message) => self.send(id, to, message, effects),
             Action::Propose(command) => {
-                effects.push(Effect::ToControl(Packet::Command(command)));
+                effects.push(Effect::Control(Packet::Command(command)));
             }
             Action::Follow(from, entry) => self.follow(id, from, entry, effects),
             Action::Clear => {
@@ -251,7 +247,7 @@ impl Node {
             Action::Close => {
                 for request in self.waiting.remove(&id).unwrap_or_default() {
                     let reply = Reply::Moved(request.sequence);
-                    effects.push(Effect::ToClient(request.client, reply));
+                    effects.push(Effect::Client(request.client, reply));
                 }
             }
             Action::Release(answer) => {
@@ -261,7 +257,13 @@ impl Node {
         }
     }
 
-    fn send(&self, partition: PartitionId, to: NodeId, message: Message, effects: &mut Vec<Effect>) {
+    fn send(
+        &self,
+        partition: PartitionId,
+        to: NodeId,
+        message: Message,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(member) = self.view.members.get(&to) else {
             return;
         };
@@ -270,7 +272,7 @@ impl Node {
             partition,
             message,
         };
-        effects.push(Effect::ToNode(to, member.incarnation, packet));
+        effects.push(Effect::Node(to, member.incarnation, packet));
     }
 
     fn held(&self, id: PartitionId) -> Vec<Held> {
@@ -345,7 +347,7 @@ impl Node {
         match self.partitions[id.index()].gate(request.view) {
             Gate::Moved => {
                 let reply = Reply::Moved(request.sequence);
-                effects.push(Effect::ToClient(request.client, reply));
+                effects.push(Effect::Client(request.client, reply));
             }
             Gate::Serve if self.has_lease(now_ms) => {
                 let mut actions = Vec::new();
@@ -547,7 +549,10 @@ impl Request {
     }
 
     fn did(&self, did: bool) -> Answer {
-        (self.client, Reply::Result(self.sequence, WireBody::Did(did)))
+        (
+            self.client,
+            Reply::Result(self.sequence, WireBody::Did(did)),
+        )
     }
 
     fn gone(&self) -> Answer {

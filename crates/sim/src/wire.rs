@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crucial_cluster::{Command, Grant, Incarnation, Message, NodeId, PartitionId, View, ViewVersion};
+use crucial_cluster::{
+    Command, Grant, Incarnation, Message, NodeId, PartitionId, View, ViewVersion,
+};
 use crucial_object::{Error, MethodId, ObjectId, Result, Sequence, SessionId};
 
 /// A packet.

@@ -1,7 +1,7 @@
 //! The world of one run: network, clocks, faults, and what must hold at the end.
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use crucial_cluster::placement::wanted;
@@ -186,12 +186,14 @@ impl World {
     }
 
     fn rate(&mut self) -> u64 {
-        self.random.random_range(1000 - DRIFT / 2..=1000 + DRIFT / 2)
+        self.random
+            .random_range(1000 - DRIFT / 2..=1000 + DRIFT / 2)
     }
 
     fn after(&mut self, delay_us: u64, event: Event) {
         self.steps += 1;
-        self.events.push(Reverse((self.now_us + delay_us, self.steps)));
+        self.events
+            .push(Reverse((self.now_us + delay_us, self.steps)));
         self.bodies.insert(self.steps, event);
     }
 
@@ -277,7 +279,7 @@ impl World {
                     return;
                 };
                 let packets = client.receive(reply, now, &mut self.random);
-                self.from_client(packets);
+                self.send_from_client(packets);
             }
             Event::ClientTick(session) => self.tick_client(session),
             Event::ControlTick => self.tick_control(),
@@ -360,13 +362,13 @@ impl World {
 
     fn effect(&mut self, from: NodeId, effect: Effect) {
         match effect {
-            Effect::ToNode(to, incarnation, packet) => {
+            Effect::Node(to, incarnation, packet) => {
                 let event = Event::ToNode(to, incarnation, packet);
                 self.travel(from.0, to.0, event);
             }
-            Effect::ToControl(packet) => self.travel(from.0, 0, Event::ToControl(from, packet)),
+            Effect::Control(packet) => self.travel(from.0, 0, Event::ToControl(from, packet)),
             // Clients reach whoever can be reached at all.
-            Effect::ToClient(client, reply) => {
+            Effect::Client(client, reply) => {
                 self.travel(from.0, u64::MAX, Event::ToClient(client, reply));
             }
         }
@@ -398,7 +400,7 @@ impl World {
         }
     }
 
-    fn from_client(&mut self, packets: Vec<(NodeId, Incarnation, Packet)>) {
+    fn send_from_client(&mut self, packets: Vec<(NodeId, Incarnation, Packet)>) {
         for (to, incarnation, packet) in packets {
             let event = Event::ToNode(to, incarnation, packet);
             self.travel(u64::MAX, to.0, event);
@@ -416,7 +418,7 @@ impl World {
             client.hear(&view);
         }
         let packets = client.tick(now, &self.objects, &mut self.random);
-        self.from_client(packets);
+        self.send_from_client(packets);
         let delay_us = self.random.random_range(20..400) * MS;
         self.after(delay_us, Event::ClientTick(session));
     }
@@ -474,7 +476,10 @@ impl World {
         let outcome = self.control.apply(command);
         self.mourn(&old);
         if self.trace {
-            eprintln!("{:>8} ms  control: {command:?}: {outcome:?}", self.now_us / MS);
+            eprintln!(
+                "{:>8} ms  control: {command:?}: {outcome:?}",
+                self.now_us / MS
+            );
         }
         let view = self.control.view().clone();
         if view.version > before {
@@ -536,7 +541,12 @@ impl World {
     /// Links become slow, and fast again, at any time: nobody is taken for dead for that.
     fn slow_down(&mut self) {
         self.slow.clear();
-        let ends: Vec<_> = self.hosts.keys().map(|node| node.0).chain([0, u64::MAX]).collect();
+        let ends: Vec<_> = self
+            .hosts
+            .keys()
+            .map(|node| node.0)
+            .chain([0, u64::MAX])
+            .collect();
         for _ in 0..self.random.random_range(0..4) {
             let from = ends[self.random.random_range(0..ends.len())];
             let to = ends[self.random.random_range(0..ends.len())];
@@ -559,12 +569,16 @@ impl World {
         }
         self.is_healing = true;
         self.report.faults += 1;
-        let nodes: Vec<_> = self.hosts.iter().filter(|(_, h)| h.node.is_some()).collect();
+        let nodes: Vec<_> = self
+            .hosts
+            .iter()
+            .filter(|(_, h)| h.node.is_some())
+            .collect();
         let nodes: Vec<_> = nodes.into_iter().map(|(id, _)| *id).collect();
         let victim = nodes[self.random.random_range(0..nodes.len())];
         let other = nodes[self.random.random_range(0..nodes.len())];
         let duration_us = self.random.random_range(100..4 * LEASE_MS) * MS;
-        match self.random.random_range(0..9) {
+        match self.random.random_range(0..10) {
             0 | 1 => {
                 self.trace(&format!("kill {victim:?}"));
                 if let Some(host) = self.hosts.get_mut(&victim) {
@@ -670,11 +684,13 @@ impl World {
                     _ => newest.1 == stub,
                 };
                 if !same {
-                    return Err(format!("{object:?} in {partition:?}: {newest:?} and {held:?}"));
+                    return Err(format!(
+                        "{object:?} in {partition:?}: {newest:?} and {held:?}"
+                    ));
                 }
-                if replica.is_some_and(|r| {
-                    r.replicas > seat.level && matches!(r.body, ReplicaBody::Stub)
-                }) {
+                if replica
+                    .is_some_and(|r| r.replicas > seat.level && matches!(r.body, ReplicaBody::Stub))
+                {
                     return Err(format!("{object:?}: a stub at {seat:?}"));
                 }
             }
@@ -702,7 +718,10 @@ impl World {
         }
         for operation in &mut operations {
             // A call that was executed and repeated, when the object was deleted meanwhile.
-            let changes = !matches!(operation.input, Input::Load | Input::OpenCounter | Input::OpenQueue);
+            let changes = !matches!(
+                operation.input,
+                Input::Load | Input::OpenCounter | Input::OpenQueue
+            );
             if changes && matches!(operation.answer, Some((Output::Gone, _))) {
                 operation.answer = None;
             }

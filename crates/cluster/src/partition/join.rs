@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crucial_object::ObjectId;
 
 use super::stream::{NO_SEAT, Outgoing};
-use super::{Action, Reign};
+use super::{Action, Partition, Reign, Role};
 use crate::mutant::Mutant;
 use crate::{Entry, Incarnation, Lifecycle, NodeId, Replica, Seat};
 
@@ -24,7 +24,10 @@ pub(super) enum Stage {
     /// It waits for the list of objects.
     Listing,
     /// These are to be sent, of which the first `asked` are asked for.
-    Copying { left: VecDeque<ObjectId>, asked: usize },
+    Copying {
+        left: VecDeque<ObjectId>,
+        asked: usize,
+    },
     /// Everything is sent, up to this entry.
     Sent(u64),
 }
@@ -114,6 +117,55 @@ impl<R> Reign<R> {
         *asked += next.len();
         if !next.is_empty() {
             out.push(Action::Copy(next));
+        }
+    }
+}
+
+impl<R> Partition<R> {
+    /// The objects that there are, for the join that asked for the list.
+    pub fn copy_list(&mut self, objects: Vec<ObjectId>, now_ms: u64, out: &mut Vec<Action<R>>) {
+        let Role::Primary(reign) = &mut self.role else {
+            return;
+        };
+        if let Some(join) = &mut reign.join
+            && matches!(join.stage, Stage::Listing)
+        {
+            join.stage = Stage::Copying {
+                left: objects.into(),
+                asked: 0,
+            };
+        }
+        self.go_on_copying(out);
+        self.flush(now_ms, out);
+    }
+
+    /// Sends one object, as it is now, to the nodes that lack it. `None`: it was deleted meanwhile.
+    pub fn copy(&mut self, object: ObjectId, replica: Option<&mut Replica>) {
+        let Role::Primary(reign) = &mut self.role else {
+            return;
+        };
+        let Some(join) = &mut reign.join else { return };
+        if let Stage::Copying { asked, .. } = &mut join.stage {
+            *asked = asked.saturating_sub(1);
+        }
+        let (Some(replica), Some(stream)) = (replica, reign.streams.get_mut(&join.node)) else {
+            return;
+        };
+        // A seat has it, in full or as a stub, and gets only what its new level adds.
+        let is_there = stream.level != NO_SEAT
+            && (replica.replicas > stream.level || replica.replicas <= join.level);
+        if !is_there
+            && replica.copied != join.number
+            && stream.install(object, replica, join.level).is_some()
+        {
+            replica.copied = join.number;
+        }
+    }
+
+    pub(super) fn go_on_copying(&mut self, out: &mut Vec<Action<R>>) {
+        let window = self.timing.window;
+        if let Role::Primary(reign) = &mut self.role {
+            reign.go_on_copying(window, out);
         }
     }
 }

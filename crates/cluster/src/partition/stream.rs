@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
+use crucial_object::ObjectId;
+
 use crate::mutant::Mutant;
-use crate::{Entry, Epoch};
+use crate::{Entry, Epoch, Replica};
 
 /// The sender's side.
 pub(super) struct Outgoing {
@@ -46,6 +48,17 @@ impl Outgoing {
         self.last()
     }
 
+    /// Appends an object, as a seat of `level` has it. One that can not be encoded has panicked in the user's code, and
+    /// stays where it is.
+    pub fn install(&mut self, object: ObjectId, replica: &mut Replica, level: u8) -> Option<u64> {
+        let image = replica.image(level).ok()?;
+        Some(self.push(Entry::Install {
+            object,
+            image: image.into(),
+            done: None,
+        }))
+    }
+
     /// The number of the last entry.
     pub fn last(&self) -> u64 {
         self.base + self.entries.len() as u64 - 1
@@ -63,7 +76,9 @@ impl Outgoing {
 
     pub fn acknowledge(&mut self, upto: u64, now_ms: u64) {
         self.heard_ms = now_ms;
-        let count = (upto + 1).saturating_sub(self.base).min(self.entries.len() as u64);
+        let count = (upto + 1)
+            .saturating_sub(self.base)
+            .min(self.entries.len() as u64);
         self.entries.drain(..count as usize);
         self.base += count;
         self.unsent = self.unsent.max(self.base);
@@ -136,7 +151,11 @@ impl Incoming {
         let next = self.next.map_or(base, |next| next.max(base));
         let end = first + entries.len() as u64;
         // Behind a gap nothing is accepted: what is in it comes again, and what is behind it as well.
-        let skip = if first <= next { next - first } else { end - first };
+        let skip = if first <= next {
+            next - first
+        } else {
+            end - first
+        };
         if first <= next {
             self.next = Some(next.max(end));
         } else {

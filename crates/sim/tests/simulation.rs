@@ -1,0 +1,56 @@
+//! What each run of the tests looks at; `cargo run --release -p crucial-sim -- --seeds A..B` looks at more.
+
+use crucial_cluster::Mutant;
+use crucial_sim::run;
+
+#[test]
+fn no_schedule_breaks_a_promise() {
+    let (mut requests, mut faults, mut lost) = (0, 0, 0);
+    for seed in 0..400 {
+        match run(seed, None, false) {
+            Ok(report) => {
+                requests += report.operations;
+                faults += report.faults;
+                lost += report.lost;
+            }
+            Err(broken) => panic!("seed {seed}: {}", broken.what),
+        }
+    }
+    // They did what they are for.
+    assert!(requests > 40_000, "{requests} requests");
+    assert!(faults > 1_000, "{faults} faults");
+    assert!(lost > 50, "{lost} objects of one replica lost");
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let once = run(7, None, false).map(|report| format!("{report:?}"));
+    let again = run(7, None, false).map(|report| format!("{report:?}"));
+    assert_eq!(once.ok(), again.ok());
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    // Those that few schedules show are left to `sim --mutants`.
+    let quick = [
+        Mutant::NoLeaseWait,
+        Mutant::NoLeaseCheck,
+        Mutant::AnswerBeforeBackup,
+        Mutant::ReadUnacknowledged,
+        Mutant::NoRequestsInJoin,
+        Mutant::NoReconciliation,
+        Mutant::NoSeal,
+        Mutant::SeatBeforeAcknowledgement,
+        Mutant::LostComesBack,
+        Mutant::NoChangesWhileCopying,
+        Mutant::ForgetTooEarly,
+        Mutant::NoRepetitionInNewEpoch,
+    ];
+    for mutant in quick {
+        let found = (0..500).find(|seed| run(*seed, Some(mutant), false).is_err());
+        assert!(
+            found.is_some(),
+            "{mutant:?} breaks no promise in 500 schedules"
+        );
+    }
+}
