@@ -23,8 +23,6 @@ pub enum Mutant {
     ServeInHandOver,
     /// Stubs at a new primary stay stubs, so that what was lost can be made anew.
     LostComesBack,
-    /// Calls that were sent under an older primary are executed.
-    NoViewCheck,
     /// Changes of objects that a joining node was sent do not follow them there.
     NoChangesWhileCopying,
     /// A change is done as often as it comes, in whatever version the object is.
@@ -46,7 +44,7 @@ mod planted {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Mutant; 15] = [
+        pub const ALL: [Mutant; 14] = [
             Mutant::NoLeaseWait,
             Mutant::NoLeaseCheck,
             Mutant::AnswerBeforeBackup,
@@ -57,7 +55,6 @@ mod planted {
             Mutant::SeatBeforeAcknowledgement,
             Mutant::ServeInHandOver,
             Mutant::LostComesBack,
-            Mutant::NoViewCheck,
             Mutant::NoChangesWhileCopying,
             Mutant::NoVersionCheck,
             Mutant::ForgetTooEarly,
