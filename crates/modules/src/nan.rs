@@ -15,9 +15,8 @@ mod flow;
 mod tests;
 
 use wasmparser::{
-    BinaryReaderError as Error, FuncToValidate, FuncValidatorAllocations, FunctionBody,
-    KnownCustom, Parser, Payload, ValType, ValidPayload, Validator, ValidatorResources,
-    WasmFeatures,
+    BinaryReaderError as Error, FuncToValidate, FuncValidatorAllocations, FunctionBody, Parser,
+    Payload, ValType, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
 use flow::{Flow, Mark, Shape};
@@ -39,18 +38,45 @@ pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3
 ///
 /// If it is no module, or uses more than [`FEATURES`].
 pub(crate) fn canonical(module: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut finder = Finder::default();
+    rewrite(module, CANONICAL, |function, body| {
+        finder.marks(function, body)
+    })
+}
+
+/// The bits of a NaN, of both widths.
+#[derive(Clone, Copy)]
+struct Nan(u32, u64);
+
+const CANONICAL: Nan = Nan(0x7fc0_0000, 0x7ff8_0000_0000_0000);
+
+/// The module with this NaN in place of others, where `find` says. It gives the function's number of locals, too.
+fn rewrite(
+    module: &[u8],
+    nan: Nan,
+    mut find: impl FnMut(
+        FuncToValidate<ValidatorResources>,
+        &FunctionBody<'_>,
+    ) -> Result<(u32, Vec<Mark>), Error>,
+) -> Result<Vec<u8>, Error> {
     let mut validator = Validator::new_with_features(FEATURES);
     let mut parser = Parser::new(0);
     parser.set_features(FEATURES);
-    let mut rewriter = Rewriter::default();
-    let mut code = None;
+    // What is in the code section, while it is read.
+    let mut code: Option<Vec<u8>> = None;
     let mut out = Vec::with_capacity(module.len());
     for payload in parser.parse_all(module) {
         let payload = payload?;
         let valid = validator.payload(&payload)?;
         if let ValidPayload::Func(function, body) = valid {
-            let bodies: &mut Vec<u8> = code.get_or_insert_default();
-            rewriter.function(function, &body, module, bodies)?;
+            let (locals, marks) = find(function, &body)?;
+            let bytes = &module[body.range()];
+            let bodies = code.get_or_insert_default();
+            if marks.is_empty() {
+                sized(bytes, bodies);
+            } else {
+                sized(&with_marks(&body, bytes, locals, &marks, nan)?, bodies);
+            }
             continue;
         }
         if let Some(bodies) = code.take() {
@@ -59,12 +85,10 @@ pub(crate) fn canonical(module: &[u8]) -> Result<Vec<u8>, Error> {
         match &payload {
             Payload::Version { range, .. } => out.extend_from_slice(&module[range.clone()]),
             Payload::CodeSectionStart { count, .. } => {
-                let mut bodies = Vec::new();
-                unsigned(*count, &mut bodies);
-                code = Some(bodies);
+                unsigned(*count, code.get_or_insert_default());
             }
-            Payload::CustomSection(custom)
-                if !matches!(custom.as_known(), KnownCustom::Name(_)) => {}
+            // The others may have positions in the code, which change.
+            Payload::CustomSection(custom) if custom.name() != "name" => {}
             payload => {
                 if let Some((id, range)) = payload.as_section() {
                     section(id, &module[range], &mut out);
@@ -72,6 +96,34 @@ pub(crate) fn canonical(module: &[u8]) -> Result<Vec<u8>, Error> {
             }
         }
     }
+    Ok(out)
+}
+
+/// A function's body with a comparison at each mark.
+fn with_marks(
+    body: &FunctionBody<'_>,
+    bytes: &[u8],
+    locals: u32,
+    marks: &[Mark],
+    nan: Nan,
+) -> Result<Vec<u8>, Error> {
+    let begin = body.range().start;
+    let groups = body.get_locals_reader()?;
+    let (count, first_group) = (groups.get_count(), groups.original_position() - begin);
+    let first_operator = body.get_operators_reader()?.original_position() - begin;
+    let scratch = Scratch::new(locals, marks);
+    let mut out = Vec::with_capacity(2 * bytes.len());
+    unsigned(count + scratch.groups(), &mut out);
+    out.extend_from_slice(&bytes[first_group..first_operator]);
+    scratch.declare(&mut out);
+    let mut copied = first_operator;
+    for mark in marks {
+        let behind = mark.behind - begin;
+        out.extend_from_slice(&bytes[copied..behind]);
+        scratch.compare(mark.shape, nan, &mut out);
+        copied = behind;
+    }
+    out.extend_from_slice(&bytes[copied..]);
     Ok(out)
 }
 
@@ -98,29 +150,22 @@ fn unsigned(mut value: u32, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Rewrites functions, and keeps memory from one to the next.
+/// Finds what is to be canonical, and keeps memory from one function to the next.
 #[derive(Default)]
-struct Rewriter {
+struct Finder {
     allocations: FuncValidatorAllocations,
     flow: Flow,
-    body: Vec<u8>,
 }
 
-impl Rewriter {
-    fn function(
+impl Finder {
+    fn marks(
         &mut self,
         function: FuncToValidate<ValidatorResources>,
         body: &FunctionBody<'_>,
-        module: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), Error> {
+    ) -> Result<(u32, Vec<Mark>), Error> {
         let mut validator = function.into_validator(std::mem::take(&mut self.allocations));
-        let mut reader = body.get_binary_reader();
-        let parameters = validator.len_locals();
-        validator.read_locals(&mut reader)?;
-        let locals = validator.len_locals();
-        let begin = reader.original_position();
-        self.flow.clear(parameters);
+        self.flow.clear(validator.len_locals());
+        validator.read_locals(&mut body.get_binary_reader())?;
         let mut operators = body.get_operators_reader()?;
         while !operators.eof() {
             let position = operators.original_position();
@@ -130,36 +175,9 @@ impl Rewriter {
                 .step(&mut validator, position, &operator, behind)?;
         }
         operators.finish()?;
+        let locals = validator.len_locals();
         self.allocations = validator.into_allocations();
-
-        let marks = self.flow.marks();
-        let bytes = &module[body.range()];
-        if marks.is_empty() {
-            sized(bytes, out);
-            return Ok(());
-        }
-        let begin = begin - body.range().start;
-        let mut groups = body.get_locals_reader()?;
-        let count = groups.get_count();
-        let first = groups.original_position() - body.range().start;
-        for _ in 0..count {
-            groups.read()?;
-        }
-        let mut scratch = Scratch::new(locals, &marks);
-        self.body.clear();
-        unsigned(count + scratch.groups(), &mut self.body);
-        self.body.extend_from_slice(&bytes[first..begin]);
-        scratch.declare(&mut self.body);
-        let mut copied = begin;
-        for mark in marks {
-            let behind = mark.behind - body.range().start;
-            self.body.extend_from_slice(&bytes[copied..behind]);
-            scratch.canonical(mark.shape, &mut self.body);
-            copied = behind;
-        }
-        self.body.extend_from_slice(&bytes[copied..]);
-        sized(&self.body, out);
-        Ok(())
+        Ok((locals, self.flow.marks()))
     }
 }
 
@@ -211,12 +229,12 @@ impl Scratch {
     }
 
     /// `if value == value { value } else { NaN }` on the top of the stack, for each lane.
-    fn canonical(&mut self, shape: Shape, out: &mut Vec<u8>) {
+    fn compare(&self, shape: Shape, nan: Nan, out: &mut Vec<u8>) {
         // Each shape of a mark was counted.
         let Some(local) = self.locals[scratch_of(shape)] else {
             return;
         };
-        let (nan_32, nan_64) = (0x7fc0_0000u32, 0x7ff8_0000_0000_0000u64);
+        let Nan(nan_32, nan_64) = nan;
         out.push(0x22); // local.tee
         unsigned(local, out);
         match shape {
