@@ -112,7 +112,8 @@ impl Flow {
         self.stack.clear();
         self.nodes.clear();
         self.edges.clear();
-        self.locals.clear();
+        // To clear one that was large takes as long for each function behind.
+        self.locals = HashMap::new();
         for kinds in Origin::FIXED {
             self.node(kinds);
         }
