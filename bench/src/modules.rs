@@ -42,15 +42,14 @@ fn module() -> Result<Vec<u8>, Error> {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/modules/tests/guest/Cargo.toml");
     let target = std::env::temp_dir().join("crucial-bench-guest");
     let status = Command::new("cargo")
-        .args(["build", "--release", "--target", "wasm32-unknown-unknown"])
+        .args(["rustc", "--lib", "--crate-type", "cdylib", "--release"])
+        .args(["--target", "wasm32-unknown-unknown"])
         .arg("--manifest-path")
         .arg(&manifest)
         .arg("--target-dir")
         .arg(&target)
-        .env(
-            "RUSTFLAGS",
-            std::env::var("GUEST_FLAGS").unwrap_or_default(),
-        )
+        .args(["--", "-C", "target-feature=+simd128"])
+        .args(["-C", "link-arg=--export=__stack_pointer"])
         .status()?;
     if !status.success() {
         return Err("cargo could not build the module".into());

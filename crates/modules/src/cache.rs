@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::{Engine, ModuleId};
+use crate::{Engine, ModuleId, nan};
 
 /// When the files take more than this, in bytes, the oldest go.
 pub const MODULE_CACHE_BYTES_MAX: u64 = 1 << 30;
@@ -34,7 +34,8 @@ impl Cache {
     }
 
     fn file(&self, id: ModuleId) -> PathBuf {
-        self.directory.join(format!("{id}.cwasm"))
+        // The engine does not know of what was done to the module before.
+        self.directory.join(format!("{id}.{}.cwasm", nan::VERSION))
     }
 
     pub fn load(&self, engine: &Engine, id: ModuleId) -> Option<wasmtime::Module> {

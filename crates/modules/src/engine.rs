@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cache::Cache;
 use crate::hot::Hot;
-use crate::{Limits, Module, Refused};
+use crate::{Limits, Module, Refused, nan};
 
 /// Methods that run for too long are noticed at these intervals.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -60,8 +60,9 @@ impl Engine {
         let mut config = wasmtime::Config::new();
         config
             .epoch_interruption(true)
-            .cranelift_nan_canonicalization(true)
-            .wasm_relaxed_simd(false)
+            // `nan::canonical` does it.
+            .cranelift_nan_canonicalization(false)
+            .wasm_features(nan::FEATURES.complement(), false)
             .max_wasm_stack(512 << 10);
         let wasm = wasmtime::Engine::new(&config).map_err(std::io::Error::other)?;
         let clock = Arc::new(Clock);

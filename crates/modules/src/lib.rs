@@ -14,6 +14,7 @@ mod hot;
 mod instance;
 mod limits;
 mod module;
+mod nan;
 
 pub use engine::{Engine, ModuleId};
 pub use limits::Limits;

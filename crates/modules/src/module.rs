@@ -7,7 +7,7 @@ use crucial_object::{Age, Error, Instance, Result, decode};
 use wasmtime::{ExternType, Linker, ValType};
 
 use crate::instance::{Guest, Uploaded};
-use crate::{Engine, ModuleId, Refused};
+use crate::{Engine, ModuleId, Refused, nan};
 
 /// A compiled module: its types, and how to make objects of them.
 pub struct Module {
@@ -45,8 +45,12 @@ impl Module {
         let is_cached = cached.is_some();
         let compiled = match cached {
             Some(compiled) => compiled,
-            None => wasmtime::Module::from_binary(&engine.wasm, bytes)
-                .map_err(|error| Refused::Invalid(format!("{error:#}")))?,
+            None => {
+                let bytes =
+                    nan::canonical(bytes).map_err(|error| Refused::Invalid(error.to_string()))?;
+                wasmtime::Module::from_binary(&engine.wasm, &bytes)
+                    .map_err(|error| Refused::Invalid(format!("{error:#}")))?
+            }
         };
         if let Some(import) = compiled
             .imports()

@@ -163,11 +163,7 @@ impl<R> Partition<R> {
             .retain(|node, _| configuration.level(*node).is_some());
         for seat in &configuration.seats[1..] {
             if let Some(stream) = reign.streams.get_mut(&seat.node) {
-                stream.level = seat.level;
-                stream.required = true;
-                stream.begin_again();
-                // It may have been on its way to another one.
-                stream.push(Entry::Level { level: seat.level });
+                stream.begin_again(seat.level);
             }
         }
         match &mut reign.phase {

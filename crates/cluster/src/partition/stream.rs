@@ -85,8 +85,18 @@ impl Outgoing {
         self.was_idle = self.entries.is_empty();
     }
 
-    /// All that is not acknowledged is to be sent (again).
-    pub fn begin_again(&mut self) {
+    /// In a new epoch, where the receiver's seat is of this level: all that is not acknowledged is sent again.
+    pub fn begin_again(&mut self, level: u8) {
+        self.level = level;
+        self.required = true;
+        for entry in &mut self.entries {
+            // It is not to take up again what it is not to have any more.
+            if let Entry::Level { level: told } = entry {
+                *told = level;
+            }
+        }
+        // It may have been on its way to another one.
+        self.entries.push_back(Entry::Level { level });
         if Mutant::NoRepetitionInNewEpoch.is_planted() {
             self.give_up();
         }
