@@ -8,7 +8,7 @@
 //! same object, and one that can not be saved stays hot.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ impl Place {
         state: &[u8],
         age: Age,
     ) -> Result<Arc<Place>> {
-        let mut counted = module.engine().hot.count()?;
+        let mut counted = module.engine().hot.count(&module.counts)?;
         let guest = Guest::restored(module, type_name, state, age)?;
         counted.resize(guest.size());
         let place = Arc::new(Place {
@@ -67,8 +67,9 @@ impl Place {
         let mut state = self.state.lock();
         if let State::Cold(bytes) = &*state {
             let hot = &self.module.engine().hot;
-            let counted = hot.count()?;
+            let counted = hot.count(&self.module.counts)?;
             let guest = Guest::restored(&self.module, &self.type_name, bytes, Age::Same)?;
+            self.module.counts.heated.fetch_add(1, Ordering::Relaxed);
             *state = State::Hot(Box::new(guest), counted);
             hot.enter(self);
         }
@@ -129,6 +130,27 @@ enum Cooled {
     Never,
 }
 
+/// Of one module.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Hot objects.
+    hot: AtomicUsize,
+    /// How often a cold one was heated.
+    heated: AtomicU64,
+}
+
+impl Module {
+    /// How many objects of its types have an instance in memory.
+    pub fn hot(&self) -> usize {
+        self.counts.hot.load(Ordering::Relaxed)
+    }
+
+    /// How often a call found an object of its types cold, and heated it.
+    pub fn heated(&self) -> u64 {
+        self.counts.heated.load(Ordering::Relaxed)
+    }
+}
+
 /// All hot objects of an engine.
 pub(crate) struct Hot {
     inner: Arc<Inner>,
@@ -183,7 +205,7 @@ impl Hot {
     }
 
     /// Counts an instance that is to be made, if there may be one more.
-    fn count(&self) -> Result<Counted> {
+    fn count(&self, counts: &Arc<Counts>) -> Result<Counted> {
         let inner = &self.inner;
         let mut queue = inner.state.lock();
         if inner.is_over(&queue, 2) {
@@ -201,8 +223,10 @@ impl Hot {
             }
         }
         queue.instances += 1;
+        counts.hot.fetch_add(1, Ordering::Relaxed);
         Ok(Counted {
             inner: inner.clone(),
+            counts: counts.clone(),
             bytes: 0,
         })
     }
@@ -227,6 +251,7 @@ impl Drop for Hot {
 /// An instance, as long as it is there.
 struct Counted {
     inner: Arc<Inner>,
+    counts: Arc<Counts>,
     bytes: usize,
 }
 
@@ -250,6 +275,7 @@ impl Drop for Counted {
         let mut queue = self.inner.state.lock();
         queue.instances -= 1;
         queue.bytes -= self.bytes;
+        self.counts.hot.fetch_sub(1, Ordering::Relaxed);
         self.inner.under.notify_all();
     }
 }
