@@ -82,6 +82,7 @@ fn time(
             index,
             args,
             caller: SessionId(1),
+            again: false,
             ticket: &mut None,
             out: &mut out,
         })?;
