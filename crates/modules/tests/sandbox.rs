@@ -48,6 +48,7 @@ fn module(limits: Limits) -> Arc<Module> {
 
 /// An object, called by name.
 struct Object {
+    name: &'static str,
     module: Arc<Module>,
     instance: Box<dyn Instance>,
 }
@@ -60,12 +61,16 @@ impl Object {
         // cents, holder, heap.
         let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
         let instance = module.restore(NAME, &state, Age::Same).unwrap();
-        Object { module, instance }
+        Object {
+            name: NAME,
+            module,
+            instance,
+        }
     }
 
     fn index(&self, method: &str) -> usize {
         let mut types = self.module.types().iter();
-        let info = types.find(|info| info.name == NAME).unwrap();
+        let info = types.find(|info| info.name == self.name).unwrap();
         info.methods.iter().position(|m| m.name == method).unwrap()
     }
 
@@ -387,6 +392,59 @@ fn the_limit_that_is_exceeded_is_named() {
     );
 }
 
+/// What the same calls give with an object that stays hot, and with one that is cooled after every call: the results of
+/// the calls, and the states in between.
+fn hot_and_cooled(name: &'static str) -> [Vec<(Vec<u64>, Vec<u8>)>; 2] {
+    let module = module(Limits::default());
+    [false, true].map(|is_cooled| {
+        let make = |state: &[u8]| module.restore(name, state, Age::Same).unwrap();
+        let mut object = Object {
+            name,
+            module: module.clone(),
+            // Without an entry.
+            instance: make(&[0]),
+        };
+        let calls = (0..300u64).map(|call| {
+            let key = call * 7919 % 101;
+            let mut results = vec![object.call("count", &(key,)).unwrap()];
+            if call % 3 == 0 {
+                let removed: Option<u64> = object.call("remove", &(key / 2,)).unwrap();
+                results.extend(removed);
+            }
+            results.extend(object.call::<Vec<u64>>("keys", &()).unwrap());
+            let mut state = Vec::new();
+            object.instance.save(&mut state).unwrap();
+            if is_cooled {
+                object.instance = make(&state);
+            }
+            (results, state)
+        });
+        calls.collect()
+    })
+}
+
+#[test]
+fn an_ordered_object_is_the_same_however_often_it_was_cooled() {
+    let [hot, cooled] = hot_and_cooled("guest::Ordered");
+    assert_eq!(hot, cooled);
+}
+
+/// What docs/modules.md warns of: if this fails, the warning can go.
+#[test]
+fn an_object_with_a_hash_map_depends_on_when_it_was_cooled() {
+    let [hot, cooled] = hot_and_cooled("guest::Hashed");
+    let sorted = |calls: &[(Vec<u64>, Vec<u8>)]| -> Vec<Vec<u64>> {
+        let results = calls.iter().map(|(results, _)| {
+            let mut results = results.clone();
+            results.sort_unstable();
+            results
+        });
+        results.collect()
+    };
+    assert_eq!(sorted(&hot), sorted(&cooled));
+    assert_ne!(hot, cooled);
+}
+
 /// Memory of this process, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -405,6 +463,7 @@ fn a_hundred_thousand_objects_take_less_than_two_gigabytes() {
             let state = encode(&(cents as i64, None::<u64>, Vec::<u64>::new())).unwrap();
             let instance = module.restore(NAME, &state, Age::Same).unwrap();
             Object {
+                name: NAME,
                 module: module.clone(),
                 instance,
             }
@@ -440,7 +499,8 @@ fn an_object_that_can_not_be_saved_stays_and_others_go() {
         ..Limits::default()
     });
     let module = engine.compile(&GUEST).unwrap();
-    let make = |type_name: &str, state: Vec<u8>| Object {
+    let make = |type_name: &'static str, state: Vec<u8>| Object {
+        name: type_name,
         module: module.clone(),
         instance: module.restore(type_name, &state, Age::Same).unwrap(),
     };
@@ -477,7 +537,11 @@ fn what_is_compiled_is_kept_on_disk_if_nobody_else_can_write_there() {
         let module = engine.compile(&GUEST).unwrap();
         let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
         let instance = module.restore(NAME, &state, Age::Same).unwrap();
-        let mut object = Object { module, instance };
+        let mut object = Object {
+            name: NAME,
+            module,
+            instance,
+        };
         assert_eq!(object.call::<i64>("deposit", &(1i64,)), Ok(6));
         start.elapsed()
     };
