@@ -81,6 +81,7 @@ fn time(
             index,
             args,
             caller: SessionId(1),
+            again: false,
             ticket: &mut None,
             out: &mut out,
         })?;

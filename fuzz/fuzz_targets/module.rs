@@ -37,6 +37,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
                     index,
                     args,
                     caller: SessionId(1),
+                    again: true,
                     ticket: &mut ticket,
                     out: &mut Vec::new(),
                 });

@@ -11,6 +11,8 @@ use crucial_server::{ModuleLimits, Server};
 
 const CALLS: usize = 100_000;
 const OBJECTS: usize = 24;
+/// What the second server holds in memory of them.
+const INSTANCES: usize = 16;
 /// Calls on their way at the same time.
 const WINDOW: usize = 200;
 
@@ -94,6 +96,12 @@ impl Subject {
         results
     }
 
+    /// How many objects are in memory as instances, and how often one was heated.
+    fn heat(&self) -> (u64, u64) {
+        let modules = self.client.modules().unwrap();
+        (modules[0].hot, modules[0].heated)
+    }
+
     fn states(&self) -> Vec<Vec<u8>> {
         let state = |id: &ObjectId| self.server.state(*id).unwrap().unwrap();
         self.objects.iter().map(state).collect()
@@ -147,7 +155,10 @@ fn calls() -> Vec<(usize, &'static str, Vec<u8>)> {
 #[test]
 fn two_servers_have_the_same_bytes_after_a_hundred_thousand_calls() {
     let module = module();
-    let (hot, cold) = (Subject::new(&module, 1000), Subject::new(&module, 16));
+    let (hot, cold) = (
+        Subject::new(&module, 1000),
+        Subject::new(&module, INSTANCES),
+    );
     let calls = calls();
     // Results first: what a caller sees.
     let (ours, theirs) = (hot.run(&calls), cold.run(&calls));
@@ -157,4 +168,9 @@ fn two_servers_have_the_same_bytes_after_a_hundred_thousand_calls() {
         assert_eq!(one, other, "{call:?}");
     }
     assert_eq!(hot.states(), cold.states());
+    // The one has had all objects in memory all the time, the other has cooled each many times.
+    assert_eq!(hot.heat(), (OBJECTS as u64, 0));
+    let (instances, heated) = cold.heat();
+    assert!(instances <= 2 * INSTANCES as u64, "{instances}");
+    assert!(heated > 100 * OBJECTS as u64, "{heated}");
 }

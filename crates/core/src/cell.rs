@@ -250,7 +250,13 @@ impl Cell {
         let method = &self.info.methods[index];
         let changes = method.access == Access::Write;
         let mut ticket = None;
-        let mut flow = self.dispatch(call.id.session, index, call.args, &mut ticket, turn.out);
+        let poll = Poll {
+            caller: call.id.session,
+            index,
+            args: call.args,
+            again: false,
+        };
+        let mut flow = self.dispatch(poll, &mut ticket, turn.out);
         let is_full = matches!(flow, Ok(Flow::Pending)) && self.parked_len() >= turn.parked_max;
         if is_full {
             self.take_back(index, ticket.take());
@@ -342,7 +348,13 @@ impl Cell {
         let (call, method) = (parked.call, parked.method);
         let args = std::mem::take(&mut parked.args);
         let mut ticket = parked.ticket.take();
-        let flow = self.dispatch(call.session, method, &args, &mut ticket, turn.out);
+        let poll = Poll {
+            caller: call.session,
+            index: method,
+            args: &args,
+            again: true,
+        };
+        let flow = self.dispatch(poll, &mut ticket, turn.out);
         let changes = self.info.methods[method].access == Access::Write;
         if let Ok(Flow::Pending) = flow {
             let parked = &mut self.rare_mut().parked[position];
@@ -463,20 +475,20 @@ impl Cell {
     }
 
     /// Runs a method; its result is in `out`.
-    fn dispatch(
-        &mut self,
-        caller: SessionId,
-        index: usize,
-        args: &[u8],
-        ticket: &mut Ticket,
-        out: &mut Vec<u8>,
-    ) -> Result<Flow> {
+    fn dispatch(&mut self, poll: Poll<'_>, ticket: &mut Ticket, out: &mut Vec<u8>) -> Result<Flow> {
         out.clear();
         let instance = &mut self.instance;
+        let Poll {
+            caller,
+            index,
+            args,
+            again,
+        } = poll;
         let activation = Activation {
             index,
             args,
             caller,
+            again,
             ticket,
             out,
         };
@@ -533,6 +545,14 @@ impl Cell {
             known: known.join(", "),
         }
     }
+}
+
+/// What is polled.
+struct Poll<'a> {
+    caller: SessionId,
+    index: usize,
+    args: &'a [u8],
+    again: bool,
 }
 
 struct Polled {

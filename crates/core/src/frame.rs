@@ -303,6 +303,10 @@ pub struct ModuleInfo {
     pub types: Vec<TypeDescription>,
     /// Objects of its types.
     pub objects: u64,
+    /// Those of them that have an instance in memory.
+    pub hot: u64,
+    /// How often a call found one of them without, and made it.
+    pub heated: u64,
 }
 
 /// What a server sends.

@@ -9,8 +9,7 @@ use crate::worker::Worker;
 #[doc(hidden)]
 pub fn main<R>(program: fn() -> R) -> R {
     runtime::main_is_ours();
-    // What it is told to be comes before what is around it: a script that a cloud thread runs has the
-    // environment of a worker.
+    // What it is told to be comes before what is around it.
     #[cfg(feature = "cli")]
     if std::env::args_os()
         .nth(1)

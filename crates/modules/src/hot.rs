@@ -6,9 +6,12 @@
 //! longest, as nearly as the clock algorithm tells: each gets a second chance if it was called since it was last
 //! looked at. Saving an object is its own code, which may be slow or fail; so no call waits for it but those of the
 //! same object, and one that can not be saved stays hot.
+//!
+//! With twice as many, a new call waits for a moment, and is refused. What an object owes to others, as to calls that
+//! wait in it, is done in any case, in an instance that goes right after: one for each thread that executes.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -40,6 +43,16 @@ enum State {
     Cold(Box<[u8]>),
 }
 
+/// Whether there may be an instance more for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Room {
+    /// If there is room. A call that has done nothing yet can be refused.
+    Asked,
+    /// In any case: a call waits in the object or is taken back, a session has ended, and there is nobody to be told
+    /// that it was not done.
+    Owed,
+}
+
 impl Place {
     /// A hot object, from its encoded state.
     pub fn new(
@@ -48,7 +61,7 @@ impl Place {
         state: &[u8],
         age: Age,
     ) -> Result<Arc<Place>> {
-        let mut counted = module.engine().hot.count()?;
+        let mut counted = module.engine().hot.count(&module.counts)?;
         let guest = Guest::restored(module, type_name, state, age)?;
         counted.resize(guest.size());
         let place = Arc::new(Place {
@@ -62,13 +75,23 @@ impl Place {
     }
 
     /// Lets `f` have the instance; heats the object if need be.
-    pub fn with<R>(self: &Arc<Self>, f: impl FnOnce(&mut Guest) -> Result<R>) -> Result<R> {
+    pub fn with<R>(
+        self: &Arc<Self>,
+        room: Room,
+        f: impl FnOnce(&mut Guest) -> Result<R>,
+    ) -> Result<R> {
         self.used.store(true, Ordering::Relaxed);
         let mut state = self.state.lock();
         if let State::Cold(bytes) = &*state {
             let hot = &self.module.engine().hot;
-            let counted = hot.count()?;
-            let guest = Guest::restored(&self.module, &self.type_name, bytes, Age::Same)?;
+            let counted = match room {
+                Room::Asked => hot.count(&self.module.counts)?,
+                Room::Owed => match hot.count_now(&self.module.counts) {
+                    Some(counted) => counted,
+                    None => return self.with_passing(&mut state, f),
+                },
+            };
+            let guest = self.heated(bytes)?;
             *state = State::Hot(Box::new(guest), counted);
             hot.enter(self);
         }
@@ -88,6 +111,42 @@ impl Place {
             }
             State::Cold(_) => unreachable!("it was heated"),
         }
+    }
+
+    /// Lets `f` have an instance that goes right after, and is there beyond what may be. What it did has not happened
+    /// if it can not be saved.
+    fn with_passing<R>(
+        &self,
+        state: &mut State,
+        f: impl FnOnce(&mut Guest) -> Result<R>,
+    ) -> Result<R> {
+        let State::Cold(bytes) = state else {
+            unreachable!("a hot object has its instance");
+        };
+        let mut counted = self.module.engine().hot.count_beyond(&self.module.counts);
+        let mut guest = self.heated(bytes)?;
+        let result = f(&mut guest);
+        counted.resize(guest.size());
+        let mut after = Vec::new();
+        match (guest.save(&mut after), &result) {
+            (Ok(()), _) => *bytes = after.into(),
+            (Err(_), Err(_)) => {}
+            (Err(error), Ok(_)) => {
+                return Err(Error::Panicked {
+                    what: self.type_name.to_string(),
+                    message: format!("it can not be saved: {error}"),
+                    location: "its sandbox".to_owned(),
+                });
+            }
+        }
+        result
+    }
+
+    /// An instance for a cold object.
+    fn heated(&self, bytes: &[u8]) -> Result<Guest> {
+        let guest = Guest::restored(&self.module, &self.type_name, bytes, Age::Same)?;
+        self.module.counts.heated.fetch_add(1, Ordering::Relaxed);
+        Ok(guest)
     }
 
     /// Appends the encoded state; a cold object stays so.
@@ -129,6 +188,27 @@ enum Cooled {
     Never,
 }
 
+/// Of one module.
+#[derive(Default)]
+pub(crate) struct Counts {
+    /// Hot objects.
+    hot: AtomicUsize,
+    /// How often a cold one was heated.
+    heated: AtomicU64,
+}
+
+impl Module {
+    /// How many objects of its types have an instance in memory.
+    pub fn hot(&self) -> usize {
+        self.counts.hot.load(Ordering::Relaxed)
+    }
+
+    /// How often a call found an object of its types cold, and heated it.
+    pub fn heated(&self) -> u64 {
+        self.counts.heated.load(Ordering::Relaxed)
+    }
+}
+
 /// All hot objects of an engine.
 pub(crate) struct Hot {
     inner: Arc<Inner>,
@@ -144,6 +224,11 @@ struct Inner {
     under: Condvar,
 }
 
+enum Exceeded {
+    Instances,
+    Bytes,
+}
+
 #[derive(Default)]
 struct Queue {
     /// The hand of the clock is at the front.
@@ -155,8 +240,48 @@ struct Queue {
 
 impl Inner {
     fn is_over(&self, queue: &Queue, times: usize) -> bool {
-        queue.instances > self.instances_max.saturating_mul(times)
-            || queue.bytes > self.bytes_max.saturating_mul(times)
+        self.exceeded(queue, times).is_some()
+    }
+
+    /// The limit that is exceeded so many times.
+    fn exceeded(&self, queue: &Queue, times: usize) -> Option<Exceeded> {
+        if queue.instances > self.instances_max.saturating_mul(times) {
+            Some(Exceeded::Instances)
+        } else if queue.bytes > self.bytes_max.saturating_mul(times) {
+            Some(Exceeded::Bytes)
+        } else {
+            None
+        }
+    }
+
+    fn counted(self: &Arc<Self>, queue: &mut Queue, counts: &Arc<Counts>) -> Counted {
+        queue.instances += 1;
+        counts.hot.fetch_add(1, Ordering::Relaxed);
+        Counted {
+            inner: self.clone(),
+            counts: counts.clone(),
+            bytes: 0,
+        }
+    }
+
+    fn error(&self, exceeded: Exceeded) -> Error {
+        let (limit, max, detail) = match exceeded {
+            Exceeded::Instances => (
+                "instances_max",
+                self.instances_max,
+                "so many uploaded objects are in use at this moment, or can not be saved",
+            ),
+            Exceeded::Bytes => (
+                "instances_bytes_max",
+                self.bytes_max,
+                "uploaded objects that are in use at this moment, or can not be saved, take as many bytes",
+            ),
+        };
+        Error::LimitExceeded {
+            limit: limit.to_owned(),
+            max: max as u64,
+            detail: detail.to_owned(),
+        }
     }
 }
 
@@ -182,29 +307,31 @@ impl Hot {
         self.inner.state.lock().instances
     }
 
-    /// Counts an instance that is to be made, if there may be one more.
-    fn count(&self) -> Result<Counted> {
+    /// Counts an instance that is to be made; waits for a moment until there may be one more.
+    fn count(&self, counts: &Arc<Counts>) -> Result<Counted> {
         let inner = &self.inner;
         let mut queue = inner.state.lock();
-        if inner.is_over(&queue, 2) {
+        let mut deadline = None;
+        while let Some(exceeded) = inner.exceeded(&queue, 2) {
             inner.over.notify_one();
-            let deadline = Instant::now() + PATIENCE;
-            while inner.is_over(&queue, 2) {
-                if inner.under.wait_until(&mut queue, deadline).timed_out() {
-                    return Err(Error::LimitExceeded {
-                        limit: "instances_max".to_owned(),
-                        max: inner.instances_max as u64,
-                        detail: "so many uploaded objects are in use at this moment, or can not be saved"
-                            .to_owned(),
-                    });
-                }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+            if inner.under.wait_until(&mut queue, deadline).timed_out() {
+                return Err(inner.error(exceeded));
             }
         }
-        queue.instances += 1;
-        Ok(Counted {
-            inner: inner.clone(),
-            bytes: 0,
-        })
+        Ok(inner.counted(&mut queue, counts))
+    }
+
+    /// Counts an instance that is to be made, if there may be one more.
+    fn count_now(&self, counts: &Arc<Counts>) -> Option<Counted> {
+        let mut queue = self.inner.state.lock();
+        let is_over = self.inner.is_over(&queue, 2);
+        (!is_over).then(|| self.inner.counted(&mut queue, counts))
+    }
+
+    /// Counts an instance that is to be made, and to go again soon.
+    fn count_beyond(&self, counts: &Arc<Counts>) -> Counted {
+        self.inner.counted(&mut self.inner.state.lock(), counts)
     }
 
     /// The object is hot.
@@ -227,6 +354,7 @@ impl Drop for Hot {
 /// An instance, as long as it is there.
 struct Counted {
     inner: Arc<Inner>,
+    counts: Arc<Counts>,
     bytes: usize,
 }
 
@@ -250,6 +378,7 @@ impl Drop for Counted {
         let mut queue = self.inner.state.lock();
         queue.instances -= 1;
         queue.bytes -= self.bytes;
+        self.counts.hot.fetch_sub(1, Ordering::Relaxed);
         self.inner.under.notify_all();
     }
 }

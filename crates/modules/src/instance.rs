@@ -13,7 +13,7 @@ use wasmtime::{
 
 use crate::Module;
 use crate::engine::TICK;
-use crate::hot::Place;
+use crate::hot::{Place, Room};
 
 /// What the host keeps for one instance of a module.
 pub(crate) struct Host {
@@ -325,6 +325,7 @@ impl Guest {
             index,
             args,
             caller,
+            again: _,
             ticket,
             out,
         } = activation;
@@ -380,21 +381,28 @@ impl Guest {
 
 impl Instance for Uploaded {
     fn dispatch(&mut self, activation: Activation<'_>) -> Result<Flow> {
-        self.place.with(|guest| guest.poll(activation))
+        let room = if activation.again {
+            Room::Owed
+        } else {
+            Room::Asked
+        };
+        self.place.with(room, |guest| guest.poll(activation))
     }
 
     fn cancel(&mut self, index: usize, ticket: Ticket) -> Result<()> {
-        self.place.with(|guest| guest.cancel(index, &ticket))
+        self.place
+            .with(Room::Owed, |guest| guest.cancel(index, &ticket))
     }
 
     fn depart(&mut self, session: SessionId) {
-        if let Err(error) = self.place.with(|guest| guest.depart(session)) {
+        let told = self.place.with(Room::Owed, |guest| guest.depart(session));
+        if let Err(error) = told {
             panic_as(&error);
         }
     }
 
     fn wake(&mut self) -> Wake {
-        let woken = self.place.with(Guest::ask_wake);
+        let woken = self.place.with(Room::Owed, Guest::ask_wake);
         woken.unwrap_or_else(|error| panic_as(&error))
     }
 

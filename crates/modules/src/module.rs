@@ -6,6 +6,7 @@ use crucial_object::guest_abi::{IMPORT, TypeDescription, VERSION, exports};
 use crucial_object::{Age, Error, Instance, Result, decode};
 use wasmtime::{ExternType, Linker, ValType};
 
+use crate::hot::Counts;
 use crate::instance::{Guest, Uploaded};
 use crate::{Engine, ModuleId, Refused, nan};
 
@@ -17,6 +18,7 @@ pub struct Module {
     engine: Engine,
     /// Held by each of its objects.
     alive: Arc<()>,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) pre: wasmtime::InstancePre<crate::instance::Host>,
 }
 
@@ -75,6 +77,7 @@ impl Module {
             types: Vec::new(),
             engine: engine.clone(),
             alive: Arc::new(()),
+            counts: Arc::default(),
             pre,
         };
         module.types = module.ask_types()?;

@@ -121,6 +121,7 @@ fn touch(object: &mut dyn Instance) -> Result<Flow> {
         index: 0,
         args: b"arguments",
         caller: SessionId(1),
+        again: true,
         ticket: &mut Some(vec![1, 2, 3]),
         out: &mut Vec::new(),
     })

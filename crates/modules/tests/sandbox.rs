@@ -5,9 +5,11 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use crucial_core::{Call, CallId, Cell, Recording, Turn};
 use crucial_modules::{Engine, Limits, Module, Refused};
 use crucial_object::{
-    Activation, Age, Error, Flow, Instance, Result, SessionId, Ticket, decode, encode,
+    Access, Activation, Age, Error, Flow, Instance, Method, MethodId, Result, Sequence, SessionId,
+    Ticket, TypeInfo, decode, encode,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,6 +48,7 @@ fn module(limits: Limits) -> Arc<Module> {
 
 /// An object, called by name.
 struct Object {
+    name: &'static str,
     module: Arc<Module>,
     instance: Box<dyn Instance>,
 }
@@ -58,12 +61,16 @@ impl Object {
         // cents, holder, heap.
         let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
         let instance = module.restore(NAME, &state, Age::Same).unwrap();
-        Object { module, instance }
+        Object {
+            name: NAME,
+            module,
+            instance,
+        }
     }
 
     fn index(&self, method: &str) -> usize {
         let mut types = self.module.types().iter();
-        let info = types.find(|info| info.name == NAME).unwrap();
+        let info = types.find(|info| info.name == self.name).unwrap();
         info.methods.iter().position(|m| m.name == method).unwrap()
     }
 
@@ -78,6 +85,7 @@ impl Object {
             index: self.index(method),
             args: &encode(args)?,
             caller: SessionId(7),
+            again: ticket.is_some(),
             ticket,
             out: &mut out,
         })?;
@@ -240,6 +248,203 @@ fn what_is_no_module_is_refused_with_the_reason() {
     }
 }
 
+const MUCH: usize = usize::MAX;
+
+/// An object as a server has it, and others that leave it no room: they can not be saved, so they stay.
+struct Crowded {
+    cell: Cell,
+    others: Vec<Box<dyn Instance>>,
+    module: Arc<Module>,
+    sequence: u64,
+}
+
+impl Crowded {
+    fn new(instances_max: usize, instances_bytes_max: usize) -> Crowded {
+        let module = module(Limits {
+            instances_max,
+            instances_bytes_max,
+            method_time_max: Duration::from_millis(50),
+            ..Limits::default()
+        });
+        let its = module.clone();
+        let methods = module.types().iter().find(|info| info.name == NAME);
+        let methods = methods.unwrap().methods.iter().map(|method| {
+            let access = match method.writes {
+                true => Access::Write,
+                false => Access::Read,
+            };
+            Method::new(method.name.clone().leak(), access, method.waits)
+        });
+        let info = Box::leak(Box::new(TypeInfo::uploaded(
+            NAME,
+            methods.collect::<Vec<_>>().leak(),
+            true,
+            Box::new(move |state, age| its.restore(NAME, state, age)),
+        )));
+        let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
+        Crowded {
+            cell: Cell::new(info, &state).unwrap(),
+            others: Vec::new(),
+            module,
+            sequence: 0,
+        }
+    }
+
+    /// Until there is no room for one more.
+    fn crowd(&mut self) -> Error {
+        let cents = encode(&0i64).unwrap();
+        loop {
+            match self.module.restore("guest::Stuck", &cents, Age::Same) {
+                Ok(other) => self.others.push(other),
+                Err(error) => break error,
+            }
+        }
+    }
+
+    /// The results that a call brings about.
+    fn call(&mut self, session: u64, method: &str, args: &impl Serialize) -> Results {
+        self.sequence += 1;
+        let id = CallId {
+            session: SessionId(session),
+            sequence: Sequence(self.sequence),
+        };
+        let args = encode(args).unwrap();
+        let call = Call {
+            id,
+            acked: Sequence(0),
+            recording: Recording::Changes,
+            method: MethodId::of(method),
+            args: &args,
+        };
+        self.turn(|cell, turn| {
+            cell.call(&call, turn);
+        })
+    }
+
+    fn turn(&mut self, f: impl FnOnce(&mut Cell, &mut Turn<'_>)) -> Results {
+        let (mut replies, mut out) = (Results::new(), Vec::new());
+        f(&mut self.cell, &mut Turn::new(&mut replies, &mut out));
+        replies
+    }
+}
+
+type Results = Vec<(CallId, Result<Vec<u8>>)>;
+
+#[test]
+fn an_object_does_what_it_owes_also_where_there_is_no_room_for_it() {
+    let mut crowded = Crowded::new(1, MUCH);
+    // Two calls wait, and a session holds it.
+    assert_eq!(crowded.call(1, "withdraw", &(20i64,)), []);
+    assert_eq!(crowded.call(2, "withdraw", &(30i64,)), []);
+    let withdrawn = CallId {
+        session: SessionId(2),
+        sequence: Sequence(2),
+    };
+    crowded.call(3, "hold", &());
+    let refused = crowded.crowd();
+    let is_full = |error: &Error| match error {
+        Error::LimitExceeded { limit, max: 1, .. } => limit == "instances_max",
+        _ => false,
+    };
+    assert!(is_full(&refused), "{refused}");
+    let instances = crowded.module.hot();
+    assert_eq!(instances, crowded.others.len(), "it is cold");
+    // A call is refused, before it has done anything.
+    let results = crowded.call(4, "deposit", &(100i64,));
+    assert!(
+        matches!(&results[..], [(_, Err(error))] if is_full(error)),
+        "{results:?}"
+    );
+    // The session ends, and the call that is withdrawn ends; each is followed by a look at the calls that wait.
+    assert_eq!(
+        crowded.turn(|cell, turn| cell.end_session(SessionId(3), turn)),
+        []
+    );
+    let results = crowded.turn(|cell, turn| {
+        cell.cancel(withdrawn, &Error::Cancelled, turn);
+    });
+    assert_eq!(results, [(withdrawn, Err(Error::Cancelled))]);
+    assert_eq!(crowded.cell.parked_len(), 1);
+    assert_eq!(crowded.module.hot(), instances, "it is cold again");
+    // There is room again. It was not poisoned, and all was done.
+    crowded.others.clear();
+    let results = crowded.call(5, "is_held", &());
+    assert_eq!(results[0].1, encode(&false));
+    let results = crowded.call(5, "deposit", &(20i64,));
+    let results: Vec<_> = results.into_iter().map(|(_, result)| result).collect();
+    assert_eq!(results, [encode(&25i64), encode(&5i64)]);
+    assert_eq!(crowded.cell.parked_len(), 0);
+}
+
+#[test]
+fn the_limit_that_is_exceeded_is_named() {
+    let mut crowded = Crowded::new(MUCH, 2 << 20);
+    match crowded.crowd() {
+        Error::LimitExceeded { limit, max, .. } => {
+            assert_eq!((limit.as_str(), max), ("instances_bytes_max", 2 << 20));
+        }
+        other => panic!("{other}"),
+    }
+    let results = crowded.call(1, "cents", &());
+    assert!(
+        matches!(&results[..], [(_, Err(Error::LimitExceeded { limit, .. }))] if limit == "instances_bytes_max"),
+        "{results:?}"
+    );
+}
+
+/// What the same calls give with an object that stays hot, and with one that is cooled after every call: the results of
+/// the calls, and the states in between.
+fn hot_and_cooled(name: &'static str) -> [Vec<(Vec<u64>, Vec<u8>)>; 2] {
+    let module = module(Limits::default());
+    [false, true].map(|is_cooled| {
+        let make = |state: &[u8]| module.restore(name, state, Age::Same).unwrap();
+        let mut object = Object {
+            name,
+            module: module.clone(),
+            // Without an entry.
+            instance: make(&[0]),
+        };
+        let calls = (0..300u64).map(|call| {
+            let key = call * 7919 % 101;
+            let mut results = vec![object.call("count", &(key,)).unwrap()];
+            if call % 3 == 0 {
+                let removed: Option<u64> = object.call("remove", &(key / 2,)).unwrap();
+                results.extend(removed);
+            }
+            results.extend(object.call::<Vec<u64>>("keys", &()).unwrap());
+            let mut state = Vec::new();
+            object.instance.save(&mut state).unwrap();
+            if is_cooled {
+                object.instance = make(&state);
+            }
+            (results, state)
+        });
+        calls.collect()
+    })
+}
+
+#[test]
+fn an_ordered_object_is_the_same_however_often_it_was_cooled() {
+    let [hot, cooled] = hot_and_cooled("guest::Ordered");
+    assert_eq!(hot, cooled);
+}
+
+/// What docs/modules.md warns of: if this fails, the warning can go.
+#[test]
+fn an_object_with_a_hash_map_depends_on_when_it_was_cooled() {
+    let [hot, cooled] = hot_and_cooled("guest::Hashed");
+    let sorted = |calls: &[(Vec<u64>, Vec<u8>)]| -> Vec<Vec<u64>> {
+        let results = calls.iter().map(|(results, _)| {
+            let mut results = results.clone();
+            results.sort_unstable();
+            results
+        });
+        results.collect()
+    };
+    assert_eq!(sorted(&hot), sorted(&cooled));
+    assert_ne!(hot, cooled);
+}
+
 /// Memory of this process, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -258,6 +463,7 @@ fn a_hundred_thousand_objects_take_less_than_two_gigabytes() {
             let state = encode(&(cents as i64, None::<u64>, Vec::<u64>::new())).unwrap();
             let instance = module.restore(NAME, &state, Age::Same).unwrap();
             Object {
+                name: NAME,
                 module: module.clone(),
                 instance,
             }
@@ -293,7 +499,8 @@ fn an_object_that_can_not_be_saved_stays_and_others_go() {
         ..Limits::default()
     });
     let module = engine.compile(&GUEST).unwrap();
-    let make = |type_name: &str, state: Vec<u8>| Object {
+    let make = |type_name: &'static str, state: Vec<u8>| Object {
+        name: type_name,
         module: module.clone(),
         instance: module.restore(type_name, &state, Age::Same).unwrap(),
     };
@@ -330,7 +537,11 @@ fn what_is_compiled_is_kept_on_disk_if_nobody_else_can_write_there() {
         let module = engine.compile(&GUEST).unwrap();
         let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
         let instance = module.restore(NAME, &state, Age::Same).unwrap();
-        let mut object = Object { module, instance };
+        let mut object = Object {
+            name: NAME,
+            module,
+            instance,
+        };
         assert_eq!(object.call::<i64>("deposit", &(1i64,)), Ok(6));
         start.elapsed()
     };
@@ -383,6 +594,7 @@ fn arguments_of_any_bytes_are_errors_or_calls() {
             index: account.index(methods[round % methods.len()]),
             args: &args,
             caller: SessionId(number()),
+            again: number() % 2 == 0,
             ticket: &mut ticket,
             out: &mut Vec::new(),
         });

@@ -126,6 +126,8 @@ extern "C" fn crucial_dispatch(index: u32, caller: u64, ticket_length: u32) -> u
                 index: index as usize,
                 args,
                 caller: SessionId(caller),
+                // The server sees to that.
+                again: false,
                 ticket: &mut ticket,
                 out: &mut result,
             })

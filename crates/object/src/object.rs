@@ -75,6 +75,8 @@ pub struct Activation<'a> {
     pub args: &'a [u8],
     /// Whose call it is.
     pub caller: SessionId,
+    /// Whether it was polled before, and waits: it is not refused any more, as nobody would repeat it.
+    pub again: bool,
     /// The call's memory, `None` at its first poll.
     pub ticket: &'a mut Ticket,
     /// Where the encoded result is appended.

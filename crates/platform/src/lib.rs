@@ -42,6 +42,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 mod envelope;
+mod environment;
 mod in_process;
 mod local;
 pub mod worker;

@@ -27,7 +27,7 @@ use serde::Serialize;
 use ureq::Agent;
 use ureq::http::Response;
 
-use crate::{PAYLOAD_BYTES_MAX, envelope};
+use crate::{PAYLOAD_BYTES_MAX, envelope, environment};
 
 /// Set to 1 by the local platform.
 pub(crate) const LOCAL_VARIABLE: &str = "CRUCIAL_LOCAL_WORKER";
@@ -101,6 +101,9 @@ pub fn is_worker() -> bool {
 
 /// Runs a worker until its platform ends it, on the calling thread.
 ///
+/// What the platform has said to it goes from the environment, so that programs that it starts are no workers. That
+/// needs a process without other threads: call this first in `main`. With others it stays, and a warning says so.
+///
 /// # Panics
 ///
 /// If this process is no worker: see [`is_worker`].
@@ -109,6 +112,19 @@ pub fn run(handler: &dyn Handler) -> ! {
     if std::env::var_os(LOCAL_VARIABLE).is_some_and(|value| value == "1") {
         end_with_parent();
         limit_memory();
+    }
+    let result_bytes_max = variable(RESULT_VARIABLE).unwrap_or(PAYLOAD_BYTES_MAX);
+    let ours = [
+        API_VARIABLE,
+        LOCAL_VARIABLE,
+        PARENT_VARIABLE,
+        RESULT_VARIABLE,
+    ];
+    if !environment::take_out(&ours) {
+        tracing::warn!(
+            "this worker had threads before it began: programs that it starts have its environment, and may take \
+             themselves for workers"
+        );
     }
     let agent: Agent = Agent::config_builder()
         .http_status_as_error(false)
@@ -120,7 +136,7 @@ pub fn run(handler: &dyn Handler) -> ! {
         .into();
     let worker = Worker {
         base: format!("http://{api}/{API_VERSION}/runtime/invocation"),
-        result_bytes_max: variable(RESULT_VARIABLE).unwrap_or(PAYLOAD_BYTES_MAX),
+        result_bytes_max,
         agent,
     };
     loop {

@@ -289,6 +289,8 @@ mod uploaded {
             bytes: module.size() as u64,
             types: own_types(module).cloned().collect(),
             objects: module.objects() as u64,
+            hot: module.hot() as u64,
+            heated: module.heated(),
         }
     }
 

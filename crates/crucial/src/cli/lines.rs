@@ -53,6 +53,19 @@ pub fn apply<T: Clone>(
     batch.apply()
 }
 
+/// Calls `apply` with `words`, or with the lines of standard input if there is just the word `-`.
+pub fn each(
+    words: Vec<String>,
+    batch_lines: usize,
+    mut apply: impl FnMut(Vec<String>) -> Result<()>,
+) -> Result<()> {
+    if words != ["-"] {
+        return apply(words);
+    }
+    let whole = |line: &str| Ok(Some(line.to_owned()));
+    self::apply(std::io::stdin(), batch_lines, whole, apply)
+}
+
 /// The next line, without its end.
 fn read(input: &mut impl BufRead) -> Result<Option<String>, String> {
     let mut line = Vec::new();

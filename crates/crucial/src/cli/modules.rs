@@ -304,6 +304,8 @@ fn describe(info: &ModuleInfo) -> Value {
         "id": hex(&info.id),
         "bytes": info.bytes,
         "objects": info.objects,
+        "hot": info.hot,
+        "heated": info.heated,
         "types": types.collect::<Vec<_>>(),
     })
 }

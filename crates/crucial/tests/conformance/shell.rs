@@ -6,14 +6,14 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crucial::sync::Mutex;
+use crucial::sync::{AtomicI64, Mutex};
 use crucial::{Error, Shared, cloud, thread};
 use libtest_mimic::{Failed, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Outcome;
 use crate::cli::{crucial, fails, output, says};
-use crate::program::Server;
+use crate::program::{ROLE, Server};
 use crate::trials;
 use crate::uploaded::COMMAND;
 
@@ -34,11 +34,15 @@ pub fn trials() -> Vec<Trial> {
         h13_lines_of_all_kinds,
         h14_a_closed_pipe_is_no_error,
         h15_in_a_script_of_a_cloud_thread,
+        h15_a_program_that_a_cloud_thread_starts,
     ]
 }
 
-/// Programs that look at the line of the lock.
+/// Programs that look at the line of the lock; and one as any other.
 pub fn program(name: &str) -> Option<crucial::Result<()>> {
+    if name == "compute" {
+        return Some(compute());
+    }
     let least = match name {
         "wait-for-a-line" => 2,
         "look-at-the-line" => 0,
@@ -472,7 +476,7 @@ fn script(script: String, server: String) -> crucial::Result<String> {
     String::from_utf8(text).map_err(Error::other)
 }
 
-/// It has a worker's environment, and is none. Also of the `crucial` command, where there is one.
+/// It has not what a worker's environment says. Also of the `crucial` command, where there is one.
 fn h15_in_a_script_of_a_cloud_thread() -> Outcome {
     let server = Server::start(&[])?;
     let crucial = match COMMAND {
@@ -480,11 +484,41 @@ fn h15_in_a_script_of_a_cloud_thread() -> Outcome {
         None => format!("'{}' crucial", std::env::current_exe()?.display()),
     };
     let words = format!(
-        "test -n \"$AWS_LAMBDA_RUNTIME_API\" && {crucial} counter hits add 5 && \
+        "test -z \"$AWS_LAMBDA_RUNTIME_API\" && {crucial} counter hits add 5 && \
          {crucial} mutex lock run -- {crucial} counter hits add 2"
     );
     let said = thread::spawn(script(words, server.address.clone())).join()??;
     assert_eq!(said, "5\n7\n");
     assert_eq!(says(&server, "counter hits get")?, "7");
+    Ok(())
+}
+
+#[cloud]
+fn double(number: u64) -> u64 {
+    2 * number
+}
+
+/// A program with an object and a cloud thread of its own.
+fn compute() -> crucial::Result<()> {
+    let sum = Shared::new(AtomicI64::new(1))?;
+    let doubled = thread::spawn(double(20)).join()?;
+    println!("{}", sum.fetch_add(1)? + doubled as i64);
+    Ok(())
+}
+
+/// What this executable says when a cloud thread runs it as a program.
+#[cloud]
+fn start_compute() -> crucial::Result<String> {
+    let output = Command::new(std::env::current_exe()?)
+        .env(ROLE, "compute")
+        .output()?;
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8(text).map_err(Error::other)
+}
+
+fn h15_a_program_that_a_cloud_thread_starts() -> Outcome {
+    for _ in 0..2 {
+        assert_eq!(thread::spawn(start_compute()).join()??, "41\n");
+    }
     Ok(())
 }

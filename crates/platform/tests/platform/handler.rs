@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::str::from_utf8;
 use std::time::SystemTime;
 
@@ -20,7 +21,12 @@ impl Handler for Tester {
         let (word, argument) = text.split_once(' ').unwrap_or((text, ""));
         match word {
             "pid" => Ok(std::process::id().to_string().into_bytes()),
-            "variable" => Ok(std::env::var(argument).unwrap_or_default().into_bytes()),
+            "variable" => Ok(told(argument).into_bytes()),
+            "script" => Ok(Command::new("sh")
+                .args(["-c", argument])
+                .output()
+                .expect("there is a shell")
+                .stdout),
             "thread" => Ok(std::thread::current().name().unwrap_or_default().into()),
             "deadline" => Ok(seconds_left(context).to_string().into_bytes()),
             "error" => Err(FunctionError {
@@ -65,6 +71,14 @@ fn failed(message: &str) -> FunctionError {
     }
 }
 
+/// A variable that this process was started with.
+fn told(name: &str) -> String {
+    let all = std::fs::read_to_string("/proc/self/environ").expect("text");
+    let mut variables = all.split('\0').filter_map(|one| one.split_once('='));
+    let found = variables.find(|(its, _)| *its == name);
+    found.map_or_else(String::new, |(_, value)| value.to_owned())
+}
+
 fn seconds_left(context: &Context) -> u64 {
     let deadline = context.deadline.expect("a deadline");
     deadline
@@ -75,7 +89,7 @@ fn seconds_left(context: &Context) -> u64 {
 /// Comes to a meeting, and tells who this is.
 fn connect(context: &Context, address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("the meeting is open");
-    let api = std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap_or_default();
+    let api = told("AWS_LAMBDA_RUNTIME_API");
     writeln!(
         stream,
         "{} {} {api}",

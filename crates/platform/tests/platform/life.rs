@@ -33,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         an_executable_that_is_missing,
         an_executable_that_does_not_ask,
         variables_are_those_of_lambda,
+        what_a_worker_starts_has_not_its_variables,
         shutdown_leaves_no_process,
         dropping_it_ends_the_workers,
         workers_end_with_their_parent,
@@ -208,6 +209,19 @@ fn variables_are_those_of_lambda() {
     assert_eq!(variable("AWS_LAMBDA_FUNCTION_VERSION"), "$LATEST");
     assert!(!variable("AWS_LAMBDA_FUNCTION_NAME").is_empty());
     assert!(variable("AWS_LAMBDA_RUNTIME_API").starts_with("127.0.0.1:"));
+}
+
+fn what_a_worker_starts_has_not_its_variables() {
+    let platform = local(LocalConfig {
+        env: vec![("OWN".into(), "value".into())],
+        ..LocalConfig::default()
+    });
+    let said = text(run(&platform, "script env"));
+    let ours = |line: &&str| {
+        line.starts_with("AWS_LAMBDA_RUNTIME_API") || line.starts_with("CRUCIAL_LOCAL")
+    };
+    assert_eq!(said.lines().find(ours), None);
+    assert!(said.lines().any(|line| line == "OWN=value"), "{said}");
 }
 
 fn shutdown_leaves_no_process() {

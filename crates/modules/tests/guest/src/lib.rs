@@ -1,5 +1,6 @@
 //! A type that is uploaded, with methods of all kinds, and some that misbehave.
 
+use std::collections::{BTreeMap, HashMap};
 use std::task::Poll;
 
 use crucial::{Error, Result, SessionId, shared};
@@ -152,5 +153,51 @@ impl Vector {
     /// Of all.
     pub fn sum(&self) -> f64 {
         self.values.iter().sum()
+    }
+}
+
+/// An object that is the same whatever its history.
+#[derive(Serialize, Deserialize)]
+pub struct Ordered {
+    counts: BTreeMap<u64, u64>,
+}
+
+#[shared(name = "guest::Ordered")]
+impl Ordered {
+    pub fn count(&mut self, key: u64) -> u64 {
+        let count = self.counts.entry(key).or_default();
+        *count += 1;
+        *count
+    }
+
+    pub fn remove(&mut self, key: u64) -> Option<u64> {
+        self.counts.remove(&key)
+    }
+
+    pub fn keys(&self) -> Vec<u64> {
+        self.counts.keys().copied().collect()
+    }
+}
+
+/// An object that is not, against the advice.
+#[derive(Serialize, Deserialize)]
+pub struct Hashed {
+    counts: HashMap<u64, u64>,
+}
+
+#[shared(name = "guest::Hashed")]
+impl Hashed {
+    pub fn count(&mut self, key: u64) -> u64 {
+        let count = self.counts.entry(key).or_default();
+        *count += 1;
+        *count
+    }
+
+    pub fn remove(&mut self, key: u64) -> Option<u64> {
+        self.counts.remove(&key)
+    }
+
+    pub fn keys(&self) -> Vec<u64> {
+        self.counts.keys().copied().collect()
     }
 }
