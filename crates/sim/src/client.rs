@@ -76,6 +76,9 @@ impl Client {
         }
         let mut packets: Vec<_> = self.send().into_iter().collect();
         packets.extend(self.ask_view(random));
+        if random.random_range(0..10) == 0 {
+            packets.extend(self.withdraw());
+        }
         packets
     }
 
@@ -99,8 +102,19 @@ impl Client {
         self.current = Some((operation, ask));
     }
 
+    /// It does not want to wait any longer, and may have the result all the same.
+    fn withdraw(&self) -> Option<Addressed> {
+        let (operation, _) = self.current.as_ref()?;
+        (operation.input == Input::Pop).then(|| self.packet(Ask::Cancel))?
+    }
+
     fn send(&self) -> Option<Addressed> {
-        let (operation, ask) = self.current.as_ref()?;
+        let (_, ask) = self.current.as_ref()?;
+        self.packet(ask.clone())
+    }
+
+    fn packet(&self, ask: Ask) -> Option<Addressed> {
+        let (operation, _) = self.current.as_ref()?;
         let primary = self.view.primary(self.view.partition(&operation.object))?;
         let member = self.view.members.get(&primary)?;
         let request = Request {
@@ -109,7 +123,7 @@ impl Client {
             acked: self.sequence,
             view: self.view.version,
             object: operation.object,
-            ask: ask.clone(),
+            ask,
         };
         Some((primary, member.incarnation, Packet::Request(request)))
     }
@@ -195,6 +209,7 @@ fn output(input: Input, body: Body) -> Result<Output, String> {
     let bytes = match body {
         Body::Did(did) => return Ok(Output::Did(did)),
         Body::Bytes(Err(Error::Lost { .. })) => return Ok(Output::Gone),
+        Body::Bytes(Err(Error::Cancelled)) => return Ok(Output::Withdrawn),
         Body::Bytes(Err(error)) => return Err(error.to_string()),
         Body::Bytes(Ok(bytes)) => bytes,
     };

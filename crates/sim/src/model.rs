@@ -69,6 +69,8 @@ pub enum Output {
     Popped(Option<i64>),
     /// The object is gone.
     Gone,
+    /// Of pop: it was withdrawn.
+    Withdrawn,
 }
 
 impl Model for Thing {
@@ -90,6 +92,9 @@ impl Model for Thing {
             && self.loss == Loss::Forgotten
         {
             return run(&State::Absent, input).map(|(next, _)| next);
+        }
+        if output == Some(&Output::Withdrawn) {
+            return Some(state.clone());
         }
         let (next, expected) = run(state, input)?;
         match output {

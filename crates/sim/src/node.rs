@@ -368,6 +368,7 @@ impl Node {
                 state,
             } => self.open(id, &request, type_name, *replicas, state, out),
             Ask::Delete => self.delete(id, &request, out),
+            Ask::Cancel => self.cancel(id, &request, out),
         }
     }
 
@@ -412,6 +413,23 @@ impl Node {
         }
         for answer in answers.list {
             partition.answer_read(replica, answer, out);
+        }
+    }
+
+    fn cancel(&mut self, id: PartitionId, request: &Request, out: &mut Vec<Action<Answer>>) {
+        let partition = &mut self.partitions[id.index()];
+        let Some(replica) = self.objects.get_mut(&request.object) else {
+            return;
+        };
+        if replica
+            .cell()
+            .is_some_and(|cell| cell.is_parked(request.call()))
+        {
+            let cancel = Change::Cancel {
+                call: request.call(),
+                error: Error::Cancelled,
+            };
+            change(partition, request.object, replica, &cancel, out);
         }
     }
 

@@ -58,6 +58,8 @@ pub enum Ask {
         state: Vec<u8>,
     },
     Delete,
+    /// Withdraws the call of this number, if it waits.
+    Cancel,
 }
 
 /// What a client is told.

@@ -4,7 +4,7 @@ use crucial_object::{Access, Error, MethodId, Sequence, SessionId};
 use serde::{Deserialize, Serialize};
 
 use super::{Call, Cell, Recording, Turn};
-use crate::records::CallId;
+use crate::records::{CallId, Record};
 
 /// One change of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +94,11 @@ impl Cell {
             None if call.recording == Recording::Everything => Admission::Change,
             _ => Admission::Look,
         }
+    }
+
+    /// Whether a call waits here.
+    pub fn is_parked(&self, call: CallId) -> bool {
+        self.records.find(call).is_some_and(Record::is_parked)
     }
 
     /// The calls that may be repeated: those of which there is a record that is needed.
