@@ -1,7 +1,7 @@
 //! What nodes say to each other about a partition.
 
 use crucial_core::{CallId, CellImage, Change};
-use crucial_object::{ObjectId, Sequence};
+use crucial_object::{ObjectId, Sequence, SessionId};
 use serde::{Deserialize, Serialize};
 
 use crate::{Epoch, Version};
@@ -154,6 +154,8 @@ pub struct Image {
     pub replicas: u8,
     /// As there.
     pub creator: CallId,
+    /// As there.
+    pub sessions: Vec<SessionId>,
     /// What it is.
     pub body: ImageBody,
 }

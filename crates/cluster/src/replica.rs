@@ -1,7 +1,7 @@
 //! An object at one of its servers.
 
 use crucial_core::{Call, CallId, Cell, Change, Replies, Turn};
-use crucial_object::{Error, ObjectId, Result, Sequence, TypeInfo};
+use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, TypeInfo};
 
 use crate::mutant::Mutant;
 use crate::{Form, Held, Image, ImageBody, Version};
@@ -18,6 +18,8 @@ pub struct Replica {
     pub creator: CallId,
     /// What there is of it.
     pub body: Body,
+    /// Sessions that may hold something of it, in rising order: their end concerns it.
+    sessions: Vec<SessionId>,
     /// At the primary: the number of its last change, which answers wait for.
     pub(crate) issued: u64,
     /// At the primary: the join whose node has it.
@@ -45,6 +47,7 @@ impl Replica {
             replicas,
             creator,
             body: Body::Full(Box::new(cell)),
+            sessions: Vec::new(),
             issued: 0,
             copied: 0,
             purge_at: 0,
@@ -63,6 +66,10 @@ impl Replica {
             version: self.version,
             replicas: self.replicas,
             creator: self.creator,
+            sessions: match body {
+                ImageBody::Full(_) => self.sessions.clone(),
+                ImageBody::Stub | ImageBody::Lost => Vec::new(),
+            },
             body,
         })
     }
@@ -88,6 +95,7 @@ impl Replica {
             replicas: image.replicas,
             creator: image.creator,
             body,
+            sessions: image.sessions.clone(),
             issued: 0,
             copied: 0,
             purge_at: 0,
@@ -139,6 +147,35 @@ impl Replica {
         }
     }
 
+    /// The sessions whose end concerns it: they may hold something, or wait.
+    pub fn sessions(&self) -> Vec<SessionId> {
+        let waiting = match &self.body {
+            Body::Full(cell) => cell.waiting().collect(),
+            Body::Stub | Body::Lost => Vec::new(),
+        };
+        let mut all: Vec<_> = self.sessions.iter().copied().chain(waiting).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Does a change. Its results go to `turn`.
+    pub fn apply(&mut self, change: &Change, turn: &mut Turn<'_>) {
+        let Body::Full(cell) = &mut self.body else {
+            return;
+        };
+        match (change, self.sessions.binary_search(&session_of(change))) {
+            (Change::Call { id, .. }, Err(place)) if cell.info().attends => {
+                self.sessions.insert(place, id.session);
+            }
+            (Change::EndSession(_), Ok(place)) => {
+                self.sessions.remove(place);
+            }
+            _ => {}
+        }
+        cell.apply(change, turn);
+    }
+
     /// A change that forgets records, if it is time for one: there are `at_least` so many, and twice as many as were
     /// needed the last time.
     pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool, at_least: usize) -> Option<Change> {
@@ -178,16 +215,25 @@ impl Replica {
                 return false;
             }
         }
-        let Some(cell) = self.cell() else {
+        if !self.is_full() {
             return false;
-        };
+        }
         let mut replies = Checksum::default();
         let mut out = Vec::new();
         let mut turn = Turn::new(&mut replies, &mut out);
         turn.parked_max = parked_max;
-        cell.apply(change, &mut turn);
+        self.apply(change, &mut turn);
         self.version = version;
         replies.value() == checksum
+    }
+}
+
+fn session_of(change: &Change) -> SessionId {
+    match change {
+        Change::Call { id, .. } | Change::ClearPoison { id, .. } => id.session,
+        Change::Cancel { call, .. } => call.session,
+        Change::EndSession(session) => *session,
+        Change::Forget(_) => SessionId(0),
     }
 }
 

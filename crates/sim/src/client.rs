@@ -1,9 +1,11 @@
 //! A client: one request at a time, repeated until it is answered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crucial_cluster::{Incarnation, NodeId, View};
 use crucial_linear::{History, Operation};
+use crucial_object::sync::Semaphore;
 use crucial_object::{Error, MethodId, ObjectId, Sequence, SessionId, decode, encode};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -20,6 +22,9 @@ pub struct Client {
     current: Option<(Operation<ObjectId, Input, Output>, Ask)>,
     /// How many requests it is to make yet.
     pub left: usize,
+    /// The locks that it holds, with their tokens.
+    held: BTreeMap<ObjectId, u64>,
+    pub is_dead: bool,
     /// What it has done.
     pub history: Vec<Operation<ObjectId, Input, Output>>,
     /// Answers that no request can have.
@@ -37,6 +42,8 @@ impl Client {
             sequence: Sequence(0),
             current: None,
             left,
+            held: BTreeMap::new(),
+            is_dead: false,
             history: Vec::new(),
             wrong: Vec::new(),
         }
@@ -45,8 +52,9 @@ impl Client {
     /// Whether it has nothing to do any more, or waits for what may never come.
     pub fn is_done(&self) -> bool {
         match &self.current {
+            _ if self.is_dead => true,
             None => self.left == 0,
-            Some((operation, _)) => operation.input == Input::Pop,
+            Some((operation, _)) => operation.input.may_wait(),
         }
     }
 
@@ -67,19 +75,32 @@ impl Client {
         objects: &[Object],
         random: &mut ChaCha8Rng,
     ) -> Vec<Addressed> {
-        if self.current.is_none() && self.left > 0 {
-            self.begin(now, objects, random);
-            return self.send().into_iter().collect();
-        }
-        if self.current.is_none() {
+        if self.is_dead {
             return Vec::new();
         }
-        let mut packets: Vec<_> = self.send().into_iter().collect();
-        packets.extend(self.ask_view(random));
+        let mut packets = self.ping();
+        if self.current.is_none() && self.left > 0 {
+            self.begin(now, objects, random);
+        }
+        packets.extend(self.send());
         if random.random_range(0..10) == 0 {
             packets.extend(self.withdraw());
         }
         packets
+    }
+
+    /// To all servers that it knows.
+    fn ping(&self) -> Vec<Addressed> {
+        let members = self.view.members.iter();
+        members
+            .map(|(node, member)| {
+                let ping = Packet::Ping {
+                    client: self.session,
+                    view: self.view.version,
+                };
+                (*node, member.incarnation, ping)
+            })
+            .collect()
     }
 
     fn begin(&mut self, now: u64, objects: &[Object], random: &mut ChaCha8Rng) {
@@ -88,6 +109,9 @@ impl Client {
         let input = match (object.kind, random.random_range(0..100)) {
             (Kind::Counter, 0..15) => Input::OpenCounter,
             (Kind::Queue, 0..15) => Input::OpenQueue,
+            (Kind::Lock, 0..15) => Input::OpenLock,
+            (Kind::Lock, _) if self.held.contains_key(&object.id) => Input::Release(self.session.0),
+            (Kind::Lock, _) => Input::Acquire(self.session.0),
             (_, 15..18) if object.is_volatile => Input::Delete,
             (Kind::Counter, ..60) => Input::Add(item % 10 + 1),
             (Kind::Counter, _) => Input::Load,
@@ -95,7 +119,7 @@ impl Client {
             (Kind::Queue, ..70) => Input::Pop,
             (Kind::Queue, _) => Input::TryPop,
         };
-        let ask = ask(input, object);
+        let ask = self.ask(input, object);
         self.sequence.0 += 1;
         self.left -= 1;
         let operation = Operation::called(self.session.0, object.id, input, now);
@@ -105,7 +129,10 @@ impl Client {
     /// It does not want to wait any longer, and may have the result all the same.
     fn withdraw(&self) -> Option<Addressed> {
         let (operation, _) = self.current.as_ref()?;
-        (operation.input == Input::Pop).then(|| self.packet(Ask::Cancel))?
+        operation
+            .input
+            .may_wait()
+            .then(|| self.packet(Ask::Cancel))?
     }
 
     fn send(&self) -> Option<Addressed> {
@@ -128,18 +155,9 @@ impl Client {
         Some((primary, member.incarnation, Packet::Request(request)))
     }
 
-    fn ask_view(&self, random: &mut ChaCha8Rng) -> Option<Addressed> {
-        let members: Vec<_> = self.view.members.iter().collect();
-        if members.is_empty() {
-            return None;
-        }
-        let (node, member) = members[random.random_range(0..members.len())];
-        let client = self.session;
-        Some((*node, member.incarnation, Packet::AskView { client }))
-    }
-
-    pub fn receive(&mut self, reply: Reply, now: u64, random: &mut ChaCha8Rng) -> Vec<Addressed> {
+    pub fn receive(&mut self, reply: Reply, now: u64) -> Vec<Addressed> {
         match reply {
+            _ if self.is_dead => Vec::new(),
             Reply::View(view) => {
                 if view.version > self.view.version {
                     self.view = view;
@@ -147,9 +165,7 @@ impl Client {
                 }
                 Vec::new()
             }
-            Reply::Moved(sequence) if sequence == self.sequence => {
-                self.ask_view(random).into_iter().collect()
-            }
+            Reply::Moved(sequence) if sequence == self.sequence => self.ping(),
             Reply::Result(sequence, body) if sequence == self.sequence => {
                 self.answered(body, now);
                 Vec::new()
@@ -169,6 +185,14 @@ impl Client {
         let Some((operation, _)) = self.current.take() else {
             return;
         };
+        if let (Input::Acquire(_), Body::Bytes(Ok(token))) = (operation.input, &body)
+            && let Ok(token) = decode(token)
+        {
+            self.held.insert(operation.object, token);
+        }
+        if let Input::Release(_) = operation.input {
+            self.held.remove(&operation.object);
+        }
         match output(operation.input, body) {
             Ok(output) => self.history.push(operation.returned(output, now)),
             Err(wrong) => {
@@ -177,9 +201,14 @@ impl Client {
             }
         }
     }
+
+    fn ask(&self, input: Input, object: &Object) -> Ask {
+        let token = self.held.get(&object.id).copied().unwrap_or_default();
+        ask(input, object, token)
+    }
 }
 
-fn ask(input: Input, object: &Object) -> Ask {
+fn ask(input: Input, object: &Object, token: u64) -> Ask {
     let sealed = |item: i64| ByteBuf::from(encode(&item).expect("an integer"));
     let call = |method: &str, args: Vec<u8>| Ask::Call {
         method: MethodId::of(method),
@@ -196,6 +225,13 @@ fn ask(input: Input, object: &Object) -> Ask {
             replicas: object.replicas,
             state: encode(&(Vec::<ByteBuf>::new(), 1u64 << 20, false)).expect("a queue"),
         },
+        Input::OpenLock => Ask::Open {
+            type_name: "crucial::Semaphore",
+            replicas: object.replicas,
+            state: encode(&Semaphore::new(1)).expect("a semaphore"),
+        },
+        Input::Acquire(_) => call("acquire", Vec::new()),
+        Input::Release(_) => call("release_acquired", encode(&(token,)).expect("a number")),
         Input::Delete => Ask::Delete,
         Input::Add(more) => call("fetch_add", encode(&(more,)).expect("an integer")),
         Input::Load => call("load", Vec::new()),
@@ -209,6 +245,7 @@ fn output(input: Input, body: Body) -> Result<Output, String> {
     let bytes = match body {
         Body::Did(did) => return Ok(Output::Did(did)),
         Body::Bytes(Err(Error::Lost { .. })) => return Ok(Output::Gone),
+        Body::Bytes(Err(Error::LockLost { .. })) => return Ok(Output::NotHeld),
         Body::Bytes(Err(Error::Cancelled)) => return Ok(Output::Withdrawn),
         Body::Bytes(Err(error)) => return Err(error.to_string()),
         Body::Bytes(Ok(bytes)) => bytes,
@@ -216,6 +253,8 @@ fn output(input: Input, body: Body) -> Result<Output, String> {
     let output = match input {
         Input::Add(_) | Input::Load => Output::Value(decode(&bytes).map_err(|e| e.to_string())?),
         Input::Push(_) => Output::Pushed,
+        Input::Acquire(_) => Output::Held(true),
+        Input::Release(_) => Output::Held(false),
         Input::Pop | Input::TryPop => {
             let item: Option<ByteBuf> = decode(&bytes).map_err(|e| e.to_string())?;
             let item = item.map(|item| decode(&item)).transpose();

@@ -37,12 +37,14 @@ fn main() -> ExitCode {
     if args.mutants {
         return mutants(first, end, &args.only);
     }
-    let (mut operations, mut faults, mut lost, mut undecided, mut time_ms) = (0, 0, 0, 0, 0);
+    let (mut operations, mut faults, mut deaths) = (0, 0, 0);
+    let (mut lost, mut undecided, mut time_ms) = (0, 0, 0);
     for seed in first..end {
         match run(seed, None, args.trace) {
             Ok(report) => {
                 operations += report.operations;
                 faults += report.faults;
+                deaths += report.deaths;
                 lost += report.lost;
                 undecided += report.undecided;
                 time_ms += report.time_ms;
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{} schedules hold: {operations} requests, {faults} faults, {lost} objects of one replica lost, {undecided} histories undecided, {} s simulated in {:.1} s",
+        "{} schedules hold: {operations} requests, {faults} faults, {deaths} clients died, {lost} objects of one replica lost, {undecided} histories undecided, {} s simulated in {:.1} s",
         end - first,
         time_ms / 1000,
         begin.elapsed().as_secs_f64(),

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use crucial_linear::Model;
 
-/// An object that comes and goes: a counter or a queue.
-#[derive(Clone, Copy, Debug)]
+/// An object that comes and goes: a counter, a queue or a lock.
+#[derive(Clone, Debug)]
 pub struct Thing {
+    /// Clients that have died: what they hold comes back.
+    pub dead: Vec<u64>,
     /// What more deaths than it has replicas for may have done to it.
     pub loss: Loss,
 }
@@ -31,6 +33,8 @@ pub enum State {
     Counter(i64),
     /// A queue.
     Queue(VecDeque<i64>),
+    /// A lock, and which client holds it.
+    Lock(Option<u64>),
     /// Something that is lost.
     Lost,
 }
@@ -42,6 +46,12 @@ pub enum Input {
     OpenCounter,
     /// Creates an empty queue, or finds one.
     OpenQueue,
+    /// Creates a free lock, or finds one.
+    OpenLock,
+    /// Takes the lock for a client; waits until it is free.
+    Acquire(u64),
+    /// Gives it back.
+    Release(u64),
     /// Removes the object.
     Delete,
     /// Adds; gives what was there.
@@ -69,8 +79,12 @@ pub enum Output {
     Popped(Option<i64>),
     /// The object is gone.
     Gone,
-    /// Of pop: it was withdrawn.
+    /// Of pop and acquire: it was withdrawn.
     Withdrawn,
+    /// Of acquire and release.
+    Held(bool),
+    /// Of release: it was somebody else's.
+    NotHeld,
 }
 
 impl Model for Thing {
@@ -83,12 +97,12 @@ impl Model for Thing {
     }
 
     fn step(&self, state: &State, input: &Input, output: Option<&Output>) -> Option<State> {
-        let is_there = matches!(state, State::Counter(_) | State::Queue(_));
+        let is_there = !matches!(state, State::Absent | State::Lost);
         if output == Some(&Output::Gone) && is_there && self.loss >= Loss::Lost {
             return Some(State::Lost);
         }
         if *output.unwrap_or(&Output::Gone) == Output::Did(true)
-            && matches!(input, Input::OpenCounter | Input::OpenQueue)
+            && input.is_open()
             && self.loss == Loss::Forgotten
         {
             return run(&State::Absent, input).map(|(next, _)| next);
@@ -96,11 +110,34 @@ impl Model for Thing {
         if output == Some(&Output::Withdrawn) {
             return Some(state.clone());
         }
+        let state = match state {
+            State::Lock(Some(holder)) if self.dead.contains(holder) => match input {
+                // Its end is noticed sooner or later.
+                Input::Acquire(_) => &State::Lock(None),
+                _ => state,
+            },
+            state => state,
+        };
         let (next, expected) = run(state, input)?;
         match output {
             None => Some(next),
             Some(output) => (*output == expected).then_some(next),
         }
+    }
+}
+
+impl Input {
+    /// Whether it creates.
+    pub fn is_open(self) -> bool {
+        matches!(
+            self,
+            Input::OpenCounter | Input::OpenQueue | Input::OpenLock
+        )
+    }
+
+    /// Whether it may wait.
+    pub fn may_wait(self) -> bool {
+        matches!(self, Input::Pop | Input::Acquire(_))
     }
 }
 
@@ -110,9 +147,18 @@ fn run(state: &State, input: &Input) -> Option<(State, Output)> {
     Some(match (state, input) {
         (State::Absent, Input::OpenCounter) => (State::Counter(0), Output::Did(true)),
         (State::Absent, Input::OpenQueue) => (State::Queue(VecDeque::new()), Output::Did(true)),
-        (State::Counter(_), Input::OpenCounter) | (State::Queue(_), Input::OpenQueue) => {
-            (same(), Output::Did(false))
+        (State::Absent, Input::OpenLock) => (State::Lock(None), Output::Did(true)),
+        (State::Counter(_), Input::OpenCounter)
+        | (State::Queue(_), Input::OpenQueue)
+        | (State::Lock(_), Input::OpenLock) => (same(), Output::Did(false)),
+        (State::Lock(None), Input::Acquire(client)) => {
+            (State::Lock(Some(*client)), Output::Held(true))
         }
+        (State::Lock(Some(_)), Input::Acquire(_)) => return None,
+        (State::Lock(holder), Input::Release(client)) => match *holder == Some(*client) {
+            true => (State::Lock(None), Output::Held(false)),
+            false => (same(), Output::NotHeld),
+        },
         (State::Absent, Input::Delete) => (State::Absent, Output::Did(false)),
         (_, Input::Delete) => (State::Absent, Output::Did(true)),
         (State::Counter(value), Input::Add(more)) => {

@@ -1,6 +1,6 @@
 //! A server, in one thread: the state machines of the cluster around objects in a map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crucial_cluster::{
@@ -36,6 +36,10 @@ pub struct Node {
     waiting: BTreeMap<PartitionId, Vec<Request>>,
     /// Answers that wait for a lease.
     withheld: Vec<Answer>,
+    /// When each session was heard last.
+    heard_ms: BTreeMap<SessionId, u64>,
+    /// Sessions that have ended: nothing is executed in their names.
+    ended: BTreeSet<SessionId>,
     /// The lowest sequence that each session still waits for.
     acked: BTreeMap<SessionId, Sequence>,
     heartbeat_ms: u64,
@@ -45,6 +49,9 @@ pub struct Node {
 }
 
 type Answer = (SessionId, Reply);
+
+/// A client that was silent for so many leases of a server has died.
+const SESSION_LEASES: u64 = 6;
 
 /// So few that records are dropped in every run.
 const RECORDS_MIN: usize = 2;
@@ -75,6 +82,8 @@ impl Node {
             objects: BTreeMap::new(),
             waiting: BTreeMap::new(),
             withheld: Vec::new(),
+            heard_ms: BTreeMap::new(),
+            ended: BTreeSet::new(),
             acked: BTreeMap::new(),
             heartbeat_ms: 0,
             is_leaving: false,
@@ -101,6 +110,78 @@ impl Node {
             self.act(PartitionId(index as u16), actions, now_ms, effects);
         }
         self.release(now_ms, effects);
+        self.end_sessions(now_ms, effects);
+    }
+
+    fn hear(&mut self, client: SessionId, now_ms: u64) {
+        if !self.ended.contains(&client) {
+            self.heard_ms.insert(client, now_ms);
+        }
+    }
+
+    /// Ends the sessions that were silent for too long. Without a lease it was perhaps not to be heard.
+    fn end_sessions(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        if !self.has_lease(now_ms) {
+            return;
+        }
+        let silent_ms = self.settings.lease_ms * SESSION_LEASES;
+        let heard = self.heard_ms.iter();
+        let lapsed: Vec<_> = heard
+            .filter(|(_, heard_ms)| now_ms.saturating_sub(**heard_ms) > silent_ms)
+            .map(|(session, _)| *session)
+            .collect();
+        for session in lapsed {
+            self.heard_ms.remove(&session);
+            self.ended.insert(session);
+            let objects: Vec<_> = self.objects.keys().copied().collect();
+            for object in objects {
+                self.end_session(session, object, now_ms, effects);
+            }
+        }
+    }
+
+    fn end_session(
+        &mut self,
+        session: SessionId,
+        object: ObjectId,
+        now_ms: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let id = PartitionId::of(&object, self.settings.partitions);
+        let partition = &mut self.partitions[id.index()];
+        let Some(replica) = self.objects.get_mut(&object) else {
+            return;
+        };
+        if partition.gate(self.view.version) != Gate::Serve
+            || !replica.sessions().contains(&session)
+        {
+            return;
+        }
+        let mut actions = Vec::new();
+        change(
+            partition,
+            object,
+            replica,
+            &Change::EndSession(session),
+            &mut actions,
+        );
+        partition.issue(now_ms, &mut actions);
+        self.act(id, actions, now_ms, effects);
+    }
+
+    /// The sessions that concern objects which it begins to serve: they have a whole lease to turn up.
+    fn take_over_sessions(&mut self, id: PartitionId, now_ms: u64) {
+        let count = self.settings.partitions;
+        let objects = self.objects.iter();
+        let sessions: Vec<_> = objects
+            .filter(|(object, _)| PartitionId::of(object, count) == id)
+            .flat_map(|(_, replica)| replica.sessions())
+            .collect();
+        for session in sessions {
+            // One that has ended here has not ended there.
+            self.ended.remove(&session);
+            self.heard_ms.entry(session).or_insert(now_ms);
+        }
     }
 
     /// A packet came.
@@ -121,9 +202,12 @@ impl Node {
                 self.act(partition, actions, now_ms, effects);
             }
             Packet::Request(request) => self.request(request, now_ms, effects),
-            Packet::AskView { client } => {
-                let reply = Reply::View(self.view.clone());
-                effects.push(Effect::Client(client, reply));
+            Packet::Ping { client, view } => {
+                self.hear(client, now_ms);
+                if view < self.view.version {
+                    let reply = Reply::View(self.view.clone());
+                    effects.push(Effect::Client(client, reply));
+                }
             }
             Packet::Heartbeat { .. } | Packet::Command(_) => {}
         }
@@ -243,7 +327,10 @@ impl Node {
                     self.partitions[id.index()].issue(now_ms, more);
                 }
             }
-            Action::Open => self.serve_waiting(now_ms, effects),
+            Action::Open => {
+                self.take_over_sessions(id, now_ms);
+                self.serve_waiting(now_ms, effects);
+            }
             Action::Close => {
                 for request in self.waiting.remove(&id).unwrap_or_default() {
                     let reply = Reply::Moved(request.sequence);
@@ -339,6 +426,10 @@ impl Node {
 
     fn request(&mut self, request: Request, now_ms: u64, effects: &mut Vec<Effect>) {
         let id = PartitionId::of(&request.object, self.settings.partitions);
+        self.hear(request.client, now_ms);
+        if self.ended.contains(&request.client) {
+            return;
+        }
         let acked = self.acked.entry(request.client).or_default();
         *acked = (*acked).max(request.acked);
         if request.sequence < *acked {
@@ -513,9 +604,7 @@ fn change(
 ) {
     let mut answers = Answers::default();
     let mut buffer = Vec::new();
-    if let Some(cell) = replica.cell() {
-        cell.apply(change, &mut Turn::new(&mut answers, &mut buffer));
-    }
+    replica.apply(change, &mut Turn::new(&mut answers, &mut buffer));
     partition.change(object, replica, change, answers.checksum.value());
     for answer in answers.list {
         partition.answer(replica, answer, out);

@@ -18,8 +18,11 @@ pub enum Packet {
     },
     /// From a client.
     Request(Request),
-    /// From a client that lost its way.
-    AskView { client: SessionId },
+    /// From a client: a sign of life. It is told of a newer view.
+    Ping {
+        client: SessionId,
+        view: ViewVersion,
+    },
     /// To the control group.
     Heartbeat {
         node: NodeId,

@@ -40,6 +40,7 @@ pub struct Object {
 pub enum Kind {
     Counter,
     Queue,
+    Lock,
 }
 
 /// A promise that was broken.
@@ -55,6 +56,8 @@ pub struct Report {
     pub operations: usize,
     pub unanswered: usize,
     pub faults: usize,
+    /// Of clients.
+    pub deaths: usize,
     pub views: u64,
     pub lost: usize,
     /// Objects whose histories have too many orders to look at.
@@ -278,7 +281,7 @@ impl World {
                 let Some(client) = self.clients.get_mut(&client) else {
                     return;
                 };
-                let packets = client.receive(reply, now, &mut self.random);
+                let packets = client.receive(reply, now);
                 self.send_from_client(packets);
             }
             Event::ClientTick(session) => self.tick_client(session),
@@ -554,10 +557,32 @@ impl World {
         }
     }
 
+    /// A client dies, unless it is the last.
+    fn kill_client(&mut self) {
+        let alive: Vec<_> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| !client.is_dead)
+            .map(|(session, _)| *session)
+            .collect();
+        if alive.len() < 3 {
+            return;
+        }
+        let victim = alive[self.random.random_range(0..alive.len())];
+        self.trace(&format!("client {} dies", victim.0));
+        if let Some(client) = self.clients.get_mut(&victim) {
+            client.is_dead = true;
+        }
+        self.report.deaths += 1;
+    }
+
     fn fault(&mut self) {
         self.after(300 * MS, Event::Fault);
         if self.random.random_range(0..3) == 0 {
             self.slow_down();
+        }
+        if self.random.random_range(0..100) == 0 {
+            self.kill_client();
         }
         let calm_us = self.now_us.saturating_sub(self.calm_since);
         if self.is_healing || calm_us < 2 * LEASE_MS * MS || !self.is_whole() {
@@ -657,6 +682,20 @@ impl World {
             })
             && self.events.len() < 10_000
             && self.replicas_agree().is_ok()
+            && !self.dead_hold_something()
+    }
+
+    /// Whether a client that has died waits or holds something yet.
+    fn dead_hold_something(&self) -> bool {
+        let view = self.control.view();
+        self.objects.iter().any(|object| {
+            let primary = view.primary(view.partition(&object.id));
+            let node = primary.and_then(|primary| self.node(primary));
+            let replica = node.and_then(|node| node.objects.get(&object.id));
+            let sessions = replica.map(|replica| replica.sessions());
+            let mut sessions = sessions.into_iter().flatten();
+            sessions.any(|session| self.clients.get(&session).is_some_and(|c| c.is_dead))
+        })
     }
 
     /// Whether all seats hold the same of each object.
@@ -709,6 +748,8 @@ impl World {
         }
         self.images_agree().map_err(|what| self.broken(what))?;
         let clients = std::mem::take(&mut self.clients);
+        let dead = clients.values().filter(|client| client.is_dead);
+        let dead: Vec<_> = dead.map(|client| client.session.0).collect();
         let mut operations = Vec::new();
         for client in clients.into_values() {
             if let Some(wrong) = client.wrong.first() {
@@ -734,6 +775,7 @@ impl World {
             let mine = operations.iter().filter(|o| o.object == object.id).cloned();
             let history: History<_, _, _> = mine.collect();
             let model = Thing {
+                dead: dead.clone(),
                 loss: self.losses.get(&object.id).copied().unwrap_or(Loss::None),
             };
             if let Err(failure) = Checker::new(&model).steps_max(200_000).check(&history) {
@@ -790,8 +832,9 @@ fn objects(random: &mut ChaCha8Rng) -> Vec<Object> {
         }
         Object {
             id: ObjectId(id),
-            kind: match random.random_range(0..3) {
+            kind: match random.random_range(0..4) {
                 0 => Kind::Queue,
+                1 => Kind::Lock,
                 _ => Kind::Counter,
             },
             replicas: [1, 2, 2, 3][random.random_range(0..4)],

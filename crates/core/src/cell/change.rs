@@ -96,6 +96,12 @@ impl Cell {
         }
     }
 
+    /// The sessions of which a call waits here.
+    pub fn waiting(&self) -> impl Iterator<Item = SessionId> {
+        let parked = self.rare.iter().flat_map(|rare| &rare.parked);
+        parked.map(|parked| parked.call.session)
+    }
+
     /// Whether a call waits here.
     pub fn is_parked(&self, call: CallId) -> bool {
         self.records.find(call).is_some_and(Record::is_parked)
