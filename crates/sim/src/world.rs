@@ -594,12 +594,10 @@ impl World {
         }
         self.is_healing = true;
         self.report.faults += 1;
-        let nodes: Vec<_> = self
-            .hosts
-            .iter()
-            .filter(|(_, h)| h.node.is_some())
-            .collect();
-        let nodes: Vec<_> = nodes.into_iter().map(|(id, _)| *id).collect();
+        // Who is about to leave is no victim, and none of those that are left.
+        let stays = |host: &Host| host.node.as_ref().is_some_and(|node| !node.is_leaving);
+        let nodes = self.hosts.iter().filter(|(_, host)| stays(host));
+        let nodes: Vec<_> = nodes.map(|(id, _)| *id).collect();
         let victim = nodes[self.random.random_range(0..nodes.len())];
         let other = nodes[self.random.random_range(0..nodes.len())];
         let duration_us = self.random.random_range(100..4 * LEASE_MS) * MS;
