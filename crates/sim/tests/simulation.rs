@@ -47,10 +47,10 @@ fn planted_bugs_are_found() {
         Mutant::NoRepetitionInNewEpoch,
     ];
     for mutant in quick {
-        let found = (0..500).find(|seed| run(*seed, Some(mutant), false).is_err());
+        let found = (0..3000).find(|seed| run(*seed, Some(mutant), false).is_err());
         assert!(
             found.is_some(),
-            "{mutant:?} breaks no promise in 500 schedules"
+            "{mutant:?} breaks no promise in 3000 schedules"
         );
     }
 }
