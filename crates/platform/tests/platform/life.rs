@@ -44,7 +44,9 @@ fn a_killed_worker_is_named() {
     let platform = local(LocalConfig::default());
     let meeting = Meeting::new();
     let killed = start(&platform, invocation(meeting.payload("print-and-meet")));
-    let pid = meeting.guest().pid;
+    // It stays at the meeting as long as we do.
+    let guest = meeting.guest();
+    let pid = guest.pid;
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     let expected = Failure::WorkerDied {
         reason: "signal 9 (SIGKILL)".to_owned(),
