@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crucial_core::CallId;
-use crucial_object::{ObjectId, SessionId};
+use crucial_object::ObjectId;
 
 use crate::mutant::Mutant;
 use crate::{
@@ -223,11 +223,6 @@ impl<R> Partition<R> {
     /// The result of a request that was executed before; `Some(None)`: its object was gone.
     pub fn done(&self, call: CallId) -> Option<Option<bool>> {
         self.done.find(call)
-    }
-
-    /// A session has ended: nobody will repeat its requests.
-    pub fn end_session(&mut self, session: SessionId) {
-        self.done.forget(session);
     }
 }
 

@@ -149,11 +149,11 @@ impl Replica {
 
     /// The sessions whose end concerns it: they may hold something, or wait.
     pub fn sessions(&self) -> Vec<SessionId> {
-        let waiting = match &self.body {
-            Body::Full(cell) => cell.waiting().collect(),
-            Body::Stub | Body::Lost => Vec::new(),
+        let Body::Full(cell) = &self.body else {
+            return Vec::new();
         };
-        let mut all: Vec<_> = self.sessions.iter().copied().chain(waiting).collect();
+        let known = self.sessions.iter().copied();
+        let mut all: Vec<_> = known.chain(cell.waiting()).collect();
         all.sort_unstable();
         all.dedup();
         all

@@ -36,6 +36,8 @@ pub enum Packet {
     Grant(Grant, Arc<View>),
     /// From the control group.
     View(Arc<View>),
+    /// From the control group: this life of the node is over.
+    Over,
 }
 
 /// What a client asks.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crucial_cluster::placement::wanted;
 use crucial_cluster::{
-    Body as ReplicaBody, Command, Control, Grant, Incarnation, NodeId, PartitionId, Roll, View,
+    Body as ReplicaBody, Command, Control, Grant, Incarnation, NodeId, PartitionId, Refusal, Roll,
+    View,
 };
 use crucial_linear::{Checker, Failure, History};
 use crucial_object::{ObjectId, SessionId};
@@ -445,14 +446,18 @@ impl World {
                     self.roll.hear(node, incarnation, now_ms);
                     let is_leaving = view.members.get(&node).is_some_and(|m| m.leaving);
                     if leaving && !is_leaving {
-                        self.decide(&Command::Leave { node, incarnation });
+                        let _ = self.decide(&Command::Leave { node, incarnation });
                     }
                 } else if !leaving {
-                    self.decide(&Command::Join {
+                    let joined = self.decide(&Command::Join {
                         node,
                         incarnation,
                         address: String::new(),
                     });
+                    if matches!(joined, Err(Refusal::Over { .. })) {
+                        let event = Event::ToNode(node, incarnation, Packet::Over);
+                        self.travel(0, from.0, event);
+                    }
                     self.roll.hear(node, incarnation, now_ms);
                 }
                 let view = self.control.view().clone();
@@ -468,12 +473,15 @@ impl World {
                 let event = Event::ToNode(node, incarnation, packet);
                 self.travel(0, from.0, event);
             }
-            Packet::Command(command) => self.decide(&command),
+            Packet::Command(command) => {
+                // A refused proposal is one that came too late.
+                let _ = self.decide(&command);
+            }
             _ => {}
         }
     }
 
-    fn decide(&mut self, command: &Command) {
+    fn decide(&mut self, command: &Command) -> Result<(), Refusal> {
         let old = self.control.view().clone();
         let before = old.version;
         let outcome = self.control.apply(command);
@@ -491,6 +499,7 @@ impl World {
                 self.travel(0, node.0, event);
             }
         }
+        outcome
     }
 
     /// Notes which objects a new view has lost: those of which no seat was left that had them.
@@ -520,7 +529,7 @@ impl World {
             let wait_ms = LEASE_MS + LEASE_MS * 2 * DRIFT / 1000 + 2;
             let view = self.control.view().clone();
             for command in self.roll.expired(&view, now_ms, wait_ms) {
-                self.decide(&command);
+                let _ = self.decide(&command);
             }
         }
         self.after(50 * MS, Event::ControlTick);

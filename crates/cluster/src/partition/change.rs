@@ -1,10 +1,10 @@
 //! What the primary does to objects, and when answers go out.
 
 use crucial_core::{CallId, Change};
-use crucial_object::ObjectId;
+use crucial_object::{ObjectId, SessionId};
 
 use super::join::Join;
-use super::stream::NO_SEAT;
+use super::stream::{NO_SEAT, Outgoing};
 use super::{Action, Partition, Phase, Role};
 use crate::mutant::Mutant;
 use crate::{Entry, Lifecycle, Message, NodeId, Replica, Version};
@@ -18,34 +18,20 @@ impl<R> Partition<R> {
         };
         replica.birth = version;
         replica.version = version;
-        let Role::Primary(reign) = &mut self.role else {
-            return;
-        };
-        let mut needs = Vec::new();
-        for (node, stream) in &mut reign.streams {
-            let join = reign.join.as_ref().filter(|join| join.node == *node);
-            if stream.level == NO_SEAT && join.is_none() {
-                continue;
-            }
+        self.spread(|stream, join| {
             let level = join.map_or(stream.level, |join| stream.level.min(join.level));
-            let Ok(image) = replica.image(level) else {
-                continue;
-            };
-            let entry = Entry::Install {
+            Some(Entry::Install {
                 object,
-                image: image.into(),
+                image: replica.image(level).ok()?.into(),
                 done: Some(done),
-            };
-            let index = stream.push(entry);
-            if stream.required || join.is_some_and(Join::is_required) {
-                needs.push((*node, index));
-            }
-        }
-        if let Some(join) = &reign.join {
+            })
+            .zip(Some(stream.required || join.is_some_and(Join::is_required)))
+        });
+        if let Role::Primary(reign) = &self.role
+            && let Some(join) = &reign.join
+        {
             replica.copied = join.number;
         }
-        reign.await_all(needs);
-        self.issued += 1;
         replica.issued = self.issued;
     }
 
@@ -53,43 +39,37 @@ impl<R> Partition<R> {
     pub fn delete(&mut self, object: ObjectId, done: Lifecycle, buried: Vec<CallId>) -> u64 {
         self.done.note(Some(done));
         self.done.bury(&buried);
-        let Role::Primary(reign) = &mut self.role else {
-            return self.issued;
-        };
-        let mut needs = Vec::new();
-        for (node, stream) in &mut reign.streams {
-            let join = reign.join.as_ref().filter(|join| join.node == *node);
-            if stream.level == NO_SEAT && join.is_none() {
-                continue;
-            }
-            let index = stream.push(Entry::Drop {
+        self.spread(|stream, join| {
+            let entry = Entry::Drop {
                 object,
                 done: Some(done),
                 buried: buried.clone(),
-            });
-            if stream.required || join.is_some_and(Join::is_required) {
-                needs.push((*node, index));
-            }
-        }
-        reign.await_all(needs);
-        self.issued += 1;
+            };
+            Some((
+                entry,
+                stream.required || join.is_some_and(Join::is_required),
+            ))
+        });
         self.issued
     }
 
     /// Drops what is kept of requests that nobody will repeat, if it is time to.
     pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool) {
-        let Role::Primary(reign) = &mut self.role else {
-            return;
-        };
-        if !self.done.purge(needed) {
-            return;
+        if self.done.purge(needed) {
+            self.tell_requests();
         }
-        for (node, stream) in &mut reign.streams {
-            let joins = reign.join.as_ref().is_some_and(|join| join.node == *node);
-            if stream.level != NO_SEAT || joins {
-                stream.push(Entry::Done(self.done.all()));
-            }
+    }
+
+    /// A session has ended: nobody will repeat its requests.
+    pub fn end_session(&mut self, session: SessionId) {
+        if self.done.forget(session) {
+            self.tell_requests();
         }
+    }
+
+    fn tell_requests(&mut self) {
+        let done = self.done.all();
+        self.spread(|_, _| Some((Entry::Done(done.clone()), false)));
     }
 
     /// A change was done here, with results of this checksum.
@@ -105,33 +85,61 @@ impl<R> Partition<R> {
             return;
         };
         replica.version = version;
+        self.spread(|stream, join| {
+            let entry = Entry::Apply {
+                object,
+                previous,
+                version,
+                change: change.clone(),
+                checksum,
+            };
+            Some(entry).zip(needs_full(replica, stream, join))
+        });
+        replica.issued = self.issued;
+    }
+
+    /// A change was done here that others would not do alike: a method ended by a limit of its time, say. The object
+    /// goes to them as it is.
+    pub fn replace(&mut self, object: ObjectId, replica: &mut Replica) {
+        let Some(version) = self.next_version() else {
+            return;
+        };
+        replica.version = version;
+        self.spread(|stream, join| {
+            let needed = needs_full(replica, stream, join)?;
+            let image = replica.image(0).ok()?.into();
+            let entry = Entry::Install {
+                object,
+                image,
+                done: None,
+            };
+            Some((entry, needed))
+        });
+        replica.issued = self.issued;
+    }
+
+    /// Appends entries to the streams of seats and of a joining node, as `entry` says; with whether its
+    /// acknowledgement is needed.
+    fn spread(&mut self, mut entry: impl FnMut(&Outgoing, Option<&Join>) -> Option<(Entry, bool)>) {
         let Role::Primary(reign) = &mut self.role else {
             return;
         };
         let mut needs = Vec::new();
         for (node, stream) in &mut reign.streams {
             let join = reign.join.as_ref().filter(|join| join.node == *node);
-            let is_required = if replica.replicas > stream.level {
-                stream.required
-            } else if join.is_some_and(|join| join.follows(replica)) {
-                join.is_some_and(Join::is_required)
-            } else {
+            if stream.level == NO_SEAT && join.is_none() {
+                continue;
+            }
+            let Some((entry, is_needed)) = entry(stream, join) else {
                 continue;
             };
-            let index = stream.push(Entry::Apply {
-                object,
-                previous,
-                version,
-                change: change.clone(),
-                checksum,
-            });
-            if is_required {
+            let index = stream.push(entry);
+            if is_needed {
                 needs.push((*node, index));
             }
         }
         reign.await_all(needs);
         self.issued += 1;
-        replica.issued = self.issued;
     }
 
     pub(super) fn next_version(&mut self) -> Option<Version> {
@@ -226,4 +234,13 @@ impl<R> Partition<R> {
             }
         }
     }
+}
+
+/// Whether a node's acknowledgement of an object's change is needed; `None`: it does not have the object in full.
+fn needs_full(replica: &Replica, stream: &Outgoing, join: Option<&Join>) -> Option<bool> {
+    if replica.replicas > stream.level {
+        return Some(stream.required);
+    }
+    let join = join.filter(|join| join.follows(replica))?;
+    Some(join.is_required())
 }

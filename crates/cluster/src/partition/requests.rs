@@ -64,9 +64,11 @@ impl Requests {
         true
     }
 
-    /// A session has ended.
-    pub fn forget(&mut self, session: SessionId) {
+    /// A session has ended; whether there was something of it.
+    pub fn forget(&mut self, session: SessionId) -> bool {
+        let before = self.done.len();
         self.done.retain(|call, _| call.session != session);
+        self.done.len() < before
     }
 
     pub fn all(&self) -> Vec<Lifecycle> {
