@@ -1,0 +1,431 @@
+//! What a voter must not forget, on disk: a file of records, each with checksums. `docs/disk.md` is its format.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// What a journal begins with.
+const MAGIC: [u8; 8] = *b"CRUCIALJ";
+
+/// The version of the format that this build writes, and the only one that it reads.
+const VERSION: u16 = 1;
+
+/// Magic, and version.
+const HEADER_BYTES: usize = 10;
+
+/// Length, checksum of the length, checksum of the contents.
+const RECORD_HEADER_BYTES: usize = 12;
+
+/// Longest record, in bytes: a snapshot of the control group, which holds uploaded modules.
+pub const RECORD_BYTES_MAX: usize = 1 << 30;
+
+/// Why a journal can not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The file or its directory can not be read or written.
+    #[error(
+        "can not {what} {path}: {source}; see that the directory is there, writable, and has room"
+    )]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("{path} is in use by another process: give each server a data directory of its own")]
+    InUse {
+        /// Where.
+        path: PathBuf,
+    },
+    /// It is no journal, or another version's.
+    #[error("{path} is no journal of version {VERSION}, which this build reads: {detail}")]
+    Foreign {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
+        detail: String,
+    },
+    /// What was written is not what is there.
+    #[error(
+        "{path} is damaged at byte {offset}: {detail}; a voter that has forgotten something must not vote, so move the directory away and let this server join anew"
+    )]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// The first byte of the record.
+        offset: u64,
+        /// What is wrong.
+        detail: &'static str,
+    },
+    /// A record is too long.
+    #[error("a record of {bytes} bytes, where {RECORD_BYTES_MAX} (RECORD_BYTES_MAX) are allowed")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+/// A file of records that is appended to, and now and then replaced as a whole.
+#[derive(Debug)]
+pub struct Journal {
+    directory: PathBuf,
+    path: PathBuf,
+    file: File,
+    /// How much of the file is good; what is behind was never acknowledged.
+    bytes: u64,
+    /// Held as long as the journal is open.
+    _lock: File,
+}
+
+impl Journal {
+    /// Opens the journal in a directory, or makes both. Gives its records, too. An unfinished last record, which
+    /// nobody was told of, is cut off.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`]; the file is as it was then.
+    pub fn open(directory: &Path) -> Result<(Journal, Vec<Vec<u8>>), JournalError> {
+        let failed = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| JournalError::Io { what, path, source }
+        };
+        std::fs::create_dir_all(directory).map_err(failed("make", directory))?;
+        let lock = lock(directory)?;
+        let path = directory.join("journal");
+        if !path.exists() {
+            write_whole(directory, &path, &[])?;
+        }
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(failed("open", &path))?;
+        let mut contents = Vec::new();
+        file.read_to_end(&mut contents)
+            .map_err(failed("read", &path))?;
+        let (records, bytes) = parse(&contents, &path)?;
+        if bytes < contents.len() as u64 {
+            tracing::warn!(
+                path = %path.display(),
+                bytes = contents.len() as u64 - bytes,
+                "an unfinished record is cut off"
+            );
+            file.set_len(bytes).map_err(failed("cut", &path))?;
+            file.sync_all().map_err(failed("sync", &path))?;
+        }
+        file.seek(SeekFrom::Start(bytes))
+            .map_err(failed("read", &path))?;
+        let journal = Journal {
+            directory: directory.to_owned(),
+            path,
+            file,
+            bytes,
+            _lock: lock,
+        };
+        Ok((journal, records))
+    }
+
+    /// Appends records. When it returns they are on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`]; then none of them counts.
+    pub fn append<'r>(
+        &mut self,
+        records: impl IntoIterator<Item = &'r [u8]>,
+    ) -> Result<(), JournalError> {
+        let mut bytes = Vec::new();
+        for record in records {
+            frame(record, &mut bytes)?;
+        }
+        let written = self
+            .file
+            .write_all(&bytes)
+            .and_then(|()| self.file.sync_data());
+        if let Err(source) = written {
+            self.take_back();
+            return Err(JournalError::Io {
+                what: "write",
+                path: self.path.clone(),
+                source,
+            });
+        }
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// What was not written whole goes. If even that fails it is cut off, or refused, when the journal is opened.
+    fn take_back(&mut self) {
+        let cut = self.file.set_len(self.bytes);
+        let cut = cut.and_then(|()| self.file.seek(SeekFrom::Start(self.bytes)));
+        if let Err(error) = cut {
+            tracing::error!(path = %self.path.display(), %error, "what was half written stays");
+        }
+    }
+
+    /// Replaces all records by these: either all are there afterwards, or the old ones.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`]; then the old ones are there.
+    pub fn replace(&mut self, records: &[&[u8]]) -> Result<(), JournalError> {
+        (self.file, self.bytes) = write_whole(&self.directory, &self.path, records)?;
+        Ok(())
+    }
+
+    /// Its length, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// Keeps other processes out of the directory.
+fn lock(directory: &Path) -> Result<File, JournalError> {
+    let path = directory.join("lock");
+    let mut options = OpenOptions::new();
+    let file = options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|source| JournalError::Io {
+            what: "open",
+            path: path.clone(),
+            source,
+        })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(JournalError::InUse { path }),
+        Err(std::fs::TryLockError::Error(source)) => Err(JournalError::Io {
+            what: "lock",
+            path,
+            source,
+        }),
+    }
+}
+
+/// Writes a journal under another name, and gives it its own when it is on disk.
+fn write_whole(
+    directory: &Path,
+    path: &Path,
+    records: &[&[u8]],
+) -> Result<(File, u64), JournalError> {
+    let mut bytes = Vec::new();
+    bytes.extend(MAGIC);
+    bytes.extend(VERSION.to_le_bytes());
+    for record in records {
+        frame(record, &mut bytes)?;
+    }
+    let new = directory.join("journal.new");
+    let write = || {
+        let mut file = File::create(&new)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)?;
+        // So that the name is on disk, too.
+        File::open(directory)?.sync_all()?;
+        Ok(file)
+    };
+    let file = write().map_err(|source| JournalError::Io {
+        what: "write",
+        path: new.clone(),
+        source,
+    })?;
+    Ok((file, bytes.len() as u64))
+}
+
+fn frame(record: &[u8], out: &mut Vec<u8>) -> Result<(), JournalError> {
+    let length = u32::try_from(record.len())
+        .ok()
+        .filter(|_| record.len() <= RECORD_BYTES_MAX);
+    let Some(length) = length else {
+        return Err(JournalError::TooLong {
+            bytes: record.len(),
+        });
+    };
+    let length = length.to_le_bytes();
+    out.extend(length);
+    out.extend(length_checksum(length).to_le_bytes());
+    out.extend(crc32fast::hash(record).to_le_bytes());
+    out.extend(record);
+    Ok(())
+}
+
+/// Not zero for a length of zero, so that a stretch of zeroes is no record.
+fn length_checksum(length: [u8; 4]) -> u32 {
+    crc32fast::hash(&[&MAGIC[..], &length].concat())
+}
+
+/// The records, and where the last ends.
+fn parse(contents: &[u8], path: &Path) -> Result<(Vec<Vec<u8>>, u64), JournalError> {
+    let foreign = |detail: String| JournalError::Foreign {
+        path: path.to_owned(),
+        detail,
+    };
+    let Some((header, _)) = contents.split_at_checked(HEADER_BYTES) else {
+        return Err(foreign(format!("{} bytes", contents.len())));
+    };
+    if header[..8] != MAGIC {
+        return Err(foreign("it begins with something else".to_owned()));
+    }
+    let version = u16::from_le_bytes([header[8], header[9]]);
+    if version != VERSION {
+        return Err(foreign(format!("it is of version {version}")));
+    }
+    let mut records = Vec::new();
+    let mut offset = HEADER_BYTES;
+    loop {
+        let rest = &contents[offset..];
+        let damaged = |detail| JournalError::Damaged {
+            path: path.to_owned(),
+            offset: offset as u64,
+            detail,
+        };
+        // An append that was not finished leaves a piece of a record, or room that was never filled.
+        if rest.len() < RECORD_HEADER_BYTES || rest.iter().all(|byte| *byte == 0) {
+            break;
+        }
+        let word = |at: usize| [rest[at], rest[at + 1], rest[at + 2], rest[at + 3]];
+        if u32::from_le_bytes(word(4)) != length_checksum(word(0)) {
+            return Err(damaged("the length of a record is not what was written"));
+        }
+        let length = u32::from_le_bytes(word(0)) as usize;
+        let Some(record) = rest.get(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + length) else {
+            break;
+        };
+        if crc32fast::hash(record) != u32::from_le_bytes(word(8)) {
+            let is_last = rest.len() == RECORD_HEADER_BYTES + length;
+            // Its length was written, and its end not.
+            if is_last && record.last() == Some(&0) {
+                break;
+            }
+            return Err(damaged("a record is not what was written"));
+        }
+        records.push(record.to_vec());
+        offset += RECORD_HEADER_BYTES + length;
+    }
+    Ok((records, offset as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn open(directory: &Path) -> Result<Vec<Vec<u8>>, JournalError> {
+        Journal::open(directory).map(|(_, records)| records)
+    }
+
+    #[test]
+    fn what_was_appended_is_there() {
+        let directory = directory();
+        let (mut journal, none) = Journal::open(directory.path()).unwrap();
+        assert_eq!(none, Vec::<Vec<u8>>::new());
+        journal.append([&b"one"[..], b"", b"three"]).unwrap();
+        journal.append([&b"four"[..]]).unwrap();
+        drop(journal);
+        let all = open(directory.path()).unwrap();
+        assert_eq!(all, [&b"one"[..], b"", b"three", b"four"]);
+    }
+
+    #[test]
+    fn what_was_replaced_is_gone() {
+        let directory = directory();
+        let (mut journal, _) = Journal::open(directory.path()).unwrap();
+        journal.append([&[7; 1000][..]]).unwrap();
+        journal.replace(&[b"all"]).unwrap();
+        journal.append([&b"more"[..]]).unwrap();
+        assert!(journal.bytes() < 100);
+        drop(journal);
+        assert_eq!(open(directory.path()).unwrap(), [&b"all"[..], b"more"]);
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let directory = directory();
+        let (_journal, _) = Journal::open(directory.path()).unwrap();
+        let second = Journal::open(directory.path());
+        assert!(matches!(second, Err(JournalError::InUse { .. })));
+    }
+
+    #[test]
+    fn the_format() {
+        let directory = directory();
+        let (mut journal, _) = Journal::open(directory.path()).unwrap();
+        journal.append([&b"hi"[..]]).unwrap();
+        let bytes = std::fs::read(directory.path().join("journal")).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        // docs/disk.md
+        assert_eq!(hex, "4352554349414c4a0100020000003b50a6b0ac2a93d86869");
+    }
+
+    #[test]
+    fn other_versions_and_other_files_are_refused() {
+        let directory = directory();
+        let path = directory.path().join("journal");
+        std::fs::write(&path, b"CRUCIALJ\x02\x00").unwrap();
+        let error = open(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("version 2"), "{error}");
+        std::fs::write(&path, b"something else").unwrap();
+        assert!(matches!(
+            open(directory.path()),
+            Err(JournalError::Foreign { .. })
+        ));
+    }
+
+    #[test]
+    fn a_directory_that_can_not_be_written_says_so() {
+        let directory = directory();
+        let file = directory.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        let error = open(&file.join("inside")).unwrap_err().to_string();
+        assert!(error.contains("can not make"), "{error}");
+    }
+
+    proptest! {
+        /// A journal that ends anywhere has the records that are whole.
+        #[test]
+        fn a_cut_leaves_a_prefix(
+            records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..8),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
+            let mut ends = vec![bytes.len()];
+            for record in &records {
+                frame(record, &mut bytes).unwrap();
+                ends.push(bytes.len());
+            }
+            let end = HEADER_BYTES + cut.index(bytes.len() + 1 - HEADER_BYTES);
+            let whole = ends.iter().filter(|at| **at <= end).count() - 1;
+            let (read, good) = parse(&bytes[..end], Path::new("journal")).unwrap();
+            prop_assert_eq!(&read[..], &records[..whole]);
+            prop_assert_eq!(good as usize, ends[whole]);
+        }
+
+        /// A byte that changes in what was followed by more is noticed.
+        #[test]
+        fn a_changed_byte_is_noticed(
+            records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..8),
+            place in any::<prop::sample::Index>(),
+            change in 1u8..,
+        ) {
+            let mut bytes = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
+            for record in &records {
+                frame(record, &mut bytes).unwrap();
+            }
+            let followed = bytes.len();
+            frame(b"the last", &mut bytes).unwrap();
+            bytes[place.index(followed)] ^= change;
+            prop_assert!(parse(&bytes, Path::new("journal")).is_err());
+        }
+    }
+}
