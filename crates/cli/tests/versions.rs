@@ -7,6 +7,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crucial::Shared;
 use crucial_object::caller;
@@ -23,8 +24,12 @@ mod guest;
 use guest::Account;
 use server::{Server, text};
 
-/// Builds a version of the guest, and gives the module.
+/// Held while a version is built: each is built in the place of the one before.
+static BUILDING: Mutex<()> = Mutex::new(());
+
+/// Builds a version of the guest, and gives the module, which is this test's own.
 fn build(server: &Server, version: Option<&str>) -> String {
+    let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules/tests/guest/Cargo.toml");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("versions");
     let mut words = vec!["build", "--manifest-path", text(&manifest)];
@@ -36,8 +41,9 @@ fn build(server: &Server, version: Option<&str>) -> String {
             .flatten(),
     );
     let module = server.crucial(&words).unwrap();
-    // The next version would take its place.
-    let kept = target.join(format!("{}.wasm", version.unwrap_or("first")));
+    let test = std::thread::current();
+    let version = version.unwrap_or("first");
+    let kept = target.join(format!("{}-{version}.wasm", test.name().unwrap_or("test")));
     std::fs::copy(module, &kept).unwrap();
     text(&kept).to_owned()
 }
