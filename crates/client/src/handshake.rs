@@ -1,90 +1,223 @@
-//! Connects, and connects again.
+//! Connects, says hello and reads the welcome.
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use crucial_core::frame::{self, Attempt, Hello, Response, Welcome};
+use crucial_core::frame::{self, Hello, Response, Welcome};
 use crucial_core::{Endpoint, local};
-use crucial_object::{Error, Result, SessionId};
+use crucial_object::{Error, Result};
+use rustix::event::PollFlags;
 
-use crate::reader::Reader;
+use crate::Config;
 use crate::socket::{Socket, Stream};
-use crate::{Client, Config};
 
-/// How long a server may take for its welcome.
-const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest welcome: it has the routes of a cluster.
+const WELCOME_BYTES_MAX: usize = 16 << 20;
 
 /// How often a handshake is tried whose connection breaks.
 const HANDSHAKE_TRIES_MAX: u32 = 5;
 
 /// Pauses between attempts: each is twice the one before, from the first to the last.
-const PAUSE_FIRST: Duration = Duration::from_millis(5);
-const PAUSE_LAST: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE_FIRST: Duration = Duration::from_millis(5);
+pub(crate) const PAUSE_LAST: Duration = Duration::from_millis(500);
 
-/// Connects and says hello. Gives the bytes that came behind the welcome, too.
-pub(crate) fn connect(
-    config: &Config,
-    session: SessionId,
-    resume: bool,
-    attempt: Option<Attempt>,
-) -> Result<(Socket, Welcome, BytesMut)> {
-    let unavailable = |reason: String| Error::Unavailable {
-        address: config.endpoint.to_string(),
-        reason,
-    };
-    let failed = |error: io::Error| unavailable(error.to_string());
-    let mut hello = Hello {
+/// How long a server may take.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// To accept a connection; `None`: as long as the operating system has patience.
+    connect: Option<Duration>,
+    /// For its welcome.
+    welcome: Duration,
+}
+
+/// For the only server that there is.
+pub(crate) const PATIENT: Limits = Limits {
+    connect: None,
+    welcome: Duration::from_secs(10),
+};
+
+/// For one of several.
+pub(crate) const BRISK: Limits = Limits {
+    connect: Some(Duration::from_secs(1)),
+    welcome: Duration::from_secs(2),
+};
+
+/// A connection whose server has said welcome.
+pub(crate) struct Dialed {
+    pub socket: Socket,
+    pub welcome: Welcome,
+    /// What came behind it.
+    pub rest: BytesMut,
+}
+
+/// A hello of this client. `attempt`, `resume` and `routes` are to be filled in.
+pub(crate) fn hello(config: &Config, session: crucial_object::SessionId) -> Hello {
+    Hello {
         session,
-        resume,
+        resume: false,
         run: config.run,
         owner: config.owner,
         namespace: config.namespace.clone(),
-        attempt,
-    };
-    let mut tries = HANDSHAKE_TRIES_MAX;
-    let started = Instant::now();
-    loop {
-        let stream = open(config).map_err(failed)?;
-        let socket = Socket::new(stream).map_err(failed)?;
-        let mut bytes = Vec::new();
-        frame::write_hello(&hello, &mut bytes)?;
-        socket.write(&bytes);
-        let mut buffer = BytesMut::new();
-        tries -= 1;
-        match read_welcome(&socket, &mut buffer) {
-            Ok(Ok(Response::Welcome(welcome))) => return Ok((socket, welcome, buffer)),
-            // The server does not know by which address it was reached.
-            Ok(Ok(Response::Refused(Error::Unavailable { reason, .. }))) => {
-                return Err(unavailable(reason));
-            }
-            Ok(Ok(Response::Refused(error)) | Err(error)) => return Err(error),
-            Ok(Ok(Response::Reply { .. })) => {
-                return Err(Error::Protocol {
-                    detail: "the server answered before it said welcome".to_owned(),
-                });
-            }
-            // Somebody is there, but the connection broke; perhaps behind the hello.
-            Err(_) if tries > 0 && started.elapsed() < config.patience => {
-                hello.resume = true;
-                std::thread::sleep(PAUSE_FIRST);
-            }
-            Err(error) => return Err(failed(error)),
+        attempt: None,
+        routes: 0,
+    }
+}
+
+/// Why there is no connection.
+pub(crate) struct Rejected {
+    pub error: Error,
+    /// A server is there, and is not ready.
+    is_there: bool,
+}
+
+impl From<Error> for Rejected {
+    fn from(error: Error) -> Self {
+        Rejected {
+            error,
+            is_there: false,
         }
     }
 }
 
-fn read_welcome(socket: &Socket, buffer: &mut BytesMut) -> io::Result<Result<Response>> {
-    let deadline = Instant::now() + WELCOME_TIMEOUT;
+/// The configured servers.
+pub(crate) fn candidates(config: &Config) -> impl Iterator<Item = Endpoint> {
+    std::iter::once(&config.endpoint)
+        .chain(&config.seeds)
+        .cloned()
+}
+
+/// Connects to the first of the configured servers that answers. Those that are there and not ready are tried again
+/// while the client has patience.
+///
+/// # Errors
+///
+/// That of the server; [`Error::Unavailable`] with the addresses of all if none is there.
+pub(crate) fn dial_first(config: &Config, hello: &Hello) -> Result<(Endpoint, Dialed)> {
+    let limits = match config.seeds.is_empty() {
+        true => PATIENT,
+        false => BRISK,
+    };
+    let started = Instant::now();
+    let mut pause = PAUSE_FIRST;
+    loop {
+        let (mut errors, mut is_there) = (Vec::new(), false);
+        for endpoint in candidates(config) {
+            match dial(&endpoint, config, hello.clone(), limits) {
+                Ok(dialed) => return Ok((endpoint, dialed)),
+                Err(rejected) => {
+                    is_there |= rejected.is_there;
+                    errors.push(rejected.error);
+                }
+            }
+        }
+        if !is_there || started.elapsed() + pause >= config.patience {
+            return Err(all_of(errors));
+        }
+        // Not for synchronisation: a server that is starting needs a moment.
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(PAUSE_LAST);
+    }
+}
+
+/// The error of several servers: what one of them says; otherwise that all are away.
+fn all_of(mut errors: Vec<Error>) -> Error {
+    let (mut addresses, mut reasons) = (Vec::new(), Vec::new());
+    for error in &errors {
+        match error {
+            Error::Unavailable { address, reason } => {
+                addresses.push(address.clone());
+                reasons.push(format!("{address}: {reason}"));
+            }
+            error => return error.clone(),
+        }
+    }
+    match errors.pop() {
+        Some(only) if errors.is_empty() => only,
+        _ => unavailable(addresses.join(", "), reasons.join("; ")),
+    }
+}
+
+/// Connects and says hello.
+///
+/// # Errors
+///
+/// [`Error::Unavailable`] if nobody answers there, or not yet; otherwise that of the server's refusal.
+pub(crate) fn dial(
+    endpoint: &Endpoint,
+    config: &Config,
+    mut hello: Hello,
+    limits: Limits,
+) -> Result<Dialed, Rejected> {
+    let failed = |error: io::Error| unavailable(endpoint, error.to_string());
+    let mut tries = HANDSHAKE_TRIES_MAX;
+    let started = Instant::now();
+    loop {
+        let stream = open(endpoint, config.local_socket, limits.connect).map_err(failed)?;
+        let socket = Socket::new(stream).map_err(failed)?;
+        let mut bytes = Vec::new();
+        frame::write_hello(&hello, &mut bytes)?;
+        // A new socket takes so little at once.
+        socket.write(&bytes);
+        let mut rest = BytesMut::new();
+        tries -= 1;
+        match read_welcome(&socket, &mut rest, limits.welcome) {
+            Ok(Ok(Response::Welcome(welcome))) => {
+                return Ok(Dialed {
+                    socket,
+                    welcome,
+                    rest,
+                });
+            }
+            // The server does not know by which address it was reached.
+            Ok(Ok(Response::Refused(Error::Unavailable { reason, .. }))) => {
+                return Err(Rejected {
+                    error: unavailable(endpoint, reason),
+                    is_there: true,
+                });
+            }
+            Ok(Ok(Response::Refused(error)) | Err(error)) => return Err(error.into()),
+            Ok(Ok(Response::Reply { .. } | Response::Routes(_) | Response::Moved { .. })) => {
+                return Err(Error::Protocol {
+                    detail: "the server answered before it said welcome".to_owned(),
+                }
+                .into());
+            }
+            // Somebody is there, but the connection broke; perhaps behind the hello.
+            Err(error)
+                if error.kind() != io::ErrorKind::TimedOut
+                    && tries > 0
+                    && started.elapsed() < config.patience =>
+            {
+                hello.resume = true;
+                std::thread::sleep(PAUSE_FIRST);
+            }
+            Err(error) => return Err(failed(error).into()),
+        }
+    }
+}
+
+/// That a server can not be reached.
+pub(crate) fn unavailable(address: impl ToString, reason: String) -> Error {
+    Error::Unavailable {
+        address: address.to_string(),
+        reason,
+    }
+}
+
+fn read_welcome(
+    socket: &Socket,
+    buffer: &mut BytesMut,
+    limit: Duration,
+) -> io::Result<Result<Response>> {
+    let deadline = Instant::now() + limit;
     let mut scratch = [0; 4096];
     loop {
-        match frame::split(buffer, frame::HELLO_BYTES_MAX) {
+        match frame::split(buffer, WELCOME_BYTES_MAX) {
             Ok(None) => {}
             Ok(Some(frame)) => return Ok(frame::decode_response(frame)),
             Err(_) => {
@@ -101,7 +234,7 @@ fn read_welcome(socket: &Socket, buffer: &mut BytesMut) -> io::Result<Result<Res
                 if left.is_zero() {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                socket.wait(Some(left));
+                socket.wait(PollFlags::IN, Some(left));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -109,20 +242,34 @@ fn read_welcome(socket: &Socket, buffer: &mut BytesMut) -> io::Result<Result<Res
     }
 }
 
-fn open(config: &Config) -> io::Result<Stream> {
-    match &config.endpoint {
+fn open(endpoint: &Endpoint, local_socket: bool, limit: Option<Duration>) -> io::Result<Stream> {
+    match endpoint {
         Endpoint::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path)?)),
         Endpoint::Tcp { host, port } => {
-            if config.local_socket
+            if local_socket
                 && is_loopback(host)
-                && let Some(path) = local_socket(*port)
+                && let Some(path) = local_socket_of(*port)
                 && let Ok(stream) = UnixStream::connect(path)
             {
                 return Ok(Stream::Unix(stream));
             }
-            Ok(Stream::Tcp(TcpStream::connect((host.as_str(), *port))?))
+            connect_tcp(host, *port, limit).map(Stream::Tcp)
         }
     }
+}
+
+fn connect_tcp(host: &str, port: u16, limit: Option<Duration>) -> io::Result<TcpStream> {
+    let Some(limit) = limit else {
+        return TcpStream::connect((host, port));
+    };
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, limit) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -133,69 +280,9 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// The Unix socket of a local server, in a directory that nobody else can have made.
-fn local_socket(port: u16) -> Option<PathBuf> {
+fn local_socket_of(port: u16) -> Option<PathBuf> {
     let user = rustix::process::getuid().as_raw();
     let directory = local::directory(user);
     let ours = std::fs::symlink_metadata(&directory).ok()?.uid() == user;
     ours.then(|| local::socket(&directory, port))
-}
-
-impl Client {
-    /// The connection broke: makes another, and sends on it what was not answered. If that takes
-    /// longer than the client's patience, or the server has forgotten the session, the calls in flight
-    /// fail.
-    pub(crate) fn reconnect(&self, reader: &mut Reader, failure: &str) {
-        self.socket().fail();
-        tracing::debug!(endpoint = %self.config.endpoint, failure, "connection lost");
-        let started = Instant::now();
-        let mut pause = PAUSE_FIRST;
-        loop {
-            if let Some(ended) = self.ended.get() {
-                return self.fail_all(ended);
-            }
-            let attempt = *self.attempt.lock();
-            match connect(&self.config, self.session, true, attempt) {
-                Ok((socket, welcome, rest)) => {
-                    reader.restart(rest);
-                    return self.resume(Arc::new(socket), &welcome);
-                }
-                Err(Error::Unavailable { .. })
-                    if started.elapsed() + pause < self.config.patience =>
-                {
-                    // Not for synchronisation: a server that is starting again needs a moment.
-                    std::thread::sleep(pause);
-                    pause = (2 * pause).min(PAUSE_LAST);
-                }
-                Err(error) => {
-                    // A thread that was fenced stays so.
-                    if error == Error::Fenced {
-                        self.end(Error::Fenced);
-                    }
-                    return self.fail_all(&error);
-                }
-            }
-        }
-    }
-
-    fn resume(&self, socket: Arc<Socket>, welcome: &Welcome) {
-        self.frame_bytes_max
-            .store(welcome.frame_bytes_max as usize, Ordering::Relaxed);
-        self.lease_ms.store(welcome.lease_ms, Ordering::Relaxed);
-        if !welcome.resumed {
-            self.fail_all(&Error::SessionExpired);
-        }
-        // A call that is made meanwhile finds the new socket, and its frame comes behind the old ones.
-        let mut unsent = socket.lock();
-        *self.socket.lock() = socket.clone();
-        let calls = self.calls.lock();
-        let acked = calls.acked();
-        for slot in calls.in_flight.values() {
-            let start = unsent.len();
-            unsent.extend_from_slice(&slot.frame);
-            frame::set_acked(&mut unsent[start..], acked);
-        }
-        drop(calls);
-        drop(unsent);
-        socket.flush();
-    }
 }

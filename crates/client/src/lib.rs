@@ -4,11 +4,19 @@
 //! on the socket, or, while another thread does that, for that thread to hand it its reply. No third
 //! thread is involved. In the order in which a call meets them:
 //!
-//! - [`Client`]: implements [`Caller`], numbers calls, and keeps them until they are answered.
-//! - `socket`: bytes out and in.
+//! - [`Client`]: implements [`Caller`].
+//! - `send`, `calls`, `pending`: numbers calls, and keeps them until they are answered.
+//! - `link`, `socket`: the way to a server; bytes out and in.
 //! - `reader`: one thread at a time reads for all (leader), the others wait (followers).
-//! - `handshake`: connects, and connects again; calls in flight are sent again, and executed once.
+//! - `handshake`, `alone`: connects, and connects again; calls in flight are sent again, and executed once.
 //! - `keeper`: signs of life, and replies for async tasks.
+//!
+//! In a cluster there is a link to each server that has something of the client, and besides
+//!
+//! - `routes`: which server answers for what; calls in flight move with the objects.
+//! - `connector`: a thread for each link that is needed and down.
+//! - `watch`: the keeper, which reads where nobody else does.
+//! - `everywhere`: requests that go to all servers.
 //!
 //! ```
 //! use crucial_client::{Client, Config};
@@ -27,30 +35,38 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crucial_core::Endpoint;
-use crucial_core::frame::{
-    self, Attempt, CallFrame, InFlight as CallsInFlight, ModuleInfo, OpenRequest, Operation, Pushed,
-};
+use crucial_core::frame::{Attempt, Hello, OpenRequest, Operation};
 use crucial_object::caller::{Call, Caller, InFlight, Lifetime, Open, Opened};
-use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId, decode};
-use parking_lot::{Mutex, MutexGuard};
+use crucial_object::{Error, ObjectId, Result, RunId, SessionId, decode};
+use parking_lot::Mutex;
 
+mod alone;
+mod calls;
+mod connector;
+mod everywhere;
 mod handshake;
 mod keeper;
+mod link;
 mod pending;
 mod reader;
+mod routes;
+mod send;
 mod socket;
+mod watch;
 
+use calls::Calls;
+use connector::life_of;
+use handshake::Dialed;
 use keeper::Keeper;
+use link::{Life, Link, State};
 use pending::Slot;
-use reader::Reader;
-use socket::Socket;
+use routes::Cluster;
 
 /// Calls that a client may have in flight.
 pub const CALLS_IN_FLIGHT_MAX: usize = 1 << 20;
@@ -58,8 +74,10 @@ pub const CALLS_IN_FLIGHT_MAX: usize = 1 << 20;
 /// How a client connects.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The server.
+    /// The server, or one of a cluster.
     pub endpoint: Endpoint,
+    /// More servers of the cluster, to be tried when the first does not answer.
+    pub seeds: Vec<Endpoint>,
     /// The application run; a random one by default.
     pub run: RunId,
     /// Whether the run ends with this client, or with another.
@@ -88,6 +106,7 @@ impl Config {
     pub fn new(endpoint: Endpoint) -> Config {
         Config {
             endpoint,
+            seeds: Vec::new(),
             run: RunId(random()),
             owner: true,
             namespace: "default".to_owned(),
@@ -113,24 +132,22 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// A session with a server.
+/// A session with a server, or with the servers of a cluster.
 pub struct Client {
     config: Config,
     session: SessionId,
-    /// The present connection.
-    socket: Mutex<Arc<Socket>>,
+    /// The one that answered first.
+    endpoint: Endpoint,
+    net: Net,
     /// What is not answered yet. Held for a moment, never while anything is sent.
     calls: Mutex<Calls>,
-    /// Held by the thread that reads for all.
-    reader: Mutex<Reader>,
-    /// Threads that wait, of which the reading one makes one its successor when it has its reply.
-    followers: Mutex<Vec<Arc<Slot>>>,
+    /// Counts connections, from 1.
+    connections: AtomicU64,
     /// Tasks that wait, for whom the keeper reads.
     tasks: AtomicUsize,
     keeper: Keeper,
     /// Told by the server.
     frame_bytes_max: AtomicUsize,
-    lease_ms: AtomicU64,
     anonymous: AtomicU64,
     /// The cloud thread that this process runs.
     attempt: Mutex<Option<Attempt>>,
@@ -138,56 +155,15 @@ pub struct Client {
     pushed: Mutex<bool>,
     /// Why there are no calls any more.
     ended: OnceLock<Error>,
+    started: Instant,
     this: Weak<Client>,
 }
 
-/// Calls in flight.
-struct Calls {
-    /// The last number given out.
-    last: u64,
-    in_flight: BTreeMap<u64, Arc<Slot>>,
-    /// The last number when the server was told exactly what is in flight.
-    told: u64,
-    /// Nothing is acknowledged: another attempt may ask for it again.
-    keep_all: bool,
-}
-
-/// How many numbers may be given out behind one that waits for long, until the server is told exactly
-/// what is in flight: then it can forget the results of the others.
-const TELL_AFTER: u64 = 1024;
-
-impl Calls {
-    /// The lowest number that is not answered; everything below is acknowledged.
-    fn acked(&self) -> Sequence {
-        if self.keep_all {
-            return Sequence(1);
-        }
-        let first = self.in_flight.keys().next();
-        Sequence(first.copied().unwrap_or(self.last + 1))
-    }
-
-    /// A call is not made. Where numbers are positions, it keeps its own.
-    fn skip(&mut self) {
-        self.last += u64::from(self.keep_all);
-    }
-
-    /// What the server is to be told, if it is time.
-    fn take_report(&mut self) -> Option<CallsInFlight> {
-        if self.keep_all {
-            return None;
-        }
-        // In proportion, so that telling costs each call a constant.
-        let patience = TELL_AFTER.max(2 * self.in_flight.len() as u64);
-        let held_up = self.last.saturating_sub(self.acked().0) >= patience;
-        if !held_up || self.last - self.told < patience {
-            return None;
-        }
-        self.told = self.last;
-        Some(CallsInFlight {
-            last: Sequence(self.last),
-            waiting: self.in_flight.keys().copied().map(Sequence).collect(),
-        })
-    }
+/// Whom the client talks to. The first welcome decides that.
+enum Net {
+    /// A server that is alone.
+    Alone(Arc<Link>),
+    Cluster(Cluster),
 }
 
 impl Client {
@@ -195,7 +171,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] if nobody answers there; [`Error::Protocol`] if it is no Crucial server
+    /// [`Error::Unavailable`] if nobody answers there, nor at the seeds; [`Error::Protocol`] if it is no Crucial server
     /// of this version.
     pub fn connect(config: Config) -> Result<Arc<Client>> {
         let attempt = config.exactly_once;
@@ -203,36 +179,87 @@ impl Client {
             Some(attempt) => attempt.thread.session(),
             None => SessionId(u64::from_le_bytes(random())),
         };
-        let (socket, welcome, rest) = handshake::connect(&config, session, false, attempt)?;
+        let mut hello = handshake::hello(&config, session);
+        hello.attempt = attempt;
+        let (endpoint, mut dialed) = handshake::dial_first(&config, &hello)?;
+        let mut calls = Calls::new(attempt.is_some(), u64::from_le_bytes(random()));
+        let (net, link) = match dialed.welcome.routes.take() {
+            None => {
+                let link = Link::new(Life::default(), endpoint.to_string());
+                (Net::Alone(link.clone()), link)
+            }
+            Some(routes) => {
+                calls.version = routes.version;
+                let life = life_of(&routes, dialed.welcome.node);
+                let cluster = Cluster::new(routes)?;
+                let link = cluster.table().link_to(life).ok_or_else(no_member)?;
+                (Net::Cluster(cluster), link)
+            }
+        };
         let client = Arc::new_cyclic(|this| Client {
             config,
             session,
-            socket: Mutex::new(Arc::new(socket)),
-            calls: Mutex::new(Calls {
-                last: 0,
-                in_flight: BTreeMap::new(),
-                told: 0,
-                keep_all: attempt.is_some(),
-            }),
-            reader: Mutex::new(Reader::new(rest)),
-            followers: Mutex::default(),
+            endpoint,
+            net,
+            calls: Mutex::new(calls),
+            connections: AtomicU64::new(0),
             tasks: AtomicUsize::new(0),
             keeper: Keeper::default(),
-            frame_bytes_max: AtomicUsize::new(welcome.frame_bytes_max as usize),
-            lease_ms: AtomicU64::new(welcome.lease_ms),
+            frame_bytes_max: AtomicUsize::new(dialed.welcome.frame_bytes_max as usize),
             anonymous: AtomicU64::new(0),
             attempt: Mutex::new(attempt),
             pushed: Mutex::default(),
             ended: OnceLock::new(),
+            started: Instant::now(),
             this: this.clone(),
         });
+        client.begin_with(&link, &hello, dialed);
         keeper::start(&client)?;
+        if client.table().is_some() && attempt.is_some_and(|attempt| attempt.number > 1) {
+            client.take_over()?;
+        }
         Ok(client)
     }
 
-    /// Where the server is.
+    /// Takes the first connection.
+    fn begin_with(&self, link: &Arc<Link>, hello: &Hello, dialed: Dialed) {
+        match &self.net {
+            Net::Alone(_) => {
+                link.lease_ms
+                    .store(dialed.welcome.lease_ms, Ordering::Relaxed);
+                let socket = Arc::new(dialed.socket);
+                let mut out = link.out();
+                link.connected(&mut out, socket.clone(), self.next_connection());
+                let connection = out.connection;
+                drop(out);
+                link.reader.lock().restart(socket, connection, dialed.rest);
+            }
+            Net::Cluster(cluster) => {
+                self.attach(cluster, link, hello, dialed);
+                self.link_up(&cluster.table());
+            }
+        }
+    }
+
+    /// Where the server is: the first that was configured.
     pub fn endpoint(&self) -> &Endpoint {
         &self.config.endpoint
+    }
+
+    /// Where servers are: the present members of the cluster, and those that were configured. A client that knows
+    /// these can connect.
+    pub fn seeds(&self) -> Vec<Endpoint> {
+        let routes = self.routes();
+        let servers = routes.iter().flat_map(|routes| &routes.servers);
+        let members = servers.filter_map(|server| server.address.parse().ok());
+        let configured = handshake::candidates(&self.config);
+        let mut seeds: Vec<Endpoint> = Vec::new();
+        for endpoint in members.chain(configured) {
+            if !seeds.contains(&endpoint) {
+                seeds.push(endpoint);
+            }
+        }
+        seeds
     }
 
     /// The run that this client belongs to.
@@ -245,18 +272,6 @@ impl Client {
         &self.config.namespace
     }
 
-    /// Ends the session: with an owner, the run and its objects. Calls that still wait end on the
-    /// server. Later calls fail with [`Error::Cancelled`].
-    pub fn goodbye(&self) -> Result<()> {
-        // There is no connecting again from here on.
-        self.end(Error::Cancelled);
-        match self.request(&Operation::Goodbye) {
-            // The server may close the connection before its answer is read.
-            Ok(_) | Err(Error::Cancelled) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     fn end(&self, reason: Error) {
         let _ = self.ended.set(reason);
         self.keeper.stop();
@@ -267,43 +282,10 @@ impl Client {
         self.ended.get().is_some()
     }
 
-    /// This process runs a cloud thread from here on: an older attempt of it, wherever it is, can change
-    /// nothing more, and what it held comes back.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Fenced`] if it was cancelled, or a newer attempt has begun.
-    pub fn begin_thread(&self, attempt: Attempt) -> Result<()> {
-        *self.attempt.lock() = Some(attempt);
-        self.request(&Operation::Begin(attempt)).map(drop)
-    }
-
-    /// No attempt of this cloud thread can change anything any more, wherever it runs; what it held
-    /// comes back, and what is recorded of it goes. (A method that one is executing on a server at this
-    /// moment may still end.)
-    pub fn fence_thread(&self, thread: ThreadId) -> Result<()> {
-        self.request(&Operation::Fence(thread)).map(drop)
-    }
-
-    /// The same, without waiting for it.
-    pub fn fence_thread_soon(&self, thread: ThreadId) -> Result<()> {
-        self.post(&Operation::Fence(thread))
-    }
-
     /// Removes an object, without waiting for it.
     pub fn delete_soon(&self, object: ObjectId) -> Result<()> {
-        self.post(&Operation::Delete(object))
-    }
-
-    /// Uploads a module of shared types, which then run on the server. With `replace` they may be new versions of
-    /// types that are there, whose objects then move to the new code.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] with the reason; then all is as it was.
-    pub fn push_module(&self, bytes: Vec<u8>, replace: bool) -> Result<Pushed> {
-        let module = bytes.into();
-        decode(&self.request(&Operation::Push { replace, module })?)
+        self.send_operation(&Operation::Delete(object), Some(object))
+            .map(drop)
     }
 
     /// Pushes the program's own modules, once; whether it has any.
@@ -328,144 +310,32 @@ impl Client {
         Ok(any)
     }
 
-    /// The modules that were uploaded.
-    pub fn modules(&self) -> Result<Vec<ModuleInfo>> {
-        decode(&self.request(&Operation::Modules)?)
-    }
-
-    /// Removes a module; whether there was one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] while there are objects of its types.
-    pub fn remove_module(&self, id: [u8; 32]) -> Result<bool> {
-        decode(&self.request(&Operation::RemoveModule(id))?)
-    }
-
-    /// Makes a round trip.
-    pub fn ping(&self) -> Result<()> {
-        self.request(&Operation::Ping).map(drop)
-    }
-
-    /// Cuts the connection, as a network would. The next call connects again.
+    /// Cuts the connections, as a network would. The next call connects again.
     #[doc(hidden)]
     pub fn break_connection(&self) {
-        self.socket().fail();
+        self.cut_all();
     }
 
-    fn socket(&self) -> Arc<Socket> {
-        self.socket.lock().clone()
-    }
-
-    fn request(&self, operation: &Operation) -> Result<Vec<u8>> {
-        let slot = self.send_operation(operation)?;
-        self.wait(&slot)
-    }
-
-    /// Sends a request whose answer nobody waits for. It is sent again if need be, as any other.
-    fn post(&self, operation: &Operation) -> Result<()> {
-        self.send_operation(operation).map(drop)
-    }
-
-    fn send_operation(&self, operation: &Operation) -> Result<Arc<Slot>> {
-        let mut bytes = Vec::new();
-        frame::write_operation(Sequence(0), Sequence(0), operation, &mut bytes)?;
-        self.send(bytes, ObjectId([0; 16]))
-    }
-
-    fn begin(&self, call: &Call<'_>) -> Result<Arc<Slot>> {
-        let mut bytes = Vec::new();
-        let timeout_ms = call.timeout.map_or(0, |timeout| {
-            u32::try_from(timeout.as_millis())
-                .unwrap_or(u32::MAX)
-                .max(1)
-        });
-        frame::write_call(
-            &CallFrame {
-                sequence: Sequence(0),
-                acked: Sequence(0),
-                object: call.object,
-                method: call.method,
-                timeout_ms,
-                args: call.args,
-            },
-            &mut bytes,
-        )?;
-        self.send(bytes, call.object)
-    }
-
-    /// Numbers a frame and sends it.
-    fn send(&self, mut bytes: Vec<u8>, object: ObjectId) -> Result<Arc<Slot>> {
-        let max = self.frame_bytes_max.load(Ordering::Relaxed);
-        if bytes.len() - frame::LENGTH_BYTES > max {
-            self.calls.lock().skip();
-            return Err(Error::LimitExceeded {
-                limit: "frame_bytes_max".to_owned(),
-                max: max as u64,
-                detail: format!("a request of {} bytes: send it in parts", bytes.len()),
-            });
-        }
-        let (slot, report) = {
-            let mut calls = self.calls.lock();
-            if calls.in_flight.len() >= CALLS_IN_FLIGHT_MAX {
-                calls.skip();
-                return Err(Error::LimitExceeded {
-                    limit: "CALLS_IN_FLIGHT_MAX".to_owned(),
-                    max: CALLS_IN_FLIGHT_MAX as u64,
-                    detail: "wait for some calls before starting more".to_owned(),
-                });
-            }
-            let acked = calls.acked();
-            calls.last += 1;
-            let sequence = Sequence(calls.last);
-            frame::set_numbers(&mut bytes, sequence, acked.min(sequence));
-            let slot = Arc::new(Slot::new(sequence, object, bytes));
-            calls.in_flight.insert(sequence.0, slot.clone());
-            (slot, calls.take_report())
-        };
-        if let Some(in_flight) = report {
-            let mut bytes = Vec::new();
-            frame::write_in_flight(&in_flight, &mut bytes)?;
-            self.write(&bytes);
-        }
-        self.write(&slot.frame);
-        Ok(slot)
-    }
-
-    /// Writes a frame. If the connection is broken the frame is sent on the next one.
-    fn write(&self, frame: &[u8]) {
-        let socket = self.socket();
-        if socket.write(frame) {
-            return;
-        }
-        // The server takes no more for now; perhaps because it waits for us to read.
-        while socket.has_unsent() {
-            match self.reader.try_lock() {
-                Some(mut reader) => {
-                    self.read_once(&mut reader);
-                    self.pass_on(reader);
-                }
-                None => socket.wait_writable(),
-            }
+    fn cut_all(&self) {
+        match &self.net {
+            Net::Alone(link) => link.cut(),
+            Net::Cluster(cluster) => cluster.table().links.iter().for_each(|link| link.cut()),
         }
     }
 
-    /// Withdraws a call.
-    fn cancel(&self, slot: &Slot) {
-        let mut bytes = Vec::new();
-        if frame::write_cancel(slot.sequence, slot.object, &mut bytes).is_ok() {
-            self.write(&bytes);
-        }
+    fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn pass_on(&self, reader: MutexGuard<'_, Reader>) {
-        drop(reader);
-        let mut followers = self.followers.lock();
-        while let Some(follower) = followers.pop() {
-            if follower.lead() {
-                return;
-            }
-        }
+    /// The client's clock.
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+}
+
+fn no_member() -> Error {
+    Error::Protocol {
+        detail: "the server is part of a cluster, but not in its routes".to_owned(),
     }
 }
 
@@ -500,12 +370,12 @@ impl Caller for Client {
         };
         let object = request.object(&self.config.run, &self.config.namespace);
         let request = Operation::Open(request);
-        let created = match self.request(&request) {
+        let created = match self.request(&request, Some(object)) {
             Err(unknown @ Error::UnknownType { .. }) => {
                 if !self.push_own_modules()? {
                     return Err(unknown);
                 }
-                self.request(&request)
+                self.request(&request, Some(object))
             }
             created => created,
         };
@@ -514,22 +384,29 @@ impl Caller for Client {
     }
 
     fn delete(&self, object: ObjectId) -> Result<bool> {
-        decode(&self.request(&Operation::Delete(object))?)
+        decode(&self.request(&Operation::Delete(object), Some(object))?)
     }
 
     fn clear_poison(&self, object: ObjectId) -> Result<bool> {
-        decode(&self.request(&Operation::ClearPoison(object))?)
+        decode(&self.request(&Operation::ClearPoison(object), Some(object))?)
     }
 
     fn clear_namespace(&self) -> Result<u64> {
-        decode(&self.request(&Operation::ClearNamespace)?)
+        self.clear_namespaces()
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
         self.keeper.stop();
-        self.socket().fail();
+        match &self.net {
+            Net::Alone(link) => link.cut(),
+            Net::Cluster(cluster) => {
+                for link in &cluster.table().links {
+                    link.disconnected(&mut link.out(), State::Closed);
+                }
+            }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A connected socket that does not block, and what waits to be written to it.
+//! A connected socket that does not block.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -7,7 +7,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 pub(crate) enum Stream {
@@ -17,8 +16,6 @@ pub(crate) enum Stream {
 
 pub(crate) struct Socket {
     stream: Stream,
-    /// What the socket has not taken yet.
-    unsent: Mutex<Vec<u8>>,
     broken: AtomicBool,
 }
 
@@ -33,12 +30,11 @@ impl Socket {
         }
         Ok(Socket {
             stream,
-            unsent: Mutex::default(),
             broken: AtomicBool::new(false),
         })
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
         match &self.stream {
             Stream::Tcp(stream) => stream.as_fd(),
             Stream::Unix(stream) => stream.as_fd(),
@@ -60,36 +56,9 @@ impl Socket {
         }
     }
 
-    /// Writes a frame behind those that wait; whether the socket took all of it. A broken socket takes
-    /// everything: what was not answered is sent on the next.
-    pub fn write(&self, frame: &[u8]) -> bool {
-        let mut unsent = self.unsent.lock();
-        if !unsent.is_empty() {
-            unsent.extend_from_slice(frame);
-            return self.flush_locked(&mut unsent);
-        }
-        let written = self.write_all_it_takes(frame);
-        unsent.extend_from_slice(&frame[written..]);
-        unsent.is_empty()
-    }
-
-    /// Writes what waits; whether that was all.
-    pub fn flush(&self) -> bool {
-        self.flush_locked(&mut self.unsent.lock())
-    }
-
-    /// The right to write, for who has more than one frame to write.
-    pub fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.unsent.lock()
-    }
-
-    fn flush_locked(&self, unsent: &mut Vec<u8>) -> bool {
-        let written = self.write_all_it_takes(unsent);
-        unsent.drain(..written);
-        unsent.is_empty()
-    }
-
-    fn write_all_it_takes(&self, bytes: &[u8]) -> usize {
+    /// Writes what the socket takes now; how much that was. A broken socket takes everything: what was not
+    /// answered is sent on the next.
+    pub fn write(&self, bytes: &[u8]) -> usize {
         let mut written = 0;
         while written < bytes.len() {
             match self.write_some(&bytes[written..]) {
@@ -105,36 +74,9 @@ impl Socket {
         written
     }
 
-    pub fn has_unsent(&self) -> bool {
-        !self.is_broken() && !self.unsent.lock().is_empty()
-    }
-
-    /// Waits until the socket can be read, or written if something waits to be; or for `timeout`.
-    pub fn wait(&self, timeout: Option<Duration>) {
-        let mut flags = PollFlags::IN;
-        if self.has_unsent() {
-            flags |= PollFlags::OUT;
-        }
-        self.poll(flags, timeout);
-        if flags.contains(PollFlags::OUT) {
-            self.flush();
-        }
-    }
-
-    /// Waits a moment for the socket to take more, and gives it more.
-    pub fn wait_writable(&self) {
-        self.poll(PollFlags::OUT, Some(Duration::from_millis(10)));
-        self.flush();
-    }
-
-    fn poll(&self, flags: PollFlags, timeout: Option<Duration>) {
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: timeout.as_secs() as i64,
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
-        let fd = self.fd();
-        // An interruption, or an error of the socket, shows at the next read.
-        let _ = rustix::event::poll(&mut [PollFd::new(&fd, flags)], timeout.as_ref());
+    /// Waits until the socket can do what `flags` say; or for `timeout`.
+    pub fn wait(&self, flags: PollFlags, timeout: Option<Duration>) {
+        poll(&mut [PollFd::from_borrowed_fd(self.fd(), flags)], timeout);
     }
 
     pub fn is_broken(&self) -> bool {
@@ -149,4 +91,14 @@ impl Socket {
             Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
         };
     }
+}
+
+/// Waits for one of several.
+pub(crate) fn poll(fds: &mut [PollFd<'_>], timeout: Option<Duration>) {
+    let timeout = timeout.map(|timeout| Timespec {
+        tv_sec: timeout.as_secs() as i64,
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    // An interruption, or an error of a socket, shows at the next read.
+    let _ = rustix::event::poll(fds, timeout.as_ref());
 }

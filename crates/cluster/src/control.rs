@@ -6,7 +6,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::placement::wanted;
-use crate::{Configuration, Epoch, Incarnation, Member, NodeId, PartitionId, Seat, View};
+use crate::{
+    Configuration, Epoch, Incarnation, KeptModule, Member, NodeId, PartitionId, Seat, View,
+};
+
+/// Bytes of all uploaded modules that a cluster keeps.
+pub const MODULES_BYTES_MAX: usize = 256 << 20;
 
 /// What changes the view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +48,10 @@ pub enum Command {
         /// The new one, with the lives of those that have a seat in it.
         seats: Vec<(Seat, Incarnation)>,
     },
+    /// Every server is to have a module.
+    Keep(KeptModule),
+    /// No server needs it any more.
+    Drop([u8; 32]),
 }
 
 /// Why a command did nothing.
@@ -69,6 +78,14 @@ pub enum Refusal {
     NoMember {
         /// Who.
         node: NodeId,
+    },
+    /// There are too many modules.
+    #[error(
+        "the modules of the cluster would have {bytes} bytes, where {MODULES_BYTES_MAX} (MODULES_BYTES_MAX) are allowed: remove some"
+    )]
+    TooManyModules {
+        /// All together.
+        bytes: u64,
     },
     /// The configuration is another one by now.
     #[error("the partition is in epoch {present:?}, and the proposal follows epoch {epoch:?}")]
@@ -127,8 +144,13 @@ impl Control {
                 epoch,
                 seats,
             } => view.reconfigure(*partition, *epoch, seats)?,
+            Command::Keep(module) => view.keep(module)?,
+            Command::Drop(id) => view.modules.retain(|module| module.id != *id),
         }
-        if view.members == self.view.members && view.configurations == self.view.configurations {
+        let is_same = view.members == self.view.members
+            && view.configurations == self.view.configurations
+            && view.modules.len() == self.view.modules.len();
+        if is_same {
             // Nothing new: a repeated command.
             return Ok(());
         }
@@ -211,6 +233,20 @@ impl View {
         }
         self.set(partition, seats.iter().map(|(seat, _)| *seat).collect());
         self.dismiss();
+        Ok(())
+    }
+
+    fn keep(&mut self, module: &KeptModule) -> Result<(), Refusal> {
+        if self.modules.iter().any(|kept| kept.id == module.id) {
+            return Ok(());
+        }
+        let kept: usize = self.modules.iter().map(|kept| kept.bytes.len()).sum();
+        let bytes = kept + module.bytes.len();
+        if bytes > MODULES_BYTES_MAX {
+            let bytes = bytes as u64;
+            return Err(Refusal::TooManyModules { bytes });
+        }
+        self.modules.push(module.clone());
         Ok(())
     }
 
@@ -387,6 +423,29 @@ mod tests {
             control.apply(&command).unwrap();
         }
         assert!(!control.view().has(NodeId(1), Incarnation(1)));
+    }
+
+    #[test]
+    fn a_module_is_kept_once_until_it_is_dropped() {
+        let mut control = three();
+        let module = KeptModule {
+            id: [1; 32],
+            replace: false,
+            bytes: Arc::new(serde_bytes::ByteBuf::from(vec![0; 10])),
+        };
+        for _ in 0..2 {
+            control.apply(&Command::Keep(module.clone())).unwrap();
+            assert_eq!(control.view().modules.len(), 1);
+        }
+        let large = KeptModule {
+            id: [2; 32],
+            bytes: Arc::new(serde_bytes::ByteBuf::from(vec![0; MODULES_BYTES_MAX])),
+            ..module
+        };
+        let refused = control.apply(&Command::Keep(large));
+        assert!(matches!(refused, Err(Refusal::TooManyModules { .. })));
+        control.apply(&Command::Drop([1; 32])).unwrap();
+        assert!(control.view().modules.is_empty());
     }
 
     #[test]

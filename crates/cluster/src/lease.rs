@@ -72,10 +72,12 @@ impl Roll {
         } else {
             wait_ms
         };
-        let is_expired = |node: NodeId, incarnation: Incarnation| {
-            let heard = self.heard_ms.get(&(node, incarnation)).copied();
-            let last = heard.unwrap_or(self.began_ms).max(self.began_ms);
-            now_ms.saturating_sub(last) > wait_ms
+        let began_ms = self.began_ms;
+        let heard_ms = &mut self.heard_ms;
+        let mut is_expired = |node: NodeId, incarnation: Incarnation| {
+            // One that has become a member just now has a whole lease to be heard for the first time.
+            let last = heard_ms.entry((node, incarnation)).or_insert(now_ms);
+            now_ms.saturating_sub((*last).max(began_ms)) > wait_ms
         };
         let members = view.members.iter();
         members
@@ -116,6 +118,7 @@ mod tests {
         };
         view.members.insert(NodeId(1), member);
         let mut roll = Roll::new(10_000);
+        assert_eq!(roll.expired(&view, 10_000, 1000), []);
         assert_eq!(roll.expired(&view, 11_000, 1000), []);
         assert_eq!(roll.expired(&view, 11_001, 1000).len(), 1);
         roll.hear(NodeId(1), Incarnation(1), 11_001);

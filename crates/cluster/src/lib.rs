@@ -20,12 +20,12 @@ pub mod placement;
 mod replica;
 mod view;
 
-pub use control::{Command, Control, Refusal};
+pub use control::{Command, Control, MODULES_BYTES_MAX, Refusal};
 pub use ids::{Epoch, Incarnation, NodeId, PARTITIONS, PartitionId, Version, ViewVersion};
 pub use lease::{Grant, Lease, Roll};
-pub use message::{Entry, Form, Held, Image, ImageBody, Lifecycle, Message};
+pub use message::{Entry, Form, Held, Home, Image, ImageBody, Lifecycle, Message, Origin};
 #[cfg(feature = "mutants")]
 pub use mutant::{Mutant, plant};
 pub use partition::{Action, Gate, Partition, Timing};
 pub use replica::{Body, Checksum, Replica, change_of};
-pub use view::{Configuration, Member, Seat, View};
+pub use view::{Configuration, KeptModule, Member, Seat, View};

@@ -1,7 +1,7 @@
 //! What nodes say to each other about a partition.
 
 use crucial_core::{CallId, CellImage, Change};
-use crucial_object::{ObjectId, Sequence, SessionId};
+use crucial_object::{ObjectId, RunId, Sequence, SessionId};
 use serde::{Deserialize, Serialize};
 
 use crate::{Epoch, Version};
@@ -143,6 +143,26 @@ pub struct Lifecycle {
     pub result: Option<bool>,
 }
 
+/// What people know an object by, and how long it lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Where its key is one of its own.
+    pub home: Home,
+    /// Its type.
+    pub type_name: String,
+    /// Its key.
+    pub key: String,
+}
+
+/// To whom an object belongs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Home {
+    /// To an application run, with which it goes.
+    Run(RunId),
+    /// To a namespace, until it is deleted.
+    Namespace(String),
+}
+
 /// A [`Replica`](crate::Replica), on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
@@ -154,6 +174,8 @@ pub struct Image {
     pub replicas: u8,
     /// As there.
     pub creator: CallId,
+    /// As there.
+    pub origin: Origin,
     /// As there.
     pub sessions: Vec<SessionId>,
     /// What it is.

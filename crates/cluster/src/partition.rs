@@ -144,6 +144,8 @@ struct Reign<R> {
     pending: VecDeque<Pending<R>>,
     join: Option<Join>,
     proposal: Option<Proposal>,
+    /// With this view there is nothing to be planned any more.
+    planned: ViewVersion,
 }
 
 enum Phase {
@@ -203,6 +205,32 @@ impl<R> Partition<R> {
     /// Everything above this level is here.
     pub fn level(&self) -> u8 {
         self.level.unwrap_or(NO_SEAT)
+    }
+
+    /// The reign of this server, if it is the primary: the view with which it began.
+    pub fn reign_since(&self) -> Option<ViewVersion> {
+        match &self.role {
+            Role::Primary(reign) => Some(reign.since),
+            _ => None,
+        }
+    }
+
+    /// Nothing of an older epoch than this is taken.
+    pub fn epoch(&self) -> Epoch {
+        self.sealed
+    }
+
+    /// Whether something is to be done as time passes.
+    pub fn is_busy(&self, view: ViewVersion) -> bool {
+        let Role::Primary(reign) = &self.role else {
+            return false;
+        };
+        let is_idle = matches!(reign.phase, Phase::Serving)
+            && reign.join.is_none()
+            && reign.proposal.is_none()
+            && reign.planned >= view
+            && reign.streams.values().all(|stream| stream.len() == 0);
+        !is_idle
     }
 
     /// What to do with a request from a client that has the view of this version.

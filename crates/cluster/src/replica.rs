@@ -1,10 +1,10 @@
 //! An object at one of its servers.
 
-use crucial_core::{Call, CallId, Cell, Change, Replies, Turn};
+use crucial_core::{Call, CallId, Cell, Change, Disposition, Replies, Turn};
 use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, TypeInfo};
 
 use crate::mutant::Mutant;
-use crate::{Form, Held, Image, ImageBody, Version};
+use crate::{Epoch, Form, Held, Image, ImageBody, Origin, Version};
 
 /// An object, as far as this server has it.
 pub struct Replica {
@@ -16,6 +16,8 @@ pub struct Replica {
     pub replicas: u8,
     /// Which request made it.
     pub creator: CallId,
+    /// What people know it by.
+    pub origin: Box<Origin>,
     /// What there is of it.
     pub body: Body,
     /// Sessions that may hold something of it, in rising order: their end concerns it.
@@ -40,12 +42,13 @@ pub enum Body {
 
 impl Replica {
     /// A new object; it has no version before [`issue`](crate::Partition::create).
-    pub fn new(cell: Cell, replicas: u8, creator: CallId) -> Replica {
+    pub fn new(cell: Cell, replicas: u8, creator: CallId, origin: Origin) -> Replica {
         Replica {
             birth: Version::default(),
             version: Version::default(),
             replicas,
             creator,
+            origin: Box::new(origin),
             body: Body::Full(Box::new(cell)),
             sessions: Vec::new(),
             issued: 0,
@@ -66,6 +69,7 @@ impl Replica {
             version: self.version,
             replicas: self.replicas,
             creator: self.creator,
+            origin: (*self.origin).clone(),
             sessions: match body {
                 ImageBody::Full(_) => self.sessions.clone(),
                 ImageBody::Stub | ImageBody::Lost => Vec::new(),
@@ -94,6 +98,7 @@ impl Replica {
             version: image.version,
             replicas: image.replicas,
             creator: image.creator,
+            origin: Box::new(image.origin.clone()),
             body,
             sessions: image.sessions.clone(),
             issued: 0,
@@ -157,6 +162,35 @@ impl Replica {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// Whether the end of a session concerns it.
+    pub fn concerns(&self, session: SessionId) -> bool {
+        let Body::Full(cell) = &self.body else {
+            return false;
+        };
+        self.sessions.binary_search(&session).is_ok() || cell.knows(session)
+    }
+
+    /// Executes a call, as [`apply`](Replica::apply) does its change. `None`: the object is not here.
+    pub fn call(&mut self, call: &Call<'_>, turn: &mut Turn<'_>) -> Option<Disposition> {
+        let Body::Full(cell) = &mut self.body else {
+            return None;
+        };
+        if cell.info().attends
+            && let Err(place) = self.sessions.binary_search(&call.id.session)
+        {
+            self.sessions.insert(place, call.id.session);
+        }
+        Some(cell.call(call, turn))
+    }
+
+    /// A change was done here when the reign in which it was to be had ended. No other server has this version.
+    pub fn stray(&mut self, epoch: Epoch) {
+        self.version = Version {
+            epoch,
+            change: u64::MAX,
+        };
     }
 
     /// Does a change. Its results go to `turn`.
@@ -248,7 +282,7 @@ pub fn change_of(call: &Call<'_>) -> Change {
     }
 }
 
-/// Of the results of a change: FNV-1a, 64 bits.
+/// Of the results of a change: as FNV-1a, 64 bits, but of eight bytes at a time.
 #[derive(Clone, Debug)]
 pub struct Checksum(u64);
 
@@ -264,10 +298,29 @@ impl Checksum {
         self.0
     }
 
+    /// Of some bytes.
+    pub fn of(bytes: &[u8]) -> u64 {
+        let mut checksum = Checksum::default();
+        checksum.add(bytes);
+        checksum.value()
+    }
+
     fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        let mut words = bytes.chunks_exact(8);
+        for word in &mut words {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(word);
+            self.mix(u64::from_le_bytes(eight));
         }
+        for byte in words.remainder() {
+            self.mix(u64::from(*byte));
+        }
+        self.mix(bytes.len() as u64);
+    }
+
+    fn mix(&mut self, word: u64) {
+        let mixed = (self.0 ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+        self.0 = mixed ^ (mixed >> 29);
     }
 
     fn call(

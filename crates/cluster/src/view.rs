@@ -17,6 +17,19 @@ pub struct View {
     pub members: BTreeMap<NodeId, Member>,
     /// Of each partition.
     pub configurations: Vec<Arc<Configuration>>,
+    /// Uploaded modules, in the order in which they came: a later one may replace types of an earlier one.
+    pub modules: Vec<KeptModule>,
+}
+
+/// A module that every server is to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptModule {
+    /// The SHA-256 of its bytes.
+    pub id: [u8; 32],
+    /// Its types may be new versions of those of earlier ones.
+    pub replace: bool,
+    /// WebAssembly.
+    pub bytes: Arc<serde_bytes::ByteBuf>,
 }
 
 /// A server that is part of the cluster.
@@ -57,6 +70,7 @@ impl View {
             version: ViewVersion::default(),
             members: BTreeMap::new(),
             configurations: vec![Arc::default(); partitions],
+            modules: Vec::new(),
         }
     }
 

@@ -1,7 +1,22 @@
 //! The control group of a cluster: a few servers that agree on its views.
 //!
+//! - [`Group`]: a server's part in it, with threads of its own.
+//! - `life`: what a server does to be a member, and to stay one.
+//! - `leader`: what the leader does: leases, who has died, who votes.
+//! - [`Identity`]: who a server is, on disk.
 //! - [`journal`]: what a voter must not forget, on disk.
 //! - [`store`]: the log, the vote and the view of a voter, for the consensus library.
+//! - `network`, `link`, `question`: what servers say to each other about it.
 
+mod group;
+mod identity;
 pub mod journal;
+mod leader;
+mod life;
+mod link;
+mod network;
+mod question;
 pub mod store;
+
+pub use group::{Config, Group, GroupError, GroupStatus, Member, Timing};
+pub use identity::Identity;

@@ -24,8 +24,8 @@ use crate::journal::{Journal, JournalError};
 openraft::declare_raft_types!(
     /// What the group agrees on.
     pub Group:
-        D = Command,
-        R = Result<ViewVersion, Refusal>,
+        D = Vec<Command>,
+        R = Vec<Result<ViewVersion, Refusal>>,
         NodeId = u64,
         Node = BasicNode,
         Entry = Entry<Group>,
@@ -342,7 +342,10 @@ impl RaftStateMachine<Group> for Store {
         Ok((inner.applied, inner.membership.clone()))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> StorageResult<Vec<Result<ViewVersion, Refusal>>>
+    async fn apply<I>(
+        &mut self,
+        entries: I,
+    ) -> StorageResult<Vec<Vec<Result<ViewVersion, Refusal>>>>
     where
         I: IntoIterator<Item = Entry<Group>> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -351,16 +354,19 @@ impl RaftStateMachine<Group> for Store {
         let mut results = Vec::new();
         for entry in entries {
             inner.applied = Some(entry.log_id);
-            let result = match entry.payload {
-                EntryPayload::Blank => Ok(()),
-                EntryPayload::Normal(command) => inner.control.apply(&command),
+            let commands = match entry.payload {
+                EntryPayload::Blank => Vec::new(),
+                EntryPayload::Normal(commands) => commands,
                 EntryPayload::Membership(membership) => {
                     inner.membership = StoredMembership::new(Some(entry.log_id), membership);
-                    Ok(())
+                    Vec::new()
                 }
             };
-            let version = inner.control.view().version;
-            results.push(result.map(|()| version));
+            let done = commands.iter().map(|command| {
+                inner.control.apply(command)?;
+                Ok(inner.control.view().version)
+            });
+            results.push(done.collect());
         }
         let view = inner.control.view().clone();
         inner.views.send_if_modified(|present| {

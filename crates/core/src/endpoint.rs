@@ -57,6 +57,61 @@ impl FromStr for Endpoint {
     }
 }
 
+/// The addresses of servers of one cluster, or of one server: any of them will do. As text, with commas between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoints {
+    first: Endpoint,
+    others: Vec<Endpoint>,
+}
+
+impl Endpoints {
+    /// These; `None` if there are none.
+    pub fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Option<Endpoints> {
+        let mut endpoints = endpoints.into_iter();
+        let first = endpoints.next()?;
+        let others = endpoints.collect();
+        Some(Endpoints { first, others })
+    }
+
+    /// One of them.
+    pub fn first(&self) -> &Endpoint {
+        &self.first
+    }
+
+    /// The others.
+    pub fn others(&self) -> &[Endpoint] {
+        &self.others
+    }
+}
+
+impl FromStr for Endpoints {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let endpoints = text.split(',').map(|one| one.trim().parse());
+        let endpoints: Vec<Endpoint> = endpoints.collect::<Result<_, _>>()?;
+        Endpoints::new(endpoints).ok_or_else(|| Error::Config {
+            detail: "the address of a server is expected".to_owned(),
+        })
+    }
+}
+
+impl From<Endpoint> for Endpoints {
+    fn from(first: Endpoint) -> Self {
+        let others = Vec::new();
+        Endpoints { first, others }
+    }
+}
+
+impl fmt::Display for Endpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.first.fmt(f)?;
+        self.others
+            .iter()
+            .try_for_each(|other| write!(f, ",{other}"))
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

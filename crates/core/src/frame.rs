@@ -26,6 +26,11 @@ pub const FRAME_BYTES_MAX: usize = 256 << 20;
 /// Largest frame before the handshake is done.
 pub const HELLO_BYTES_MAX: usize = 4096;
 
+mod inspect;
+pub mod peer;
+
+pub use inspect::{ClusterInfo, Inspect, MemberInfo, ObjectInfo, PartitionInfo, ReplicaInfo};
+
 mod kind {
     pub const HELLO: u8 = 1;
     pub const CALL: u8 = 2;
@@ -42,10 +47,14 @@ mod kind {
     pub const PUSH: u8 = 13;
     pub const MODULES: u8 = 14;
     pub const REMOVE_MODULE: u8 = 15;
+    pub const KNOWN_ROUTES: u8 = 16;
+    pub const INSPECT: u8 = 17;
     pub const WELCOME: u8 = 0x81;
     pub const RESULT: u8 = 0x82;
     pub const ERROR: u8 = 0x83;
     pub const REFUSED: u8 = 0x84;
+    pub const ROUTES: u8 = 0x85;
+    pub const MOVED: u8 = 0x86;
 }
 
 /// The first frame of a connection.
@@ -63,6 +72,9 @@ pub struct Hello {
     pub namespace: String,
     /// The cloud thread that runs in the client, if it is a worker that has begun one.
     pub attempt: Option<Attempt>,
+    /// The version of the routes by which the client sends what comes on this connection, until it
+    /// [says](Request::Routes) that it has others; 0: it has none.
+    pub routes: u64,
 }
 
 /// One attempt of a cloud thread. A newer attempt fences the older ones: they can change nothing more.
@@ -88,6 +100,52 @@ pub struct Welcome {
     pub frame_bytes_max: u64,
     /// Optional abilities of the server; unknown bits mean nothing.
     pub features: u32,
+    /// Which server of a cluster this is; 0: it is alone.
+    pub node: u64,
+    /// Of a cluster: where its objects are.
+    pub routes: Option<Routes>,
+}
+
+/// Where the objects of a cluster are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routes {
+    /// Which cluster.
+    pub cluster: u64,
+    /// Of two, the one with the higher version is the newer.
+    pub version: u64,
+    /// The servers.
+    pub servers: Vec<RouteServer>,
+    /// For each partition the place of its primary in `servers`; [`Routes::NONE`]: it has none. The partition of an
+    /// object is the first 16 bits of its id, as a big-endian number, times the number of partitions, divided by 2^16.
+    pub primaries: Vec<u16>,
+}
+
+/// A server of a cluster, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteServer {
+    /// Which.
+    pub node: u64,
+    /// In which of its lives.
+    pub incarnation: u64,
+    /// Where it is reached: an [`Endpoint`](crate::Endpoint).
+    pub address: String,
+}
+
+impl Routes {
+    /// The place of a primary that there is not.
+    pub const NONE: u16 = u16::MAX;
+
+    /// The partition of an object.
+    pub fn partition(&self, object: &ObjectId) -> usize {
+        let hash = usize::from(u16::from_be_bytes([object.0[0], object.0[1]]));
+        (hash * self.primaries.len()) >> u16::BITS
+    }
+
+    /// The server that answers for a partition, if there is one now.
+    pub fn primary(&self, partition: usize) -> Option<&RouteServer> {
+        self.servers
+            .get(usize::from(*self.primaries.get(partition)?))
+    }
 }
 
 /// Creates or finds an object.
@@ -226,6 +284,8 @@ pub enum Request {
     /// Says exactly what the session waits for, when one long wait holds its acknowledgements up. No
     /// reply.
     InFlight(InFlight),
+    /// What comes behind this on the connection is sent by the routes of this version. No reply.
+    Routes(u64),
 }
 
 /// Of all sequences up to `last`, a session waits for just these.
@@ -277,6 +337,8 @@ pub enum Operation {
     RemoveModule([u8; 32]),
     /// No attempt of this cloud thread may change anything any more. The result is empty.
     Fence(ThreadId),
+    /// Say something of the server and its cluster. The result is as it says.
+    Inspect(Inspect),
 }
 
 /// A module was taken in.
@@ -323,6 +385,16 @@ pub enum Response {
     },
     /// The connection is refused, and closed.
     Refused(Error),
+    /// Newer routes. They may come at any time.
+    Routes(Routes),
+    /// The request was not executed, as its object is elsewhere, or the client's routes are too old to tell: newer
+    /// routes are on their way, or have come. It is to be sent again, where they say.
+    Moved {
+        /// The request.
+        sequence: Sequence,
+        /// The version of the routes that the server has.
+        routes: u64,
+    },
 }
 
 /// Takes the next whole frame (without its length) off `buffer`, if it is there.
@@ -363,6 +435,11 @@ pub fn decode_request(mut frame: Bytes) -> Result<Request, Error> {
     }
     if kind == kind::IN_FLIGHT {
         return decode_in_flight(&frame);
+    }
+    if kind == kind::KNOWN_ROUTES {
+        let version = take_u64(&mut frame)?;
+        take_end(&frame)?;
+        return Ok(Request::Routes(version));
     }
     let sequence = Sequence(take_u64(&mut frame)?);
     if kind == kind::CANCEL {
@@ -446,6 +523,10 @@ fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
             Operation::RemoveModule(id)
         }
         kind::FENCE => Operation::Fence(ThreadId(take_object(&mut frame)?.0)),
+        kind::INSPECT => Operation::Inspect(
+            decode(&std::mem::take(&mut frame))
+                .map_err(|e| malformed(format!("a question that is none: {e}")))?,
+        ),
         other => return Err(malformed(format!("a frame of the unknown kind {other}"))),
     };
     take_end(&frame)?;
@@ -468,6 +549,13 @@ pub fn decode_response(mut frame: Bytes) -> Result<Response, Error> {
             })),
         }),
         kind::REFUSED => Ok(Response::Refused(decode(&frame)?)),
+        kind::ROUTES => Ok(Response::Routes(decode(&frame)?)),
+        kind::MOVED => {
+            let sequence = Sequence(take_u64(&mut frame)?);
+            let routes = take_u64(&mut frame)?;
+            take_end(&frame)?;
+            Ok(Response::Moved { sequence, routes })
+        }
         other => Err(malformed(format!("a frame of the unknown kind {other}"))),
     }
 }
@@ -535,6 +623,7 @@ pub fn write_operation(
         Operation::Modules => kind::MODULES,
         Operation::RemoveModule(_) => kind::REMOVE_MODULE,
         Operation::Fence(_) => kind::FENCE,
+        Operation::Inspect(_) => kind::INSPECT,
     };
     write(out, kind, |out| {
         write_numbers(sequence, acked, out);
@@ -544,6 +633,7 @@ pub fn write_operation(
                 out.extend_from_slice(&object.0);
             }
             Operation::Begin(attempt) => encode_into(attempt, out)?,
+            Operation::Inspect(inspect) => encode_into(inspect, out)?,
             Operation::Fence(thread) => out.extend_from_slice(&thread.0),
             Operation::Push { replace, module } => {
                 out.push(u8::from(*replace));
@@ -583,6 +673,27 @@ pub fn write_cancel(sequence: Sequence, object: ObjectId, out: &mut Vec<u8>) -> 
 /// Appends a list of calls in flight.
 pub fn write_in_flight(in_flight: &InFlight, out: &mut Vec<u8>) -> Result<(), Error> {
     write(out, kind::IN_FLIGHT, |out| encode_into(in_flight, out))
+}
+
+/// Appends the version of the routes by which the following requests are sent.
+pub fn write_known_routes(version: u64, out: &mut Vec<u8>) -> Result<(), Error> {
+    write(out, kind::KNOWN_ROUTES, |out| {
+        out.extend_from_slice(&version.to_le_bytes());
+        Ok(())
+    })
+}
+
+/// Appends newer routes.
+pub fn write_routes(routes: &Routes, out: &mut Vec<u8>) -> Result<(), Error> {
+    write(out, kind::ROUTES, |out| encode_into(routes, out))
+}
+
+/// Appends that a request was not executed here.
+pub fn write_moved(sequence: Sequence, routes: u64, out: &mut Vec<u8>) -> Result<(), Error> {
+    write(out, kind::MOVED, |out| {
+        write_numbers(sequence, Sequence(routes), out);
+        Ok(())
+    })
 }
 
 /// Appends a welcome.

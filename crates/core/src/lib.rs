@@ -40,6 +40,6 @@ pub mod records;
 mod spin;
 
 pub use cell::{Admission, Call, Cell, CellImage, Change, Disposition, Recording, Replies, Turn};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, Endpoints};
 pub use records::CallId;
 pub use spin::SpinPolicy;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use crucial_core::frame::{
-    Attempt, CallRequest, FRAME_BYTES_MAX, Hello, InFlight, LENGTH_BYTES, OpenMode, OpenRequest,
-    Operation, Request, Response, Welcome, decode_request, decode_response, peek_length, set_acked,
-    set_numbers, split,
+    Attempt, CallRequest, FRAME_BYTES_MAX, Hello, InFlight, Inspect, LENGTH_BYTES, OpenMode,
+    OpenRequest, Operation, Request, Response, RouteServer, Routes, Welcome, decode_request,
+    decode_response, peek_length, set_acked, set_numbers, split,
 };
 use crucial_object::{Error, MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId, encode};
 use hostile_input::{check_request, check_response, only_frame, write_request, write_response};
@@ -51,6 +51,7 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
         owner: true,
         namespace: "default".to_owned(),
         attempt: None,
+        routes: 0,
     };
     let attempt = Attempt {
         thread: ThreadId([0x22; 16]),
@@ -69,7 +70,7 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
                 version: 1,
                 hello: Some(hello),
             },
-            "28000000 01 4352554349414c00 0100 ac02 00 11111111111111111111111111111111 01 07 64656661756c74 00",
+            "29000000 01 4352554349414c00 0100 ac02 00 11111111111111111111111111111111 01 07 64656661756c74 00 00",
         ),
         (
             numbered(2, 2, Operation::Call(call)),
@@ -101,6 +102,7 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
             }),
             "07000000 09 ac02 02 05 ab02",
         ),
+        (Request::Routes(300), "09000000 10 2c01000000000000"),
         (
             numbered(6, 6, Operation::Ping),
             "11000000 07 0600000000000000 0600000000000000",
@@ -137,6 +139,18 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
             "11000000 0e 0c00000000000000 0c00000000000000",
         ),
         (
+            numbered(
+                14,
+                14,
+                Operation::Inspect(Inspect::Objects {
+                    after: None,
+                    max: 300,
+                    key: Some("hits".to_owned()),
+                }),
+            ),
+            "1b000000 11 0e00000000000000 0e00000000000000 01 00 ac02 01 04 68697473",
+        ),
+        (
             numbered(13, 13, Operation::RemoveModule([0x33; 32])),
             "31000000 0f 0d00000000000000 0d00000000000000 3333333333333333333333333333333333333333333333333333333333333333",
         ),
@@ -152,8 +166,30 @@ fn golden_responses() -> Vec<(Response, &'static str)> {
                 lease_ms: 10_000,
                 frame_bytes_max: FRAME_BYTES_MAX as u64,
                 features: 0,
+                node: 0,
+                routes: None,
             }),
-            "0a000000 81 00 904e 8080808001 00",
+            "0c000000 81 00 904e 8080808001 00 00 00",
+        ),
+        (
+            Response::Routes(Routes {
+                cluster: 1,
+                version: 300,
+                servers: vec![RouteServer {
+                    node: 2,
+                    incarnation: 3,
+                    address: "a:1".to_owned(),
+                }],
+                primaries: vec![0, Routes::NONE],
+            }),
+            "10000000 85 01 ac02 01 02 03 03 613a31 02 00 ffff03",
+        ),
+        (
+            Response::Moved {
+                sequence: Sequence(2),
+                routes: 300,
+            },
+            "11000000 86 0200000000000000 2c01000000000000",
         ),
         (
             Response::Reply {
@@ -598,10 +634,11 @@ fn request() -> impl Strategy<Value = Request> {
         any::<bool>(),
         ".{0,20}",
         prop::option::of(attempt()),
+        any::<u64>(),
     );
     prop_oneof![
         hello.prop_map(
-            |(session, resume, run, owner, namespace, attempt)| Request::Hello {
+            |(session, resume, run, owner, namespace, attempt, routes)| Request::Hello {
                 version: 1,
                 hello: Some(Hello {
                     session: SessionId(session),
@@ -610,9 +647,11 @@ fn request() -> impl Strategy<Value = Request> {
                     owner,
                     namespace,
                     attempt,
+                    routes,
                 }),
             }
         ),
+        any::<u64>().prop_map(Request::Routes),
         (sequences, operation())
             .prop_map(|((sequence, acked), operation)| { numbered(sequence, acked, operation) }),
         prop::collection::btree_set(any::<u64>(), 0..20).prop_map(|waiting| {
@@ -632,17 +671,47 @@ fn error() -> impl Strategy<Value = Error> {
     prop_oneof![chosen, ".{0,40}".prop_map(Error::Other)]
 }
 
+fn routes() -> impl Strategy<Value = Routes> {
+    let server = (any::<u64>(), any::<u64>(), ".{0,20}");
+    let server = server.prop_map(|(node, incarnation, address)| RouteServer {
+        node,
+        incarnation,
+        address,
+    });
+    let lists = (
+        prop::collection::vec(server, 0..4),
+        prop::collection::vec(any::<u16>(), 0..20),
+    );
+    (any::<u64>(), any::<u64>(), lists).prop_map(|(cluster, version, (servers, primaries))| {
+        Routes {
+            cluster,
+            version,
+            servers,
+            primaries,
+        }
+    })
+}
+
 fn response() -> impl Strategy<Value = Response> {
-    let welcome = (any::<bool>(), any::<u64>(), any::<u64>(), any::<u32>());
+    let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u64>());
+    let welcome = (any::<bool>(), numbers, prop::option::of(routes()));
     let result = prop_oneof![bytes().prop_map(Ok), error().prop_map(Err)];
     prop_oneof![
-        welcome.prop_map(|(resumed, lease_ms, frame_bytes_max, features)| {
+        welcome.prop_map(|(resumed, numbers, routes)| {
+            let (lease_ms, frame_bytes_max, features, node) = numbers;
             Response::Welcome(Welcome {
                 resumed,
                 lease_ms,
                 frame_bytes_max,
                 features,
+                node,
+                routes,
             })
+        }),
+        routes().prop_map(Response::Routes),
+        (any::<u64>(), any::<u64>()).prop_map(|(sequence, routes)| Response::Moved {
+            sequence: Sequence(sequence),
+            routes,
         }),
         (any::<u64>(), result).prop_map(|(sequence, result)| Response::Reply {
             sequence: Sequence(sequence),

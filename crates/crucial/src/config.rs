@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crucial_core::Endpoint;
+use crucial_core::Endpoints;
 use crucial_object::{Error, Result, RunId};
 
 /// The settings of a program.
@@ -22,9 +22,9 @@ use crucial_object::{Error, Result, RunId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// `CRUCIAL_CLUSTER`: the server to use, `HOST:PORT` or `unix:PATH`. Unset: a server embedded in
-    /// this program.
-    pub cluster: Option<Endpoint>,
+    /// `CRUCIAL_CLUSTER`: the server to use, `HOST:PORT` or `unix:PATH`; of a cluster any of its servers, or several with
+    /// commas between. Unset: a server embedded in this program.
+    pub cluster: Option<Endpoints>,
     /// `CRUCIAL_NAMESPACE`: where persistent objects are found. `default` by default.
     pub namespace: String,
     /// `CRUCIAL_RUN`: an existing run (its 32-digit id) to join, whose ephemeral objects this program
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn every_variable_has_an_effect() {
         let settings = [
-            ("CRUCIAL_CLUSTER", "localhost:7171"),
+            ("CRUCIAL_CLUSTER", "localhost:7171,localhost:7172"),
             ("CRUCIAL_NAMESPACE", "mine"),
             ("CRUCIAL_RUN", "000102030405060708090a0b0c0d0e0f"),
             ("CRUCIAL_PLATFORM", "in-process"),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crucial_client::Client;
-use crucial_core::{Endpoint, local};
+use crucial_core::{Endpoint, Endpoints, local};
 use crucial_object::caller::{self, Caller, Start};
 use crucial_object::{Error, Result, RunId};
 use crucial_platform::{InProcess, LocalConfig, LocalPlatform, Platform, worker};
@@ -22,8 +22,6 @@ use crate::worker::Worker;
 pub(crate) struct Runtime {
     pub config: Config,
     pub client: Arc<Client>,
-    /// Where workers find the shared objects.
-    pub server: Endpoint,
     embedded: Option<Server>,
     platform: Mutex<Option<Arc<dyn Platform>>>,
 }
@@ -111,7 +109,6 @@ pub(crate) fn adopt(client: &Arc<Client>) -> Result<()> {
     let runtime = Runtime {
         config: Config::from_env()?,
         client: client.clone(),
-        server: client.endpoint().clone(),
         embedded: None,
         platform: Mutex::default(),
     };
@@ -150,14 +147,15 @@ impl Runtime {
                         .to_owned(),
             });
         }
-        let (server, embedded) = match &config.cluster {
-            Some(endpoint) => (endpoint.clone(), None),
+        let (servers, embedded) = match &config.cluster {
+            Some(endpoints) => (endpoints.clone(), None),
             None => {
                 let (endpoint, server) = embedded_server(&config)?;
-                (endpoint, Some(server))
+                (endpoint.into(), Some(server))
             }
         };
-        let mut client = crucial_client::Config::new(server.clone());
+        let mut client = crucial_client::Config::new(servers.first().clone());
+        client.seeds = servers.others().to_vec();
         client.modules = Some(crate::modules::own);
         client.namespace.clone_from(&config.namespace);
         client.patience = config.patience;
@@ -169,7 +167,6 @@ impl Runtime {
         Ok(Runtime {
             client: Client::connect(client)?,
             config,
-            server,
             embedded,
             platform: Mutex::default(),
         })
@@ -185,6 +182,13 @@ impl Runtime {
 
     fn platform(&self) -> MutexGuard<'_, Option<Arc<dyn Platform>>> {
         self.platform.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Where other processes find the shared objects, as in `CRUCIAL_CLUSTER`.
+    pub fn servers(&self) -> String {
+        let servers = Endpoints::new(self.client.seeds());
+        let servers = servers.unwrap_or_else(|| self.client.endpoint().clone().into());
+        servers.to_string()
     }
 
     /// The platform, which is started if need be.

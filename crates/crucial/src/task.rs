@@ -114,7 +114,7 @@ pub(crate) struct Payload {
     pub attempt: u32,
     pub exactly_once: bool,
     /// Where its shared objects are.
-    pub server: String,
+    pub servers: String,
     pub run: RunId,
     pub namespace: String,
     /// What it calls, one after the other.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use crucial_client::Client;
-use crucial_core::Endpoint;
+use crucial_core::Endpoints;
 use crucial_object::caller::{self, Caller};
 use crucial_object::{Error, Result, decode, encode};
 use crucial_platform::worker::{Context, FunctionError, Handler};
@@ -98,7 +98,7 @@ impl Worker {
     /// A client that is not in use and fits.
     fn kept_client(&self, config: &crucial_client::Config) -> Option<Arc<Client>> {
         while let Some(client) = { self.clients().pop() } {
-            let fits = *client.endpoint() == config.endpoint
+            let fits = client.seeds().contains(&config.endpoint)
                 && client.run() == config.run
                 && client.namespace() == config.namespace;
             if fits && !client.has_ended() {
@@ -118,8 +118,9 @@ impl Worker {
 }
 
 fn config(payload: &Payload) -> Result<crucial_client::Config> {
-    let endpoint: Endpoint = payload.server.parse()?;
-    let mut config = crucial_client::Config::new(endpoint);
+    let servers: Endpoints = payload.servers.parse()?;
+    let mut config = crucial_client::Config::new(servers.first().clone());
+    config.seeds = servers.others().to_vec();
     config.modules = Some(crate::modules::own);
     config.run = payload.run;
     config.owner = false;

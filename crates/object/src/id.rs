@@ -65,6 +65,21 @@ impl MethodId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
+impl SessionId {
+    /// The bit that the sessions of exactly-once threads have, and others have not.
+    const RECORDED: u64 = 1 << 63;
+
+    /// The session of a client that has chosen this number at random.
+    pub fn of_client(random: u64) -> SessionId {
+        SessionId(random & !SessionId::RECORDED)
+    }
+
+    /// Whether it is an exactly-once thread's: it has no lease.
+    pub fn is_recorded(self) -> bool {
+        self.0 & SessionId::RECORDED != 0
+    }
+}
+
 /// The number of a call within its session, from 1.
 #[derive(
     Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
@@ -119,7 +134,7 @@ impl ThreadId {
     pub fn session(&self) -> SessionId {
         let mut first = [0; 8];
         first.copy_from_slice(&self.0[..8]);
-        SessionId(u64::from_le_bytes(first))
+        SessionId(u64::from_le_bytes(first) | SessionId::RECORDED)
     }
 }
 

@@ -4,12 +4,14 @@ use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use crucial_cluster::NodeId;
 use crucial_core::frame;
 use crucial_object::{Error, Sequence};
 use mio::net::{TcpStream, UnixStream};
 use parking_lot::Mutex;
+use std::os::fd::{AsRawFd, RawFd};
 
 use crate::session::Session;
 
@@ -42,20 +44,42 @@ impl Stream {
         };
     }
 
-    pub fn source(&mut self) -> &mut dyn mio::event::Source {
+    /// What a poll watches.
+    pub fn descriptor(&self) -> RawFd {
         match self {
-            Stream::Tcp(stream) => stream,
-            Stream::Unix(stream) => stream,
+            Stream::Tcp(stream) => stream.as_raw_fd(),
+            Stream::Unix(stream) => stream.as_raw_fd(),
         }
     }
 }
 
-/// One client's connection. Any thread may append replies to it; the loop that reads it and whoever
+/// Another server, at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Other {
+    /// What it said of itself.
+    pub hello: frame::peer::Hello,
+    /// Whether this server connected to it.
+    pub is_outgoing: bool,
+}
+
+impl Other {
+    pub fn node(&self) -> NodeId {
+        NodeId(self.hello.from)
+    }
+}
+
+/// A connection, of a client or another server. Any thread may append replies to it; the loop that reads it and whoever
 /// appended write them out.
 pub(crate) struct Connection {
     stream: Stream,
-    /// Set by the handshake.
+    /// Set by the handshake of a client.
     pub session: OnceLock<Arc<Session>>,
+    /// Set by the handshake of another server.
+    pub other: OnceLock<Other>,
+    /// The version of the routes by which its client sends what comes now.
+    pub routes: AtomicU64,
+    /// The version of the routes that its client was told last.
+    routes_told: AtomicU64,
     /// Replies that are not written yet. Held for a copy or one write, never while a method runs.
     outbox: Mutex<Outbox>,
     /// How much that is, for the loop to see without the lock.
@@ -81,6 +105,9 @@ impl Connection {
         Arc::new(Connection {
             stream,
             session: OnceLock::new(),
+            other: OnceLock::new(),
+            routes: AtomicU64::new(0),
+            routes_told: AtomicU64::new(0),
             outbox: Mutex::default(),
             unsent: AtomicUsize::new(0),
             dirty: AtomicBool::new(false),
@@ -121,6 +148,26 @@ impl Connection {
             tracing::error!(%error, "a frame could not be encoded");
         }
         self.note_unsent(&outbox);
+    }
+
+    /// Whether it is closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether either handshake was made.
+    pub fn is_known(&self) -> bool {
+        self.session.get().is_some() || self.other.get().is_some()
+    }
+
+    /// Whether its client is to be told the routes of this version; then it is taken to know them.
+    pub fn tells_routes(&self, version: u64) -> bool {
+        self.routes_told.fetch_max(version, Ordering::AcqRel) < version
+    }
+
+    /// Appends that a request was not executed here.
+    pub fn moved(&self, sequence: Sequence, routes: u64) {
+        self.append(|out| frame::write_moved(sequence, routes, out));
     }
 
     /// Appends a last frame; the connection closes when it is written.

@@ -4,6 +4,7 @@
 //! lets go while a method runs. When that takes long, the watchdog gives the loop to another thread,
 //! which goes on with the frames behind; the first finishes its method and leaves.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -12,10 +13,10 @@ use std::thread::JoinHandle;
 use mio::Waker;
 use parking_lot::Mutex;
 
-use crate::connection::Stream;
+use crate::connection::Connection;
 use crate::io::Io;
 use crate::listener::Listener;
-use crate::service::{Effects, Service};
+use crate::service::{Effects, Job, Service};
 
 /// All loops of a server.
 pub(crate) struct Loops {
@@ -30,8 +31,12 @@ pub(crate) struct EventLoop {
     io: Mutex<Io>,
     tenure: Mutex<Arc<Tenure>>,
     waker: Waker,
-    /// Connections that were accepted for this loop.
-    pub arrivals: Mutex<Vec<Stream>>,
+    /// Connections that were accepted, or made, for this loop.
+    pub arrivals: Mutex<Vec<Arc<Connection>>>,
+    /// What threads that execute nothing themselves have for it to do.
+    posted: Mutex<VecDeque<Job>>,
+    /// Whether there is something, to be seen without the lock.
+    has_posted: AtomicBool,
 }
 
 /// A thread's time at a loop.
@@ -73,13 +78,17 @@ impl Loops {
                 io: Mutex::new(io),
                 tenure: Mutex::default(),
                 arrivals: Mutex::default(),
+                posted: Mutex::default(),
+                has_posted: AtomicBool::new(false),
             });
         }
-        Ok(Arc::new(Loops {
+        let loops = Arc::new(Loops {
             service,
             loops,
             turn: AtomicUsize::new(0),
-        }))
+        });
+        loops.service.set_loops(&loops);
+        Ok(loops)
     }
 
     /// Makes all loops look up from their sleep.
@@ -90,11 +99,26 @@ impl Loops {
     }
 
     /// Gives a new connection to the loop whose turn it is.
-    pub fn assign(&self, stream: Stream) {
+    pub fn assign(&self, connection: Arc<Connection>) {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.loops.len();
         let event_loop = &self.loops[turn];
-        event_loop.arrivals.lock().push(stream);
+        event_loop.arrivals.lock().push(connection);
         event_loop.wake();
+    }
+
+    /// Gives jobs to the loops.
+    pub fn post(&self, jobs: impl IntoIterator<Item = Job>) {
+        for job in jobs {
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.loops.len();
+            let event_loop = &self.loops[turn];
+            event_loop.posted.lock().push_back(job);
+            event_loop.has_posted.store(true, Ordering::Release);
+        }
+        for event_loop in &self.loops {
+            if event_loop.has_posted.load(Ordering::Acquire) {
+                event_loop.wake();
+            }
+        }
     }
 
     /// Starts a thread that serves the loop `index` until its tenure is over or the server stops.
@@ -111,7 +135,8 @@ impl Loops {
         let mut effects = Effects::new(&self.service);
         let mut io = event_loop.io.lock();
         while !tenure.is_over() && !self.service.is_stopping() {
-            let Some(job) = io.next_job(&self.service, &mut effects) else {
+            let job = event_loop.take_posted();
+            let Some(job) = job.or_else(|| io.next_job(&self.service, &mut effects)) else {
                 io.dirty.append(&mut effects.dirty);
                 io.wait(self, event_loop);
                 continue;
@@ -139,6 +164,16 @@ impl EventLoop {
         if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "can not wake an event loop");
         }
+    }
+
+    fn take_posted(&self) -> Option<Job> {
+        if !self.has_posted.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut posted = self.posted.lock();
+        let job = posted.pop_front();
+        self.has_posted.store(!posted.is_empty(), Ordering::Release);
+        job
     }
 
     /// The present tenure.

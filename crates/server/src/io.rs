@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use crucial_core::SpinPolicy;
-use crucial_core::frame::{self, Request};
+use crucial_core::frame::{self, Request, peer};
 use crucial_object::{Error, Sequence};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
@@ -16,6 +18,7 @@ use crate::connection::Connection;
 use crate::event_loop::{EventLoop, Loops};
 use crate::listener::Listener;
 use crate::service::{Effects, Job, Service};
+use crate::session::Session;
 use crate::slot::Arrival;
 
 const WAKER: Token = Token(usize::MAX - 1);
@@ -57,9 +60,11 @@ struct Peer {
     queued: bool,
 }
 
-struct Work {
-    connection: Arc<Connection>,
-    request: Request,
+enum Work {
+    /// Of a client.
+    Client(Arc<Connection>, Request),
+    /// Of another server.
+    Peer(Arc<Connection>, peer::Frame),
 }
 
 /// What came of reading from a peer.
@@ -102,13 +107,13 @@ impl Io {
 
     /// Takes requests in until one is a job; `None` when there are no more.
     pub fn next_job(&mut self, service: &Service, effects: &mut Effects<'_>) -> Option<Job> {
-        while let Some(Work {
-            connection,
-            request,
-        }) = self.work.pop_front()
-        {
-            if let Some(job) = accept(service, connection, request, effects) {
-                return Some(job);
+        while let Some(work) = self.work.pop_front() {
+            let job = match work {
+                Work::Client(connection, request) => accept(service, connection, request, effects),
+                Work::Peer(connection, frame) => service.accept_peer(connection, frame),
+            };
+            if job.is_some() {
+                return job;
             }
         }
         None
@@ -194,7 +199,11 @@ impl Io {
         for listener in &self.listeners {
             loop {
                 match listener.accept() {
-                    Ok(stream) => loops.assign(stream),
+                    Ok(stream) => {
+                        let connection = Connection::new(stream);
+                        loops.service.connected(&connection);
+                        loops.assign(connection);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
@@ -210,19 +219,21 @@ impl Io {
     /// Takes up the connections that were assigned to this loop.
     fn adopt(&mut self, loops: &Loops, event_loop: &EventLoop) {
         let arrivals = std::mem::take(&mut *event_loop.arrivals.lock());
-        for mut stream in arrivals {
+        for connection in arrivals {
             let entry = self.peers.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
-            let registered =
-                self.poll
-                    .registry()
-                    .register(stream.source(), Token(entry.key()), interest);
+            let descriptor = connection.stream().descriptor();
+            let registered = self.poll.registry().register(
+                &mut SourceFd(&descriptor),
+                Token(entry.key()),
+                interest,
+            );
             if let Err(error) = registered {
                 tracing::error!(%error, "can not watch a connection");
+                connection.close();
+                loops.service.disconnected(&connection);
                 continue;
             }
-            let connection = Connection::new(stream);
-            loops.service.connected(&connection);
             connection.flush();
             self.readable.push_back(entry.key());
             entry.insert(Peer {
@@ -320,13 +331,19 @@ impl Peer {
 
     fn split(&mut self, service: &Service, work: &mut VecDeque<Work>) -> Result<(), Error> {
         loop {
-            let frame_bytes_max = match self.connection.session.get() {
-                Some(_) => service.limits.frame_bytes_max,
-                None => frame::HELLO_BYTES_MAX,
+            let frame_bytes_max = match (self.connection.session.get(), self.connection.other.get())
+            {
+                (_, Some(_)) => service.limits.peer_frame_bytes_max,
+                (Some(_), _) => service.limits.frame_bytes_max,
+                _ => frame::HELLO_BYTES_MAX,
             };
             let Some(frame) = frame::split(&mut self.buffer, frame_bytes_max)? else {
                 return Ok(());
             };
+            if self.connection.other.get().is_some() || peer::is_of_peer(&frame) {
+                self.take_peer(service, peer::decode_frame(frame)?, work)?;
+                continue;
+            }
             match (frame::decode_request(frame)?, self.connection.session.get()) {
                 (Request::Hello { version, hello }, _) => {
                     service.hello(&self.connection, version, hello)?;
@@ -337,11 +354,32 @@ impl Peer {
                         detail: "a request before the hello".to_owned(),
                     });
                 }
-                (request, Some(_)) => work.push_back(Work {
-                    connection: self.connection.clone(),
-                    request,
-                }),
+                (request, Some(_)) => {
+                    work.push_back(Work::Client(self.connection.clone(), request));
+                }
             }
+        }
+    }
+
+    fn take_peer(
+        &self,
+        service: &Service,
+        frame: peer::Frame,
+        work: &mut VecDeque<Work>,
+    ) -> Result<(), Error> {
+        match frame {
+            peer::Frame::Hello { version, hello } => {
+                service.hello_peer(&self.connection, version, hello)?;
+                self.connection.flush();
+                Ok(())
+            }
+            frame if self.connection.other.get().is_some() => {
+                work.push_back(Work::Peer(self.connection.clone(), frame));
+                Ok(())
+            }
+            _ => Err(Error::Protocol {
+                detail: "words of another server before its hello".to_owned(),
+            }),
         }
     }
 }
@@ -355,31 +393,47 @@ fn accept(
     let session = connection.session.get()?.clone();
     match request {
         Request::Hello { .. } => None,
+        Request::Routes(version) => {
+            connection.routes.fetch_max(version, Ordering::Relaxed);
+            None
+        }
         Request::InFlight(in_flight) => {
             session.waits_for(in_flight);
             None
         }
         Request::Cancel { sequence, object } => {
-            let arrival = Arrival {
-                session,
-                connection,
-                sequence,
-                acked: Sequence(0),
-            };
-            service.withdraw(arrival, object)
+            let acked = Sequence(0);
+            service.withdraw(
+                arrive(session, connection, sequence, acked),
+                object,
+                effects,
+            )
         }
         Request::Numbered {
             sequence,
             acked,
             operation,
-        } => {
-            let arrival = Arrival {
-                session,
-                connection,
-                sequence,
-                acked,
-            };
-            service.accept(arrival, operation, effects)
-        }
+        } => service.accept(
+            arrive(session, connection, sequence, acked),
+            operation,
+            effects,
+        ),
+    }
+}
+
+fn arrive(
+    session: Arc<Session>,
+    connection: Arc<Connection>,
+    sequence: Sequence,
+    acked: Sequence,
+) -> Arrival {
+    let routes = connection.routes.load(Ordering::Relaxed);
+    Arrival {
+        session,
+        connection,
+        sequence,
+        acked,
+        routes,
+        again: false,
     }
 }

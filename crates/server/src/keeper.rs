@@ -13,13 +13,16 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::connection::Connection;
 use crate::service::{Effects, Service};
-use crate::slot::Slot;
+use crate::slot::{Event, Slot};
 
 /// A new connection has this long to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Leases are looked at this often in each lease.
 const LOOKS_PER_LEASE: u32 = 8;
+
+/// After so many looks at leases that did not come the process was stopped.
+const STOPPED_LOOKS: u32 = 3;
 
 /// Below this many deadlines nobody looks for those that have lost their meaning.
 const PURGE_AT_MIN: usize = 1024;
@@ -55,6 +58,16 @@ impl Keeper {
 
     pub fn time_out(&self, call: CallId, slot: &Arc<Slot>, after: Duration) {
         self.add(after, What::TimeOut(call, Arc::downgrade(slot), after));
+    }
+
+    /// The time of a call was up, and it could not be ended yet: look again.
+    pub fn time_out_late(
+        &self,
+        call: CallId,
+        slot: &Arc<Slot>,
+        (look, after): (Duration, Duration),
+    ) {
+        self.add(look, What::TimeOut(call, Arc::downgrade(slot), after));
     }
 
     pub fn expect_hello(&self, connection: &Arc<Connection>) {
@@ -128,10 +141,18 @@ pub(crate) fn start(service: &Arc<Service>) -> io::Result<JoinHandle<()>> {
         .name("crucial-keeper".to_owned())
         .spawn(move || {
             let mut purge_at = PURGE_AT_MIN;
+            let mut looked = Instant::now();
             while let Some(what) = service.keeper.next(&service, &mut purge_at) {
                 let mut effects = Effects::new(&service);
+                if let What::Leases = what {
+                    if looked.elapsed() > STOPPED_LOOKS * look {
+                        // This process was stopped, or starved, and could hear nobody meanwhile.
+                        service.sessions.forgive(service.now_ms());
+                    }
+                    looked = Instant::now();
+                }
                 handle(&service, what, look, &mut effects);
-                effects.flush();
+                service.post(&mut effects);
             }
         })
 }
@@ -144,7 +165,7 @@ fn handle(service: &Service, what: What, look: Duration, effects: &mut Effects<'
         }
         What::Hello(connection) => {
             if let Some(connection) = connection.upgrade()
-                && connection.session.get().is_none()
+                && !connection.is_known()
             {
                 connection.refuse(&Error::Protocol {
                     detail: format!("no hello within {HELLO_TIMEOUT:?}"),
@@ -153,12 +174,31 @@ fn handle(service: &Service, what: What, look: Duration, effects: &mut Effects<'
             }
         }
         What::Leases => {
-            let lease_ms = service.lease.as_millis() as u64;
-            for session in service.sessions.lapsed(service.now_ms(), lease_ms) {
-                tracing::debug!(session = session.0, "lease lapsed");
-                service.end_session(session, effects);
-            }
+            end_lapsed(service, effects);
             service.keeper.add(look, What::Leases);
+        }
+    }
+}
+
+fn end_lapsed(service: &Service, effects: &mut Effects<'_>) {
+    let (now_ms, lease_ms) = (service.now_ms(), service.lease.as_millis() as u64);
+    if let Some(cluster) = &service.cluster
+        && !cluster.has_lease(now_ms)
+    {
+        // Who is cut off takes nobody for dead.
+        return;
+    }
+    for session in service.sessions.lapsed(now_ms, lease_ms) {
+        tracing::debug!(session = session.0, "lease lapsed");
+        service.end_session(session, effects);
+    }
+    if service.cluster.is_some() {
+        for (session, places) in service.sessions.absent(now_ms, lease_ms) {
+            tracing::debug!(session = session.0, "it did not turn up");
+            service.tell_departed(session, places, effects);
+        }
+        for object in service.sessions.orphans(now_ms, lease_ms) {
+            service.offer(object, Event::Remove(None), effects);
         }
     }
 }

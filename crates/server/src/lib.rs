@@ -11,6 +11,7 @@
 //! - `types`: what it can execute.
 //! - `table`, `slot`: finds an object, and orders the calls on it.
 //! - `keeper`: time: leases, time-outs of waiting calls.
+//! - `cluster`: how several servers hold objects together.
 //!
 //! ```
 //! use crucial_server::{Config, Server};
@@ -32,6 +33,14 @@ use std::time::Duration;
 use crucial_core::Endpoint;
 use crucial_object::ObjectId;
 
+#[cfg_attr(
+    not(feature = "cluster"),
+    allow(
+        dead_code,
+        reason = "a server that is alone has no control group to speak to"
+    )
+)]
+mod cluster;
 mod connection;
 mod event_loop;
 mod io;
@@ -45,6 +54,9 @@ mod table;
 mod types;
 mod watchdog;
 
+#[cfg(feature = "cluster")]
+pub use cluster::ClusterConfig;
+pub use cluster::{REPLICAS_MAX, REPLICAS_OF_PERSISTENT};
 #[cfg(feature = "modules")]
 pub use crucial_modules::Limits as ModuleLimits;
 pub use limits::Limits;
@@ -67,6 +79,9 @@ pub struct Config {
     pub at_least_once: bool,
     /// The limits.
     pub limits: Limits,
+    /// How it is part of a cluster; `None`: it is alone.
+    #[cfg(feature = "cluster")]
+    pub cluster: Option<ClusterConfig>,
     /// Limits of uploaded modules.
     #[cfg(feature = "modules")]
     pub module_limits: ModuleLimits,
@@ -85,6 +100,8 @@ impl Default for Config {
             spin: default_spin(),
             at_least_once: false,
             limits: Limits::default(),
+            #[cfg(feature = "cluster")]
+            cluster: None,
             #[cfg(feature = "modules")]
             module_limits: ModuleLimits::default(),
             #[cfg(feature = "modules")]
@@ -119,6 +136,9 @@ pub enum StartError {
     /// A setting makes no sense.
     #[error("configuration: {0}")]
     Config(String),
+    /// It can not be part of the cluster.
+    #[error("{0}")]
+    Cluster(String),
 }
 
 /// Counts of what a server holds.
@@ -144,12 +164,14 @@ pub struct Server {
     loops: Arc<event_loop::Loops>,
     endpoints: Vec<Endpoint>,
     threads: Vec<JoinHandle<()>>,
+    #[cfg(feature = "cluster")]
+    group: Option<Arc<crucial_control::Group>>,
     /// Socket files, removed at the end.
     _files: Vec<listener::SocketFile>,
 }
 
 impl Server {
-    /// Starts a server; when this returns it can be connected to.
+    /// Starts a server; when this returns it can be connected to, and is a member of its cluster.
     pub fn start(config: Config) -> Result<Server, StartError> {
         if config.listen.is_empty() {
             return Err(StartError::Config("`listen` is empty".to_owned()));
@@ -168,19 +190,61 @@ impl Server {
             0 => std::thread::available_parallelism().map_or(1, Into::into),
             threads => threads,
         };
-        let service = Arc::new(service::Service::new(&config));
+        #[cfg(feature = "cluster")]
+        let candidate = config
+            .cluster
+            .as_ref()
+            .map(cluster::Candidate::new)
+            .transpose()?;
+        #[cfg(feature = "cluster")]
+        let shared = candidate.as_ref().map(cluster::Candidate::cluster);
+        #[cfg(not(feature = "cluster"))]
+        let shared = None;
+        let service = Arc::new(service::Service::new(&config, shared));
         let loops = event_loop::Loops::new(threads, service.clone(), bound.listeners)?;
         let mut handles = vec![keeper::start(&service)?, watchdog::start(&loops)?];
+        if service.cluster.is_some() {
+            handles.push(cluster::start(&service)?);
+        }
         for index in 0..threads {
             handles.push(loops.spawn(index)?);
         }
-        Ok(Server {
+        #[cfg_attr(not(feature = "cluster"), expect(unused_mut))]
+        let mut server = Server {
             service,
             loops,
             endpoints: bound.endpoints,
             threads: handles,
+            #[cfg(feature = "cluster")]
+            group: None,
             _files: bound.files,
-        })
+        };
+        #[cfg(feature = "cluster")]
+        if let Some(candidate) = candidate {
+            // If that fails the server stops as it is dropped.
+            server.group = Some(candidate.join(&server.service, &server.endpoints)?);
+            server.service.await_view();
+        }
+        Ok(server)
+    }
+
+    /// Leaves the cluster: what this server holds goes to the others first. Blocks until that is done, or for so
+    /// long; whether it is done. The last server of a cluster has nobody to give anything to.
+    #[cfg(feature = "cluster")]
+    pub fn leave(&self, patience: Duration) -> bool {
+        let (Some(group), Some(cluster)) = (&self.group, &self.service.cluster) else {
+            return true;
+        };
+        if cluster.is_last() {
+            return true;
+        }
+        group.leave();
+        group.wait_dismissed(patience)
+    }
+
+    /// Blocks until the server can not go on, and says why; or until `stop`ped, or for so long.
+    pub fn wait_failed(&self, patience: Duration) -> Option<String> {
+        self.service.wait_failed(patience)
     }
 
     /// Where it listens, with the ports that it got.
@@ -212,6 +276,10 @@ impl Server {
     }
 
     fn end(&mut self) {
+        #[cfg(feature = "cluster")]
+        if let Some(group) = self.group.take() {
+            group.stop();
+        }
         self.service.stop();
         self.loops.wake();
         for thread in self.threads.drain(..) {

@@ -8,6 +8,10 @@ use crucial_core::frame::FRAME_BYTES_MAX;
 pub struct Limits {
     /// Largest frame, in bytes: bounds arguments, results and initial states. At most 4 GiB - 1.
     pub frame_bytes_max: usize,
+    /// Largest frame between servers of a cluster, in bytes: bounds an object with its records. At most 4 GiB - 1.
+    pub peer_frame_bytes_max: usize,
+    /// Requests that wait for one partition, while it has no primary that serves it.
+    pub waiting_requests_max: usize,
     /// Open connections.
     pub connections_max: usize,
     /// Objects.
@@ -26,6 +30,8 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             frame_bytes_max: FRAME_BYTES_MAX,
+            peer_frame_bytes_max: 1 << 30,
+            waiting_requests_max: 1_000_000,
             connections_max: 10_000,
             objects_max: 50_000_000,
             parked_calls_max: 1_000_000,

@@ -1,8 +1,11 @@
 //! What each request does.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use crucial_core::frame::{
     Attempt, CallRequest, Hello, OpenMode, OpenRequest, Operation, Pushed, VERSION, Welcome,
@@ -12,10 +15,12 @@ use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, ThreadId, Typ
 
 use parking_lot::Mutex;
 
+use crate::cluster::{Cluster, Results};
 use crate::connection::Connection;
+use crate::event_loop::Loops;
 use crate::keeper::Keeper;
 use crate::session::{Session, Sessions};
-use crate::slot::{Act, Arrival, Event, Held, Slot, Visit};
+use crate::slot::{Act, Arrival, Event, Held, Item, Slot, Visit};
 use crate::table::Table;
 use crate::types::{Types, Version};
 use crate::{Config, Limits};
@@ -26,7 +31,10 @@ pub(crate) struct Service {
     pub lease: Duration,
     pub spin: Duration,
     at_least_once: bool,
-    types: Types,
+    pub types: Types,
+    /// `None`: the server is alone.
+    pub cluster: Option<Cluster>,
+    loops: OnceLock<Weak<Loops>>,
     pub table: Table,
     pub sessions: Sessions,
     pub keeper: Keeper,
@@ -34,6 +42,8 @@ pub(crate) struct Service {
     stopping: AtomicBool,
     connections: AtomicUsize,
     long_methods: AtomicUsize,
+    /// Why the server can not go on.
+    failure: (Mutex<Option<String>>, parking_lot::Condvar),
 }
 
 /// A request that is ready to be executed.
@@ -42,26 +52,52 @@ pub(crate) enum Job {
     Object(Arc<Slot>, Held, Event),
     /// A creation or deletion.
     Lifecycle(Arrival, Operation),
+    /// Another server says something about partitions.
+    Peer(Arc<Connection>, Bytes),
+    /// What comes after something else.
+    Then(Box<dyn FnOnce(&Service, &mut Effects<'_>) + Send>),
 }
 
 impl Service {
-    pub fn new(config: &Config) -> Service {
+    pub fn new(config: &Config, cluster: Option<Cluster>) -> Service {
         Service {
             limits: config.limits.clone(),
             lease: config.lease,
             spin: config.spin,
             at_least_once: config.at_least_once,
             types: Types::new(config),
+            sessions: Sessions::new(cluster.is_some()),
+            cluster,
+            loops: OnceLock::new(),
             table: Table::new(),
-            sessions: Sessions::new(),
             keeper: Keeper::new(),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             long_methods: AtomicUsize::new(0),
+            failure: Default::default(),
         }
     }
 
+    /// The server can not go on.
+    #[cfg(feature = "cluster")]
+    pub fn fail(&self, reason: String) {
+        let (failure, changed) = &self.failure;
+        failure.lock().get_or_insert(reason);
+        changed.notify_all();
+    }
+
+    /// Waits until the server can not go on, for so long at most; gives the reason.
+    pub fn wait_failed(&self, patience: Duration) -> Option<String> {
+        let (failure, changed) = &self.failure;
+        let mut failure = failure.lock();
+        if failure.is_none() {
+            changed.wait_for(&mut failure, patience);
+        }
+        failure.clone()
+    }
+
+    /// The clock of this server: from its start, and never back.
     pub fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
@@ -69,6 +105,32 @@ impl Service {
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.keeper.wake();
+        if let Some(cluster) = &self.cluster {
+            cluster.stop();
+        }
+    }
+
+    pub fn set_loops(&self, loops: &Arc<Loops>) {
+        // A service has one set of loops.
+        let _ = self.loops.set(Arc::downgrade(loops));
+    }
+
+    /// Gives a connection that was made to a loop.
+    pub fn assign(&self, connection: Arc<Connection>) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        if let Some(loops) = self.loops.get().and_then(Weak::upgrade) {
+            loops.assign(connection);
+        }
+    }
+
+    /// Gives what is to be done to the loops: who calls this executes nothing, as that may take long.
+    pub fn post(&self, effects: &mut Effects<'_>) {
+        effects.flush();
+        if !effects.jobs.is_empty()
+            && let Some(loops) = self.loops.get().and_then(Weak::upgrade)
+        {
+            loops.post(effects.jobs.drain(..));
+        }
     }
 
     pub fn is_stopping(&self) -> bool {
@@ -114,6 +176,9 @@ impl Service {
         if let Some(session) = connection.session.get() {
             session.detach(connection);
         }
+        if let (Some(cluster), Some(other)) = (&self.cluster, connection.other.get()) {
+            cluster.disconnected(connection, other);
+        }
     }
 
     /// The handshake. An error closes the connection.
@@ -130,6 +195,13 @@ impl Service {
                 ),
             });
         };
+        let routes = match &self.cluster {
+            None => None,
+            Some(cluster) => Some(cluster.routes().ok_or_else(|| Error::Unavailable {
+                address: "the server".to_owned(),
+                reason: "it is not part of the cluster yet, or not any more".to_owned(),
+            })?),
+        };
         let (session, resumed) = self.sessions.hello(&hello, self.now_ms())?;
         if connection.session.set(session.clone()).is_err() {
             return Err(Error::Protocol {
@@ -141,7 +213,13 @@ impl Service {
             lease_ms: self.lease.as_millis() as u64,
             frame_bytes_max: self.limits.frame_bytes_max as u64,
             features: 0,
+            node: self.cluster.as_ref().map_or(0, |cluster| cluster.me.0),
+            routes,
         };
+        if let Some(routes) = &welcome.routes {
+            connection.tells_routes(routes.version);
+        }
+        connection.routes.store(hello.routes, Ordering::Relaxed);
         connection.append(|out| frame::write_welcome(&welcome, out));
         session.attach(connection.clone());
         Ok(())
@@ -157,6 +235,9 @@ impl Service {
     ) -> Option<Job> {
         if !arrival.session.acknowledge(arrival.sequence, arrival.acked) {
             return None;
+        }
+        if self.cluster.is_some() {
+            return self.accept_shared(arrival, operation, effects);
         }
         match operation {
             Operation::Call(request) => {
@@ -179,6 +260,44 @@ impl Service {
         }
     }
 
+    /// As [`accept`](Service::accept), in a cluster: what makes and removes an object is in line with its calls.
+    fn accept_shared(
+        &self,
+        arrival: Arrival,
+        operation: Operation,
+        effects: &mut Effects<'_>,
+    ) -> Option<Job> {
+        let (object, event) = match operation {
+            Operation::Call(request) => (request.object, Event::Call(arrival, request)),
+            Operation::ClearPoison(object) => (object, Event::ClearPoison(arrival)),
+            Operation::Delete(object) => (object, Event::Delete(arrival)),
+            Operation::Open(request) => {
+                let session = &arrival.session;
+                let object = request.object(&session.run, &session.namespace);
+                (object, Event::Open(arrival, Box::new(request)))
+            }
+            Operation::Ping => {
+                effects.answer(&arrival, Ok(&[]));
+                return None;
+            }
+            operation => return Some(Job::Lifecycle(arrival, operation)),
+        };
+        let max = self.limits.queued_calls_max;
+        let refused = self.offer_up_to(max, object, event, effects);
+        if let Some(arrival) = refused.as_ref().and_then(Event::arrival) {
+            effects.answer(arrival, Err(&self.too_many_queued()));
+        }
+        effects.jobs.pop_back()
+    }
+
+    fn too_many_queued(&self) -> Error {
+        Error::LimitExceeded {
+            limit: "queued_calls_max".to_owned(),
+            max: self.limits.queued_calls_max as u64,
+            detail: "so many calls queue for this object, where a method takes long".to_owned(),
+        }
+    }
+
     fn to_object(
         &self,
         object: ObjectId,
@@ -193,12 +312,7 @@ impl Service {
         match slot.submit(event(arrival), self.limits.queued_calls_max) {
             Ok(turn) => turn.map(|(held, event)| Job::Object(slot, held, event)),
             Err(refused) => {
-                let error = Error::LimitExceeded {
-                    limit: "queued_calls_max".to_owned(),
-                    max: self.limits.queued_calls_max as u64,
-                    detail: "so many calls queue for this object, where a method takes long"
-                        .to_owned(),
-                };
+                let error = self.too_many_queued();
                 if let Event::Call(arrival, _) | Event::ClearPoison(arrival) = &*refused {
                     effects.answer(arrival, Err(&error));
                 }
@@ -208,7 +322,16 @@ impl Service {
     }
 
     /// Takes in that a waiting call is withdrawn.
-    pub fn withdraw(&self, arrival: Arrival, object: ObjectId) -> Option<Job> {
+    pub fn withdraw(
+        &self,
+        arrival: Arrival,
+        object: ObjectId,
+        effects: &mut Effects<'_>,
+    ) -> Option<Job> {
+        if self.cluster.is_some() {
+            self.offer(object, Event::Withdraw(arrival), effects);
+            return effects.jobs.pop_back();
+        }
         let slot = self.table.find(&object)?;
         let (held, event) = slot.submit_always(Event::Withdraw(arrival))?;
         Some(Job::Object(slot, held, event))
@@ -222,26 +345,69 @@ impl Service {
         after: Duration,
         effects: &mut Effects<'_>,
     ) {
+        if self.cluster.is_some() {
+            return self.offer(slot.id, Event::TimeOut(call, after), effects);
+        }
         let next = slot.submit_always(Event::TimeOut(call, after));
         self.hold(slot, next, effects);
     }
 
-    /// Executes a job. It may take as long as a method takes.
+    /// Executes a job, and what it entails. It may take as long as a method takes.
     pub fn execute(&self, job: Job, effects: &mut Effects<'_>) {
+        self.execute_one(job, effects);
+        self.run_jobs(effects);
+    }
+
+    /// Executes what others have entailed.
+    pub fn run_jobs(&self, effects: &mut Effects<'_>) {
+        while let Some(job) = effects.jobs.pop_front() {
+            self.execute_one(job, effects);
+        }
+    }
+
+    fn execute_one(&self, job: Job, effects: &mut Effects<'_>) {
         match job {
             Job::Object(slot, held, event) => self.hold(&slot, Some((held, event)), effects),
             Job::Lifecycle(arrival, operation) => self.lifecycle(&arrival, operation, effects),
+            Job::Peer(connection, bytes) => {
+                self.messages(&connection, &bytes, effects);
+                if !effects.jobs.is_empty() {
+                    // What was accepted is acknowledged before it is executed.
+                    effects.flush();
+                }
+            }
+            Job::Then(then) => then(self, effects),
         }
     }
 
     /// Handles events of an object until there are none.
     fn hold(&self, slot: &Arc<Slot>, mut next: Option<(Held, Event)>, effects: &mut Effects<'_>) {
+        if let Some(cluster) = &self.cluster {
+            return self.hold_shared(cluster, slot, next, effects);
+        }
         let mut out = std::mem::take(&mut effects.out);
         while let Some((mut held, event)) = next {
             self.handle(slot, &mut held, event, &mut out, effects);
             next = slot.next(held);
         }
         effects.out = out;
+    }
+
+    fn hold_shared(
+        &self,
+        cluster: &Cluster,
+        slot: &Arc<Slot>,
+        mut next: Option<(Held, Event)>,
+        effects: &mut Effects<'_>,
+    ) {
+        while let Some((mut held, event)) = next {
+            self.handle_shared(cluster, slot, &mut held, event, effects);
+            let is_absent = held.is_none();
+            next = slot.next(held);
+            if is_absent && next.is_none() {
+                self.table.forget(slot);
+            }
+        }
     }
 
     fn handle(
@@ -252,7 +418,7 @@ impl Service {
         out: &mut Vec<u8>,
         effects: &mut Effects<'_>,
     ) {
-        let Some(cell) = held else {
+        let Some(cell) = held.as_mut().and_then(Item::cell) else {
             if let Event::Call(arrival, _) | Event::ClearPoison(arrival) = &event {
                 effects.answer(arrival, Err(&lost(slot.id)));
             }
@@ -299,6 +465,12 @@ impl Service {
                 cell.end_parked(error, &mut turn);
                 *held = None;
             }
+            // These are events of a cluster.
+            Event::Open(..)
+            | Event::Delete(_)
+            | Event::Remove(_)
+            | Event::Follow(..)
+            | Event::Look(_) => {}
         }
     }
 
@@ -345,7 +517,7 @@ impl Service {
         }
     }
 
-    fn recording(&self, session: &Session) -> Recording {
+    pub fn recording(&self, session: &Session) -> Recording {
         match (session.recorded, self.at_least_once) {
             (true, _) => Recording::Everything,
             (false, false) => Recording::Changes,
@@ -377,9 +549,25 @@ impl Service {
         let modules = match &operation {
             Operation::Push { replace, module } => {
                 let pushed = self.push(module, *replace, effects);
-                Some(pushed.and_then(|pushed| encode(&pushed)))
+                let kept = pushed.and_then(|pushed| {
+                    self.keep_module(pushed.module.id, *replace, module)?;
+                    encode(&pushed)
+                });
+                Some(kept)
+            }
+            Operation::RemoveModule(id) if self.cluster.is_some() => {
+                let removed = self.types.remove(id).and_then(|removed| {
+                    self.drop_module(*id)?;
+                    encode(&removed)
+                });
+                Some(removed)
             }
             Operation::Modules => Some(encode(&self.types.modules())),
+            Operation::Inspect(inspect) => Some(self.inspect(inspect, effects)),
+            Operation::ClearNamespace if self.cluster.is_some() => {
+                let cleared = self.clear_shared(&arrival.session.namespace, effects);
+                Some(encode(&cleared))
+            }
             _ => None,
         };
         if let Some(answer) = modules {
@@ -445,13 +633,7 @@ impl Service {
                 key: request.key,
             });
         }
-        if self.table.len() >= self.limits.objects_max {
-            return Err(Error::LimitExceeded {
-                limit: "objects_max".to_owned(),
-                max: self.limits.objects_max as u64,
-                detail: "delete some, or start the server with a larger limit".to_owned(),
-            });
-        }
+        self.check_room()?;
         // The user's `Deserialize` may take its time, so no lock of the table is held.
         let cell = Cell::new(info, &request.state)?;
         let slot = Slot::new(id, cell);
@@ -471,7 +653,7 @@ impl Service {
             self.visit(
                 [slot],
                 info,
-                Arc::new(|cell, turn| cell.move_to(newer, turn)),
+                (Arc::new(|cell, turn| cell.move_to(newer, turn)), true),
                 effects,
             );
         }
@@ -482,6 +664,30 @@ impl Service {
             return Err(Error::SessionExpired);
         }
         Ok(created)
+    }
+
+    /// Whether there may be one more object.
+    pub fn check_room(&self) -> Result<()> {
+        if self.table.len() < self.limits.objects_max {
+            return Ok(());
+        }
+        Err(Error::LimitExceeded {
+            limit: "objects_max".to_owned(),
+            max: self.limits.objects_max as u64,
+            detail: "delete some, or start the server with a larger limit".to_owned(),
+        })
+    }
+
+    /// In a cluster: removes the persistent objects of a namespace of which this server is the primary; how many.
+    fn clear_shared(&self, namespace: &str, effects: &mut Effects<'_>) -> u64 {
+        let (removed, all) = mpsc::channel();
+        for object in self.sessions.kept(namespace) {
+            self.offer(object, Event::Remove(Some(removed.clone())), effects);
+        }
+        drop(removed);
+        self.run_jobs(effects);
+        effects.flush();
+        all.into_iter().count() as u64
     }
 
     fn delete(&self, object: ObjectId, effects: &mut Effects<'_>) -> bool {
@@ -502,13 +708,13 @@ impl Service {
     /// Takes a module in. With `replace` its types may be new versions of those of other modules, whose objects
     /// then move, one after the other, each between two of its calls. First all are asked whether they can;
     /// if one can not nothing happens. One that changes meanwhile so that it can not keeps its old code.
-    fn push(&self, module: &[u8], replace: bool, effects: &mut Effects<'_>) -> Result<Pushed> {
+    pub fn push(&self, module: &[u8], replace: bool, effects: &mut Effects<'_>) -> Result<Pushed> {
         let _alone = self.types.pushing();
         let newcomer = self.types.compile(module, replace)?;
         for Version { old, new } in newcomer.versions() {
             let (old, new) = (*old, *new);
             let act: Act = Arc::new(move |cell, _| cell.can_move_to(new));
-            self.visit(self.table.of_type(old), old, act, effects)
+            self.visit(self.table.of_type(old), old, (act, false), effects)
                 .into_iter()
                 .collect::<Result<()>>()
                 .map_err(|error| Error::Refused {
@@ -523,7 +729,7 @@ impl Service {
         for Version { old, new } in newcomer.versions() {
             let (old, new) = (*old, *new);
             let act: Act = Arc::new(move |cell, turn| cell.move_to(new, turn));
-            for outcome in self.visit(self.table.of_type(old), old, act, effects) {
+            for outcome in self.visit(self.table.of_type(old), old, (act, true), effects) {
                 match outcome {
                     Ok(()) => moved += 1,
                     Err(error) => {
@@ -549,23 +755,31 @@ impl Service {
         let act: Act = Arc::new(move |cell, _| cell.save(&mut theirs.lock()));
         let info = slot.info()?;
         let mut effects = Effects::new(self);
-        let saved = self.visit([slot], info, act, &mut effects).pop()?;
+        let saved = self.visit([slot], info, (act, false), &mut effects).pop()?;
         Some(saved.map(|()| std::mem::take(&mut *state.lock())))
     }
 
-    /// Does something with objects of a type, with each between two of its calls; waits until it is done.
+    /// Does something with objects of a type, with each between two of its calls; waits until it is done. It may
+    /// change them.
     fn visit(
         &self,
         slots: impl IntoIterator<Item = Arc<Slot>>,
         info: &'static TypeInfo,
-        act: Act,
+        (act, changes): (Act, bool),
         effects: &mut Effects<'_>,
     ) -> Vec<Result<()>> {
         let (outcome, outcomes) = mpsc::channel();
         for slot in slots {
             let (act, outcome) = (act.clone(), outcome.clone());
-            let next = slot.submit_always(Event::Visit(Visit { info, act, outcome }));
+            let visit = Visit {
+                info,
+                act,
+                changes,
+                outcome,
+            };
+            let next = slot.submit_always(Event::Visit(visit));
             self.hold(&slot, next, effects);
+            self.run_jobs(effects);
             // What it completed.
             effects.flush();
         }
@@ -589,12 +803,12 @@ impl Service {
             return;
         };
         for object in ended.objects {
-            self.delete(object, effects);
+            match self.cluster {
+                Some(_) => self.offer(object, Event::Remove(None), effects),
+                None => drop(self.delete(object, effects)),
+            }
         }
-        for slot in ended.places {
-            let next = slot.submit_always(Event::EndSession(id));
-            self.hold(&slot, next, effects);
-        }
+        self.tell_departed(id, ended.places, effects);
         self.sessions.departed(id);
         for session in ended.sessions {
             self.end_session(session, effects);
@@ -602,7 +816,26 @@ impl Service {
     }
 }
 
-fn lost(object: ObjectId) -> Error {
+impl Service {
+    /// Tells objects that a session has ended.
+    pub fn tell_departed(
+        &self,
+        session: SessionId,
+        places: Vec<Arc<Slot>>,
+        effects: &mut Effects<'_>,
+    ) {
+        for slot in places {
+            if self.cluster.is_some() {
+                self.offer(slot.id, Event::EndSession(session), effects);
+                continue;
+            }
+            let next = slot.submit_always(Event::EndSession(session));
+            self.hold(&slot, next, effects);
+        }
+    }
+}
+
+pub(crate) fn lost(object: ObjectId) -> Error {
     Error::Lost {
         object: object.to_string(),
     }
@@ -614,6 +847,12 @@ pub(crate) struct Effects<'a> {
     pub dirty: Vec<Arc<Connection>>,
     /// Where methods leave their results.
     out: Vec<u8>,
+    /// What is to be done next.
+    pub jobs: VecDeque<Job>,
+    /// In a cluster: results that may have to wait.
+    pub results: Results,
+    /// In a cluster: where methods leave their results.
+    pub scratch: Vec<u8>,
 }
 
 impl<'a> Effects<'a> {
@@ -622,7 +861,26 @@ impl<'a> Effects<'a> {
             service,
             dirty: Vec::new(),
             out: Vec::new(),
+            jobs: VecDeque::new(),
+            results: Results::default(),
+            scratch: Vec::new(),
         }
+    }
+
+    /// Something was appended to a connection.
+    pub fn mark(&mut self, connection: &Arc<Connection>) {
+        if connection.mark_dirty() {
+            self.dirty.push(connection.clone());
+        }
+    }
+
+    /// The request was not executed here.
+    pub fn moved(&mut self, arrival: &Arrival, cluster: &Cluster) {
+        cluster.tell(&arrival.connection);
+        arrival
+            .connection
+            .moved(arrival.sequence, cluster.version().0);
+        self.mark(&arrival.connection);
     }
 
     /// Replies on the connection that asked.
@@ -637,9 +895,7 @@ impl<'a> Effects<'a> {
         result: Result<&[u8], &Error>,
     ) {
         connection.reply(sequence, result, self.service.limits.frame_bytes_max);
-        if connection.mark_dirty() {
-            self.dirty.push(connection.clone());
-        }
+        self.mark(connection);
     }
 
     /// Writes out what was appended.

@@ -1,9 +1,10 @@
 //! Sessions and runs: who calls, and until when they are taken to live.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use crucial_cluster::Home;
 use crucial_core::CallId;
 use crucial_core::frame::{Attempt, Hello, InFlight};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId};
@@ -61,6 +62,15 @@ struct Places {
 const PRUNE_AT_MIN: usize = 64;
 
 impl Places {
+    fn attend(&mut self, slot: &Arc<Slot>) {
+        if self.attended.len() > self.prune_at.max(PRUNE_AT_MIN) {
+            self.attended.retain(|_, slot| slot.strong_count() > 0);
+            self.prune_at = 2 * self.attended.len();
+        }
+        // Another object may have been made under the same name.
+        self.attended.insert(slot.id, Arc::downgrade(slot));
+    }
+
     /// Each object once.
     fn all(self) -> Vec<Arc<Slot>> {
         let attended = self
@@ -192,13 +202,7 @@ impl Session {
         let Some(places) = &mut *places else {
             return false;
         };
-        if places.attended.len() > places.prune_at.max(PRUNE_AT_MIN) {
-            places.attended.retain(|_, slot| slot.strong_count() > 0);
-            places.prune_at = 2 * places.attended.len();
-        }
-        let place = places.attended.entry(slot.id);
-        // Another object may have been made under the same name.
-        place.insert(Arc::downgrade(slot));
+        places.attend(slot);
         true
     }
 
@@ -226,8 +230,12 @@ impl Session {
 }
 
 /// An application run.
+#[derive(Default)]
 struct Run {
-    owner: SessionId,
+    /// In a cluster objects of a run may come to a server before its owner says hello there.
+    owner: Option<SessionId>,
+    /// Since when there is no owner, in milliseconds of the service's clock.
+    orphan_ms: u64,
     objects: Slots,
     /// Cloud threads that run, and those of which an older attempt may still be somewhere.
     threads: Map<ThreadId, Thread>,
@@ -257,10 +265,27 @@ struct Known {
     /// Those that have ended, and whose objects are not all told yet. Until they are none of the same id begins: its
     /// places would be taken for the old ones.
     departing: Set<SessionId>,
+    /// In a cluster: those that may hold something of objects that came here from another server. They have a
+    /// lease to say hello.
+    expected: Map<SessionId, Expected>,
+    /// In a cluster: the last that have ended here. One that comes again is told so; one that is unknown may have
+    /// been at other servers so far.
+    ended: VecDeque<SessionId>,
 }
+
+/// A session that is to say hello.
+struct Expected {
+    since_ms: u64,
+    places: Places,
+}
+
+/// So many sessions that have ended are remembered.
+const ENDED_MAX: usize = 4096;
 
 /// All sessions and runs of a server.
 pub(crate) struct Sessions {
+    /// It is one of several.
+    shared: bool,
     sessions: RwLock<Known>,
     runs: Mutex<Map<RunId, Run>>,
     /// The persistent objects of each namespace.
@@ -276,6 +301,16 @@ pub(crate) struct Ended {
     pub objects: Vec<ObjectId>,
     /// Sessions that end with the run.
     pub sessions: Vec<SessionId>,
+}
+
+impl Known {
+    /// Remembers that a session has ended.
+    fn end(&mut self, id: SessionId) {
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(id);
+    }
 }
 
 impl Run {
@@ -294,8 +329,9 @@ impl Run {
 }
 
 impl Sessions {
-    pub fn new() -> Sessions {
+    pub fn new(shared: bool) -> Sessions {
         Sessions {
+            shared,
             sessions: RwLock::default(),
             runs: Mutex::default(),
             namespaces: Mutex::default(),
@@ -313,10 +349,11 @@ impl Sessions {
     /// Whether the session of a call lives, and can still wait for it.
     pub fn needs(&self, call: CallId) -> bool {
         let sessions = self.sessions.read();
-        sessions
-            .live
-            .get(&call.session)
-            .is_some_and(|session| session.needs(call.sequence))
+        match sessions.live.get(&call.session) {
+            Some(session) => session.needs(call.sequence),
+            // It may be at other servers.
+            None => self.shared && !sessions.ended.contains(&call.session),
+        }
     }
 
     /// Starts a session, or takes one up again; whether it was there.
@@ -331,7 +368,7 @@ impl Sessions {
         if let Some(session) = sessions.live.get(&hello.session) {
             let newer = hello.attempt.filter(|_| session.recorded);
             let same = session.run == hello.run && session.namespace == hello.namespace;
-            if !same || !(hello.resume || newer.is_some()) {
+            if !same || !(hello.resume || newer.is_some() || self.shared) {
                 return Err(Error::Protocol {
                     detail: "this session id is in use: choose another".to_owned(),
                 });
@@ -347,32 +384,119 @@ impl Sessions {
         if let Some(attempt) = hello.attempt {
             self.begin(&session, attempt)?;
         }
+        if let Some(expected) = sessions.expected.remove(&session.id) {
+            *session.places.lock() = Some(expected.places);
+        }
+        let has_ended = sessions.ended.iter().position(|ended| *ended == session.id);
+        let resumed = self.shared && has_ended.is_none();
+        if let Some(place) = has_ended {
+            sessions.ended.remove(place);
+        }
         sessions.live.insert(session.id, session.clone());
-        Ok((session, false))
+        Ok((session, resumed))
     }
 
     fn join(&self, hello: &Hello) -> Result<()> {
         let mut runs = self.runs.lock();
-        match (runs.contains_key(&hello.run), hello.owner) {
-            (false, true) => {
-                runs.insert(
-                    hello.run,
-                    Run {
-                        owner: hello.session,
-                        objects: Slots::default(),
-                        threads: Map::default(),
-                    },
-                );
-                Ok(())
+        let owner = match runs.get_mut(&hello.run) {
+            Some(run) => &mut run.owner,
+            None if !hello.owner && self.shared => {
+                return Err(Error::Unavailable {
+                    address: "the server".to_owned(),
+                    reason: format!("the owner of the application run {} is not here", hello.run),
+                });
             }
-            (true, false) => Ok(()),
-            (true, true) => Err(Error::Config {
+            None if !hello.owner => {
+                return Err(Error::Lost {
+                    object: format!("the application run {}", hello.run),
+                });
+            }
+            None => &mut runs.entry(hello.run).or_insert_with(Run::default).owner,
+        };
+        match (hello.owner, *owner) {
+            (true, Some(other)) if other != hello.session => Err(Error::Config {
                 detail: format!("the run {} has an owner already", hello.run),
             }),
-            (false, false) => Err(Error::Lost {
-                object: format!("the application run {}", hello.run),
-            }),
+            (true, _) => {
+                *owner = Some(hello.session);
+                Ok(())
+            }
+            (false, _) => Ok(()),
         }
+    }
+
+    /// In a cluster: an object came here, of which this session may hold something, or where a call of it waits.
+    pub fn expect(&self, id: SessionId, slot: &Arc<Slot>, now_ms: u64) {
+        let mut sessions = self.sessions.write();
+        if let Some(session) = sessions.live.get(&id) {
+            session.attend(slot);
+            return;
+        }
+        // One that has ended here has not ended there.
+        sessions.ended.retain(|ended| *ended != id);
+        let expected = sessions.expected.entry(id).or_insert_with(|| Expected {
+            since_ms: now_ms,
+            places: Places::default(),
+        });
+        expected.places.attend(slot);
+    }
+
+    /// In a cluster: an object of a run is served here from now on. If its owner does not say hello within a lease,
+    /// the run has ended.
+    pub fn expect_owner(&self, run: RunId, now_ms: u64) {
+        let mut runs = self.runs.lock();
+        let run = runs.entry(run).or_insert_with(Run::default);
+        if run.owner.is_none() {
+            run.orphan_ms = now_ms;
+        }
+    }
+
+    /// The objects of runs that have been without an owner for longer than `lease_ms`.
+    pub fn orphans(&self, now_ms: u64, lease_ms: u64) -> Vec<ObjectId> {
+        let mut runs = self.runs.lock();
+        let mut orphans = Vec::new();
+        runs.retain(|_, run| {
+            if run.owner.is_some() || now_ms.saturating_sub(run.orphan_ms) <= lease_ms {
+                return true;
+            }
+            run.orphan_ms = now_ms;
+            orphans.extend(run.objects.iter().map(|slot| slot.id));
+            !run.objects.is_empty()
+        });
+        orphans
+    }
+
+    /// All sessions have been silent for so much less: this server was stopped meanwhile, and could hear nobody.
+    pub fn forgive(&self, now_ms: u64) {
+        let mut sessions = self.sessions.write();
+        for session in sessions.live.values() {
+            session.seen(now_ms);
+        }
+        for expected in sessions.expected.values_mut() {
+            expected.since_ms = now_ms;
+        }
+        for run in self.runs.lock().values_mut() {
+            run.orphan_ms = now_ms;
+        }
+    }
+
+    #[cfg_attr(
+        not(feature = "cluster"),
+        allow(dead_code, reason = "a server that is alone has one life")
+    )]
+    /// Forgets everybody: this server has lost what it held.
+    pub fn forget_all(&self) {
+        self.disconnect();
+        *self.sessions.write() = Known::default();
+        self.runs.lock().clear();
+        self.namespaces.lock().clear();
+    }
+
+    /// The connections of all sessions.
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        let sessions = self.sessions.read();
+        let live = sessions.live.values();
+        live.filter_map(|session| session.connection()).collect()
     }
 
     /// The session runs this attempt from here on; gives the session of an older one, which is to end.
@@ -404,8 +528,10 @@ impl Sessions {
     /// An object of `run` was created: it goes with the run. Gives false if that has ended.
     pub fn adopt(&self, run: RunId, id: ObjectId, table: &Table) -> bool {
         let mut runs = self.runs.lock();
-        let Some(run) = runs.get_mut(&run) else {
-            return false;
+        let run = match runs.get_mut(&run) {
+            Some(run) => run,
+            None if self.shared => runs.entry(run).or_insert_with(Run::default),
+            None => return false,
         };
         run.objects.follow(id, table);
         true
@@ -419,6 +545,47 @@ impl Sessions {
             None => {
                 let objects = namespaces.entry(namespace.to_owned()).or_default();
                 objects.follow(id, table);
+            }
+        }
+    }
+
+    /// In a cluster: an object is here.
+    pub fn note_object(&self, home: &Home, slot: &Arc<Slot>) {
+        let slot = slot.clone();
+        match home {
+            Home::Run(run) => {
+                let mut runs = self.runs.lock();
+                runs.entry(*run).or_default().objects.replace(slot);
+            }
+            Home::Namespace(name) => {
+                let mut namespaces = self.namespaces.lock();
+                match namespaces.get_mut(name) {
+                    Some(objects) => drop(objects.replace(slot)),
+                    None => {
+                        let objects = namespaces.entry(name.clone()).or_default();
+                        objects.replace(slot);
+                    }
+                }
+            }
+        }
+    }
+
+    /// In a cluster: an object is not here any more.
+    pub fn forget_object(&self, home: &Home, id: ObjectId) {
+        match home {
+            Home::Run(run) => {
+                if let Some(run) = self.runs.lock().get_mut(run) {
+                    run.objects.remove(&id);
+                }
+            }
+            Home::Namespace(name) => {
+                let mut namespaces = self.namespaces.lock();
+                if let Some(objects) = namespaces.get_mut(name) {
+                    objects.remove(&id);
+                    if objects.is_empty() {
+                        namespaces.remove(name);
+                    }
+                }
             }
         }
     }
@@ -461,6 +628,9 @@ impl Sessions {
         }
         let session = sessions.live.remove(&id)?;
         sessions.departing.insert(id);
+        if self.shared {
+            sessions.end(id);
+        }
         session.ended.store(true, Ordering::Release);
         let places = session.places.lock().take().unwrap_or_default();
         if let Some(connection) = session.connection.lock().take() {
@@ -471,14 +641,20 @@ impl Sessions {
             ..Ended::default()
         };
         match runs.get_mut(&session.run) {
-            Some(run) if run.owner == id => {
+            Some(run) if run.owner == Some(id) => {
                 ended.objects = run.objects.iter().map(|slot| slot.id).collect();
                 let recorded = sessions.live.values().filter(|other| {
                     // Others have leases of their own.
                     other.recorded && other.run == session.run
                 });
                 ended.sessions = recorded.map(|session| session.id).collect();
-                runs.remove(&session.run);
+                if self.shared {
+                    // The objects that other servers answer for end there.
+                    run.owner = None;
+                    run.threads.clear();
+                } else {
+                    runs.remove(&session.run);
+                }
             }
             Some(run) => {
                 if let Some(thread) = session.thread.lock().take() {
@@ -502,6 +678,25 @@ impl Sessions {
                 connection.close();
             }
         }
+    }
+
+    /// In a cluster: the sessions that have not said hello within `lease_ms`, with what concerns them.
+    pub fn absent(&self, now_ms: u64, lease_ms: u64) -> Vec<(SessionId, Vec<Arc<Slot>>)> {
+        let mut sessions = self.sessions.write();
+        let lapsed = |expected: &Expected| now_ms.saturating_sub(expected.since_ms) > lease_ms;
+        let expected = sessions.expected.iter();
+        let ids: Vec<_> = expected
+            .filter(|(id, expected)| !id.is_recorded() && lapsed(expected))
+            .map(|(id, _)| *id)
+            .collect();
+        let mut absent = Vec::new();
+        for id in ids {
+            sessions.end(id);
+            if let Some(expected) = sessions.expected.remove(&id) {
+                absent.push((id, expected.places.all()));
+            }
+        }
+        absent
     }
 
     /// The sessions that were silent for longer than `lease_ms`.
@@ -534,6 +729,7 @@ mod tests {
             owner,
             namespace: "default".to_owned(),
             attempt: None,
+            routes: 0,
         }
     }
 
@@ -546,7 +742,7 @@ mod tests {
     }
 
     fn sessions() -> Sessions {
-        let sessions = Sessions::new();
+        let sessions = Sessions::new(false);
         sessions.hello(&hello(1, true), 0).unwrap();
         sessions
     }

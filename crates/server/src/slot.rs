@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use crucial_core::frame::CallRequest;
+use crucial_cluster::{Body, Entry, NodeId, Replica};
+use crucial_core::frame::{CallRequest, OpenRequest};
 use crucial_core::{CallId, Cell, Turn};
 use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, TypeInfo};
 use parking_lot::Mutex;
 
 use crate::connection::Connection;
+use crate::service::{Effects, Service};
 use crate::session::Session;
 
 /// Something that happens to an object.
@@ -29,12 +31,53 @@ pub(crate) enum Event {
     Visit(Visit),
     /// The object goes.
     End(Error),
+    /// In a cluster: a request to find or create it arrived.
+    Open(Arrival, Box<OpenRequest>),
+    /// In a cluster: a request to remove it arrived.
+    Delete(Arrival),
+    /// In a cluster: it goes with its run, or with all of its namespace; whoever asked is told if it did.
+    Remove(Option<Sender<()>>),
+    /// In a cluster: its primary, another server, did something to it.
+    Follow(NodeId, Box<Entry>),
+    /// In a cluster: somebody looks at what there is of it here.
+    Look(Look),
+}
+
+/// Looks at what there is of an object, in line with what happens to it.
+pub(crate) type Look = Box<dyn FnOnce(&Service, &Arc<Slot>, &mut Held, &mut Effects<'_>) + Send>;
+
+impl Event {
+    /// The request that it is.
+    pub fn arrival(&self) -> Option<&Arrival> {
+        match self {
+            Event::Call(arrival, _)
+            | Event::ClearPoison(arrival)
+            | Event::Withdraw(arrival)
+            | Event::Open(arrival, _)
+            | Event::Delete(arrival) => Some(arrival),
+            _ => None,
+        }
+    }
+
+    /// The request that it is, to be changed.
+    pub fn arrival_mut(&mut self) -> Option<&mut Arrival> {
+        match self {
+            Event::Call(arrival, _)
+            | Event::ClearPoison(arrival)
+            | Event::Withdraw(arrival)
+            | Event::Open(arrival, _)
+            | Event::Delete(arrival) => Some(arrival),
+            _ => None,
+        }
+    }
 }
 
 /// What to do with an object of a type.
 pub(crate) struct Visit {
     pub info: &'static TypeInfo,
     pub act: Act,
+    /// Whether it may change the object.
+    pub changes: bool,
     /// Where the outcome goes. It is dropped if the object is gone, or of another type.
     pub outcome: Sender<Result<()>>,
 }
@@ -47,6 +90,10 @@ pub(crate) struct Arrival {
     pub connection: Arc<Connection>,
     pub sequence: Sequence,
     pub acked: Sequence,
+    /// In a cluster: the version of the routes by which it was sent.
+    pub routes: u64,
+    /// In a cluster: it has waited, and those behind it wait for it.
+    pub again: bool,
 }
 
 impl Arrival {
@@ -59,7 +106,35 @@ impl Arrival {
 }
 
 /// An object in the hands of who may change it. `None`: it is gone.
-pub(crate) type Held = Option<Cell>;
+pub(crate) type Held = Option<Item>;
+
+/// An object, as a server has it.
+pub(crate) enum Item {
+    /// Of a server that is alone.
+    Alone(Cell),
+    /// Of a server of a cluster.
+    Shared(Box<Replica>),
+}
+
+impl Item {
+    /// The object itself, if it is here.
+    pub fn cell(&mut self) -> Option<&mut Cell> {
+        match self {
+            Item::Alone(cell) => Some(cell),
+            Item::Shared(replica) => replica.cell(),
+        }
+    }
+
+    fn peek(&self) -> Option<&Cell> {
+        match self {
+            Item::Alone(cell) => Some(cell),
+            Item::Shared(replica) => match &replica.body {
+                Body::Full(cell) => Some(cell),
+                Body::Stub | Body::Lost => None,
+            },
+        }
+    }
+}
 
 pub(crate) struct Slot {
     pub id: ObjectId,
@@ -78,27 +153,48 @@ struct Place {
 struct Inbox(VecDeque<Event>);
 
 enum Object {
-    Here(Cell),
+    Here(Item),
     /// In somebody's hands, while a method runs; that can be long, so nobody waits for it.
-    Away(&'static TypeInfo),
+    Away(Option<&'static TypeInfo>),
+    /// There is none, but there may be one: in a cluster.
+    Absent,
     Gone,
+}
+
+/// What became of an event that was handed in.
+pub(crate) enum Offer {
+    /// The object is the caller's now, who must handle the event and the [`next`](Slot::next) ones.
+    Turn(Held, Event),
+    /// Somebody else will handle it.
+    Queued,
+    /// The place is none any more: another one is in the table.
+    Gone(Box<Event>),
+    /// Too many are in line.
+    Full(Box<Event>),
 }
 
 impl Slot {
     pub fn new(id: ObjectId, cell: Cell) -> Arc<Slot> {
+        Slot::with(id, Object::Here(Item::Alone(cell)))
+    }
+
+    /// The place of an object that there is not, and may be.
+    pub fn absent(id: ObjectId) -> Arc<Slot> {
+        Slot::with(id, Object::Absent)
+    }
+
+    fn with(id: ObjectId, object: Object) -> Arc<Slot> {
+        let inbox = None;
         Arc::new(Slot {
             id,
-            place: Mutex::new(Place {
-                object: Object::Here(cell),
-                inbox: None,
-            }),
+            place: Mutex::new(Place { object, inbox }),
         })
     }
 
     /// How many completion records it has; 0 while a method runs.
     pub fn records(&self) -> usize {
         match &self.place.lock().object {
-            Object::Here(cell) => cell.records_len(),
+            Object::Here(item) => item.peek().map_or(0, Cell::records_len),
             _ => 0,
         }
     }
@@ -106,9 +202,9 @@ impl Slot {
     /// The object's type; `None` if it is gone.
     pub fn info(&self) -> Option<&'static TypeInfo> {
         match &self.place.lock().object {
-            Object::Here(cell) => Some(cell.info()),
-            Object::Away(info) => Some(info),
-            Object::Gone => None,
+            Object::Here(item) => item.peek().map(Cell::info),
+            Object::Away(info) => *info,
+            Object::Absent | Object::Gone => None,
         }
     }
 
@@ -126,20 +222,37 @@ impl Slot {
         queued_max: usize,
     ) -> std::result::Result<Option<(Held, Event)>, Box<Event>> {
         let mut place = self.place.lock();
-        let info = match &place.object {
-            Object::Here(cell) => cell.info(),
-            Object::Away(info) => info,
-            Object::Gone => return Ok(Some((None, event))),
-        };
-        match std::mem::replace(&mut place.object, Object::Away(info)) {
-            Object::Here(cell) => Ok(Some((Some(cell), event))),
-            _ => {
+        if let Object::Gone = place.object {
+            return Ok(Some((None, event)));
+        }
+        match place.take() {
+            Some(held) => Ok(Some((held, event))),
+            None => {
                 let Inbox(inbox) = &mut **place.inbox.get_or_insert_default();
                 if inbox.len() >= queued_max {
                     return Err(Box::new(event));
                 }
                 inbox.push_back(event);
                 Ok(None)
+            }
+        }
+    }
+
+    /// Hands in an event, whatever became of the object; with `queued_max` events in line it is refused.
+    pub fn offer(&self, event: Event, queued_max: usize) -> Offer {
+        let mut place = self.place.lock();
+        if let Object::Gone = place.object {
+            return Offer::Gone(Box::new(event));
+        }
+        match place.take() {
+            Some(held) => Offer::Turn(held, event),
+            None => {
+                let Inbox(inbox) = &mut **place.inbox.get_or_insert_default();
+                if inbox.len() >= queued_max {
+                    return Offer::Full(Box::new(event));
+                }
+                inbox.push_back(event);
+                Offer::Queued
             }
         }
     }
@@ -157,6 +270,21 @@ impl Slot {
         }
         place.object = held.map_or(Object::Gone, Object::Here);
         None
+    }
+}
+
+impl Place {
+    /// Takes the object, or that there is none, unless somebody has it.
+    fn take(&mut self) -> Option<Held> {
+        let info = match &self.object {
+            Object::Here(item) => item.peek().map(Cell::info),
+            Object::Absent | Object::Gone => None,
+            Object::Away(_) => return None,
+        };
+        match std::mem::replace(&mut self.object, Object::Away(info)) {
+            Object::Here(item) => Some(Some(item)),
+            _ => Some(None),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crucial_cluster::PartitionId;
 use crucial_object::{ObjectId, TypeInfo};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -14,10 +15,10 @@ use crate::slot::Slot;
 #[derive(Default)]
 pub(crate) struct Slots(HashTable<Arc<Slot>>);
 
-/// Ids are SHA-256 output, so a part of one is a hash.
+/// Ids are SHA-256 output, so a part of one is a hash. Not the first part: that is alike within a shard.
 fn hash(id: &ObjectId) -> u64 {
     let mut part = [0; 8];
-    part.copy_from_slice(&id.0[..8]);
+    part.copy_from_slice(&id.0[8..]);
     u64::from_le_bytes(part)
 }
 
@@ -82,7 +83,8 @@ impl Table {
     }
 
     fn shard(&self, id: &ObjectId) -> &RwLock<Slots> {
-        &self.shards[usize::from(id.0[15]) % SHARDS]
+        // By the first bits, as partitions are, so that a partition is in one shard.
+        &self.shards[usize::from(id.0[0]) * SHARDS >> u8::BITS]
     }
 
     pub fn find(&self, id: &ObjectId) -> Option<Arc<Slot>> {
@@ -115,6 +117,52 @@ impl Table {
             self.len.fetch_sub(1, Ordering::Relaxed);
         }
         removed
+    }
+
+    /// The place of an object, which is made if there is none.
+    pub fn find_or_absent(&self, id: &ObjectId) -> Arc<Slot> {
+        if let Some(slot) = self.find(id) {
+            return slot;
+        }
+        let mut shard = self.shard(id).write();
+        if let Some(slot) = shard.find(id) {
+            return slot.clone();
+        }
+        let slot = Slot::absent(*id);
+        shard.replace(slot.clone());
+        self.len.fetch_add(1, Ordering::Relaxed);
+        slot
+    }
+
+    /// Takes just this place out of the table.
+    pub fn forget(&self, slot: &Arc<Slot>) {
+        let mut shard = self.shard(&slot.id).write();
+        if shard
+            .find(&slot.id)
+            .is_some_and(|other| Arc::ptr_eq(slot, other))
+        {
+            shard.remove(&slot.id);
+            self.len.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The objects of a partition, of so many.
+    pub fn of_partition(&self, id: PartitionId, partitions: usize) -> Vec<Arc<Slot>> {
+        // A partition begins in one shard, and ends in the same one or, where there are few, in a later one.
+        let first = id.index() * SHARDS / partitions;
+        let last = ((id.index() + 1) * SHARDS).div_ceil(partitions);
+        let of = |shard: &RwLock<Slots>| -> Vec<_> {
+            let shard = shard.read();
+            let mine = |slot: &&Arc<Slot>| PartitionId::of(&slot.id, partitions) == id;
+            shard.iter().filter(mine).cloned().collect()
+        };
+        self.shards[first..last].iter().flat_map(of).collect()
+    }
+
+    /// All objects.
+    pub fn all(&self) -> Vec<Arc<Slot>> {
+        let of = |shard: &RwLock<Slots>| -> Vec<_> { shard.read().iter().cloned().collect() };
+        self.shards.iter().flat_map(of).collect()
     }
 
     /// The objects of a type.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crucial_cluster::{
-    Action, Body, Checksum, Entry, Gate, Grant, Held, Incarnation, Lease, Lifecycle, Message,
-    NodeId, Partition, PartitionId, Replica, Timing, View, change_of,
+    Action, Body, Checksum, Entry, Gate, Grant, Held, Home, Incarnation, Lease, Lifecycle, Message,
+    NodeId, Origin, Partition, PartitionId, Replica, Timing, View, change_of,
 };
 use crucial_core::{Admission, Call, CallId, Cell, Change, Disposition, Recording, Replies, Turn};
 use crucial_object::{Error, MethodId, ObjectId, Result, Sequence, SessionId, TypeInfo, registry};
@@ -561,7 +561,12 @@ impl Node {
         }
         let info = find(type_name).expect("a type of the library");
         let cell = Cell::new(info, state).expect("a state of the type");
-        let mut replica = Replica::new(cell, replicas, call);
+        let origin = Origin {
+            home: Home::Namespace("default".to_owned()),
+            type_name: type_name.to_owned(),
+            key: request.object.to_string(),
+        };
+        let mut replica = Replica::new(cell, replicas, call, origin);
         let done = request.done(Some(true));
         partition.create(request.object, &mut replica, done);
         partition.answer(&replica, request.did(true), out);
@@ -584,7 +589,7 @@ impl Node {
         let acked = &self.acked;
         let needed = |call: CallId| is_needed(acked, call);
         let buried = replica.cell().map(|cell| cell.repeatable(&needed));
-        let after = partition.delete(request.object, done, buried.unwrap_or_default());
+        let after = partition.delete(request.object, Some(done), buried.unwrap_or_default());
         partition.purge(&needed);
         if let Some(cell) = replica.cell() {
             let mut answers = Answers::default();
@@ -616,7 +621,9 @@ fn change(
     let differs = matches!(change, Change::Call { id, .. } if id.sequence.0 % 16 == 0);
     match differs {
         true => partition.replace(object, replica),
-        false => partition.change(object, replica, change, answers.checksum.value()),
+        false => partition.change(object, replica, || {
+            (change.clone(), answers.checksum.value())
+        }),
     }
     for answer in answers.list {
         partition.answer(replica, answer, out);

@@ -97,6 +97,8 @@ impl<R> Partition<R> {
                 out.push(Action::Close);
             }
             self.propose(wanted, view, now_ms, out);
+        } else {
+            reign.planned = view.version;
         }
     }
 

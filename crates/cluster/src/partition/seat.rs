@@ -6,7 +6,7 @@ use super::requests::Requests;
 use super::stream::Outgoing;
 use super::{Action, Partition, Phase, Reign, Role};
 use crate::mutant::Mutant;
-use crate::{Command, Configuration, Entry, Epoch, Message, NodeId, View};
+use crate::{Command, Configuration, Entry, Epoch, Message, NodeId, View, ViewVersion};
 
 impl<R> Partition<R> {
     /// A new view came.
@@ -130,6 +130,7 @@ impl<R> Partition<R> {
             pending: VecDeque::new(),
             join: None,
             proposal: None,
+            planned: ViewVersion::default(),
         };
         for seat in others() {
             let mut stream = Outgoing::new(seat.level, now_ms);
@@ -158,6 +159,7 @@ impl<R> Partition<R> {
         reign.seats = configuration.seats.clone();
         reign.proposal = None;
         reign.join = None;
+        reign.planned = ViewVersion::default();
         reign
             .streams
             .retain(|node, _| configuration.level(*node).is_some());

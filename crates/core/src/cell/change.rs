@@ -102,6 +102,11 @@ impl Cell {
         parked.map(|parked| parked.call.session)
     }
 
+    /// Whether there is a record of a call of this session, or one waits.
+    pub fn knows(&self, session: SessionId) -> bool {
+        self.records.iter().any(|(call, _)| call.session == session)
+    }
+
     /// Whether a call waits here.
     pub fn is_parked(&self, call: CallId) -> bool {
         self.records.find(call).is_some_and(Record::is_parked)

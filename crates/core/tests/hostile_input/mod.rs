@@ -93,6 +93,7 @@ pub fn write_request(request: &frame::Request, out: &mut Vec<u8>) -> Result<()> 
         Request::Hello { hello: None, .. } => Ok(()),
         Request::Cancel { sequence, object } => frame::write_cancel(*sequence, *object, out),
         Request::InFlight(in_flight) => frame::write_in_flight(in_flight, out),
+        Request::Routes(version) => frame::write_known_routes(*version, out),
         Request::Numbered {
             sequence,
             acked,
@@ -120,6 +121,8 @@ pub fn write_request(request: &frame::Request, out: &mut Vec<u8>) -> Result<()> 
 pub fn write_response(response: &Response, out: &mut Vec<u8>) -> Result<()> {
     match response {
         Response::Welcome(welcome) => frame::write_welcome(welcome, out),
+        Response::Routes(routes) => frame::write_routes(routes, out),
+        Response::Moved { sequence, routes } => frame::write_moved(*sequence, *routes, out),
         Response::Refused(error) => frame::write_refused(error, out),
         Response::Reply { sequence, result } => {
             let result = result.as_ref().map(|bytes| &bytes[..]);

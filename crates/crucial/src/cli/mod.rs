@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use clap::{Arg, Command, FromArgMatches, Subcommand};
 use crucial_object::Error;
 
+mod cluster;
 mod lines;
 mod modules;
 mod objects;
@@ -13,8 +14,11 @@ mod print;
 mod run;
 mod server;
 mod signals;
+#[cfg(feature = "cluster")]
+mod up;
 mod value;
 
+use cluster::Clusters;
 use modules::Modules;
 use objects::Objects;
 use value::Answer;
@@ -34,11 +38,24 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
             Ok(()) => 0,
             Err(message) => fail(&message),
         },
+        #[cfg(feature = "cluster")]
+        Some(("up", matches)) => match up::run(matches) {
+            Ok(()) => 0,
+            Err(message) => fail(&message),
+        },
         _ => objects(&matches),
     };
     // The run ends here, as at the end of a `main`.
     crate::runtime::end();
     std::process::exit(code.into())
+}
+
+/// Whether this executable is a program with another purpose, of which the command line is one role.
+#[cfg(feature = "cluster")]
+fn is_program() -> bool {
+    std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == "crucial")
 }
 
 fn command() -> Command {
@@ -52,7 +69,9 @@ fn command() -> Command {
                 .long("cluster")
                 .global(true)
                 .value_name("ADDRESS")
-                .help("The server, as in CRUCIAL_CLUSTER: HOST:PORT or unix:PATH"),
+                .help(
+                    "The server, as in CRUCIAL_CLUSTER: HOST:PORT or unix:PATH; of a cluster any, or several with commas",
+                ),
         )
         .arg(
             Arg::new("json")
@@ -62,7 +81,10 @@ fn command() -> Command {
                 .help("Prints one JSON value"),
         )
         .subcommand(server::command());
-    Objects::augment_subcommands(Modules::augment_subcommands(command))
+    #[cfg(feature = "cluster")]
+    let command = command.subcommand(up::command());
+    let command = Clusters::augment_subcommands(Modules::augment_subcommands(command));
+    Objects::augment_subcommands(command)
         .about("Threads as serverless functions, over distributed shared objects")
 }
 
@@ -90,9 +112,12 @@ fn call(matches: &clap::ArgMatches) -> crucial_object::Result<Answer> {
             connect().and_then(|()| command.run())
         }
         Ok(command) => command.run(),
-        Err(_) => match Objects::from_arg_matches(matches) {
+        Err(_) => match Clusters::from_arg_matches(matches) {
             Ok(command) => connect().and_then(|()| command.run()),
-            Err(error) => error.exit(),
+            Err(_) => match Objects::from_arg_matches(matches) {
+                Ok(command) => connect().and_then(|()| command.run()),
+                Err(error) => error.exit(),
+            },
         },
     }
 }

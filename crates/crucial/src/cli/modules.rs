@@ -276,7 +276,7 @@ fn run(types: &[String], replace: bool, arguments: &[String]) -> Result<Answer> 
         }
         let named = std::env::join_paths(&modules).map_err(Error::other)?;
         command.env(MODULE_VARIABLE, named);
-        let server = runtime::current()?.server.to_string();
+        let server = runtime::current()?.servers();
         command.env("CRUCIAL_CLUSTER", server);
     }
     run_command(&mut command)

@@ -29,7 +29,7 @@ pub fn program(
             detail: "a command is needed behind --".to_owned(),
         });
     };
-    let server = runtime::current()?.server.to_string();
+    let server = runtime::current()?.servers();
     let mut program = Command::new(name);
     program
         .args(arguments)

@@ -20,10 +20,13 @@ pub fn command() -> Command {
 }
 
 fn more_arguments() -> Vec<Arg> {
+    #[cfg_attr(not(any(feature = "modules", feature = "cluster")), expect(unused_mut))]
+    let mut arguments = Vec::new();
     #[cfg(feature = "modules")]
-    return modules::arguments();
-    #[cfg(not(feature = "modules"))]
-    Vec::new()
+    arguments.extend(modules::arguments());
+    #[cfg(feature = "cluster")]
+    arguments.extend(cluster::arguments());
+    arguments
 }
 
 fn number(name: &'static str, default: usize, help: &'static str) -> Arg {
@@ -96,6 +99,16 @@ fn server_arguments() -> Vec<Arg> {
             "long-methods-max",
             limits.long_methods_max,
             "Long methods at the same time",
+        ),
+        number(
+            "peer-frame-bytes-max",
+            limits.peer_frame_bytes_max,
+            "Largest object that servers of a cluster send each other",
+        ),
+        number(
+            "waiting-requests-max",
+            limits.waiting_requests_max,
+            "Requests that wait for one partition of a cluster, while it has no primary that serves it",
         ),
     ]
 }
@@ -173,6 +186,79 @@ mod modules {
     }
 }
 
+#[cfg(feature = "cluster")]
+mod cluster {
+    use std::path::PathBuf;
+
+    use crucial_server::ClusterConfig;
+
+    use super::*;
+
+    /// What a server of a cluster has more.
+    pub fn arguments() -> Vec<Arg> {
+        vec![
+            Arg::new("join")
+                .long("join")
+                .value_name("ADDRESS,..")
+                .value_delimiter(',')
+                .action(clap::ArgAction::Append)
+                .help(
+                    "Joins a cluster: servers that are part of it, or will be, HOST:PORT; a name may stand for several.                      If none of them is in one, the first of the list founds it",
+                ),
+            Arg::new("data")
+                .long("data")
+                .value_name("DIRECTORY")
+                .value_parser(value_parser!(PathBuf))
+                .help(
+                    "Where a server of a cluster keeps who it is, and its votes; without --join it founds a cluster, or goes                      on with its own. By default a directory that goes with the server",
+                ),
+            Arg::new("advertise")
+                .long("advertise")
+                .value_name("HOST:PORT")
+                .help("Where others reach this server, if not where it listens"),
+            number(
+                "server-lease-ms",
+                1000,
+                "A server of the cluster that is silent for so long serves nothing, and is replaced; the same at all servers",
+            ),
+            number("join-patience-s", 30, "For how long it tries to join"),
+        ]
+    }
+
+    /// A directory for the time of one life, and the configuration with it or another.
+    pub type Chosen = (Option<tempfile::TempDir>, Option<ClusterConfig>);
+
+    pub fn config(matches: &ArgMatches) -> Result<Chosen, String> {
+        let number = |name: &str| *matches.get_one::<usize>(name).expect("it has a default") as u64;
+        let join: Vec<String> = matches
+            .get_many("join")
+            .into_iter()
+            .flatten()
+            .map(|address: &String| address.trim().to_owned())
+            .collect();
+        let kept = matches.get_one::<PathBuf>("data").cloned();
+        let (passing, directory) = match kept {
+            Some(directory) => (None, directory),
+            None if join.is_empty() => return Ok((None, None)),
+            None => {
+                let directory = tempfile::tempdir().map_err(|error| {
+                    format!("can not make a directory: {error}; name one by --data")
+                })?;
+                let path = directory.path().to_owned();
+                (Some(directory), path)
+            }
+        };
+        let config = ClusterConfig {
+            address: matches.get_one("advertise").cloned(),
+            join,
+            patience: Duration::from_secs(number("join-patience-s")),
+            lease: Duration::from_millis(number("server-lease-ms")),
+            ..ClusterConfig::new(directory)
+        };
+        Ok((passing, Some(config)))
+    }
+}
+
 fn config(matches: &ArgMatches) -> Config {
     let number = |name: &str| *matches.get_one::<usize>(name).expect("it has a default");
     Config {
@@ -193,13 +279,24 @@ fn config(matches: &ArgMatches) -> Config {
             queued_calls_max: number("queued-calls-max"),
             unsent_bytes_max: number("unsent-bytes-max"),
             long_methods_max: number("long-methods-max"),
+            peer_frame_bytes_max: number("peer-frame-bytes-max"),
+            waiting_requests_max: number("waiting-requests-max"),
         },
         #[cfg(feature = "modules")]
         module_limits: modules::limits(matches),
         #[cfg(feature = "modules")]
         module_cache: modules::cache(matches),
+        #[cfg(feature = "cluster")]
+        cluster: None,
     }
 }
+
+/// How often a server looks whether it was told to end.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a server takes to leave its cluster.
+#[cfg(feature = "cluster")]
+const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs it.
 pub fn run(matches: &ArgMatches) -> Result<(), String> {
@@ -208,11 +305,45 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
     // Before it is ready, so that no signal is missed.
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
         .map_err(|error| format!("can not listen for signals: {error}"))?;
-    let server = Server::start(config(matches)).map_err(|error| error.to_string())?;
+    #[cfg_attr(not(feature = "cluster"), expect(unused_mut))]
+    let mut config = config(matches);
+    #[cfg(feature = "cluster")]
+    let _passing = {
+        let (passing, cluster) = cluster::config(matches)?;
+        config.cluster = cluster;
+        passing
+    };
+    let server = Server::start(config).map_err(|error| error.to_string())?;
     let ready = |endpoint| format!("crucial server ready at {endpoint}");
     // A server whose words nobody reads serves all the same.
     let _ = print::lines(server.endpoints().iter().map(ready));
-    signals.forever().next();
+    while signals.pending().next().is_none() {
+        if let Some(reason) = server.wait_failed(LOOK) {
+            server.stop();
+            return Err(reason);
+        }
+    }
+    #[cfg(feature = "cluster")]
+    leave(&server, &mut signals)?;
     server.stop();
+    Ok(())
+}
+
+/// Gives what the server holds to the others. A second signal ends it at once.
+#[cfg(feature = "cluster")]
+fn leave(server: &Server, signals: &mut signal_hook::iterator::Signals) -> Result<(), String> {
+    let started = std::time::Instant::now();
+    while !server.leave(LOOK) {
+        if signals.pending().next().is_some() {
+            return Err(
+                "told again to end: what this server holds is not all at others".to_owned(),
+            );
+        }
+        if started.elapsed() > LEAVE_PATIENCE {
+            return Err(format!(
+                "what this server holds is not all at others after {LEAVE_PATIENCE:?}"
+            ));
+        }
+    }
     Ok(())
 }

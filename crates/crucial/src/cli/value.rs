@@ -9,6 +9,8 @@ use super::print;
 /// What a command says.
 pub struct Answer {
     value: Value,
+    /// What is printed for people, if it is something else.
+    lines: Option<Vec<Value>>,
     exit: Exit,
 }
 
@@ -30,8 +32,15 @@ impl Answer {
     pub fn of(value: impl Into<Value>) -> Answer {
         Answer {
             value: value.into(),
+            lines: None,
             exit: Exit::Done,
         }
+    }
+
+    /// For people, other lines.
+    pub fn with_lines(mut self, lines: impl FnOnce(&Value) -> Vec<Value>) -> Answer {
+        self.lines = Some(lines(&self.value));
+        self
     }
 
     /// A value, or that there is none.
@@ -42,6 +51,7 @@ impl Answer {
                 None => Exit::NoValue,
             },
             value: value.map_or(Value::Null, Into::into),
+            lines: None,
         }
     }
 
@@ -49,6 +59,7 @@ impl Answer {
     pub fn whether(worked: bool) -> Answer {
         Answer {
             value: worked.into(),
+            lines: None,
             exit: if worked { Exit::Done } else { Exit::NoValue },
         }
     }
@@ -83,6 +94,7 @@ impl Answer {
         match &self.value {
             _ if matches!(self.exit, Exit::As(_)) => Ok(true),
             value if as_json => print::lines([value]),
+            _ if self.lines.is_some() => print::lines(self.lines.iter().flatten().map(line)),
             Value::Null => Ok(true),
             Value::Array(items) => print::lines(items.iter().map(line)),
             other => print::lines([line(other)]),

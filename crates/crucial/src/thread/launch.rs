@@ -56,7 +56,7 @@ pub(super) fn launch(
             thread: control.thread,
             attempt: 1,
             exactly_once: builder.exactly_once,
-            server: runtime.server.to_string(),
+            servers: runtime.servers(),
             run: runtime.client.run(),
             namespace: runtime.client.namespace().to_owned(),
             calls,

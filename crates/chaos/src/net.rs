@@ -1,0 +1,160 @@
+//! Where servers are: on this machine's loopback, or each in a network namespace of its own, with an address of its own,
+//! where it can be cut off from chosen others.
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use crate::{Result, io};
+
+/// The addresses of namespaces begin with this.
+const PREFIX: &str = "10.177.7";
+
+/// The bridge between the namespaces.
+const BRIDGE: &str = "crucialbr0";
+
+/// The port of a server in a namespace.
+const PORT: u16 = 7171;
+
+/// Hosts for servers.
+#[derive(Debug)]
+pub enum Net {
+    /// All on 127.0.0.1, each with a port of its own. Nobody can be cut off.
+    Loopback,
+    /// Each in a namespace, with a virtual cable to a bridge. Removed when this is dropped.
+    Namespaces {
+        /// How many were made.
+        count: u8,
+    },
+}
+
+fn ip(arguments: &str) -> bool {
+    Command::new("ip")
+        .args(arguments.split(' '))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn name(host: u8) -> String {
+    format!("crucial{host}")
+}
+
+fn address(host: u8) -> String {
+    format!("{PREFIX}.{}", host + 10)
+}
+
+impl Net {
+    /// Namespaces, where this process may make some (as root, with iproute2), else loopback.
+    pub fn best(hosts: u8) -> Net {
+        Net::namespaces(hosts).unwrap_or(Net::Loopback)
+    }
+
+    /// Namespaces; `None` if this process may not make any.
+    pub fn namespaces(count: u8) -> Option<Net> {
+        // What an earlier run may have left behind.
+        remove(count);
+        let net = Net::Namespaces { count };
+        let bridge = ip(&format!("link add {BRIDGE} type bridge"))
+            && ip(&format!("addr add {PREFIX}.1/24 dev {BRIDGE}"))
+            && ip(&format!("link set {BRIDGE} up"));
+        let hosts = bridge && (0..count).all(add);
+        // Dropped, it removes what was made.
+        hosts.then_some(net)
+    }
+
+    /// Whether hosts can be cut off.
+    pub fn can_cut(&self) -> bool {
+        matches!(self, Net::Namespaces { .. })
+    }
+
+    /// A place for the server `host` to listen.
+    pub(crate) fn listen(&self, host: u8) -> Result<String> {
+        match self {
+            Net::Loopback => {
+                // Free now, and hardly taken by others before the server takes it.
+                let listener = TcpListener::bind("127.0.0.1:0").map_err(io("a free port"))?;
+                let address = listener.local_addr().map_err(io("a free port"))?;
+                Ok(address.to_string())
+            }
+            Net::Namespaces { .. } => Ok(format!("{}:{PORT}", address(host))),
+        }
+    }
+
+    /// A command that runs a program at a host.
+    pub(crate) fn command(&self, host: u8, program: &std::path::Path) -> Command {
+        match self {
+            Net::Loopback => Command::new(program),
+            Net::Namespaces { .. } => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &name(host)]).arg(program);
+                command
+            }
+        }
+    }
+
+    /// Nothing that `from` sends reaches `to` from now on; so there is no conversation between them in either direction,
+    /// but what `to` sends still arrives.
+    pub fn cut(&self, from: u8, to: u8) {
+        if self.can_cut() {
+            ip(&format!(
+                "-n {} route add blackhole {}/32",
+                name(from),
+                address(to)
+            ));
+        }
+    }
+
+    /// Ends what [`cut`](Net::cut) did.
+    pub fn mend(&self, from: u8, to: u8) {
+        if self.can_cut() {
+            ip(&format!(
+                "-n {} route del blackhole {}/32",
+                name(from),
+                address(to)
+            ));
+        }
+    }
+
+    /// Pulls the host's plug: nothing goes in or out, to clients neither.
+    pub fn unplug(&self, host: u8) {
+        if self.can_cut() {
+            ip(&format!("link set crucialv{host} down"));
+        }
+    }
+
+    /// Puts the plug back.
+    pub fn plug(&self, host: u8) {
+        if self.can_cut() {
+            ip(&format!("link set crucialv{host} up"));
+        }
+    }
+}
+
+fn add(host: u8) -> bool {
+    let (name, address) = (name(host), address(host));
+    ip(&format!("netns add {name}"))
+        && ip(&format!(
+            "link add crucialv{host} type veth peer name eth0 netns {name}"
+        ))
+        && ip(&format!("link set crucialv{host} master {BRIDGE} up"))
+        && ip(&format!("-n {name} addr add {address}/24 dev eth0"))
+        && ip(&format!("-n {name} link set eth0 up"))
+        && ip(&format!("-n {name} link set lo up"))
+}
+
+fn remove(count: u8) {
+    for host in 0..count {
+        ip(&format!("link del crucialv{host}"));
+        ip(&format!("netns del {}", name(host)));
+    }
+    ip(&format!("link del {BRIDGE}"));
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        if let Net::Namespaces { count } = self {
+            remove(*count);
+        }
+    }
+}

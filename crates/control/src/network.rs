@@ -1,0 +1,112 @@
+//! The consensus library's messages, over the links.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::BasicNode;
+use openraft::error::{
+    InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
+};
+use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+
+use crate::link::Links;
+use crate::question::{Answer, Question, encode};
+use crate::store::Group as Types;
+
+/// Makes connections for the consensus library.
+pub(crate) struct Network(pub Arc<Links>);
+
+/// To one other server.
+pub(crate) struct Connection {
+    links: Arc<Links>,
+    target: u64,
+    address: String,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Connection {
+        Connection {
+            links: self.0.clone(),
+            target,
+            address: node.addr.clone(),
+        }
+    }
+}
+
+impl Connection {
+    async fn ask<E: std::error::Error>(
+        &self,
+        question: &Question,
+        timeout: Duration,
+    ) -> Result<Answer, RPCError<u64, BasicNode, E>> {
+        let question = encode(question);
+        let asked = self
+            .links
+            .ask(&self.address, Some(self.target), &question, timeout);
+        let bytes = asked.await.map_err(|error| match error.kind() {
+            // It is not tried again at once.
+            std::io::ErrorKind::TimedOut => RPCError::Network(NetworkError::new(&error)),
+            _ => RPCError::Unreachable(Unreachable::new(&error)),
+        })?;
+        postcard::from_bytes(&bytes).map_err(|error| RPCError::Network(NetworkError::new(&error)))
+    }
+
+    fn remote<T, E: std::error::Error>(
+        &self,
+        result: Result<T, E>,
+    ) -> Result<T, RPCError<u64, BasicNode, E>> {
+        result.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, error)))
+    }
+}
+
+fn wrong<E: std::error::Error>() -> RPCError<u64, BasicNode, E> {
+    let error = std::io::Error::other("an answer to another question");
+    RPCError::Network(NetworkError::new(&error))
+}
+
+impl RaftNetwork<Types> for Connection {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
+        match self.ask(&Question::Append(rpc), option.hard_ttl()).await? {
+            Answer::Append(result) => self.remote(result),
+            _ => Err(wrong()),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        rpc: InstallSnapshotRequest<Types>,
+        option: RPCOption,
+    ) -> Result<
+        InstallSnapshotResponse<u64>,
+        RPCError<u64, BasicNode, RaftError<u64, InstallSnapshotError>>,
+    > {
+        match self
+            .ask(&Question::Snapshot(rpc), option.hard_ttl())
+            .await?
+        {
+            Answer::Snapshot(result) => self.remote(result),
+            _ => Err(wrong()),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<u64>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
+        match self.ask(&Question::Vote(rpc), option.hard_ttl()).await? {
+            Answer::Vote(result) => self.remote(result),
+            _ => Err(wrong()),
+        }
+    }
+}
