@@ -269,14 +269,15 @@ impl Cluster {
     pub fn wait_whole(&self) -> Result<()> {
         let client = self.client(self.running().first().copied().unwrap_or(0))?;
         let servers = self.running().len();
-        let wanted = servers.min(3);
         let mut last = String::new();
         let whole = wait_until("the cluster is whole", WHOLE_PATIENCE, || {
             let info = client.cluster_info()?;
-            let short = info.partitions.iter().filter(|p| p.seats.len() != wanted);
-            let short = short.count();
-            last = format!("{} members, {short} partitions short", info.members.len());
-            Ok(info.members.len() == servers && short == 0)
+            let moving = info.partitions.iter().filter(|p| !p.is_settled).count();
+            last = format!(
+                "{} members, {moving} partitions on the move",
+                info.members.len()
+            );
+            Ok(info.members.len() == servers && moving == 0)
         });
         client.goodbye()?;
         whole.map_err(|error| Error::Wrong(format!("{error} ({last})")))

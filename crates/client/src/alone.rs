@@ -7,7 +7,7 @@ use std::time::Instant;
 use crucial_object::Error;
 
 use crate::Client;
-use crate::handshake::{self, Dialed, PAUSE_FIRST, PAUSE_LAST, PATIENT};
+use crate::handshake::{self, Dialed, PATIENT, PAUSE_FIRST, PAUSE_LAST};
 use crate::link::{Link, State};
 use crate::reader::Reader;
 
@@ -27,7 +27,9 @@ impl Client {
             let mut hello = handshake::hello(&self.config, self.session);
             hello.resume = true;
             hello.attempt = *self.attempt.lock();
-            match handshake::dial(&self.endpoint, &self.config, hello, PATIENT).map_err(|rejected| rejected.error) {
+            match handshake::dial(&self.endpoint, &self.config, hello, PATIENT)
+                .map_err(|rejected| rejected.error)
+            {
                 Ok(dialed) if dialed.welcome.routes.is_some() => {
                     return self.fail_all(&Error::Protocol {
                         detail: "the server is part of a cluster now, and was alone".to_owned(),

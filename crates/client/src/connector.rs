@@ -118,7 +118,11 @@ impl Client {
             return;
         }
         let socket = Arc::new(dialed.socket);
-        self.note_welcome(link, dialed.welcome.lease_ms, dialed.welcome.frame_bytes_max);
+        self.note_welcome(
+            link,
+            dialed.welcome.lease_ms,
+            dialed.welcome.frame_bytes_max,
+        );
         let has_expired = !dialed.welcome.resumed && out.welcomed;
         link.connected(&mut out, socket.clone(), self.next_connection());
         reader.restart(socket, out.connection, dialed.rest);

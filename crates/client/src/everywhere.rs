@@ -144,7 +144,9 @@ impl Client {
     pub fn replica_infos(&self, max: u32) -> Result<Vec<ReplicaInfo>> {
         let replicas = Operation::Inspect(Inspect::Replicas { max });
         let answers = self.everywhere(&replicas)?;
-        let each = answers.iter().map(|answer| decode::<Vec<ReplicaInfo>>(answer));
+        let each = answers
+            .iter()
+            .map(|answer| decode::<Vec<ReplicaInfo>>(answer));
         Ok(each.collect::<Result<Vec<_>>>()?.concat())
     }
 
@@ -221,7 +223,11 @@ impl Client {
         loop {
             let slots = self.send_to(operation, |link| !asked.contains(&link.life))?;
             if slots.is_empty() {
-                return if all.is_empty() { Err(nobody()) } else { Ok(all) };
+                return if all.is_empty() {
+                    Err(nobody())
+                } else {
+                    Ok(all)
+                };
             }
             asked.extend(slots.iter().map(|(link, _)| link.life));
             all.extend(self.answers(slots)?);

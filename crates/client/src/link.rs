@@ -166,7 +166,8 @@ impl Link {
             let written = socket.write(&out.unsent);
             out.unsent.drain(..written);
         }
-        self.backlog.store(!out.unsent.is_empty(), Ordering::Release);
+        self.backlog
+            .store(!out.unsent.is_empty(), Ordering::Release);
     }
 
     /// Whether something waits to be written, and can be.

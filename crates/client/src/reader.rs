@@ -166,11 +166,8 @@ impl Client {
         done: impl Fn() -> bool,
     ) {
         let start = Instant::now();
-        while !done() {
+        while reader.is_up() && !done() {
             if self.take_replies(link, reader) {
-                if !reader.is_up() {
-                    return;
-                }
                 continue;
             }
             let left = match limit {

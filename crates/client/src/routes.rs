@@ -108,7 +108,10 @@ impl Table {
 
     /// The link to a server in this life.
     pub fn link_to(&self, life: Option<Life>) -> Option<Arc<Link>> {
-        self.links.iter().find(|link| Some(link.life) == life).cloned()
+        self.links
+            .iter()
+            .find(|link| Some(link.life) == life)
+            .cloned()
     }
 
     /// Whether each partition has a primary.
@@ -261,7 +264,7 @@ fn reroute(calls: &mut Calls, table: &Table, outs: &mut [MutexGuard<'_, Out>]) {
         let link = place.and_then(|place| table.links.get(place));
         let has_moved = entry.slot.set_link(link);
         let is_held = holds.binary_search(&object).is_ok();
-        if has_moved || released.binary_search(&object).is_ok() || is_held {
+        if released.binary_search(&object).is_ok() || is_held {
             entry.strand(now);
         }
         let Some((link, out)) = link.zip(place.and_then(|place| outs.get_mut(place))) else {

@@ -387,6 +387,8 @@ impl Shared {
         let config = config
             .validate()
             .map_err(|error| GroupError::Stopped(error.to_string()))?;
+        // Others answer who is of their cluster.
+        self.links.set_cluster(self.identity.lock().cluster());
         let network = Network(self.links.clone());
         let (log, machine) = (self.store.clone(), self.store.clone());
         let raft = Raft::new(self.node.0, Arc::new(config), network, log, machine).await;

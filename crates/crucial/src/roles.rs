@@ -1,6 +1,7 @@
 //! The roles of an executable: program, worker, server.
 
 use crucial_platform::worker;
+use tracing::Level;
 
 use crate::runtime;
 use crate::worker::Worker;
@@ -18,7 +19,7 @@ pub fn main<R>(program: fn() -> R) -> R {
         crate::cli::run(std::env::args_os().skip(1));
     }
     if worker::is_worker() {
-        show_tracing();
+        show_tracing(Level::INFO);
         worker::run(&Worker::process());
     }
     // Also when the program panics.
@@ -34,8 +35,11 @@ impl Drop for EndRun {
     }
 }
 
-/// Prints tracing events as lines, which the platform brings to the client.
-fn show_tracing() {
+/// Prints tracing events as lines: of a worker, which the platform brings to the client, and of a server. `level`: from
+/// which on, where `RUST_LOG` does not say.
+pub(crate) fn show_tracing(level: Level) {
+    #[cfg(not(feature = "tracing-lines"))]
+    let _ = level;
     #[cfg(feature = "tracing-lines")]
     {
         use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -44,7 +48,12 @@ fn show_tracing() {
         let filter = std::env::var("RUST_LOG")
             .ok()
             .and_then(|filter| filter.parse::<Targets>().ok())
-            .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+            .unwrap_or_else(|| {
+                Targets::new()
+                    .with_default(level)
+                    // Its warnings are of every connection that breaks.
+                    .with_target("openraft", LevelFilter::OFF)
+            });
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(false)

@@ -1,14 +1,18 @@
 //! What clients see while servers fail.
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use crucial::collections::Queue;
 use crucial::sync::{AtomicI64, Barrier, Semaphore};
 use crucial::{Error, Shared};
 use crucial_chaos::clients::{Load, LoadOptions};
 use crucial_chaos::{Cluster, Net, Options, wait_until};
-use crucial_object::caller;
-use libtest_mimic::Trial;
+use crucial_core::frame::{self, CallFrame, Hello, Response};
+use crucial_object::{MethodId, ObjectId, RunId, Sequence, SessionId, caller};
+use libtest_mimic::{Failed, Trial};
 
 use crate::{Outcome, PATIENCE, trials};
 
@@ -270,6 +274,10 @@ fn d14_the_minority_side_of_a_partition_serves_nothing() -> Outcome {
     };
     add(&minority, 1)?;
     add(&majority, 10)?;
+    assert!(asked_directly(
+        &cluster.server(primary).address,
+        object.id()
+    )?);
     for other in &others {
         cluster.net().cut(primary as u8, *other as u8);
         cluster.net().cut(*other as u8, primary as u8);
@@ -295,6 +303,57 @@ fn d14_the_minority_side_of_a_partition_serves_nothing() -> Outcome {
     cluster.kill(others[1])?;
     assert_eq!(add(&majority, 0)?, 1111);
     Ok(())
+}
+
+/// Whether a server answers a read of an object, if it is asked whatever the routes say.
+fn asked_directly(address: &str, object: ObjectId) -> Result<bool, Failed> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+    let hello = Hello {
+        session: SessionId(14),
+        resume: false,
+        run: RunId([14; 16]),
+        owner: true,
+        namespace: "default".to_owned(),
+        attempt: None,
+        // As one that knows all that there is to know.
+        routes: 0,
+    };
+    let mut bytes = Vec::new();
+    frame::write_hello(&hello, &mut bytes)?;
+    stream.write_all(&bytes)?;
+    let (mut buffer, mut scratch) = (BytesMut::new(), [0; 65536]);
+    loop {
+        while let Some(frame) = frame::split(&mut buffer, 1 << 20)? {
+            match frame::decode_response(frame)? {
+                Response::Welcome(welcome) => {
+                    let known = welcome.routes.map_or(0, |routes| routes.version);
+                    let mut bytes = Vec::new();
+                    frame::write_known_routes(known, &mut bytes)?;
+                    let call = CallFrame {
+                        sequence: Sequence(1),
+                        acked: Sequence(1),
+                        object,
+                        method: MethodId::of("load"),
+                        timeout_ms: 0,
+                        args: &[],
+                    };
+                    frame::write_call(&call, &mut bytes)?;
+                    stream.write_all(&bytes)?;
+                }
+                Response::Reply { .. } => return Ok(true),
+                Response::Moved { .. } => return Ok(false),
+                _ => {}
+            }
+        }
+        match stream.read(&mut scratch) {
+            Ok(0) => return Ok(false),
+            Ok(count) => buffer.extend_from_slice(&scratch[..count]),
+            // It keeps silent.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 fn d15_a_paused_primary_that_wakes_up_serves_no_stale_read() -> Outcome {

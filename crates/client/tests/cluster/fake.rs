@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use crucial_client::{Client, Config};
 use crucial_core::frame::{
-    self, CallRequest, Hello, ModuleInfo, Operation, Pushed, Request, RouteServer, Routes,
-    Welcome,
+    self, CallRequest, Hello, ModuleInfo, Operation, Pushed, Request, RouteServer, Routes, Welcome,
 };
 use crucial_object::caller::{Call, CallNames, Caller, InFlight};
 use crucial_object::{Error, MethodId, ObjectId, Result, Sequence, SessionId, decode, encode};
@@ -313,7 +312,11 @@ impl Fake {
 
 impl Server {
     fn learn(&mut self, routes: &Routes) {
-        if self.routes.as_ref().is_some_and(|r| r.version >= routes.version) {
+        if self
+            .routes
+            .as_ref()
+            .is_some_and(|r| r.version >= routes.version)
+        {
             return;
         }
         let had: Vec<bool> = (0..PARTITIONS).map(|p| self.has(p)).collect();
@@ -559,10 +562,8 @@ impl State {
         }
         let last = counter.last.entry(session).or_insert(Sequence(0));
         if sequence < *last {
-            self.wrong.push(format!(
-                "call {} of {object} behind {}",
-                sequence.0, last.0
-            ));
+            self.wrong
+                .push(format!("call {} of {object} behind {}", sequence.0, last.0));
         }
         *last = sequence;
         if call.method == MethodId::of("park") {
@@ -661,7 +662,10 @@ pub fn value(mut of: Box<dyn InFlight>) -> Result<i64> {
 pub fn kinds(heard: &[Operation]) -> HashSet<String> {
     let kind = |operation: &Operation| {
         let text = format!("{operation:?}");
-        text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned()
+        text.split(['(', ' ', '{'])
+            .next()
+            .unwrap_or_default()
+            .to_owned()
     };
     heard.iter().map(kind).collect()
 }

@@ -1,7 +1,7 @@
 //! A client and a cluster of scripted servers.
 
-mod fake;
 mod everywhere;
 mod failures;
+mod fake;
 mod links;
 mod moves;

@@ -79,6 +79,8 @@ pub struct PartitionInfo {
     pub epoch: u64,
     /// The servers that hold it, with the level above which each holds its objects: the primary first.
     pub seats: Vec<(u8, u64)>,
+    /// They are those that placement wants; else it is on its way there.
+    pub is_settled: bool,
 }
 
 /// An object.

@@ -112,16 +112,14 @@ fn roles(info: &ClusterInfo, node: u64, leaving: bool) -> Vec<&'static str> {
 }
 
 fn status(info: &ClusterInfo) -> Answer {
-    let staying = info.members.iter().filter(|member| !member.leaving).count();
-    let wanted = staying.min(crucial_server::REPLICAS_MAX.into());
-    let count = |lacks: &dyn Fn(usize) -> bool| {
-        let partitions = info.partitions.iter();
-        partitions
-            .filter(|partition| lacks(partition.seats.len()))
-            .count()
-    };
-    let (without, short) = (count(&|seats| seats == 0), count(&|seats| seats < wanted));
-    let state = match (without, short) {
+    let partitions = || info.partitions.iter();
+    let without = partitions()
+        .filter(|partition| partition.seats.is_empty())
+        .count();
+    let moving = partitions()
+        .filter(|partition| !partition.is_settled)
+        .count();
+    let state = match (without, moving) {
         (0, 0) => "whole",
         (0, _) => "moving",
         _ => "incomplete",
@@ -135,7 +133,7 @@ fn status(info: &ClusterInfo) -> Answer {
         "voters": info.voters.iter().copied().map(node_name).collect::<Vec<_>>(),
         "partitions": info.partitions.len(),
         "partitions_without_server": without,
-        "partitions_with_too_few_servers": short,
+        "partitions_on_the_move": moving,
         "answered_by": node_name(info.node),
         "answerer_serves": info.has_lease,
     }))

@@ -302,6 +302,7 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
 pub fn run(matches: &ArgMatches) -> Result<(), String> {
     use signal_hook::consts::{SIGINT, SIGTERM};
 
+    crate::roles::show_tracing(tracing::Level::WARN);
     // Before it is ready, so that no signal is missed.
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
         .map_err(|error| format!("can not listen for signals: {error}"))?;

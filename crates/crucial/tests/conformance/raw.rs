@@ -41,6 +41,7 @@ impl Raw {
                 owner: true,
                 namespace: "raw".to_owned(),
                 attempt: None,
+                routes: 0,
             },
             &mut bytes,
         )?;

@@ -2,14 +2,15 @@
 
 use std::sync::{Arc, mpsc};
 
+use crucial_cluster::placement::wanted;
 use crucial_cluster::{Body, Checksum, Home, PartitionId, Replica, View};
 use crucial_core::frame::{
     ClusterInfo, Inspect, MemberInfo, ObjectInfo, PartitionInfo, ReplicaInfo,
 };
 use crucial_object::{Error, ObjectId, Result, encode};
 
-use super::Cluster;
 use super::act::replica_of;
+use super::{Cluster, REPLICAS_MAX};
 use crate::service::{Effects, Service};
 use crate::slot::{Event, Held, Slot};
 
@@ -81,11 +82,13 @@ impl Service {
             address: member.address.clone(),
             leaving: member.leaving,
         });
-        let partitions = view.configurations.iter().map(|configuration| {
+        let partitions = view.partitions().map(|id| {
+            let configuration = view.configuration(id);
             let seats = configuration.seats.iter();
             PartitionInfo {
                 epoch: configuration.epoch.0,
                 seats: seats.map(|seat| (seat.level, seat.node.0)).collect(),
+                is_settled: configuration.seats == wanted(id, &view, REPLICAS_MAX),
             }
         });
         ClusterInfo {
