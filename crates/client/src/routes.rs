@@ -264,7 +264,7 @@ fn reroute(calls: &mut Calls, table: &Table, outs: &mut [MutexGuard<'_, Out>]) {
         let link = place.and_then(|place| table.links.get(place));
         let has_moved = entry.slot.set_link(link);
         let is_held = holds.binary_search(&object).is_ok();
-        if released.binary_search(&object).is_ok() || is_held {
+        if has_moved || released.binary_search(&object).is_ok() || is_held {
             entry.strand(now);
         }
         let Some((link, out)) = link.zip(place.and_then(|place| outs.get_mut(place))) else {

@@ -13,6 +13,9 @@ use crate::{
 /// Bytes of all uploaded modules that a cluster keeps.
 pub const MODULES_BYTES_MAX: usize = 256 << 20;
 
+/// Largest module that a cluster keeps, in bytes: it goes to each server in one piece, within a part of a lease.
+pub const MODULE_BYTES_MAX: usize = 4 << 20;
+
 /// What changes the view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -85,6 +88,14 @@ pub enum Refusal {
     )]
     TooManyModules {
         /// All together.
+        bytes: u64,
+    },
+    /// A module is too large.
+    #[error(
+        "the module has {bytes} bytes, where {MODULE_BYTES_MAX} (MODULE_BYTES_MAX) are allowed in a cluster: build it with --release"
+    )]
+    LargeModule {
+        /// Its size.
         bytes: u64,
     },
     /// The configuration is another one by now.
@@ -167,7 +178,8 @@ impl View {
         address: &str,
     ) -> Result<(), Refusal> {
         if let Some(member) = self.members.get(&node) {
-            return if member.incarnation == incarnation {
+            // The same life at two places is two servers, with copies of one directory.
+            return if member.incarnation == incarnation && member.address == address {
                 Ok(())
             } else {
                 Err(Refusal::InUse { node })
@@ -239,6 +251,10 @@ impl View {
     fn keep(&mut self, module: &KeptModule) -> Result<(), Refusal> {
         if self.modules.iter().any(|kept| kept.id == module.id) {
             return Ok(());
+        }
+        if module.bytes.len() > MODULE_BYTES_MAX {
+            let bytes = module.bytes.len() as u64;
+            return Err(Refusal::LargeModule { bytes });
         }
         let kept: usize = self.modules.iter().map(|kept| kept.bytes.len()).sum();
         let bytes = kept + module.bytes.len();
@@ -397,6 +413,17 @@ mod tests {
     }
 
     #[test]
+    fn the_same_life_at_another_place_is_another_server() {
+        let mut control = three();
+        let copy = Command::Join {
+            node: NodeId(1),
+            incarnation: Incarnation(1),
+            address: "host-9:1".to_owned(),
+        };
+        assert!(matches!(control.apply(&copy), Err(Refusal::InUse { .. })));
+    }
+
+    #[test]
     fn a_life_that_has_ended_does_not_come_back() {
         let mut control = three();
         control.apply(&expire(1)).unwrap();
@@ -437,13 +464,20 @@ mod tests {
             control.apply(&Command::Keep(module.clone())).unwrap();
             assert_eq!(control.view().modules.len(), 1);
         }
-        let large = KeptModule {
-            id: [2; 32],
-            bytes: Arc::new(serde_bytes::ByteBuf::from(vec![0; MODULES_BYTES_MAX])),
-            ..module
+        let large = |id, bytes| KeptModule {
+            id: [id; 32],
+            bytes: Arc::new(serde_bytes::ByteBuf::from(vec![0; bytes])),
+            ..module.clone()
         };
-        let refused = control.apply(&Command::Keep(large));
-        assert!(matches!(refused, Err(Refusal::TooManyModules { .. })));
+        let refused = control.apply(&Command::Keep(large(2, MODULE_BYTES_MAX + 1)));
+        assert!(matches!(refused, Err(Refusal::LargeModule { .. })));
+        let mut keep = |id| control.apply(&Command::Keep(large(id, MODULE_BYTES_MAX)));
+        let refused = (2..=65).map(&mut keep).find(Result::is_err);
+        assert!(matches!(refused, Some(Err(Refusal::TooManyModules { .. }))));
+        assert_eq!(control.view().modules.len(), 64);
+        for id in 2..=65 {
+            control.apply(&Command::Drop([id; 32])).unwrap();
+        }
         control.apply(&Command::Drop([1; 32])).unwrap();
         assert!(control.view().modules.is_empty());
     }

@@ -20,7 +20,7 @@ pub mod placement;
 mod replica;
 mod view;
 
-pub use control::{Command, Control, MODULES_BYTES_MAX, Refusal};
+pub use control::{Command, Control, MODULE_BYTES_MAX, MODULES_BYTES_MAX, Refusal};
 pub use ids::{Epoch, Incarnation, NodeId, PARTITIONS, PartitionId, Version, ViewVersion};
 pub use lease::{Grant, Lease, Roll};
 pub use message::{Entry, Form, Held, Home, Image, ImageBody, Lifecycle, Message, Origin};

@@ -1,148 +1,43 @@
 //! A server's part in the control group.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crucial_cluster::{Command, Grant, Incarnation, NodeId, View};
+use crucial_cluster::{Command, NodeId, View};
 use crucial_core::frame::peer;
 use openraft::{Raft, SnapshotPolicy};
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::ask::PROPOSALS_MAX;
+use crate::config::{Config, GroupError, GroupStatus, Member};
 use crate::identity::Identity;
-use crate::journal::JournalError;
-use crate::leader::Reign;
+use crate::leader::{Doubt, Reign};
 use crate::link::Links;
 use crate::network::Network;
 use crate::question::{Answer, Question, encode};
-use crate::store::{Group as Types, OpenError, Store};
+use crate::store::{Group as Types, Store};
 
-/// How a server is part of the control group.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Where journal and identity are.
-    pub directory: PathBuf,
-    /// Where other servers and clients reach this one, `HOST:PORT`.
-    pub address: String,
-    /// Servers of the cluster to join; a name may stand for several. Empty: it founds one, or goes on with its own.
-    pub join: Vec<String>,
-    /// How many partitions a new cluster has.
-    pub partitions: usize,
-    /// Times.
-    pub timing: Timing,
-    /// For how long it tries to join.
-    pub join_patience: Duration,
-}
+/// Questions of other servers that are being answered. What is above is not.
+const QUESTIONS_MAX: usize = 4_096;
 
-/// Times, in milliseconds; the same at all servers.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// How long a server may serve after a heartbeat.
-    pub lease_ms: u64,
-    /// How far clocks of two servers may run apart while a lease lasts.
-    pub drift_ms: u64,
-    /// Between two heartbeats of a server.
-    pub heartbeat_ms: u64,
-}
+/// A snapshot is made after so many entries of the log.
+const ENTRIES_PER_SNAPSHOT: u64 = 2_000;
 
-impl Timing {
-    /// The times that go with a lease.
-    pub fn of_lease(lease_ms: u64) -> Timing {
-        Timing {
-            lease_ms,
-            drift_ms: (lease_ms / 10).max(20),
-            heartbeat_ms: (lease_ms / 5).max(20),
-        }
-    }
+/// Entries that are kept behind a snapshot, for those that are only a little behind.
+const ENTRIES_KEPT: u64 = 500;
 
-    /// After so much silence a server's lease has ended for certain.
-    pub(crate) fn wait_ms(&self) -> u64 {
-        self.lease_ms + self.drift_ms
-    }
-}
+/// How long a part of a snapshot may take to get to another server.
+const SNAPSHOT_TIMEOUT_MS: u64 = 5_000;
 
-/// What a server does with what the group decides. Called on the group's threads, which must not be held up.
-pub trait Member: Send + Sync + 'static {
-    /// The server's clock, in milliseconds: never back.
-    fn now_ms(&self) -> u64;
-    /// A newer view. Some in between may be left out.
-    fn view(&self, view: Arc<View>);
-    /// A lease, from the time of a heartbeat on.
-    fn granted(&self, grant: Grant);
-    /// This life was taken for dead. What it held is nobody's.
-    fn over(&self);
-    /// A life begins; called before it joins.
-    fn begin(&self, incarnation: Incarnation);
-    /// The group can not go on here: the disk is full, say. The server is to stop.
-    fn failed(&self, error: GroupError);
-}
+/// How long a snapshot may take to be made.
+const COMPACT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why a server is not, or can not stay, part of the control group.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GroupError {
-    /// Its directory can not be used.
-    #[error("{0}")]
-    Directory(String),
-    /// No cluster was found.
-    #[error("no cluster to join was found within {patience:?}: {tried}")]
-    Nobody {
-        /// How long it looked.
-        patience: Duration,
-        /// What was tried, and what came of it.
-        tried: String,
-    },
-    /// Its directory is another cluster's.
-    #[error(
-        "this server's directory belongs to the cluster {own:016x}, and {address} to the cluster {theirs:016x}: join a server of its own \
-         cluster, or give it another --data directory"
-    )]
-    AnotherCluster {
-        /// Of the directory.
-        own: u64,
-        /// Of the server there.
-        theirs: u64,
-        /// Who was asked.
-        address: String,
-    },
-    /// The group does not take it in.
-    #[error("the cluster does not take this server in: {0}")]
-    Refused(String),
-    /// The consensus library has stopped.
-    #[error(
-        "the control group has stopped at this server: {0}; see that its --data directory is writable and has room, and start it again"
-    )]
-    Stopped(String),
-}
-
-impl From<JournalError> for GroupError {
-    fn from(error: JournalError) -> Self {
-        GroupError::Directory(error.to_string())
-    }
-}
-
-impl From<OpenError> for GroupError {
-    fn from(error: OpenError) -> Self {
-        GroupError::Directory(error.to_string())
-    }
-}
-
-/// What a server knows of the group.
-#[derive(Clone, Debug, Default)]
-pub struct GroupStatus {
-    /// Who leads.
-    pub leader: Option<NodeId>,
-    /// Who votes.
-    pub voters: Vec<NodeId>,
-    /// Who only listens.
-    pub learners: Vec<NodeId>,
-    /// Counts elections.
-    pub term: u64,
-}
+/// How long the end may take.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where a server is on its way.
 #[derive(Clone, Debug)]
@@ -174,7 +69,10 @@ pub(crate) struct Shared {
     pub reign: Mutex<Option<Reign>>,
     pub leaving: AtomicBool,
     stage: (Mutex<Stage>, Condvar),
-    pub proposals: mpsc::UnboundedSender<Vec<Command>>,
+    pub proposals: mpsc::Sender<Vec<Command>>,
+    pub doubts: mpsc::UnboundedSender<Doubt>,
+    questions: Arc<Semaphore>,
+    views: watch::Receiver<Arc<View>>,
     pub stop: watch::Sender<bool>,
     pub started: Instant,
 }
@@ -193,20 +91,26 @@ impl Group {
     ) -> Result<Group, GroupError> {
         let store = Store::open(&config.directory, config.partitions)?;
         let node = identity.node();
-        let (proposals, proposed) = mpsc::unbounded_channel();
+        let (proposals, proposed) = mpsc::channel(PROPOSALS_MAX);
+        let (doubts, doubted) = mpsc::unbounded_channel();
+        let links = Arc::new(Links::new(node, identity.incarnation()));
+        links.set_cluster(identity.cluster());
         let shared = Arc::new(Shared {
             config,
             node,
             cluster: AtomicU64::new(0),
             identity: Mutex::new(identity),
             member,
+            views: store.views(),
             store,
-            links: Arc::new(Links::new(node)),
+            links,
             raft: tokio::sync::OnceCell::new(),
             reign: Mutex::default(),
             leaving: AtomicBool::new(false),
             stage: (Mutex::new(Stage::Joining), Condvar::new()),
             proposals,
+            doubts,
+            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             stop: watch::channel(false).0,
             started: Instant::now(),
         });
@@ -221,8 +125,8 @@ impl Group {
         let thread = std::thread::Builder::new()
             .name("crucial-control".to_owned())
             .spawn(move || {
-                runtime.block_on(theirs.run(proposed));
-                runtime.shutdown_timeout(Duration::from_secs(1));
+                runtime.block_on(theirs.run(proposed, doubted));
+                runtime.shutdown_timeout(STOP_TIMEOUT);
             })
             .map_err(|error| GroupError::Directory(format!("no thread: {error}")))?;
         Ok(Group {
@@ -249,29 +153,29 @@ impl Group {
         }
     }
 
-    /// Another server asks something.
+    /// Another server asks something. It is answered on a thread of the group's, if at all.
     pub fn handle(
         &self,
         hello: &peer::Hello,
         question: Bytes,
         answer: Box<dyn FnOnce(Vec<u8>) + Send>,
     ) {
-        let (shared, own) = (self.shared.clone(), self.cluster());
-        let is_ours = hello.cluster == own || own == 0;
+        let Ok(permit) = self.shared.questions.clone().try_acquire_owned() else {
+            return answer(encode(&Answer::Failed("too many questions".to_owned())));
+        };
+        let (shared, hello) = (self.shared.clone(), *hello);
         self.runtime.spawn(async move {
-            let said = match postcard::from_bytes::<Question>(&question) {
-                Ok(_) if !is_ours => Answer::Failed("another cluster's server asks".to_owned()),
-                Ok(question) => shared.answer(question).await,
-                Err(error) => Answer::Failed(format!("no question: {error}")),
-            };
+            let said = shared.answer_to(&hello, &question).await;
             answer(encode(&said));
+            drop(permit);
         });
     }
 
-    /// Proposes changes of the view. They may be lost.
+    /// Proposes changes of the view. They may be lost. It does not block.
     pub fn propose(&self, commands: Vec<Command>) {
-        // It is closed only when the group has stopped.
-        let _ = self.shared.proposals.send(commands);
+        if self.shared.proposals.try_send(commands).is_err() {
+            tracing::debug!("proposals were lost: too many, or the group has stopped");
+        }
     }
 
     /// Begins to leave.
@@ -283,10 +187,9 @@ impl Group {
     pub fn wait_dismissed(&self, patience: Duration) -> bool {
         let (stage, changed) = &self.shared.stage;
         let mut stage = stage.lock();
-        let is_member = |stage: &mut Stage| matches!(stage, Stage::Joining | Stage::Member);
-        !changed
-            .wait_while_for(&mut stage, is_member, patience)
-            .timed_out()
+        let is_part = |stage: &mut Stage| matches!(stage, Stage::Joining | Stage::Member);
+        changed.wait_while_for(&mut stage, is_part, patience);
+        matches!(*stage, Stage::Dismissed)
     }
 
     /// Which cluster; 0: not known yet.
@@ -301,15 +204,39 @@ impl Group {
         };
         let metrics = raft.metrics().borrow().clone();
         let membership = metrics.membership_config.membership();
+        // The others count when the change is done: until then nothing can be decided without these.
+        let voters = membership.get_joint_config().first();
         GroupStatus {
             leader: metrics.current_leader.map(NodeId),
-            voters: membership.voter_ids().map(NodeId).collect(),
+            voters: voters.into_iter().flatten().copied().map(NodeId).collect(),
             learners: membership.learner_ids().map(NodeId).collect(),
             term: metrics.current_term,
+            applied: metrics.last_applied.map_or(0, |last| last.index),
+            purged: metrics.purged.map_or(0, |last| last.index),
         }
     }
 
-    /// Ends its threads.
+    /// Begins to make a snapshot of what was decided, so that the log before it can go. That is also done by itself, now and
+    /// then.
+    pub fn compact(&self) {
+        let Some(raft) = self.shared.raft.get().cloned() else {
+            return;
+        };
+        self.runtime.spawn(async move {
+            let applied = raft.metrics().borrow().last_applied;
+            let made = raft.trigger().snapshot().await;
+            let Some(applied) = applied.filter(|_| made.is_ok()) else {
+                return;
+            };
+            let wait = raft.wait(Some(COMPACT_TIMEOUT));
+            if wait.snapshot(applied, "a snapshot").await.is_ok() {
+                // If it has stopped meanwhile, that is told elsewhere.
+                let _ = raft.trigger().purge_log(applied.index).await;
+            }
+        });
+    }
+
+    /// Ends its threads. Not to be called on them, so by no [`Member`].
     pub fn stop(&self) {
         self.shared.stop.send_replace(true);
         if let Some(thread) = self.thread.lock().take() {
@@ -338,7 +265,7 @@ impl Shared {
     }
 
     pub fn view(&self) -> Arc<View> {
-        self.store.views().borrow().clone()
+        self.views.borrow().clone()
     }
 
     pub fn set_cluster(&self, cluster: u64) -> Result<(), GroupError> {
@@ -351,13 +278,37 @@ impl Shared {
         Ok(())
     }
 
-    async fn run(self: Arc<Self>, proposed: mpsc::UnboundedReceiver<Vec<Command>>) {
+    /// Answers a server that has said who it is. It may be anybody.
+    async fn answer_to(&self, hello: &peer::Hello, question: &[u8]) -> Answer {
+        let own = self.cluster.load(Ordering::Acquire);
+        if own == 0 || hello.cluster != own {
+            return Answer::Failed("it is part of another cluster, or of none yet".to_owned());
+        }
+        match postcard::from_bytes::<Question>(question) {
+            Ok(Question::Heartbeat { node, .. }) if node.0 != hello.from => {
+                Answer::Failed("a heartbeat of another server".to_owned())
+            }
+            Ok(question) => self.answer(question).await,
+            Err(error) => Answer::Failed(format!("no question: {error}")),
+        }
+    }
+
+    async fn run(
+        self: Arc<Self>,
+        proposed: mpsc::Receiver<Vec<Command>>,
+        doubted: mpsc::UnboundedReceiver<Doubt>,
+    ) {
         let mut stop = self.stop.subscribe();
         let work = async {
-            if let Err(error) = self.work(proposed).await {
+            if let Err(error) = self.work(proposed, doubted).await {
                 self.set_stage(Stage::Failed(error.clone()));
                 self.member.failed(error);
             }
+        };
+        // What others ask is answered until the server stops, even if its own work has ended.
+        let work = async {
+            work.await;
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = work => {}
@@ -365,39 +316,123 @@ impl Shared {
         }
         if let Some(raft) = self.raft.get() {
             // It is ending.
-            let _ = tokio::time::timeout(Duration::from_secs(1), raft.shutdown()).await;
+            let _ = tokio::time::timeout(STOP_TIMEOUT, raft.shutdown()).await;
         }
     }
 
     async fn work(
         self: &Arc<Self>,
-        proposed: mpsc::UnboundedReceiver<Vec<Command>>,
+        proposed: mpsc::Receiver<Vec<Command>>,
+        doubted: mpsc::UnboundedReceiver<Doubt>,
     ) -> Result<(), GroupError> {
-        let heartbeat_interval = (self.config.timing.lease_ms / 10).max(20);
+        let network = Network(self.links.clone());
+        let (log, machine) = (self.store.clone(), self.store.clone());
+        let config = Arc::new(self.raft_config()?);
+        let raft = Raft::new(self.node.0, config, network, log, machine).await;
+        let raft = raft.map_err(|error| GroupError::Stopped(error.to_string()))?;
+        // Nobody else sets it.
+        let _ = self.raft.set(raft.clone());
+        tokio::spawn(self.clone().confirm_all(doubted));
+        tokio::spawn(self.clone().lead());
+        tokio::spawn(self.clone().arrange_all());
+        tokio::spawn(self.clone().carry(proposed));
+        let life = async {
+            self.find_cluster(&raft).await?;
+            self.live(&raft).await
+        };
+        tokio::select! {
+            ended = life => ended,
+            error = broken(&raft) => Err(error),
+        }
+    }
+
+    fn raft_config(&self) -> Result<openraft::Config, GroupError> {
+        let heartbeat_interval = self.config.timing.raft_heartbeat_ms();
         let config = openraft::Config {
             cluster_name: "crucial".to_owned(),
             heartbeat_interval,
             election_timeout_min: 4 * heartbeat_interval,
             election_timeout_max: 7 * heartbeat_interval,
-            install_snapshot_timeout: 5_000,
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(2_000),
-            max_in_snapshot_log_to_keep: 500,
+            install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
+            max_in_snapshot_log_to_keep: ENTRIES_KEPT,
             ..openraft::Config::default()
         };
-        let config = config
-            .validate()
-            .map_err(|error| GroupError::Stopped(error.to_string()))?;
-        // Others answer who is of their cluster.
-        self.links.set_cluster(self.identity.lock().cluster());
-        let network = Network(self.links.clone());
-        let (log, machine) = (self.store.clone(), self.store.clone());
-        let raft = Raft::new(self.node.0, Arc::new(config), network, log, machine).await;
-        let raft = raft.map_err(|error| GroupError::Stopped(error.to_string()))?;
-        // Nobody else sets it.
-        let _ = self.raft.set(raft.clone());
-        self.find_cluster(&raft).await?;
-        tokio::spawn(self.clone().lead());
-        tokio::spawn(self.clone().carry(proposed));
-        self.live(&raft).await
+        let config = config.validate();
+        config.map_err(|error| GroupError::Stopped(error.to_string()))
+    }
+}
+
+/// Ends when the consensus library has stopped by itself, and says why.
+async fn broken(raft: &Raft<Types>) -> GroupError {
+    let mut metrics = raft.metrics();
+    loop {
+        if let Err(error) = &metrics.borrow_and_update().running_state {
+            return GroupError::Stopped(error.to_string());
+        }
+        if metrics.changed().await.is_err() {
+            return GroupError::Stopped("its thread has ended".to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Timing;
+    use crucial_cluster::{Grant, Incarnation};
+
+    #[derive(Default)]
+    struct Notes {
+        failed: Mutex<Option<String>>,
+        changed: Condvar,
+    }
+
+    impl Member for Notes {
+        fn now_ms(&self) -> u64 {
+            0
+        }
+        fn view(&self, _: Arc<View>) {}
+        fn granted(&self, _: Grant) {}
+        fn over(&self) {}
+        fn begin(&self, _: Incarnation) {}
+        fn failed(&self, error: GroupError) {
+            *self.failed.lock() = Some(error.to_string());
+            self.changed.notify_all();
+        }
+    }
+
+    #[test]
+    fn a_disk_that_can_not_be_written_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = Identity::open(directory.path()).unwrap();
+        let config = Config {
+            directory: directory.path().to_owned(),
+            address: "127.0.0.1:1".to_owned(),
+            join: Vec::new(),
+            partitions: 4,
+            timing: Timing::default(),
+            join_patience: Duration::from_secs(10),
+        };
+        let notes = Arc::new(Notes::default());
+        let group = Group::new(config, identity, notes.clone()).unwrap();
+        group.wait_until_member().unwrap();
+        group.shared.store.break_journal();
+        let nobody = Command::Leave {
+            node: NodeId(1),
+            incarnation: Incarnation(1),
+        };
+        group.propose(vec![nobody]);
+        let mut failed = notes.failed.lock();
+        let patience = Duration::from_secs(30);
+        notes
+            .changed
+            .wait_while_for(&mut failed, |failed| failed.is_none(), patience);
+        let error = failed.clone().expect("it is told");
+        let path = directory.path().join("journal");
+        assert!(error.contains(&path.display().to_string()), "{error}");
+        assert!(error.contains("has room"), "{error}");
+        drop(failed);
+        assert!(!group.wait_dismissed(Duration::from_secs(10)));
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crucial_cluster::{Incarnation, NodeId};
 
-use crate::journal::JournalError;
+use crate::journal::{HEADER_BYTES, JournalError, lock};
 
 /// What the file begins with.
 const MAGIC: [u8; 8] = *b"CRUCIALI";
@@ -28,17 +28,26 @@ pub struct Identity {
 impl Identity {
     /// Reads the identity in a directory, or makes one; each time it is a new life.
     ///
+    /// A server whose journal is gone is another one from here on: as a voter it has forgotten what it has promised.
+    ///
     /// # Errors
     ///
     /// [`JournalError`], if the file is damaged or can not be written.
     pub fn open(directory: &Path) -> Result<Identity, JournalError> {
         std::fs::create_dir_all(directory).map_err(failed("make", directory))?;
+        // Whoever runs with it must not find another life in it.
+        let _lock = lock(directory)?;
         let path = directory.join("identity");
-        let (cluster, node, incarnation) = match std::fs::read(&path) {
+        let (cluster, mut node, incarnation) = match std::fs::read(&path) {
             Ok(bytes) => parse(&bytes, &path)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => (0, NodeId(random()), 0),
             Err(error) => return Err(failed("read", &path)(error)),
         };
+        if cluster != 0 && !has_records(directory) {
+            let old = node;
+            node = NodeId(random());
+            tracing::warn!(%old, %node, "there is no journal of this server: it is another one from now on");
+        }
         let mut identity = Identity {
             path,
             cluster,
@@ -106,6 +115,12 @@ impl Identity {
     }
 }
 
+/// Whether the journal in a directory has any.
+fn has_records(directory: &Path) -> bool {
+    let journal = std::fs::metadata(directory.join("journal"));
+    journal.is_ok_and(|journal| journal.len() > HEADER_BYTES as u64)
+}
+
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> JournalError {
     let path = path.to_owned();
     move |source| JournalError::Io { what, path, source }
@@ -161,9 +176,40 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut first = Identity::open(directory.path()).unwrap();
         first.belong_to(7).unwrap();
+        write_journal(directory.path());
         let second = Identity::open(directory.path()).unwrap();
         assert_eq!((second.node(), second.cluster()), (first.node(), 7));
         assert!(second.incarnation() > first.incarnation());
+    }
+
+    fn write_journal(directory: &Path) {
+        let (mut journal, _) = crate::journal::Journal::open(directory).unwrap();
+        journal.append([&b"a vote"[..]]).unwrap();
+    }
+
+    #[test]
+    fn who_has_lost_its_journal_is_another_server() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut first = Identity::open(directory.path()).unwrap();
+        first.belong_to(7).unwrap();
+        write_journal(directory.path());
+        std::fs::remove_file(directory.path().join("journal")).unwrap();
+        let second = Identity::open(directory.path()).unwrap();
+        assert_ne!(second.node(), first.node());
+        assert_eq!(second.cluster(), 7);
+    }
+
+    #[test]
+    fn a_directory_in_use_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(Identity::open(directory.path()).unwrap());
+        let path = directory.path().join("identity");
+        let before = std::fs::read(&path).unwrap();
+        let running = crate::journal::Journal::open(directory.path()).unwrap();
+        let error = Identity::open(directory.path()).unwrap_err();
+        assert!(matches!(error, JournalError::InUse { .. }), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        drop(running);
     }
 
     #[test]

@@ -11,7 +11,7 @@ const MAGIC: [u8; 8] = *b"CRUCIALJ";
 const VERSION: u16 = 1;
 
 /// Magic, and version.
-const HEADER_BYTES: usize = 10;
+pub(crate) const HEADER_BYTES: usize = 10;
 
 /// Length, checksum of the length, checksum of the contents.
 const RECORD_HEADER_BYTES: usize = 12;
@@ -178,6 +178,12 @@ impl Journal {
         Ok(())
     }
 
+    /// From here on nothing can be written.
+    #[cfg(test)]
+    pub(crate) fn break_file(&mut self) {
+        self.file = File::open(&self.path).unwrap();
+    }
+
     /// Its length, in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -185,7 +191,7 @@ impl Journal {
 }
 
 /// Keeps other processes out of the directory.
-fn lock(directory: &Path) -> Result<File, JournalError> {
+pub(crate) fn lock(directory: &Path) -> Result<File, JournalError> {
     let path = directory.join("lock");
     let mut options = OpenOptions::new();
     let file = options

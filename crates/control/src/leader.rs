@@ -1,30 +1,106 @@
-//! What the leader of the control group does: answers heartbeats with leases, finds who has died, says who votes.
+//! What the leader of the control group does: answers heartbeats with leases, and finds who has died.
+//!
+//! That a server's lease has ended when its end is decided rests on this:
+//!
+//! - A lease counts from the time at which a heartbeat was sent, and the leader notes when it came ([`Roll::hear`])
+//!   before it makes sure that it leads. So the leaders of later terms begin later than that.
+//! - A leader proposes the end of a life that it has not heard of for longer than a lease and what clocks drift, since
+//!   it has begun itself. The entry has an effect in its term only, so nobody else was the leader meanwhile.
+//! - From then on it gives this life no lease any more ([`Reign::condemned`]), even if it is heard before it is decided.
+//! - What leaders before it have proposed is decided, one way or the other, before it gives its first lease
+//!   ([`Reign::is_settled`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crucial_cluster::{Command, Grant, Incarnation, NodeId, Roll, View, ViewVersion};
-use openraft::{BasicNode, ChangeMembers, Raft, ServerState};
+use crucial_cluster::{Command, Grant, Incarnation, NodeId, Roll, View};
+use openraft::{Raft, ServerState};
+use tokio::sync::{mpsc, oneshot};
 
+use crate::ask::PROPOSE_TIMEOUT;
 use crate::group::Shared;
 use crate::question::{Answer, Question};
-use crate::store::Group as Types;
+use crate::store::{Decision, Group as Types};
+
+/// One life of a server.
+type Life = (NodeId, Incarnation);
+
+/// The roll is called so often in each lease.
+const CALLS_PER_LEASE: u64 = 10;
+
+/// A leader that could not make sure for so many calls that it leads was cut off, or its process stopped: it begins
+/// anew with what it has heard.
+const LOST_CALLS: u32 = 4;
 
 /// A leader's time, from an election on.
 pub(crate) struct Reign {
     term: u64,
     roll: Roll,
+    /// An entry of this term is decided, and so are all before it.
+    is_settled: bool,
+    /// Lives whose end was proposed, and when.
+    condemned: BTreeMap<Life, u64>,
+    /// When each node was heard last.
+    heard_ms: BTreeMap<NodeId, u64>,
 }
 
-/// The roll is called so often in each lease.
-const CALLS_PER_LEASE: u64 = 10;
+impl Reign {
+    fn new(term: u64, now_ms: u64) -> Reign {
+        Reign {
+            term,
+            roll: Roll::new(now_ms),
+            is_settled: false,
+            condemned: BTreeMap::new(),
+            heard_ms: BTreeMap::new(),
+        }
+    }
 
-/// After so many calls that did not come the process was stopped: others may lead, and nobody could be heard.
-const STOPPED_CALLS: u32 = 4;
+    /// A heartbeat came; whether it may be answered with a lease.
+    fn hear(&mut self, life: Life, now_ms: u64) -> bool {
+        if self.condemned.contains_key(&life) {
+            return false;
+        }
+        self.roll.hear(life.0, life.1, now_ms);
+        self.heard_ms.insert(life.0, now_ms);
+        true
+    }
 
-/// How long a change of who votes may take.
-const MEMBERSHIP_TIMEOUT: Duration = Duration::from_secs(2);
+    /// The lives whose end is to be proposed; again those for which that was done long ago.
+    fn expired(&mut self, view: &View, now_ms: u64, wait_ms: u64) -> Vec<Command> {
+        self.condemned
+            .retain(|(node, incarnation), _| view.has(*node, *incarnation));
+        self.heard_ms
+            .retain(|node, _| view.members.contains_key(node));
+        let mut expired = self.roll.expired(view, now_ms, wait_ms);
+        expired.retain(|command| {
+            let Command::Expire { node, incarnation } = command else {
+                return false;
+            };
+            let proposed = self.condemned.get(&(*node, *incarnation));
+            let is_new = proposed.is_none_or(|proposed| now_ms.saturating_sub(*proposed) > wait_ms);
+            if is_new {
+                self.condemned.insert((*node, *incarnation), now_ms);
+            }
+            is_new
+        });
+        expired
+    }
+
+    /// Nothing could be heard for a while: as if all had just been.
+    fn begin_again(&mut self, now_ms: u64) {
+        self.roll = Roll::new(now_ms);
+    }
+
+    /// Whether a node was heard not longer ago.
+    pub fn has_heard(&self, node: NodeId, now_ms: u64, within_ms: u64) -> bool {
+        let heard = self.heard_ms.get(&node);
+        heard.is_some_and(|heard| now_ms.saturating_sub(*heard) <= within_ms)
+    }
+}
+
+/// Somebody who wants to know whether this server leads.
+pub(crate) type Doubt = oneshot::Sender<bool>;
 
 impl Shared {
     pub async fn answer(&self, question: Question) -> Answer {
@@ -39,8 +115,7 @@ impl Shared {
                 node,
                 incarnation,
                 sent_ms,
-                view,
-            } => self.grant(raft, (node, incarnation), sent_ms, view).await,
+            } => self.grant(raft, (node, incarnation), sent_ms).await,
             Question::Propose(commands) => self.decide(raft, commands).await,
         }
     }
@@ -57,38 +132,82 @@ impl Shared {
     }
 
     /// A lease for a server that lives. The order matters: it was heard before the leader makes sure that it is the
-    /// leader.
-    async fn grant(
-        &self,
-        raft: &Raft<Types>,
-        (node, incarnation): (NodeId, Incarnation),
-        sent_ms: u64,
-        _knows: ViewVersion,
-    ) -> Answer {
-        match &mut *self.reign.lock() {
-            Some(reign) => reign.roll.hear(node, incarnation, self.now_ms()),
+    /// leader, and the view is read after that.
+    async fn grant(&self, raft: &Raft<Types>, life: Life, sent_ms: u64) -> Answer {
+        let heard = match &mut *self.reign.lock() {
+            Some(reign) => reign.hear(life, self.now_ms()).then_some(reign.term),
             None => return self.elsewhere(raft),
-        }
-        if raft.ensure_linearizable().await.is_err() {
+        };
+        let Some(term) = heard else {
+            return Answer::Failed("it is being taken for dead".to_owned());
+        };
+        if !self.confirm().await || !self.is_settled(term) {
             return self.elsewhere(raft);
         }
         let view = self.view();
-        match view.has(node, incarnation) {
-            true => Answer::Grant(Grant {
-                sent_ms,
-                view: view.version,
-            }),
-            false => Answer::Over,
+        if !view.has(life.0, life.1) {
+            let votes = self.store.voters().contains(&life.0.0);
+            return Answer::Over { votes };
+        }
+        Answer::Grant(Grant {
+            sent_ms,
+            view: view.version,
+        })
+    }
+
+    fn is_settled(&self, term: u64) -> bool {
+        let reign = self.reign.lock();
+        let reign = reign.as_ref().filter(|reign| reign.term == term);
+        reign.is_some_and(|reign| reign.is_settled)
+    }
+
+    /// Makes sure that this server leads, at some time after the call.
+    async fn confirm(&self) -> bool {
+        let (doubt, answer) = oneshot::channel();
+        self.doubts.send(doubt).is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// Makes sure for many at once: for those that have asked before it begins.
+    pub async fn confirm_all(self: Arc<Self>, mut doubts: mpsc::UnboundedReceiver<Doubt>) {
+        let Some(raft) = self.raft.get().cloned() else {
+            return;
+        };
+        while let Some(first) = doubts.recv().await {
+            let mut asked = vec![first];
+            while let Ok(next) = doubts.try_recv() {
+                asked.push(next);
+            }
+            let confirmed = raft.ensure_linearizable();
+            let patience = self.config.timing.heartbeat_timeout();
+            let confirmed = tokio::time::timeout(patience, confirmed).await;
+            let leads = matches!(confirmed, Ok(Ok(_)));
+            for doubt in asked {
+                // Who asked may have stopped waiting.
+                let _ = doubt.send(leads);
+            }
         }
     }
 
     async fn decide(&self, raft: &Raft<Types>, commands: Vec<Command>) -> Answer {
-        match raft.client_write(commands).await {
-            Ok(written) => Answer::Proposed(written.data),
-            Err(error) => match error.forward_to_leader() {
+        if commands
+            .iter()
+            .any(|command| matches!(command, Command::Expire { .. }))
+        {
+            return Answer::Failed("only the leader itself may take a server for dead".to_owned());
+        }
+        let decision = Decision {
+            term: None,
+            commands,
+        };
+        // A leader that is cut off waits for ever, and could take no other questions in the end.
+        let written = tokio::time::timeout(PROPOSE_TIMEOUT, raft.client_write(decision)).await;
+        match written {
+            Ok(Ok(written)) => Answer::Proposed(written.data),
+            Ok(Err(error)) => match error.forward_to_leader() {
                 Some(_) => self.elsewhere(raft),
                 None => Answer::Failed(error.to_string()),
             },
+            Err(_) => Answer::Failed("most of those that vote did not answer in time".to_owned()),
         }
     }
 
@@ -98,124 +217,99 @@ impl Shared {
             return;
         };
         let pause = Duration::from_millis((self.config.timing.lease_ms / CALLS_PER_LEASE).max(10));
-        let mut called = Instant::now();
+        let mut confirmed = Instant::now();
         loop {
             tokio::time::sleep(pause).await;
-            let was_stopped = called.elapsed() > pause * STOPPED_CALLS;
-            called = Instant::now();
             let Some(term) = leads(&raft).await else {
                 *self.reign.lock() = None;
                 continue;
             };
-            self.begin_reign(term, was_stopped);
-            if raft.ensure_linearizable().await.is_err() {
+            self.begin_reign(term);
+            if !self.confirm().await {
                 continue;
             }
-            self.expire(&raft, term).await;
-            self.arrange(&raft).await;
+            let was_lost = confirmed.elapsed() > pause * LOST_CALLS;
+            confirmed = Instant::now();
+            if !self.is_settled(term) {
+                self.settle(&raft, term).await;
+            } else if was_lost {
+                self.begin_again(term);
+            } else {
+                self.expire(&raft, term);
+            }
         }
     }
 
-    fn begin_reign(&self, term: u64, was_stopped: bool) {
+    fn begin_reign(&self, term: u64) {
         let mut reign = self.reign.lock();
-        let goes_on = reign.as_ref().is_some_and(|reign| reign.term == term);
-        if !goes_on || was_stopped {
-            // As if all had just been heard.
-            let roll = Roll::new(self.now_ms());
-            *reign = Some(Reign { term, roll });
+        if reign.as_ref().is_none_or(|reign| reign.term != term) {
+            *reign = Some(Reign::new(term, self.now_ms()));
+        }
+    }
+
+    fn begin_again(&self, term: u64) {
+        if let Some(reign) = &mut *self.reign.lock()
+            && reign.term == term
+        {
+            reign.begin_again(self.now_ms());
+        }
+    }
+
+    /// Has an entry of this term decided. A server that has led before, and was started again, leads on in its term,
+    /// and may have forgotten what was decided.
+    async fn settle(&self, raft: &Raft<Types>, term: u64) {
+        let decision = Decision {
+            term: Some(term),
+            commands: Vec::new(),
+        };
+        let patience = Duration::from_millis(self.config.timing.lease_ms);
+        let written = tokio::time::timeout(patience, raft.client_write(decision)).await;
+        let Ok(Ok(written)) = written else { return };
+        if let Some(reign) = &mut *self.reign.lock()
+            && reign.term == term
+            && written.log_id.leader_id.get_term() == term
+        {
+            reign.is_settled = true;
+            // Nobody was given a lease until now.
+            reign.begin_again(self.now_ms());
         }
     }
 
     /// Expires the servers whose leases have ended.
-    async fn expire(&self, raft: &Raft<Types>, term: u64) {
-        let (view, now_ms) = (self.view(), self.now_ms());
+    fn expire(&self, raft: &Raft<Types>, term: u64) {
+        let (view, wait_ms) = (self.view(), self.config.timing.wait_ms());
         let expired = match &mut *self.reign.lock() {
-            Some(reign) if reign.term == term => {
-                reign
-                    .roll
-                    .expired(&view, now_ms, self.config.timing.wait_ms())
-            }
+            Some(reign) if reign.term == term => reign.expired(&view, self.now_ms(), wait_ms),
             _ => return,
         };
-        // This server hears itself like any other; without the others it is none to expire anybody.
-        if expired.is_empty() || leads(raft).await != Some(term) {
+        if expired.is_empty() {
             return;
         }
         for command in &expired {
             tracing::warn!(?command, "a server was silent for longer than its lease");
         }
-        let _ = raft.client_write(expired).await;
-    }
-
-    /// Makes the members of the view those of the group, and the right ones of them voters.
-    async fn arrange(&self, raft: &Raft<Types>) {
-        let view = self.view();
-        let metrics = raft.metrics().borrow().clone();
-        let membership = metrics.membership_config.membership().clone();
-        let nodes: BTreeMap<u64, BasicNode> = membership
-            .nodes()
-            .map(|(id, node)| (*id, node.clone()))
-            .collect();
-        let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        let address = |member: &crucial_cluster::Member| BasicNode::new(member.address.clone());
-        for (node, member) in &view.members {
-            match nodes.get(&node.0) {
-                Some(known) if known.addr == member.address => {}
-                Some(_) => {
-                    let moved = BTreeMap::from([(node.0, address(member))]);
-                    return change(raft, ChangeMembers::SetNodes(moved)).await;
-                }
-                None => {
-                    let added = BTreeMap::from([(node.0, address(member))]);
-                    return change(raft, ChangeMembers::AddNodes(added)).await;
-                }
+        let decision = Decision {
+            term: Some(term),
+            commands: expired,
+        };
+        let raft = raft.clone();
+        // The roll is called on meanwhile.
+        tokio::spawn(async move {
+            let written = raft.client_write(decision);
+            if let Ok(Err(error)) = tokio::time::timeout(PROPOSE_TIMEOUT, written).await {
+                tracing::debug!(%error, "another leader is to find who has died");
             }
-        }
-        let wanted = wanted_voters(&view, self.node, &voters);
-        if !wanted.is_empty() && wanted != voters && wanted.iter().all(|id| nodes.contains_key(id))
-        {
-            return change(raft, ChangeMembers::ReplaceAllVoters(wanted)).await;
-        }
-        let gone: BTreeSet<u64> = nodes
-            .keys()
-            .copied()
-            .filter(|id| !voters.contains(id) && !view.members.contains_key(&NodeId(*id)))
-            .collect();
-        if !gone.is_empty() {
-            change(raft, ChangeMembers::RemoveNodes(gone)).await;
-        }
+        });
     }
 }
 
 /// The term in which this server leads.
-async fn leads(raft: &Raft<Types>) -> Option<u64> {
+pub(crate) async fn leads(raft: &Raft<Types>) -> Option<u64> {
     let asked = raft.with_raft_state(|state| {
         let leads = state.server_state == ServerState::Leader;
-        leads.then(|| state.vote_ref().leader_id().term)
+        leads.then(|| state.vote_ref().leader_id().get_term())
     });
     asked.await.ok().flatten()
-}
-
-async fn change(raft: &Raft<Types>, members: ChangeMembers<u64, BasicNode>) {
-    // Who votes no more stays as a listener. What does not come about is tried again.
-    let changed = raft.change_membership(members, true);
-    match tokio::time::timeout(MEMBERSHIP_TIMEOUT, changed).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "the group's members could not be changed"),
-        Err(_) => tracing::debug!("a change of the group's members takes long"),
-    }
-}
-
-/// Who is to vote: an odd number of those that stay, those that do already before others, the leader first.
-fn wanted_voters(view: &View, leader: NodeId, present: &BTreeSet<u64>) -> BTreeSet<u64> {
-    let mut staying: Vec<NodeId> = view.staying().collect();
-    let count = match staying.len() {
-        0..3 => 1,
-        3..5 => 3,
-        _ => 5,
-    };
-    staying.sort_by_key(|node| (*node != leader, !present.contains(&node.0), node.0));
-    staying.into_iter().take(count).map(|node| node.0).collect()
 }
 
 #[cfg(test)]
@@ -223,42 +317,43 @@ mod tests {
     use super::*;
     use crucial_cluster::Control;
 
-    fn view(nodes: &[u64], leaving: &[u64]) -> Arc<View> {
+    const LIFE: Life = (NodeId(1), Incarnation(1));
+
+    fn view() -> Arc<View> {
         let mut control = Control::new(4);
-        for node in nodes {
-            let join = Command::Join {
-                node: NodeId(*node),
-                incarnation: Incarnation(1),
-                address: String::new(),
-            };
-            control.apply(&join).unwrap();
-        }
-        for node in leaving {
-            let leave = Command::Leave {
-                node: NodeId(*node),
-                incarnation: Incarnation(1),
-            };
-            control.apply(&leave).unwrap();
-        }
+        let join = Command::Join {
+            node: LIFE.0,
+            incarnation: LIFE.1,
+            address: String::new(),
+        };
+        control.apply(&join).unwrap();
         control.view().clone()
     }
 
     #[test]
-    fn voters_are_odd_in_number_and_change_no_more_than_they_must() {
-        let set = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<_>>();
-        let wanted = |nodes: &[u64], leaving: &[u64], leader, present: &[u64]| {
-            wanted_voters(&view(nodes, leaving), NodeId(leader), &set(present))
-        };
-        assert_eq!(wanted(&[1], &[], 1, &[1]), set(&[1]));
-        assert_eq!(wanted(&[1, 2], &[], 2, &[2]), set(&[2]));
-        assert_eq!(wanted(&[1, 2, 3], &[], 2, &[2]), set(&[1, 2, 3]));
-        assert_eq!(wanted(&[1, 2, 3, 4], &[], 4, &[2, 3, 4]), set(&[2, 3, 4]));
-        assert_eq!(wanted(&[1, 2, 3, 4], &[3], 4, &[2, 3, 4]), set(&[1, 2, 4]));
-        assert_eq!(
-            wanted(&[1, 2, 3, 4, 5, 6], &[], 6, &[2, 3, 4, 5, 6]),
-            set(&[2, 3, 4, 5, 6])
-        );
-        // A leader that leaves gives its vote away.
-        assert_eq!(wanted(&[1, 2], &[1], 1, &[1]), set(&[2]));
+    fn a_life_whose_end_was_proposed_gets_no_lease() {
+        let view = view();
+        let mut reign = Reign::new(1, 0);
+        assert!(reign.hear(LIFE, 10));
+        assert_eq!(reign.expired(&view, 1010, 1000), []);
+        assert_eq!(reign.expired(&view, 1011, 1000).len(), 1);
+        // It was only late, and its end may be decided any time.
+        assert!(!reign.hear(LIFE, 1012));
+        // It is proposed again, but not at once, whatever is heard.
+        assert_eq!(reign.expired(&view, 1013, 1000), []);
+        assert_eq!(reign.expired(&view, 2012, 1000).len(), 1);
+        reign.begin_again(2013);
+        assert!(!reign.hear(LIFE, 2014));
+    }
+
+    #[test]
+    fn who_was_away_takes_nobody_for_dead_before_a_whole_lease() {
+        let view = view();
+        let mut reign = Reign::new(1, 0);
+        assert!(reign.hear(LIFE, 0));
+        reign.begin_again(5000);
+        assert_eq!(reign.expired(&view, 5000, 1000), []);
+        assert_eq!(reign.expired(&view, 6000, 1000), []);
+        assert_eq!(reign.expired(&view, 6001, 1000).len(), 1);
     }
 }

@@ -1,13 +1,17 @@
 //! The control group of a cluster: a few servers that agree on its views.
 //!
 //! - [`Group`]: a server's part in it, with threads of its own.
-//! - `life`: what a server does to be a member, and to stay one.
-//! - `leader`: what the leader does: leases, who has died, who votes.
+//! - `find`: which cluster a server is part of.
+//! - `life`: what it does to be a member, and to stay one; `ask`: how it finds who leads.
+//! - `leader`: what the leader does: leases, who has died; `voters`: who votes.
 //! - [`Identity`]: who a server is, on disk.
 //! - [`journal`]: what a voter must not forget, on disk.
 //! - [`store`]: the log, the vote and the view of a voter, for the consensus library.
 //! - `network`, `link`, `question`: what servers say to each other about it.
 
+mod ask;
+mod config;
+mod find;
 mod group;
 mod identity;
 pub mod journal;
@@ -17,6 +21,8 @@ mod link;
 mod network;
 mod question;
 pub mod store;
+mod voters;
 
-pub use group::{Config, Group, GroupError, GroupStatus, Member, Timing};
+pub use config::{Config, GroupError, GroupStatus, Member, Timing};
+pub use group::Group;
 pub use identity::Identity;

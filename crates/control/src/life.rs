@@ -1,210 +1,210 @@
-//! What a server does to be a member, and to stay one: it finds its cluster, joins it, says that it lives.
+//! What a server does to be a member, and to stay one: it joins its cluster, and says that it lives.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crucial_cluster::{Command, Incarnation, Refusal, View, ViewVersion};
-use openraft::{BasicNode, Raft};
-use tokio::sync::mpsc;
+use crucial_cluster::{Command, Grant, Incarnation, Refusal, View};
+use openraft::Raft;
+use tokio::sync::watch;
 
-use crate::group::{GroupError, Shared, Stage};
-use crate::identity::random;
-use crate::question::{Answer, Question, encode};
+use crate::config::GroupError;
+use crate::group::{Shared, Stage};
+use crate::question::{Answer, Question};
 use crate::store::Group as Types;
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Proposals of so long go to the leader together.
-const BATCH: Duration = Duration::from_millis(3);
+/// How long a server that has joined waits to learn of it, before it joins again.
+const VIEW_PATIENCE: Duration = Duration::from_millis(2_000);
 
-/// Commands in one proposal.
-const BATCH_MAX: usize = 2_000;
+/// How many leases another life of the server may last on. One has to end, and each new leader waits for one more.
+const LEASES_OF_ANOTHER_MAX: u64 = 5;
 
-/// How long a leader may take to answer a proposal.
-const PROPOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// What came after a life.
+enum After {
+    /// It was taken for dead.
+    Over,
+    /// It has left.
+    Dismissed,
+}
 
-/// How many addresses are tried for one question.
-const HOPS_MAX: usize = 4;
+/// What came of joining.
+enum Joined {
+    Member,
+    Over,
+}
+
+/// What a heartbeat was answered with.
+enum Heard {
+    Granted(Grant),
+    /// This life is none of a member; it may still have a vote.
+    Over {
+        votes: bool,
+    },
+    Nothing,
+}
+
+/// How it goes with joining.
+struct Tries {
+    started: Instant,
+    /// Since when another life is in the way.
+    in_use: Option<Instant>,
+    last: String,
+}
 
 impl Shared {
-    /// Finds the cluster that this server is part of, or is to be; or founds it.
-    pub async fn find_cluster(&self, raft: &Raft<Types>) -> Result<(), GroupError> {
-        let own = self.identity.lock().cluster();
-        let is_initialized = raft.is_initialized().await;
-        if is_initialized.map_err(|error| GroupError::Stopped(error.to_string()))? && own != 0 {
-            return self.set_cluster(own);
-        }
-        if self.config.join.is_empty() {
-            return self.found(raft).await;
-        }
-        let started = Instant::now();
-        loop {
-            let (found, tried) = self.look(own).await?;
-            if let Some(cluster) = found {
-                return self.set_cluster(cluster);
-            }
-            let is_first = self.config.join.first() == Some(&self.config.address);
-            if is_first && own == 0 {
-                return self.found(raft).await;
-            }
-            if started.elapsed() > self.config.join_patience {
-                return Err(GroupError::Nobody {
-                    patience: self.config.join_patience,
-                    tried,
-                });
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    async fn found(&self, raft: &Raft<Types>) -> Result<(), GroupError> {
-        let own = self.identity.lock().cluster();
-        self.set_cluster(if own == 0 { random() } else { own })?;
-        let me = BTreeMap::from([(self.node.0, BasicNode::new(self.config.address.clone()))]);
-        let founded = raft.initialize(me).await;
-        founded.map_err(|error| GroupError::Stopped(error.to_string()))
-    }
-
-    /// Asks the seeds which cluster they are part of; what came of it, in words, too.
-    async fn look(&self, own: u64) -> Result<(Option<u64>, String), GroupError> {
-        let mut tried = Vec::new();
-        for address in self.seeds().await {
-            if address == self.config.address {
-                continue;
-            }
-            match self.links.who(&address).await {
-                Ok(welcome) if welcome.cluster == 0 => {
-                    tried.push(format!("{address} is part of none yet"));
-                }
-                Ok(welcome) if welcome.node == self.node.0 => {}
-                Ok(welcome) if own != 0 && welcome.cluster != own => {
-                    return Err(GroupError::AnotherCluster {
-                        own,
-                        theirs: welcome.cluster,
-                        address,
-                    });
-                }
-                Ok(welcome) => return Ok((Some(welcome.cluster), String::new())),
-                Err(error) => tried.push(format!("{address}: {error}")),
-            }
-        }
-        Ok((None, tried.join("; ")))
-    }
-
-    /// All addresses of the seeds: a name may stand for several.
-    async fn seeds(&self) -> Vec<String> {
-        let mut addresses = Vec::new();
-        for seed in &self.config.join {
-            match tokio::net::lookup_host(seed).await {
-                Ok(found) => {
-                    let found: Vec<_> = found.map(|address| address.to_string()).collect();
-                    // One address is called as it is written, as servers know themselves by that.
-                    match found.len() {
-                        0 | 1 => addresses.push(seed.clone()),
-                        _ => addresses.extend(found),
-                    }
-                }
-                // It says why when it is connected to.
-                Err(_) => addresses.push(seed.clone()),
-            }
-        }
-        addresses
-    }
-
     /// Lives one life after the other.
     pub async fn live(self: &Arc<Self>, raft: &Raft<Types>) -> Result<(), GroupError> {
         let mut incarnation = self.identity.lock().incarnation();
+        // A server that was a member has a vote, perhaps, that others need: it does not give up.
+        let mut patience = Some(self.config.join_patience);
         loop {
             self.links.begin_life(incarnation);
             self.member.begin(incarnation);
-            self.join(raft, incarnation).await?;
-            match self.stay(raft, incarnation).await? {
-                After::Dismissed => {
+            if let Joined::Member = self.join(raft, incarnation, patience).await? {
+                patience = None;
+                if let After::Dismissed = self.stay(raft, incarnation).await {
                     self.set_stage(Stage::Dismissed);
                     return Ok(());
                 }
-                After::Over => {
-                    self.member.over();
-                    incarnation = self.identity.lock().begin_life()?;
-                }
             }
+            self.member.over();
+            incarnation = self.identity.lock().begin_life()?;
         }
     }
 
     /// Joins, and waits until this server knows a view in which it is a member.
-    async fn join(&self, raft: &Raft<Types>, incarnation: Incarnation) -> Result<(), GroupError> {
+    async fn join(
+        &self,
+        raft: &Raft<Types>,
+        incarnation: Incarnation,
+        patience: Option<Duration>,
+    ) -> Result<Joined, GroupError> {
         let join = Command::Join {
             node: self.node,
             incarnation,
             address: self.config.address.clone(),
         };
-        let started = Instant::now();
-        // Another life of this server may have a lease still, and a new leader waits for one more.
-        let patience =
-            self.config.join_patience + Duration::from_millis(4 * self.config.timing.wait_ms());
-        let mut last = String::new();
+        let question = Question::Propose(vec![join]);
+        let mut tries = Tries {
+            started: Instant::now(),
+            in_use: None,
+            last: String::new(),
+        };
         while !self.view().has(self.node, incarnation) {
-            if let Some(error) = failure(raft) {
-                return Err(error);
-            }
-            match self.ask(raft, &Question::Propose(vec![join.clone()])).await {
+            match self.ask(raft, &question).await {
                 Ok(Answer::Proposed(results)) => match results.into_iter().next() {
-                    Some(Err(refusal @ Refusal::InUse { .. })) => last = refusal.to_string(),
+                    Some(Ok(_)) => {
+                        if let Joined::Over = self.await_view(raft, incarnation).await {
+                            return Ok(Joined::Over);
+                        }
+                        tries.last = "it has joined, and was not told of it".to_owned();
+                    }
+                    Some(Err(Refusal::InUse { .. })) => self.wait_for_another(&mut tries)?,
+                    Some(Err(Refusal::Over { .. })) => return Ok(Joined::Over),
                     Some(Err(refusal)) => return Err(GroupError::Refused(refusal.to_string())),
-                    _ => {}
+                    None => tries.last = "the leader has changed".to_owned(),
                 },
-                Ok(Answer::Failed(why)) => last = why,
-                Ok(_) => last = "nobody leads the control group just now".to_owned(),
-                Err(why) => last = why,
+                Ok(Answer::Failed(why)) | Err(why) => tries.last = why,
+                Ok(_) => tries.last = "an answer to another question".to_owned(),
             }
-            if started.elapsed() > patience {
-                return Err(GroupError::Refused(last));
+            if let Some(patience) = patience
+                && tries.in_use.is_none()
+                && tries.started.elapsed() > patience
+            {
+                let last = tries.last;
+                return Err(GroupError::NoLeader { patience, last });
             }
             tokio::time::sleep(PAUSE).await;
         }
-        self.set_stage(Stage::Member);
-        Ok(())
+        Ok(Joined::Member)
+    }
+
+    /// Another life of this server is a member: its lease ends, unless another server lives it.
+    fn wait_for_another(&self, tries: &mut Tries) -> Result<(), GroupError> {
+        let since = *tries.in_use.get_or_insert_with(Instant::now);
+        let wait_ms = LEASES_OF_ANOTHER_MAX * self.config.timing.wait_ms();
+        let patience = Duration::from_millis(wait_ms);
+        match since.elapsed() > patience {
+            true => Err(GroupError::Twice {
+                node: self.node,
+                patience,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// It has joined, and is to learn of it. Until then it says that it lives, or it would be taken for dead.
+    async fn await_view(&self, raft: &Raft<Types>, incarnation: Incarnation) -> Joined {
+        let pause = Duration::from_millis(self.config.timing.heartbeat_ms);
+        let started = Instant::now();
+        let mut views = self.store.views();
+        while !views.borrow_and_update().has(self.node, incarnation) {
+            if let Heard::Over { .. } = self.heartbeat(raft, incarnation).await {
+                return Joined::Over;
+            }
+            if started.elapsed() > VIEW_PATIENCE {
+                break;
+            }
+            let _ = tokio::time::timeout(pause, views.changed()).await;
+        }
+        Joined::Member
     }
 
     /// Says that this server lives, until its life is over.
-    async fn stay(
-        &self,
-        raft: &Raft<Types>,
-        incarnation: Incarnation,
-    ) -> Result<After, GroupError> {
+    async fn stay(&self, raft: &Raft<Types>, incarnation: Incarnation) -> After {
         let pause = Duration::from_millis(self.config.timing.heartbeat_ms);
         let mut views = self.store.views();
+        let view = views.borrow_and_update().clone();
+        let is_member = view.has(self.node, incarnation);
+        self.member.view(view);
+        if !is_member {
+            return After::Over;
+        }
+        self.set_stage(Stage::Member);
         let mut has_said_leave = false;
         loop {
-            if let Some(error) = failure(raft) {
-                return Err(error);
-            }
-            let view: Arc<View> = views.borrow_and_update().clone();
-            self.member.view(view.clone());
             let leaving = self.leaving.load(Ordering::Acquire);
-            if !view.has(self.node, incarnation) {
-                return Ok(if leaving {
-                    After::Dismissed
-                } else {
-                    After::Over
-                });
+            let beat = async {
+                if leaving && !has_said_leave {
+                    has_said_leave = self.say_leave(raft, incarnation).await;
+                }
+                let heard = self.heartbeat(raft, incarnation).await;
+                if let Heard::Granted(grant) = heard {
+                    self.member.granted(grant);
+                    tokio::time::sleep(pause).await;
+                }
+                heard
+            };
+            let heard = tokio::select! {
+                heard = beat => heard,
+                () = self.tell_views(&mut views, incarnation) => Heard::Over { votes: true },
+            };
+            match heard {
+                Heard::Granted(_) => {}
+                Heard::Over { .. } if !leaving => return After::Over,
+                Heard::Over { votes: false } => return After::Dismissed,
+                // Others could decide nothing if it went with its vote.
+                Heard::Over { votes: true } | Heard::Nothing => tokio::time::sleep(PAUSE).await,
             }
-            if leaving && !has_said_leave {
-                has_said_leave = self.say_leave(raft, incarnation).await;
-            }
-            if self.heartbeat(raft, incarnation, view.version).await {
-                return Ok(if leaving {
-                    After::Dismissed
-                } else {
-                    After::Over
-                });
-            }
-            // A new view is told at once.
-            let _ = tokio::time::timeout(pause, views.changed()).await;
         }
+    }
+
+    /// Passes views on as they come, whatever else is waited for. Ends with one that ends this life, unless that is
+    /// how it is to end.
+    async fn tell_views(&self, views: &mut watch::Receiver<Arc<View>>, incarnation: Incarnation) {
+        while views.changed().await.is_ok() {
+            let view = views.borrow_and_update().clone();
+            let is_member = view.has(self.node, incarnation);
+            self.member.view(view);
+            if !is_member && !self.leaving.load(Ordering::Acquire) {
+                return;
+            }
+        }
+        // It is stopping.
+        std::future::pending().await
     }
 
     /// Whether the group has heard that this server leaves.
@@ -214,129 +214,25 @@ impl Shared {
             incarnation,
         };
         let asked = self.ask(raft, &Question::Propose(vec![leave])).await;
-        matches!(asked, Ok(Answer::Proposed(_)))
+        matches!(asked, Ok(Answer::Proposed(results)) if !results.is_empty())
     }
 
-    /// Whether this life is over.
-    async fn heartbeat(
-        &self,
-        raft: &Raft<Types>,
-        incarnation: Incarnation,
-        view: ViewVersion,
-    ) -> bool {
+    async fn heartbeat(&self, raft: &Raft<Types>, incarnation: Incarnation) -> Heard {
+        let sent_ms = self.member.now_ms();
         let question = Question::Heartbeat {
             node: self.node,
             incarnation,
-            sent_ms: self.member.now_ms(),
-            view,
+            sent_ms,
         };
         match self.ask(raft, &question).await {
-            Ok(Answer::Grant(grant)) => {
-                self.member.granted(grant);
-                false
+            // A lease from any other time would be none.
+            Ok(Answer::Grant(grant)) if grant.sent_ms == sent_ms => Heard::Granted(grant),
+            Ok(Answer::Over { votes }) => Heard::Over { votes },
+            Ok(Answer::Failed(why)) | Err(why) => {
+                tracing::debug!(why, "no lease");
+                Heard::Nothing
             }
-            Ok(Answer::Over) => true,
-            _ => false,
+            Ok(_) => Heard::Nothing,
         }
     }
-
-    /// Asks whoever leads.
-    async fn ask(&self, raft: &Raft<Types>, question: &Question) -> Result<Answer, String> {
-        let bytes = encode(question);
-        let timeout = match question {
-            Question::Propose(_) => PROPOSE_TIMEOUT,
-            _ => Duration::from_millis(self.config.timing.lease_ms / 2),
-        };
-        let mut last = "nobody is known".to_owned();
-        let mut candidates = self.candidates(raft).await;
-        let mut hops = 0;
-        while let Some(address) = candidates.pop() {
-            hops += 1;
-            if hops > HOPS_MAX {
-                break;
-            }
-            let answer = if address == self.config.address {
-                let question = postcard::from_bytes(&bytes).map_err(|error| error.to_string())?;
-                // One that took itself for the leader, and is none, would never know.
-                match tokio::time::timeout(timeout, self.answer(question)).await {
-                    Ok(answer) => answer,
-                    Err(_) => {
-                        last = "this server itself did not answer".to_owned();
-                        continue;
-                    }
-                }
-            } else {
-                match self.links.ask(&address, None, &bytes, timeout).await {
-                    Ok(answer) => {
-                        postcard::from_bytes(&answer).map_err(|error| error.to_string())?
-                    }
-                    Err(error) => {
-                        last = format!("{address}: {error}");
-                        continue;
-                    }
-                }
-            };
-            match answer {
-                Answer::Elsewhere(Some(leader)) => candidates.push(leader),
-                Answer::Elsewhere(None) => {
-                    last = "nobody leads the control group just now".to_owned()
-                }
-                answer => return Ok(answer),
-            }
-        }
-        Err(last)
-    }
-
-    /// Who may lead, the most likely one last.
-    async fn candidates(&self, raft: &Raft<Types>) -> Vec<String> {
-        let metrics = raft.metrics().borrow().clone();
-        let membership = metrics.membership_config.membership();
-        let address = |id: &u64| membership.get_node(id).map(|node| node.addr.clone());
-        let mut candidates = match metrics.current_leader {
-            Some(_) => Vec::new(),
-            None => self.seeds().await,
-        };
-        candidates.retain(|seed| *seed != self.config.address);
-        candidates.extend(membership.voter_ids().filter_map(|id| address(&id)));
-        // Not always in the same order.
-        if candidates.len() > 1 {
-            let turn = (self.now_ms() / 10) as usize % candidates.len();
-            candidates.rotate_left(turn);
-        }
-        candidates.extend(metrics.current_leader.and_then(|leader| address(&leader)));
-        candidates
-    }
-
-    /// Carries proposals to the leader, several at a time.
-    pub async fn carry(self: Arc<Self>, mut proposed: mpsc::UnboundedReceiver<Vec<Command>>) {
-        let Some(raft) = self.raft.get().cloned() else {
-            return;
-        };
-        while let Some(first) = proposed.recv().await {
-            tokio::time::sleep(BATCH).await;
-            let mut batch = first;
-            while batch.len() < BATCH_MAX
-                && let Ok(more) = proposed.try_recv()
-            {
-                batch.extend(more);
-            }
-            // What is lost is proposed again by who wants it.
-            if let Err(error) = self.ask(&raft, &Question::Propose(batch)).await {
-                tracing::debug!(error, "proposals were lost");
-            }
-        }
-    }
-}
-
-/// What came after a life.
-enum After {
-    Over,
-    Dismissed,
-}
-
-/// Why the consensus library has stopped, if it has.
-fn failure(raft: &Raft<Types>) -> Option<GroupError> {
-    let metrics = raft.metrics().borrow().clone();
-    let stopped = metrics.running_state.err()?;
-    Some(GroupError::Stopped(stopped.to_string()))
 }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -23,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Longest answer.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
+
+/// What a frame has besides the question: kind and number.
+const ASK_BYTES: usize = 9;
 
 /// The connections of one server.
 pub(crate) struct Links {
@@ -43,15 +47,31 @@ struct Link {
     welcome: peer::Welcome,
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     next: AtomicU64,
+    answers: Arc<Answers>,
+    /// Takes in the answers.
+    reader: AbortHandle,
+}
+
+/// What is awaited on a connection.
+#[derive(Default)]
+struct Answers {
     waiting: Mutex<HashMap<u64, oneshot::Sender<Bytes>>>,
+    /// Nothing more comes.
     dead: AtomicBool,
 }
 
+impl Drop for Link {
+    fn drop(&mut self) {
+        // With both halves the connection is closed.
+        self.reader.abort();
+    }
+}
+
 impl Links {
-    pub fn new(node: NodeId) -> Links {
+    pub fn new(node: NodeId, incarnation: Incarnation) -> Links {
         Links {
             node,
-            incarnation: AtomicU64::new(0),
+            incarnation: AtomicU64::new(incarnation.0),
             cluster: AtomicU64::new(0),
             links: Mutex::default(),
         }
@@ -67,14 +87,9 @@ impl Links {
         self.links.lock().clear();
     }
 
-    /// Who is at an address.
+    /// Who is at an address, whichever cluster it is part of. It may be part of one soon, so the connection is not kept.
     pub async fn who(&self, address: &str) -> io::Result<peer::Welcome> {
-        let link = self.link(address).await?;
-        if link.welcome.cluster == 0 {
-            // It may be part of one soon, and says so in another welcome.
-            link.dead.store(true, Ordering::Release);
-        }
-        Ok(link.welcome)
+        Ok(self.connect(address, 0).await?.welcome)
     }
 
     /// Asks; `node`: who must be there.
@@ -88,7 +103,7 @@ impl Links {
         let asked = async {
             let link = self.link(address).await?;
             if node.is_some_and(|node| node != link.welcome.node) {
-                link.dead.store(true, Ordering::Release);
+                link.answers.dead.store(true, Ordering::Release);
                 return Err(io::Error::other("another server is at this address"));
             }
             link.ask(question).await
@@ -108,7 +123,7 @@ impl Links {
             .clone();
         let mut state = state.lock().await;
         if let Some(link) = &state.link
-            && !link.dead.load(Ordering::Acquire)
+            && !link.answers.dead.load(Ordering::Acquire)
         {
             return Ok(link.clone());
         }
@@ -117,7 +132,8 @@ impl Links {
         {
             return Err(io::Error::other(why.clone()));
         }
-        match self.connect(address).await {
+        let cluster = self.cluster.load(Ordering::Acquire);
+        match self.connect(address, cluster).await {
             Ok(link) => {
                 state.link = Some(link.clone());
                 state.failed = None;
@@ -131,9 +147,9 @@ impl Links {
         }
     }
 
-    async fn connect(&self, address: &str) -> io::Result<Arc<Link>> {
+    async fn connect(&self, address: &str, cluster: u64) -> io::Result<Arc<Link>> {
         let hello = peer::Hello {
-            cluster: self.cluster.load(Ordering::Acquire),
+            cluster,
             from: self.node.0,
             incarnation: self.incarnation.load(Ordering::Acquire),
             to: None,
@@ -164,15 +180,15 @@ impl Links {
             _ => return Err(no_server()),
         };
         let (reader, writer) = stream.into_split();
-        let link = Arc::new(Link {
+        let answers = Arc::new(Answers::default());
+        let reading = tokio::spawn(read(answers.clone(), reader, rest));
+        Ok(Arc::new(Link {
             welcome,
             writer: tokio::sync::Mutex::new(writer),
             next: AtomicU64::new(0),
-            waiting: Mutex::default(),
-            dead: AtomicBool::new(false),
-        });
-        tokio::spawn(read(link.clone(), reader, rest));
-        Ok(link)
+            answers,
+            reader: reading.abort_handle(),
+        }))
     }
 }
 
@@ -180,12 +196,12 @@ fn no_server() -> io::Error {
     io::Error::other("what answers there is no Crucial server that can be part of a cluster")
 }
 
-async fn read(link: Arc<Link>, mut reader: OwnedReadHalf, mut buffer: BytesMut) {
+async fn read(answers: Arc<Answers>, mut reader: OwnedReadHalf, mut buffer: BytesMut) {
     loop {
         match frame::split(&mut buffer, ANSWER_BYTES_MAX) {
             Ok(Some(frame)) => {
                 if let Ok(peer::Frame::Answer { id, body }) = peer::decode_frame(frame)
-                    && let Some(waiting) = link.waiting.lock().remove(&id)
+                    && let Some(waiting) = answers.waiting.lock().remove(&id)
                 {
                     // Who asked may have stopped waiting.
                     let _ = waiting.send(body);
@@ -200,45 +216,74 @@ async fn read(link: Arc<Link>, mut reader: OwnedReadHalf, mut buffer: BytesMut) 
             _ => break,
         }
     }
-    link.dead.store(true, Ordering::Release);
+    answers.dead.store(true, Ordering::Release);
     // Whoever waits hears that there will be no answer.
-    link.waiting.lock().clear();
+    answers.waiting.lock().clear();
 }
 
 impl Link {
     async fn ask(&self, question: &[u8]) -> io::Result<Bytes> {
+        let (bytes_max, bytes) = (self.welcome.frame_bytes_max, question.len() + ASK_BYTES);
+        if bytes as u64 > bytes_max {
+            return Err(io::Error::other(format!(
+                "a question of {bytes} bytes, where {bytes_max} (frame_bytes_max) are allowed there"
+            )));
+        }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
-        self.waiting.lock().insert(id, sender);
-        let mut asked = Asked {
-            link: self,
-            id,
-            is_written: false,
-        };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(bytes);
         peer::write_ask(id, question, &mut bytes).map_err(io::Error::other)?;
-        self.writer.lock().await.write_all(&bytes).await?;
-        asked.is_written = true;
-        if self.dead.load(Ordering::Acquire) {
+        self.answers.waiting.lock().insert(id, sender);
+        let asked = Asked {
+            answers: &self.answers,
+            id,
+        };
+        // Behind a question that does not get through this one does not either: who asked stops waiting.
+        let mut writer = self.writer.lock().await;
+        let written = Written {
+            answers: &self.answers,
+            is_whole: false,
+        };
+        writer.write_all(&bytes).await?;
+        written.whole();
+        drop(writer);
+        if self.answers.dead.load(Ordering::Acquire) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        answer.await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let answer = answer.await;
+        drop(asked);
+        answer.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
 /// A question, as long as somebody waits for the answer.
 struct Asked<'a> {
-    link: &'a Link,
+    answers: &'a Answers,
     id: u64,
-    is_written: bool,
 }
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        self.link.waiting.lock().remove(&self.id);
-        if !self.is_written {
-            // Half a frame may have been written.
-            self.link.dead.store(true, Ordering::Release);
+        self.answers.waiting.lock().remove(&self.id);
+    }
+}
+
+/// A frame that is being written. If that is given up, nothing can follow on the connection.
+struct Written<'a> {
+    answers: &'a Answers,
+    is_whole: bool,
+}
+
+impl Written<'_> {
+    fn whole(mut self) {
+        self.is_whole = true;
+    }
+}
+
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            self.answers.dead.store(true, Ordering::Release);
         }
     }
 }

@@ -57,6 +57,7 @@ impl Connection {
         postcard::from_bytes(&bytes).map_err(|error| RPCError::Network(NetworkError::new(&error)))
     }
 
+    #[expect(clippy::result_large_err, reason = "it is the library's own")]
     fn remote<T, E: std::error::Error>(
         &self,
         result: Result<T, E>,

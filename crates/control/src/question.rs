@@ -16,12 +16,11 @@ pub(crate) enum Question {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<u64>),
     Snapshot(InstallSnapshotRequest<Types>),
-    /// A server lives, and knows this view.
+    /// A server lives.
     Heartbeat {
         node: NodeId,
         incarnation: Incarnation,
         sent_ms: u64,
-        view: ViewVersion,
     },
     Propose(Vec<Command>),
 }
@@ -34,7 +33,10 @@ pub(crate) enum Answer {
     Snapshot(Result<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>>),
     Grant(Grant),
     /// The server is no member, or not in this life.
-    Over,
+    Over {
+        /// It has a vote in the group still, and is to go on with that until another has it.
+        votes: bool,
+    },
     Proposed(Vec<Result<ViewVersion, Refusal>>),
     /// Another server leads, perhaps the one there.
     Elsewhere(Option<String>),

@@ -1,7 +1,7 @@
 //! What the consensus library keeps: the log of commands, its vote, and the [`Control`] that the commands make. All of it
 //! is in memory; what must not be forgotten is in the [journal](crate::journal), too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io::Cursor;
 use std::ops::{Bound, RangeBounds};
@@ -24,13 +24,32 @@ use crate::journal::{Journal, JournalError};
 openraft::declare_raft_types!(
     /// What the group agrees on.
     pub Group:
-        D = Vec<Command>,
+        D = Decision,
         R = Vec<Result<ViewVersion, Refusal>>,
         NodeId = u64,
         Node = BasicNode,
         Entry = Entry<Group>,
         SnapshotData = Cursor<Vec<u8>>,
 );
+
+/// Commands that are decided together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// In which term it must be decided to have an effect; `None`: in any. Who has died is known to the leader of one
+    /// term, and not to that of the next.
+    pub term: Option<u64>,
+    /// What is decided.
+    pub commands: Vec<Command>,
+}
+
+impl Decision {
+    fn in_term(self, term: u64) -> Vec<Command> {
+        match self.term.is_none_or(|wanted| wanted == term) {
+            true => self.commands,
+            false => Vec::new(),
+        }
+    }
+}
 
 type StorageResult<T> = Result<T, StorageError<u64>>;
 
@@ -143,6 +162,18 @@ impl Store {
     /// The newest view that this voter knows to be agreed on, and later ones.
     pub fn views(&self) -> watch::Receiver<Arc<View>> {
         self.0.lock().views.subscribe()
+    }
+
+    /// Who votes, by what is agreed on as far as this voter knows.
+    pub(crate) fn voters(&self) -> BTreeSet<u64> {
+        let inner = self.0.lock();
+        inner.membership.membership().voter_ids().collect()
+    }
+
+    /// From here on nothing can be written.
+    #[cfg(test)]
+    pub(crate) fn break_journal(&self) {
+        self.0.lock().journal.break_file();
     }
 }
 
@@ -356,7 +387,9 @@ impl RaftStateMachine<Group> for Store {
             inner.applied = Some(entry.log_id);
             let commands = match entry.payload {
                 EntryPayload::Blank => Vec::new(),
-                EntryPayload::Normal(commands) => commands,
+                EntryPayload::Normal(decision) => {
+                    decision.in_term(entry.log_id.leader_id.get_term())
+                }
                 EntryPayload::Membership(membership) => {
                     inner.membership = StoredMembership::new(Some(entry.log_id), membership);
                     Vec::new()

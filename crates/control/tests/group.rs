@@ -369,11 +369,11 @@ fn clusters_do_not_mix_and_nobody_is_told_so() {
     let second = Server::start(&other, &[]);
     assert_ne!(first.group.cluster(), second.group.cluster());
     let third = directory.path().join("third");
-    let joined = Server::start(&third, &[first.address.clone()]);
+    let joined = Server::start(&third, std::slice::from_ref(&first.address));
     joined.die();
     // The journal knows its cluster, but a directory without one goes by what it is told.
     std::fs::remove_file(third.join("journal")).unwrap();
-    let wrong = Server::new(&third, listen(), &[second.address.clone()]);
+    let wrong = Server::new(&third, listen(), std::slice::from_ref(&second.address));
     let error = wrong.group.wait_until_member().unwrap_err();
     assert!(
         matches!(error, GroupError::AnotherCluster { .. }),

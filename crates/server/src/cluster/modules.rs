@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crucial_cluster::{Command, KeptModule, View};
+use crucial_cluster::{Command, KeptModule, MODULE_BYTES_MAX, Refusal, View};
 use crucial_object::{Error, Result};
 
 use super::Cluster;
@@ -21,6 +21,12 @@ const LOOK: Duration = Duration::from_millis(2);
 impl Service {
     /// Makes a module one that every server has, also those that join later. Blocks until the view says so.
     pub fn keep_module(&self, id: [u8; 32], replace: bool, bytes: &[u8]) -> Result<()> {
+        if self.cluster.is_some() && bytes.len() > MODULE_BYTES_MAX {
+            let bytes = bytes.len() as u64;
+            return Err(Error::Refused {
+                reason: Refusal::LargeModule { bytes }.to_string(),
+            });
+        }
         let keep = || {
             Command::Keep(KeptModule {
                 id,

@@ -1,0 +1,233 @@
+//! Who votes in the control group: a few of the members, chosen by the leader.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crucial_cluster::{NodeId, View};
+use openraft::{BasicNode, ChangeMembers, Membership, Raft, RaftMetrics};
+
+use crate::group::Shared;
+use crate::leader::leads;
+use crate::store::Group as Types;
+
+/// How often it is looked at.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a change of who votes may take.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A server that is behind by more entries gets no vote yet.
+const ENTRIES_BEHIND_MAX: u64 = 500;
+
+/// When there are fewer servers than voters the others keep their votes for so many leases: mostly they are back then.
+const LEASES_OF_VOTE: u64 = 3;
+
+type Change = ChangeMembers<u64, BasicNode>;
+
+impl Shared {
+    /// Keeps the group's members, and who of them votes, as the view wants it, whenever this server leads.
+    pub async fn arrange_all(self: Arc<Self>) {
+        let Some(raft) = self.raft.get().cloned() else {
+            return;
+        };
+        let mut fewer_since = None;
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            if leads(&raft).await.is_none() {
+                fewer_since = None;
+                continue;
+            }
+            if let Some(next) = self.next_change(&raft, &mut fewer_since) {
+                change(&raft, next).await;
+            }
+        }
+    }
+
+    /// What is to be changed first. Nothing else is until that is done.
+    fn next_change(&self, raft: &Raft<Types>, fewer_since: &mut Option<Instant>) -> Option<Change> {
+        let view = self.view();
+        let metrics = raft.metrics().borrow().clone();
+        let membership = metrics.membership_config.membership();
+        if let Some(change) = missing(&view, membership) {
+            return Some(change);
+        }
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let is_ready = |id: u64| self.is_ready(id, &metrics);
+        let wanted = wanted_voters(&view, self.node, &voters, is_ready);
+        if membership.get_joint_config().len() > 1 {
+            // A change was begun, perhaps by another leader, and is to be finished.
+            let last = membership.get_joint_config().last().cloned();
+            return wanted.or(last).map(Change::ReplaceAllVoters);
+        }
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != voters)
+            && self.may_replace(&view, &voters, &wanted, fewer_since)
+        {
+            return Some(Change::ReplaceAllVoters(wanted));
+        }
+        let gone: BTreeSet<u64> = membership
+            .learner_ids()
+            .filter(|id| !view.members.contains_key(&NodeId(*id)))
+            .collect();
+        (!gone.is_empty()).then_some(Change::RemoveNodes(gone))
+    }
+
+    /// Whether a server was heard just now, and has nearly the whole log: a vote of another would only hold things up.
+    fn is_ready(&self, id: u64, metrics: &RaftMetrics<u64, BasicNode>) -> bool {
+        let reign = self.reign.lock();
+        let (now_ms, within_ms) = (self.now_ms(), self.config.timing.lease_ms);
+        let is_heard = reign
+            .as_ref()
+            .is_some_and(|reign| reign.has_heard(NodeId(id), now_ms, within_ms));
+        if id == self.node.0 {
+            return is_heard;
+        }
+        let matching = metrics.replication.as_ref().and_then(|all| all.get(&id));
+        let has = matching.and_then(|has| has.map(|has| has.index));
+        let last = metrics.last_log_index.unwrap_or_default();
+        is_heard && has.is_some_and(|has| has + ENTRIES_BEHIND_MAX >= last)
+    }
+
+    /// Servers that start again are away for a moment: that is no reason to let fewer vote.
+    fn may_replace(
+        &self,
+        view: &View,
+        voters: &BTreeSet<u64>,
+        wanted: &BTreeSet<u64>,
+        fewer_since: &mut Option<Instant>,
+    ) -> bool {
+        let is_leaving = |id: &u64| {
+            let member = view.members.get(&NodeId(*id));
+            member.is_some_and(|member| member.leaving)
+        };
+        if wanted.len() >= voters.len() || voters.iter().any(is_leaving) {
+            *fewer_since = None;
+            return true;
+        }
+        let since = *fewer_since.get_or_insert_with(Instant::now);
+        since.elapsed().as_millis() as u64 > LEASES_OF_VOTE * self.config.timing.lease_ms
+    }
+}
+
+/// A member of the view that is none of the group, or is elsewhere.
+fn missing(view: &View, membership: &Membership<u64, BasicNode>) -> Option<Change> {
+    view.members.iter().find_map(|(node, member)| {
+        let there = BTreeMap::from([(node.0, BasicNode::new(member.address.clone()))]);
+        match membership.get_node(&node.0) {
+            Some(known) if known.addr == member.address => None,
+            Some(_) => Some(Change::SetNodes(there)),
+            None => Some(Change::AddNodes(there)),
+        }
+    })
+}
+
+async fn change(raft: &Raft<Types>, change: Change) {
+    tracing::info!(?change, "the members of the control group change");
+    // Who votes no more stays as a listener. What does not come about is tried again.
+    let changed = raft.change_membership(change, true);
+    match tokio::time::timeout(CHANGE_TIMEOUT, changed).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the group's members could not be changed"),
+        Err(_) => tracing::debug!("a change of the group's members takes long"),
+    }
+}
+
+/// Who is to vote: an odd number of those that stay and can, those that do already before others, the leader first.
+/// `None` if it is better to change nothing: most of them could not be asked just now, and so nothing be decided.
+fn wanted_voters(
+    view: &View,
+    leader: NodeId,
+    present: &BTreeSet<u64>,
+    is_ready: impl Fn(u64) -> bool,
+) -> Option<BTreeSet<u64>> {
+    let mut fit: Vec<u64> = view.staying().map(|node| node.0).collect();
+    fit.retain(|id| present.contains(id) || is_ready(*id));
+    let count = match fit.len() {
+        0..3 => 1,
+        3..5 => 3,
+        _ => 5,
+    };
+    fit.sort_by_key(|id| (*id != leader.0, !present.contains(id), !is_ready(*id), *id));
+    fit.truncate(count);
+    let ready = fit.iter().filter(|id| is_ready(**id)).count();
+    (2 * ready > count).then(|| fit.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crucial_cluster::{Command, Control, Incarnation};
+
+    fn view(nodes: &[u64], leaving: &[u64]) -> Arc<View> {
+        let mut control = Control::new(4);
+        for node in nodes {
+            let join = Command::Join {
+                node: NodeId(*node),
+                incarnation: Incarnation(1),
+                address: String::new(),
+            };
+            control.apply(&join).unwrap();
+        }
+        for node in leaving {
+            let leave = Command::Leave {
+                node: NodeId(*node),
+                incarnation: Incarnation(1),
+            };
+            control.apply(&leave).unwrap();
+        }
+        control.view().clone()
+    }
+
+    fn set(ids: &[u64]) -> BTreeSet<u64> {
+        ids.iter().copied().collect()
+    }
+
+    /// With all ready but these.
+    fn wanted(
+        (nodes, leaving): (&[u64], &[u64]),
+        leader: u64,
+        present: &[u64],
+        late: &[u64],
+    ) -> Option<BTreeSet<u64>> {
+        let is_ready = |id: u64| !late.contains(&id);
+        wanted_voters(
+            &view(nodes, leaving),
+            NodeId(leader),
+            &set(present),
+            is_ready,
+        )
+    }
+
+    #[test]
+    fn voters_are_odd_in_number_and_change_no_more_than_they_must() {
+        let all_ready = |nodes: &[u64], leaving: &[u64], leader, present: &[u64]| {
+            wanted((nodes, leaving), leader, present, &[]).unwrap()
+        };
+        assert_eq!(all_ready(&[1], &[], 1, &[1]), set(&[1]));
+        assert_eq!(all_ready(&[1, 2], &[], 2, &[2]), set(&[2]));
+        assert_eq!(all_ready(&[1, 2, 3], &[], 2, &[2]), set(&[1, 2, 3]));
+        let four = [1, 2, 3, 4];
+        assert_eq!(all_ready(&four, &[], 4, &[2, 3, 4]), set(&[2, 3, 4]));
+        assert_eq!(all_ready(&four, &[3], 4, &[2, 3, 4]), set(&[1, 2, 4]));
+        let six = [1, 2, 3, 4, 5, 6];
+        let five = [2, 3, 4, 5, 6];
+        assert_eq!(all_ready(&six, &[], 6, &five), set(&five));
+        // A leader that leaves gives its vote away.
+        assert_eq!(all_ready(&[1, 2], &[1], 1, &[1]), set(&[2]));
+    }
+
+    #[test]
+    fn who_is_not_heard_or_behind_gets_no_vote_and_keeps_one() {
+        assert_eq!(wanted((&[1, 2, 3], &[]), 1, &[1], &[3]).unwrap(), set(&[1]));
+        let present = [1, 2, 3];
+        let kept = wanted((&present, &[]), 1, &present, &[3]).unwrap();
+        assert_eq!(kept, set(&present));
+        // Nothing could be decided without most of them.
+        assert_eq!(wanted((&present, &[]), 1, &present, &[2, 3]), None);
+        assert_eq!(wanted((&[1, 2], &[1]), 1, &[1], &[2]), None);
+        assert_eq!(wanted((&[], &[]), 1, &[1], &[]), None);
+        // The one that is left is one that can be asked.
+        let left = wanted((&present, &[1]), 1, &present, &[2]).unwrap();
+        assert_eq!(left, set(&[3]));
+    }
+}
