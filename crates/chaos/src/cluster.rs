@@ -271,13 +271,16 @@ impl Cluster {
         let servers = self.running().len();
         let mut last = String::new();
         let whole = wait_until("the cluster is whole", WHOLE_PATIENCE, || {
-            let info = client.cluster_info()?;
-            let moving = info.partitions.iter().filter(|p| !p.is_settled).count();
-            last = format!(
-                "{} members, {moving} partitions on the move",
-                info.members.len()
-            );
-            Ok(info.members.len() == servers && moving == 0)
+            // Of all, as one that was cut off takes the past for the present.
+            let infos = client.cluster_infos()?;
+            let is_whole = |info: &ClusterInfo| {
+                info.has_lease
+                    && info.members.len() == servers
+                    && info.view == infos[0].view
+                    && info.partitions.iter().all(|partition| partition.is_settled)
+            };
+            last = format!("{} of {servers} servers answer", infos.len());
+            Ok(infos.len() == servers && infos.iter().all(is_whole))
         });
         client.goodbye()?;
         whole.map_err(|error| Error::Wrong(format!("{error} ({last})")))

@@ -140,6 +140,12 @@ impl Client {
         decode(&self.any(&Operation::Inspect(Inspect::Cluster))?)
     }
 
+    /// What each server says of its cluster.
+    pub fn cluster_infos(&self) -> Result<Vec<ClusterInfo>> {
+        let answers = self.everywhere(&Operation::Inspect(Inspect::Cluster))?;
+        answers.iter().map(|answer| decode(answer)).collect()
+    }
+
     /// What each server has of each object, of at most so many of each.
     pub fn replica_infos(&self, max: u32) -> Result<Vec<ReplicaInfo>> {
         let replicas = Operation::Inspect(Inspect::Replicas { max });

@@ -144,7 +144,7 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
             "--join-patience-s",
             "1",
         ],
-        &["identity", "in use"],
+        &["same identity twice"],
     )?;
     member.kill()?;
     member.wait()?;
