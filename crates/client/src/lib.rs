@@ -84,6 +84,8 @@ pub struct Config {
     pub owner: bool,
     /// The namespace of persistent objects.
     pub namespace: String,
+    /// On how many servers of a cluster an object is kept that does not say; 0: the servers decide.
+    pub replicas: u8,
     /// For how long calls are held while the server can not be reached; then they fail with
     /// [`Error::Unavailable`].
     pub patience: Duration,
@@ -110,6 +112,7 @@ impl Config {
             run: RunId(random()),
             owner: true,
             namespace: "default".to_owned(),
+            replicas: 0,
             patience: Duration::from_secs(30),
             spin: default_spin(),
             local_socket: true,
@@ -177,7 +180,7 @@ impl Client {
         let attempt = config.exactly_once;
         let session = match attempt {
             Some(attempt) => attempt.thread.session(),
-            None => SessionId(u64::from_le_bytes(random())),
+            None => SessionId::of_client(u64::from_le_bytes(random())),
         };
         let mut hello = handshake::hello(&config, session);
         hello.attempt = attempt;
@@ -270,6 +273,11 @@ impl Client {
     /// The namespace of its persistent objects.
     pub fn namespace(&self) -> &str {
         &self.config.namespace
+    }
+
+    /// On how many servers an object is kept that does not say; 0: the servers decide.
+    pub fn replicas(&self) -> u8 {
+        self.config.replicas
     }
 
     fn end(&self, reason: Error) {
@@ -365,7 +373,10 @@ impl Caller for Client {
             key,
             persistent: open.lifetime == Lifetime::Persistent,
             mode: open.mode.into(),
-            replicas: open.replicas,
+            replicas: match open.replicas {
+                0 => self.config.replicas,
+                replicas => replicas,
+            },
             state: open.state.to_vec(),
         };
         let object = request.object(&self.config.run, &self.config.namespace);

@@ -27,6 +27,9 @@ pub struct Config {
     pub cluster: Option<Endpoints>,
     /// `CRUCIAL_NAMESPACE`: where persistent objects are found. `default` by default.
     pub namespace: String,
+    /// `CRUCIAL_REPLICAS`: on how many servers of a cluster an object is kept whose builder does not say. Unset: one that
+    /// belongs to a run on 1, a persistent one on 2.
+    pub replicas: u8,
     /// `CRUCIAL_RUN`: an existing run (its 32-digit id) to join, whose ephemeral objects this program
     /// then sees. Unset: a run of its own.
     pub run: Option<RunId>,
@@ -67,6 +70,7 @@ impl Default for Config {
         Config {
             cluster: None,
             namespace: "default".to_owned(),
+            replicas: 0,
             run: None,
             platform: PlatformKind::Local,
             concurrency_max: 1000,
@@ -100,6 +104,9 @@ impl Config {
         }
         if let Some(v) = get("CRUCIAL_NAMESPACE") {
             config.namespace = v.value;
+        }
+        if let Some(v) = get("CRUCIAL_REPLICAS") {
+            config.replicas = u8::try_from(v.number(1)?).map_err(|e| v.bad(&e))?;
         }
         if let Some(v) = get("CRUCIAL_RUN") {
             config.run = Some(v.value.parse().map_err(|e| v.bad(&e))?);
@@ -166,6 +173,7 @@ mod tests {
         let settings = [
             ("CRUCIAL_CLUSTER", "localhost:7171,localhost:7172"),
             ("CRUCIAL_NAMESPACE", "mine"),
+            ("CRUCIAL_REPLICAS", "2"),
             ("CRUCIAL_RUN", "000102030405060708090a0b0c0d0e0f"),
             ("CRUCIAL_PLATFORM", "in-process"),
             ("CRUCIAL_CONCURRENCY", "7"),
@@ -185,6 +193,7 @@ mod tests {
     fn a_bad_value_is_named() {
         let wrong = [
             ("CRUCIAL_CLUSTER", "nowhere"),
+            ("CRUCIAL_REPLICAS", "300"),
             ("CRUCIAL_RUN", "7"),
             ("CRUCIAL_PLATFORM", "moon"),
             ("CRUCIAL_CONCURRENCY", "0"),

@@ -158,6 +158,7 @@ impl Runtime {
         client.seeds = servers.others().to_vec();
         client.modules = Some(crate::modules::own);
         client.namespace.clone_from(&config.namespace);
+        client.replicas = config.replicas;
         client.patience = config.patience;
         client.spin = spin(config.spin);
         if let Some(run) = config.run {

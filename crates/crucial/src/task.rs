@@ -117,6 +117,8 @@ pub(crate) struct Payload {
     pub servers: String,
     pub run: RunId,
     pub namespace: String,
+    /// On how many servers its objects are kept that do not say.
+    pub replicas: u8,
     /// What it calls, one after the other.
     pub calls: Vec<FunctionCall>,
 }

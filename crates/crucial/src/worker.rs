@@ -100,7 +100,8 @@ impl Worker {
         while let Some(client) = { self.clients().pop() } {
             let fits = client.seeds().contains(&config.endpoint)
                 && client.run() == config.run
-                && client.namespace() == config.namespace;
+                && client.namespace() == config.namespace
+                && client.replicas() == config.replicas;
             if fits && !client.has_ended() {
                 return Some(client);
             }
@@ -125,6 +126,7 @@ fn config(payload: &Payload) -> Result<crucial_client::Config> {
     config.run = payload.run;
     config.owner = false;
     config.namespace.clone_from(&payload.namespace);
+    config.replicas = payload.replicas;
     Ok(config)
 }
 

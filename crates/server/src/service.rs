@@ -55,8 +55,11 @@ pub(crate) enum Job {
     /// Another server says something about partitions.
     Peer(Arc<Connection>, Bytes),
     /// What comes after something else.
-    Then(Box<dyn FnOnce(&Service, &mut Effects<'_>) + Send>),
+    Then(Then),
 }
+
+/// Something to do with a service.
+pub(crate) type Then = Box<dyn FnOnce(&Service, &mut Effects<'_>) + Send>;
 
 impl Service {
     pub fn new(config: &Config, cluster: Option<Cluster>) -> Service {

@@ -411,7 +411,7 @@ impl Sessions {
                     object: format!("the application run {}", hello.run),
                 });
             }
-            None => &mut runs.entry(hello.run).or_insert_with(Run::default).owner,
+            None => &mut runs.entry(hello.run).or_default().owner,
         };
         match (hello.owner, *owner) {
             (true, Some(other)) if other != hello.session => Err(Error::Config {
@@ -445,7 +445,7 @@ impl Sessions {
     /// the run has ended.
     pub fn expect_owner(&self, run: RunId, now_ms: u64) {
         let mut runs = self.runs.lock();
-        let run = runs.entry(run).or_insert_with(Run::default);
+        let run = runs.entry(run).or_default();
         if run.owner.is_none() {
             run.orphan_ms = now_ms;
         }
@@ -530,7 +530,7 @@ impl Sessions {
         let mut runs = self.runs.lock();
         let run = match runs.get_mut(&run) {
             Some(run) => run,
-            None if self.shared => runs.entry(run).or_insert_with(Run::default),
+            None if self.shared => runs.entry(run).or_default(),
             None => return false,
         };
         run.objects.follow(id, table);

@@ -84,7 +84,7 @@ impl Table {
 
     fn shard(&self, id: &ObjectId) -> &RwLock<Slots> {
         // By the first bits, as partitions are, so that a partition is in one shard.
-        &self.shards[usize::from(id.0[0]) * SHARDS >> u8::BITS]
+        &self.shards[(usize::from(id.0[0]) * SHARDS) >> u8::BITS]
     }
 
     pub fn find(&self, id: &ObjectId) -> Option<Arc<Slot>> {

@@ -59,6 +59,7 @@ pub(super) fn launch(
             servers: runtime.servers(),
             run: runtime.client.run(),
             namespace: runtime.client.namespace().to_owned(),
+            replicas: runtime.client.replicas(),
             calls,
         },
         builder: builder.clone(),

@@ -12,14 +12,11 @@ use parking_lot::Mutex;
 
 use super::share::Share;
 use super::{Cluster, Reply};
-use crate::service::{Effects, Job, Service};
+use crate::service::{Effects, Job, Service, Then};
 use crate::slot::{Event, Held, Item, Look, Offer, Slot};
 
 /// Something to do with each of some objects, each in line with what else happens to it.
 type Each = dyn Fn(&Service, &Arc<Slot>, Option<&mut Replica>, &mut Effects<'_>) + Send + Sync;
-
-/// What to do when it was done with all.
-type Finally = Box<dyn FnOnce(&Service, &mut Effects<'_>) + Send>;
 
 impl Service {
     /// Hands an event to an object's place. If it is the holder's turn that is a job.
@@ -100,7 +97,7 @@ impl Service {
             Action::Lose(level) => {
                 share.losing += 1;
                 let life = cluster.incarnation();
-                let finally: Finally = Box::new(move |service, effects| {
+                let finally: Then = Box::new(move |service, effects| {
                     service.lost_them(id, life, effects);
                 });
                 let lose = move |replica: &mut Replica| replica.lose(level);
@@ -139,7 +136,7 @@ impl Service {
         cluster: &Cluster,
         id: PartitionId,
         act: impl Fn(&mut Replica) + Send + Sync + 'static,
-        finally: Option<Finally>,
+        finally: Option<Then>,
         effects: &mut Effects<'_>,
     ) {
         let each = move |_: &Service,
@@ -160,7 +157,7 @@ impl Service {
         &self,
         objects: Vec<ObjectId>,
         each: Arc<Each>,
-        finally: Finally,
+        finally: Then,
         effects: &mut Effects<'_>,
     ) {
         if objects.is_empty() {
@@ -195,7 +192,7 @@ impl Service {
                 list.lock().push(replica.held(slot.id, 0));
             }
         };
-        let finally: Finally = Box::new(move |service, effects| {
+        let finally: Then = Box::new(move |service, effects| {
             let Some(cluster) = &service.cluster else {
                 return;
             };
@@ -235,7 +232,7 @@ impl Service {
                 share.partition.reconcile(node, slot.id, replica, held);
             });
         };
-        let finally: Finally = Box::new(move |service, effects| {
+        let finally: Then = Box::new(move |service, effects| {
             let now_ms = service.now_ms();
             service.in_epoch(id, epoch, |share| {
                 let mut actions = Vec::new();
@@ -286,7 +283,7 @@ impl Service {
                 service.sessions.expect_owner(run, now_ms);
             }
         };
-        let finally: Finally = Box::new(move |service, effects| {
+        let finally: Then = Box::new(move |service, effects| {
             service.try_again(id, effects);
         });
         let objects = self.objects_of(cluster, id);
@@ -349,7 +346,7 @@ impl Service {
     }
 
     /// A message of another server about a partition.
-    pub(super) fn from_peer(
+    pub(super) fn take_message(
         &self,
         cluster: &Cluster,
         from: NodeId,

@@ -556,7 +556,7 @@ impl Service {
                 }
             }
             Entry::Install { image, .. } => {
-                let replica = self.from_image(place, *image);
+                let replica = self.restore(place, *image);
                 self.sessions.note_object(&replica.origin.home, place.slot);
                 *held = Some(Item::Shared(Box::new(replica)));
             }
@@ -566,7 +566,7 @@ impl Service {
         }
     }
 
-    fn from_image(&self, place: &Place<'_>, mut image: crucial_cluster::Image) -> Replica {
+    fn restore(&self, place: &Place<'_>, mut image: crucial_cluster::Image) -> Replica {
         let find = |name: &str| self.types.find(name);
         match Replica::from_image(&image, find) {
             Ok(replica) => replica,

@@ -85,9 +85,8 @@ impl Service {
     #[cfg(feature = "cluster")]
     pub fn await_view(&self) {
         let Some(cluster) = &self.cluster else { return };
-        while !self.is_stopping()
-            && !(cluster.routes().is_some() && cluster.has_lease(self.now_ms()))
-        {
+        let serves = || cluster.routes().is_some() && cluster.has_lease(self.now_ms());
+        while !self.is_stopping() && !serves() {
             // What it waits for comes on two other threads; nobody is in a hurry here.
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -330,7 +330,7 @@ impl Service {
         }
         match crucial_object::decode::<(PartitionId, Message)>(bytes) {
             Ok((partition, message)) if partition.index() < cluster.shares.len() => {
-                self.from_peer(cluster, other.node(), partition, message, effects);
+                self.take_message(cluster, other.node(), partition, message, effects);
             }
             Ok(_) => connection.refuse(&Error::Protocol {
                 detail: "a partition that there is not".to_owned(),
