@@ -4,29 +4,10 @@
 mod programs;
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use programs::{example, fails, output};
-
-/// The `crucial` command, which is of another package than this test: so cargo may have to build it first.
-fn crucial() -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    // All of the workspace, so that dependencies have the features with which they are there already.
-    build.args(["build", "--workspace", "--bin", "crucial"]);
-    build.args(["--message-format", "json-render-diagnostics"]);
-    if !cfg!(debug_assertions) {
-        build.arg("--release");
-    }
-    let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
-    assert!(output.status.success(), "{build:?}");
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let (_, file) = messages
-        .rsplit_once(r#""executable":""#)
-        .expect("cargo says where it is");
-    PathBuf::from(file.split('"').next().unwrap_or_default())
-}
+use programs::{crucial, example, fails, kmeans, output};
 
 struct Server {
     crucial: PathBuf,
@@ -84,15 +65,6 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// The centroids that k-means writes, and what the program says.
-fn kmeans(mut program: Command, directory: &Path) -> (String, String) {
-    let path = directory.join("centroids.csv");
-    let said = output(program.arg("--out").arg(&path));
-    let centroids = std::fs::read_to_string(&path).expect("the program wrote it");
-    std::fs::remove_file(&path).expect("the next one writes it again");
-    (said, centroids)
 }
 
 /// What a program says, without measured times.

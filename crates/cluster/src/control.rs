@@ -14,7 +14,7 @@ use crate::{
 pub const MODULES_BYTES_MAX: usize = 256 << 20;
 
 /// Largest module that a cluster keeps, in bytes: it goes to each server in one piece, within a part of a lease.
-pub const MODULE_BYTES_MAX: usize = 4 << 20;
+pub const MODULE_BYTES_MAX: usize = 8 << 20;
 
 /// What changes the view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -474,7 +474,7 @@ mod tests {
         let mut keep = |id| control.apply(&Command::Keep(large(id, MODULE_BYTES_MAX)));
         let refused = (2..=65).map(&mut keep).find(Result::is_err);
         assert!(matches!(refused, Some(Err(Refusal::TooManyModules { .. }))));
-        assert_eq!(control.view().modules.len(), 64);
+        assert_eq!(control.view().modules.len(), MODULES_BYTES_MAX / MODULE_BYTES_MAX);
         for id in 2..=65 {
             control.apply(&Command::Drop([id; 32])).unwrap();
         }

@@ -106,6 +106,8 @@ fn build(arguments: &[String]) -> Result<PathBuf> {
     let output = cargo()
         .args(["rustc", "--lib", "--crate-type", "cdylib", "--release"])
         .args(["--target", "wasm32-unknown-unknown"])
+        // Nobody looks at it with a debugger, and it is most of the bytes.
+        .args(["--config", "profile.release.debug=false"])
         .args(["--message-format", "json-render-diagnostics"])
         .args(arguments)
         // What a server can use, and its own compiler does not do by itself.
