@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 mod barrier;
 mod closed_loop;
+mod cluster;
 mod latency;
 mod modules;
 mod objects;
@@ -41,6 +42,8 @@ enum Command {
     Barrier(barrier::Options),
     /// Methods of uploaded types against native ones, inside the server
     Modules(modules::Options),
+    /// Three servers: what a second replica costs, and what readers see when a server crashes and another joins
+    Cluster(cluster::Options),
     /// A million small objects: memory, and latency
     Objects(objects::Options),
 }
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Barrier(options) => barrier::run(&options),
         Command::Modules(options) => modules::run(&options),
         Command::Objects(options) => objects::run(&options),
+        Command::Cluster(options) => cluster::run(&options),
     };
     match met {
         Ok(true) => ExitCode::SUCCESS,

@@ -28,6 +28,8 @@ pub struct Options {
     pub server_lease_ms: u64,
     /// The lease of clients, in milliseconds.
     pub lease_ms: u64,
+    /// How long their threads spin, in microseconds.
+    pub spin_us: u64,
     /// More options of `crucial server`.
     pub more: Vec<String>,
 }
@@ -37,6 +39,7 @@ impl Default for Options {
         Options {
             server_lease_ms: 1000,
             lease_ms: 10_000,
+            spin_us: 0,
             more: Vec::new(),
         }
     }
@@ -119,7 +122,8 @@ impl Cluster {
                 &self.options.server_lease_ms.to_string(),
             ])
             .args(["--lease-ms", &self.options.lease_ms.to_string()])
-            .args(["--threads", "1", "--spin-us", "0"])
+            .args(["--threads", "1"])
+            .args(["--spin-us", &self.options.spin_us.to_string()])
             .args(&self.options.more)
             .env_remove("CRUCIAL_CLUSTER")
             .stdin(Stdio::null())
