@@ -69,11 +69,15 @@ fn replicas(cluster: &Cluster, spin_us: u64, options: &Options) -> Result<bool, 
     })?;
     let bytes = vec![7; VALUE_BYTES];
     let value = |key: String, replicas: u8| {
-        Shared::builder(key).replicas(replicas).create(Blob::new(bytes.clone()))
+        Shared::builder(key)
+            .replicas(replicas)
+            .create(Blob::new(bytes.clone()))
     };
     // Several of each, as where an object is matters.
     let of = |replicas: u8| -> crucial::Result<Vec<Shared<Blob>>> {
-        (0..8).map(|index| value(format!("p2-{replicas}-{index}"), replicas)).collect()
+        (0..8)
+            .map(|index| value(format!("p2-{replicas}-{index}"), replicas))
+            .collect()
     };
     let objects = caller::with(client.clone(), || Ok::<_, Error>([of(1)?, of(2)?]))?;
     let mut puts = [Sample::default(), Sample::default()];
@@ -217,7 +221,9 @@ fn judge(steady: &[u64], crash: &[u64], join: &[u64], standstill: Duration) -> b
     let recovered = join.windows(10).position(|window| median(window) >= enough);
     let recovery = recovered.map(|place| BUCKET * place as u32);
     let per_second = |counts: &[u64]| {
-        let seconds = counts.chunks(10).map(|tenths| tenths.iter().sum::<u64>().to_string());
+        let seconds = counts
+            .chunks(10)
+            .map(|tenths| tenths.iter().sum::<u64>().to_string());
         seconds.collect::<Vec<_>>().join(" ")
     };
     println!("P12, {READERS} readers, {OBJECTS} objects of two replicas, reads in each second");
@@ -226,7 +232,9 @@ fn judge(steady: &[u64], crash: &[u64], join: &[u64], standstill: Duration) -> b
     println!("after the join:   {}", per_second(join));
     println!("without progress: {standstill:.2?} (goal {STANDSTILL_GOAL:?})");
     match recovery {
-        Some(time) => println!("at {RECOVERED} of the usual rate {time:.1?} after the join (goal {RECOVERY_GOAL:?})"),
+        Some(time) => println!(
+            "at {RECOVERED} of the usual rate {time:.1?} after the join (goal {RECOVERY_GOAL:?})"
+        ),
         None => println!("not at {RECOVERED} of the usual rate after the join"),
     }
     standstill <= STANDSTILL_GOAL && recovery.is_some_and(|time| time <= RECOVERY_GOAL)

@@ -474,7 +474,10 @@ mod tests {
         let mut keep = |id| control.apply(&Command::Keep(large(id, MODULE_BYTES_MAX)));
         let refused = (2..=65).map(&mut keep).find(Result::is_err);
         assert!(matches!(refused, Some(Err(Refusal::TooManyModules { .. }))));
-        assert_eq!(control.view().modules.len(), MODULES_BYTES_MAX / MODULE_BYTES_MAX);
+        assert_eq!(
+            control.view().modules.len(),
+            MODULES_BYTES_MAX / MODULE_BYTES_MAX
+        );
         for id in 2..=65 {
             control.apply(&Command::Drop([id; 32])).unwrap();
         }

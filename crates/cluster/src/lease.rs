@@ -35,6 +35,11 @@ impl Lease {
         (now_ms < self.until_ms || Mutant::NoLeaseCheck.is_planted()) && view >= self.view
     }
 
+    /// The view of the newest grant: with an older one the node may not serve.
+    pub fn view(&self) -> ViewVersion {
+        self.view
+    }
+
     /// Until when the node may serve.
     pub fn until_ms(&self) -> u64 {
         self.until_ms

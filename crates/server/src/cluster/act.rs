@@ -299,7 +299,7 @@ impl Service {
             let Some(waiting) = cluster.share(id).begin_again() else {
                 break;
             };
-            cluster.waiting.fetch_sub(waiting.len(), Ordering::Relaxed);
+            cluster.requests_go_on(waiting.len());
             for (object, event) in waiting {
                 self.offer(object, event, effects);
                 self.run_jobs(effects);

@@ -98,7 +98,7 @@ impl Service {
         {
             let mut lease = cluster.lease.lock();
             lease.renew(grant, cluster.lease_ms);
-            cluster.lease_view.store(grant.view.0, Ordering::Release);
+            cluster.lease_view.store(lease.view().0, Ordering::Release);
             cluster
                 .lease_until_ms
                 .store(lease.until_ms(), Ordering::Release);

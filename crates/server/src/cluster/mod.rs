@@ -197,6 +197,13 @@ impl Cluster {
         self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn requests_go_on(&self, count: usize) {
+        // A new life begins with none, whatever was on its way in the last.
+        let less = |waiting: usize| Some(waiting.saturating_sub(count));
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.waiting.fetch_update(set, get, less);
+    }
+
     fn wake(&self) {
         self.desk.changed.notify_one();
     }
