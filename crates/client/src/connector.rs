@@ -123,7 +123,8 @@ impl Client {
             dialed.welcome.lease_ms,
             dialed.welcome.frame_bytes_max,
         );
-        let has_expired = !dialed.welcome.resumed && out.welcomed;
+        // A server that is new to the session takes it up; one that says no has ended it.
+        let has_expired = !dialed.welcome.resumed;
         link.connected(&mut out, socket.clone(), self.next_connection());
         reader.restart(socket, out.connection, dialed.rest);
         let expired = self.catch_up(link, &mut out, asked, has_expired);

@@ -215,6 +215,11 @@ impl<R> Partition<R> {
         }
     }
 
+    /// How many joins were begun so far: what was asked for one is nothing to the next.
+    pub fn joins(&self) -> u64 {
+        self.joins
+    }
+
     /// Nothing of an older epoch than this is taken.
     pub fn epoch(&self) -> Epoch {
         self.sealed

@@ -257,8 +257,12 @@ impl Replica {
         let mut turn = Turn::new(&mut replies, &mut out);
         turn.parked_max = parked_max;
         self.apply(change, &mut turn);
+        if replies.value() != checksum {
+            // It keeps its version, so that it is found to be another one again if the primary does not hear of it now.
+            return false;
+        }
         self.version = version;
-        replies.value() == checksum
+        true
     }
 }
 

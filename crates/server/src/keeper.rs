@@ -196,6 +196,7 @@ fn end_lapsed(service: &Service, effects: &mut Effects<'_>) {
         for (session, places) in service.sessions.absent(now_ms, lease_ms) {
             tracing::debug!(session = session.0, "it did not turn up");
             service.tell_departed(session, places, effects);
+            service.sessions.departed(session);
         }
         for object in service.sessions.orphans(now_ms, lease_ms) {
             service.offer(object, Event::Remove(None), effects);

@@ -225,6 +225,10 @@ impl Service {
         connection.routes.store(hello.routes, Ordering::Relaxed);
         connection.append(|out| frame::write_welcome(&welcome, out));
         session.attach(connection.clone());
+        if let Some(cluster) = &self.cluster {
+            // What came between the welcome and here.
+            cluster.tell(connection);
+        }
         Ok(())
     }
 
@@ -403,7 +407,14 @@ impl Service {
         mut next: Option<(Held, Event)>,
         effects: &mut Effects<'_>,
     ) {
+        let mut handled = 0;
+        let mut written = Instant::now();
         while let Some((mut held, event)) = next {
+            handled += 1;
+            if handled % EVENTS_UNWRITTEN_MAX == 0 || written.elapsed() > WRITE_AFTER {
+                effects.flush();
+                written = Instant::now();
+            }
             self.handle_shared(cluster, slot, &mut held, event, effects);
             let is_absent = held.is_none();
             next = slot.next(held);
@@ -844,6 +855,15 @@ pub(crate) fn lost(object: ObjectId) -> Error {
     }
 }
 
+/// What was appended is written after this, whatever else is to be done.
+const WRITE_AFTER: Duration = Duration::from_micros(200);
+
+/// So many marks are looked at before another is made.
+const MARKED_LATELY: usize = 16;
+
+/// Events of an object that are handled before what they gave is written.
+const EVENTS_UNWRITTEN_MAX: usize = 64;
+
 /// Collects replies: appends each to its connection, and remembers which connections to flush.
 pub(crate) struct Effects<'a> {
     service: &'a Service,
@@ -873,6 +893,15 @@ impl<'a> Effects<'a> {
     /// Something was appended to a connection.
     pub fn mark(&mut self, connection: &Arc<Connection>) {
         if connection.mark_dirty() {
+            self.dirty.push(connection.clone());
+        }
+    }
+
+    /// The same, of a connection that many threads append to all the time: nobody is to rely on another who may be busy.
+    pub fn mark_shared(&mut self, connection: &Arc<Connection>) {
+        connection.mark_dirty();
+        let mut last = self.dirty.iter().rev().take(MARKED_LATELY);
+        if !last.any(|marked| Arc::ptr_eq(marked, connection)) {
             self.dirty.push(connection.clone());
         }
     }

@@ -486,8 +486,14 @@ impl Sessions {
     )]
     /// Forgets everybody: this server has lost what it held.
     pub fn forget_all(&self) {
-        self.disconnect();
-        *self.sessions.write() = Known::default();
+        let all = std::mem::take(&mut *self.sessions.write());
+        for session in all.live.values() {
+            // Whoever attaches a connection later closes it.
+            session.ended.store(true, Ordering::Release);
+            if let Some(connection) = session.connection.lock().take() {
+                connection.close();
+            }
+        }
         self.runs.lock().clear();
         self.namespaces.lock().clear();
     }
@@ -550,12 +556,16 @@ impl Sessions {
     }
 
     /// In a cluster: an object is here.
-    pub fn note_object(&self, home: &Home, slot: &Arc<Slot>) {
+    pub fn note_object(&self, home: &Home, slot: &Arc<Slot>, now_ms: u64) {
         let slot = slot.clone();
         match home {
             Home::Run(run) => {
                 let mut runs = self.runs.lock();
-                runs.entry(*run).or_default().objects.replace(slot);
+                let new = || Run {
+                    orphan_ms: now_ms,
+                    ..Run::default()
+                };
+                runs.entry(*run).or_insert_with(new).objects.replace(slot);
             }
             Home::Namespace(name) => {
                 let mut namespaces = self.namespaces.lock();
@@ -692,6 +702,7 @@ impl Sessions {
         let mut absent = Vec::new();
         for id in ids {
             sessions.end(id);
+            sessions.departing.insert(id);
             if let Some(expected) = sessions.expected.remove(&id) {
                 absent.push((id, expected.places.all()));
             }

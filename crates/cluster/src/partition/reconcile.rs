@@ -2,6 +2,7 @@
 
 use crucial_object::ObjectId;
 
+use super::stream::NO_SEAT;
 use super::{Action, Partition, Phase, Role};
 use crate::{Entry, Held, NodeId, Replica};
 
@@ -17,6 +18,10 @@ impl<R> Partition<R> {
         let Role::Primary(reign) = &mut self.role else {
             return;
         };
+        // Once is enough, however often it was asked: what is sent later follows by itself.
+        if !matches!(&reign.phase, Phase::Collecting { missing, .. } if missing.contains(&node)) {
+            return;
+        }
         let Some(stream) = reign.streams.get_mut(&node) else {
             return;
         };
@@ -64,7 +69,13 @@ impl<R> Partition<R> {
         let Some(stream) = reign.streams.get_mut(&node) else {
             return;
         };
-        let level = stream.level;
+        let join = reign.join.as_ref().filter(|join| join.node == node);
+        let level = match join {
+            Some(join) if join.follows(replica) => stream.level.min(join.level),
+            // Its copy is to come.
+            Some(_) if stream.level == NO_SEAT => return,
+            _ => stream.level,
+        };
         stream.install(object, replica, level);
     }
 }

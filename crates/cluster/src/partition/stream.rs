@@ -24,6 +24,9 @@ pub(super) struct Outgoing {
     was_idle: bool,
 }
 
+/// Whole objects in one message, which are large.
+const INSTALLS_MAX: usize = 8;
+
 /// Above the level of every object.
 pub(super) const NO_SEAT: u8 = u8::MAX;
 
@@ -76,7 +79,8 @@ impl Outgoing {
 
     pub fn acknowledge(&mut self, upto: u64, now_ms: u64) {
         self.heard_ms = now_ms;
-        let count = (upto + 1)
+        let count = upto
+            .saturating_add(1)
             .saturating_sub(self.base)
             .min(self.entries.len() as u64);
         self.entries.drain(..count as usize);
@@ -120,7 +124,13 @@ impl Outgoing {
     /// The base, and the next entries to be sent with the number of the first.
     pub fn next_batch(&mut self, max: usize, now_ms: u64) -> Option<(u64, u64, Vec<Entry>)> {
         let skip = (self.unsent - self.base) as usize;
-        let entries: Vec<_> = self.entries.iter().skip(skip).take(max).cloned().collect();
+        let mut installs = 0;
+        let fits = |entry: &&Entry| {
+            installs += usize::from(matches!(entry, Entry::Install { .. }));
+            installs <= INSTALLS_MAX
+        };
+        let entries = self.entries.iter().skip(skip).take(max).take_while(fits);
+        let entries: Vec<_> = entries.cloned().collect();
         if entries.is_empty() {
             return None;
         }
@@ -158,8 +168,10 @@ impl Incoming {
         first: u64,
         entries: Vec<Entry>,
     ) -> impl Iterator<Item = Entry> + use<> {
+        // Numbers begin at 1; whatever else comes is no reason to end.
+        let (base, first) = (base.max(1), first.max(1));
         let next = self.next.map_or(base, |next| next.max(base));
-        let end = first + entries.len() as u64;
+        let end = first.saturating_add(entries.len() as u64);
         // Behind a gap nothing is accepted: what is in it comes again, and what is behind it as well.
         let skip = if first <= next {
             next - first

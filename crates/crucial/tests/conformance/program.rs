@@ -211,6 +211,7 @@ impl Drop for Program {
 pub struct Server {
     process: Program,
     pub address: String,
+    _directory: Option<tempfile::TempDir>,
 }
 
 impl Server {
@@ -222,14 +223,26 @@ impl Server {
         Server::start_command(command)
     }
 
-    pub fn start_command(command: Command) -> Result<Server, Failed> {
+    /// With `CONFORMANCE_IN_CLUSTER` it is one of a cluster (of its own), so that all rows with a server run on that.
+    pub fn start_command(mut command: Command) -> Result<Server, Failed> {
+        let directory = match std::env::var_os("CONFORMANCE_IN_CLUSTER") {
+            Some(_) => Some(tempfile::tempdir()?),
+            None => None,
+        };
+        if let Some(directory) = &directory {
+            command.arg("--data").arg(directory.path());
+        }
         let mut process = Program::start_command(command)?;
         let line = process.line()?;
         let address = line
             .strip_prefix("crucial server ready at ")
             .ok_or_else(|| format!("not a readiness line: {line:?}"))?
             .to_owned();
-        Ok(Server { process, address })
+        Ok(Server {
+            process,
+            address,
+            _directory: directory,
+        })
     }
 
     /// As `kill`; the exit status.

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::share::Share;
 use super::{Cluster, Reply};
+use crate::connection::Connection;
 use crate::service::{Effects, Job, Service, Then};
 use crate::slot::{Event, Held, Item, Look, Offer, Slot};
 
@@ -95,10 +96,10 @@ impl Service {
                 self.for_each(cluster, id, shed, None, effects);
             }
             Action::Lose(level) => {
-                share.losing += 1;
-                let life = cluster.incarnation();
+                share.settling += 1;
+                let life = share.life;
                 let finally: Then = Box::new(move |service, effects| {
-                    service.lost_them(id, life, effects);
+                    service.settled(id, life, effects);
                 });
                 let lose = move |replica: &mut Replica| replica.lose(level);
                 self.for_each(cluster, id, lose, Some(finally), effects);
@@ -112,14 +113,18 @@ impl Service {
                 share.partition.copy_list(objects, self.now_ms(), more);
             }
             Action::Copy(objects) => {
+                let join = (share.life, share.partition.joins());
                 for object in objects {
-                    self.offer(object, Event::Look(copy(id)), effects);
+                    self.offer(object, Event::Look(copy(id, join)), effects);
                 }
             }
             Action::Repair(node, object) => {
                 self.offer(object, Event::Look(repair(id, node)), effects);
             }
-            Action::Open => self.opened(cluster, id, effects),
+            Action::Open => {
+                share.settling += 1;
+                self.opened(cluster, (id, share.life), effects);
+            }
             Action::Close => effects.jobs.push_back(try_again(id)),
             Action::Release(reply) => self.release(cluster, reply, effects),
         }
@@ -255,21 +260,26 @@ impl Service {
         }
     }
 
-    /// A round that found objects lost is through.
-    fn lost_them(&self, id: PartitionId, life: Incarnation, effects: &mut Effects<'_>) {
+    /// A round is through before which nothing was executed.
+    fn settled(&self, id: PartitionId, life: Incarnation, effects: &mut Effects<'_>) {
         let Some(cluster) = &self.cluster else { return };
         let mut share = cluster.share(id);
-        if cluster.incarnation() != life {
+        if share.life != life {
             return;
         }
-        share.losing -= 1;
-        if share.has_waiting() {
-            effects.jobs.push_back(try_again(id));
-        }
+        share.settling = share.settling.saturating_sub(1);
+        drop(share);
+        effects.jobs.push_back(try_again(id));
     }
 
-    /// A partition is served here from now on: who may hold something of its objects has a lease to turn up.
-    fn opened(&self, cluster: &Cluster, id: PartitionId, effects: &mut Effects<'_>) {
+    /// A partition is served here from now on, as soon as all that came before has had its effect. Who may hold
+    /// something of its objects has a lease to turn up.
+    fn opened(
+        &self,
+        cluster: &Cluster,
+        (id, life): (PartitionId, Incarnation),
+        effects: &mut Effects<'_>,
+    ) {
         let each = |service: &Service,
                     slot: &Arc<Slot>,
                     replica: Option<&mut Replica>,
@@ -284,7 +294,7 @@ impl Service {
             }
         };
         let finally: Then = Box::new(move |service, effects| {
-            service.try_again(id, effects);
+            service.settled(id, life, effects);
         });
         let objects = self.objects_of(cluster, id);
         self.round(objects, Arc::new(each), finally, effects);
@@ -349,13 +359,16 @@ impl Service {
     pub(super) fn take_message(
         &self,
         cluster: &Cluster,
-        from: NodeId,
-        id: PartitionId,
-        message: Message,
+        connection: &Connection,
+        (from, id, message): (NodeId, PartitionId, Message),
         effects: &mut Effects<'_>,
     ) {
         let mut actions = Vec::new();
         let mut share = cluster.share(id);
+        if connection.is_closed() {
+            // It was said to a life of this server that has ended: its connections are closed before its shares go.
+            return;
+        }
         share
             .partition
             .receive(from, message, self.now_ms(), &mut actions);
@@ -402,12 +415,16 @@ pub(super) fn drop_object(
     *held = None;
 }
 
-fn copy(id: PartitionId) -> Look {
+fn copy(id: PartitionId, join: (Incarnation, u64)) -> Look {
     Box::new(move |service, slot, held, effects| {
         let Some(cluster) = &service.cluster else {
             return;
         };
         let mut share = cluster.share(id);
+        if (share.life, share.partition.joins()) != join {
+            // It was asked for a join that has ended.
+            return;
+        }
         share.partition.copy(slot.id, replica_of(held));
         let mut actions = Vec::new();
         share.partition.issue(service.now_ms(), &mut actions);

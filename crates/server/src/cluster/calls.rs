@@ -502,22 +502,18 @@ impl Service {
         if !std::ptr::eq(cell.info(), visit.info) {
             return;
         }
-        let admitted = place.share().admit_own(place.cluster, self.now_ms());
         let mut results = Results::default();
         let mut out = Vec::new();
         let mut turn = Turn::new(&mut results, &mut out);
         let outcome = (visit.act)(cell, &mut turn);
-        if let Admission::Now(reign) = admitted
-            && visit.changes
-        {
+        if visit.changes {
             let mut share = place.share();
-            if share.reigns(reign) {
+            // In whatever phase, with a lease or without: its results wait as others do.
+            if share.partition.is_primary() {
                 share.partition.replace(place.slot.id, replica);
                 let mut actions = Vec::new();
                 share.partition.issue(self.now_ms(), &mut actions);
                 self.send_results(place, &mut share, replica, actions, results, None, effects);
-            } else {
-                replica.stray(reign.epoch);
             }
         }
         // Whoever asked may have stopped waiting.
@@ -557,7 +553,8 @@ impl Service {
             }
             Entry::Install { image, .. } => {
                 let replica = self.restore(place, *image);
-                self.sessions.note_object(&replica.origin.home, place.slot);
+                self.sessions
+                    .note_object(&replica.origin.home, place.slot, self.now_ms());
                 *held = Some(Item::Shared(Box::new(replica)));
             }
             Entry::Drop { .. } => drop_object(self, place.slot, held, effects),

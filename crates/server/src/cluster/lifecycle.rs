@@ -176,7 +176,8 @@ impl Service {
         let created = done(arrival, Some(true));
         share.partition.create(place.slot.id, &mut replica, created);
         share.partition.purge(&|call| self.sessions.needs(call));
-        self.sessions.note_object(&replica.origin.home, place.slot);
+        self.sessions
+            .note_object(&replica.origin.home, place.slot, self.now_ms());
         *held = Some(Item::Shared(Box::new(replica)));
         let last = share.partition.last();
         self.answer_after(

@@ -72,7 +72,7 @@ impl Peers {
         }
         connection
             .append(|out| peer::write_messages(out, |out| encode_into(&(partition, message), out)));
-        effects.mark(&connection);
+        effects.mark_shared(&connection);
     }
 
     /// Takes up who is a member.
@@ -285,6 +285,10 @@ impl Service {
         };
         connection.append(|out| peer::write_welcome(&welcome, out));
         cluster.peers.came(connection);
+        if cluster.incarnation().0 != me.1 {
+            // A new life has begun meanwhile.
+            connection.close();
+        }
         Ok(())
     }
 
@@ -324,13 +328,14 @@ impl Service {
         let (Some(cluster), Some(other)) = (&self.cluster, connection.other.get()) else {
             return;
         };
-        if connection.is_closed() {
-            // It was said to a life of this server that has ended.
-            return;
-        }
         match crucial_object::decode::<(PartitionId, Message)>(bytes) {
             Ok((partition, message)) if partition.index() < cluster.shares.len() => {
-                self.take_message(cluster, other.node(), partition, message, effects);
+                self.take_message(
+                    cluster,
+                    connection,
+                    (other.node(), partition, message),
+                    effects,
+                );
             }
             Ok(_) => connection.refuse(&Error::Protocol {
                 detail: "a partition that there is not".to_owned(),

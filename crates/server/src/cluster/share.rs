@@ -15,9 +15,11 @@ pub(super) struct Share {
     waiting: Vec<(ObjectId, Event)>,
     /// While what has waited is tried again: what came behind it.
     behind: Option<Vec<(ObjectId, Event)>>,
-    /// Rounds that go on in which objects are found to be lost. Until they are through an object may look whole that is
-    /// not.
-    pub losing: usize,
+    /// Rounds that go on before calls may be executed. Until they are through an object may look whole that is not, and what
+    /// came from the last primary may wait in an object's line.
+    pub settling: usize,
+    /// In which life of the server it was made: what was begun in another is nothing to it.
+    pub life: Incarnation,
 }
 
 /// In which reign of this server something is executed: one that has ended meanwhile makes it void.
@@ -49,7 +51,8 @@ impl Share {
             partition: Partition::new(id, me, replicas_max, timing),
             waiting: Vec::new(),
             behind: None,
-            losing: 0,
+            settling: 0,
+            life: me.1,
         }
     }
 
@@ -76,7 +79,7 @@ impl Share {
         match (self.partition.gate(view), since) {
             (Gate::Moved, _) | (_, None) => Admission::Elsewhere,
             (Gate::Wait, _) => Admission::Later,
-            (Gate::Serve, _) if self.losing > 0 || !cluster.has_lease(now_ms) => Admission::Later,
+            (Gate::Serve, _) if self.settling > 0 || !cluster.has_lease(now_ms) => Admission::Later,
             (Gate::Serve, Some(since)) => Admission::Now(Reign {
                 since,
                 epoch: self.partition.epoch(),
