@@ -682,7 +682,9 @@ impl Service {
 
     /// Whether there may be one more object.
     pub fn check_room(&self) -> Result<()> {
-        if self.table.len() < self.limits.objects_max {
+        // In a cluster the place of the one that is to be made is in the table already.
+        let there = self.table.len() - usize::from(self.cluster.is_some() && self.table.len() > 0);
+        if there < self.limits.objects_max {
             return Ok(());
         }
         Err(Error::LimitExceeded {
