@@ -66,6 +66,8 @@ pub fn run(options: &Options) -> Result<bool, Error> {
 fn replicas(cluster: &Cluster, spin_us: u64, options: &Options) -> Result<bool, Error> {
     let client = cluster.client_with(0, |config| {
         config.spin = Duration::from_micros(spin_us);
+        // As the servers reach each other, and as it is between machines.
+        config.local_socket = false;
     })?;
     let bytes = vec![7; VALUE_BYTES];
     let value = |key: String, replicas: u8| {
