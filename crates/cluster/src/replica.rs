@@ -164,6 +164,22 @@ impl Replica {
         all
     }
 
+    /// The sessions that may ask it something again, too: each is to live where it is, or its records go.
+    pub fn clients(&self) -> Vec<SessionId> {
+        let Body::Full(cell) = &self.body else {
+            return Vec::new();
+        };
+        let mut all: Vec<_> = self
+            .sessions
+            .iter()
+            .copied()
+            .chain(cell.recorded())
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// Whether the end of a session concerns it.
     pub fn concerns(&self, session: SessionId) -> bool {
         let Body::Full(cell) = &self.body else {

@@ -553,6 +553,10 @@ impl Service {
         }
         if let Operation::Fence(thread) = operation {
             let fenced = self.sessions.fence(arrival.session.run, thread);
+            if let Some(places) = self.sessions.end_expected(thread.session()) {
+                self.tell_departed(thread.session(), places, effects);
+                self.sessions.departed(thread.session());
+            }
             if let Ok(Some(session)) = fenced {
                 self.end_attempt(session, thread, effects);
             }
@@ -840,6 +844,7 @@ impl Service {
         places: Vec<Arc<Slot>>,
         effects: &mut Effects<'_>,
     ) {
+        self.end_requester(session, effects);
         for slot in places {
             if self.cluster.is_some() {
                 self.offer(slot.id, Event::EndSession(session), effects);

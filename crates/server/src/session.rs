@@ -351,8 +351,8 @@ impl Sessions {
         let sessions = self.sessions.read();
         match sessions.live.get(&call.session) {
             Some(session) => session.needs(call.sequence),
-            // It may be at other servers.
-            None => self.shared && !sessions.ended.contains(&call.session),
+            // When objects come here, the sessions that have records of them are expected, and end if they do not come.
+            None => sessions.expected.contains_key(&call.session),
         }
     }
 
@@ -425,11 +425,14 @@ impl Sessions {
         }
     }
 
-    /// In a cluster: an object came here, of which this session may hold something, or where a call of it waits.
-    pub fn expect(&self, id: SessionId, slot: &Arc<Slot>, now_ms: u64) {
+    /// In a cluster: an object came here, of which this session may hold something, where a call of it waits or has left a
+    /// record; or, without one, a record of a creation or deletion.
+    pub fn expect(&self, id: SessionId, slot: Option<&Arc<Slot>>, now_ms: u64) {
         let mut sessions = self.sessions.write();
         if let Some(session) = sessions.live.get(&id) {
-            session.attend(slot);
+            if let Some(slot) = slot {
+                session.attend(slot);
+            }
             return;
         }
         // One that has ended here has not ended there.
@@ -438,7 +441,18 @@ impl Sessions {
             since_ms: now_ms,
             places: Places::default(),
         });
-        expected.places.attend(slot);
+        if let Some(slot) = slot {
+            expected.places.attend(slot);
+        }
+    }
+
+    /// In a cluster: a session that is expected will not come: its thread is fenced. What it concerns.
+    pub fn end_expected(&self, id: SessionId) -> Option<Vec<Arc<Slot>>> {
+        let mut sessions = self.sessions.write();
+        let expected = sessions.expected.remove(&id)?;
+        sessions.end(id);
+        sessions.departing.insert(id);
+        Some(expected.places.all())
     }
 
     /// In a cluster: an object of a run is served here from now on. If its owner does not say hello within a lease,

@@ -66,6 +66,11 @@ impl<R> Partition<R> {
         }
     }
 
+    /// The sessions that may repeat a creation or deletion.
+    pub fn requesters(&self) -> Vec<SessionId> {
+        self.done.sessions()
+    }
+
     /// A session has ended: nobody will repeat its requests.
     pub fn end_session(&mut self, session: SessionId) {
         if self.done.forget(session) {

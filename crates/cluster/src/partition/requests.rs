@@ -71,6 +71,13 @@ impl Requests {
         self.done.len() < before
     }
 
+    /// The sessions of which there is something, in rising order.
+    pub fn sessions(&self) -> Vec<SessionId> {
+        let mut sessions: Vec<_> = self.done.keys().map(|call| call.session).collect();
+        sessions.dedup();
+        sessions
+    }
+
     pub fn all(&self) -> Vec<Lifecycle> {
         self.done.values().copied().collect()
     }

@@ -102,6 +102,11 @@ impl Cell {
         parked.map(|parked| parked.call.session)
     }
 
+    /// The sessions whose calls have left a record, or wait; one may be named several times.
+    pub fn recorded(&self) -> impl Iterator<Item = SessionId> {
+        self.records.iter().map(|(call, _)| call.session)
+    }
+
     /// Whether there is a record of a call of this session, or one waits.
     pub fn knows(&self, session: SessionId) -> bool {
         self.records.iter().any(|(call, _)| call.session == session)

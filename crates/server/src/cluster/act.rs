@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crucial_cluster::{
     Action, Entry, Epoch, Held as Digest, Home, Incarnation, Message, NodeId, PartitionId, Replica,
 };
-use crucial_object::ObjectId;
+use crucial_object::{ObjectId, SessionId};
 use parking_lot::Mutex;
 
 use super::share::Share;
@@ -123,6 +123,9 @@ impl Service {
             }
             Action::Open => {
                 share.settling += 1;
+                for session in share.partition.requesters() {
+                    self.sessions.expect(session, None, self.now_ms());
+                }
                 self.opened(cluster, (id, share.life), effects);
             }
             Action::Close => effects.jobs.push_back(try_again(id)),
@@ -260,6 +263,21 @@ impl Service {
         }
     }
 
+    /// A session has ended: nobody will repeat its creations and deletions.
+    pub fn end_requester(&self, session: SessionId, effects: &mut Effects<'_>) {
+        let Some(cluster) = &self.cluster else { return };
+        for id in cluster.ids() {
+            let mut share = cluster.share(id);
+            if !share.partition.is_primary() {
+                continue;
+            }
+            share.partition.end_session(session);
+            let mut actions = Vec::new();
+            share.partition.issue(self.now_ms(), &mut actions);
+            self.act(cluster, &mut share, actions, effects);
+        }
+    }
+
     /// A round is through before which nothing was executed.
     fn settled(&self, id: PartitionId, life: Incarnation, effects: &mut Effects<'_>) {
         let Some(cluster) = &self.cluster else { return };
@@ -286,8 +304,8 @@ impl Service {
                     _: &mut Effects<'_>| {
             let Some(replica) = replica else { return };
             let now_ms = service.now_ms();
-            for session in replica.sessions() {
-                service.sessions.expect(session, slot, now_ms);
+            for session in replica.clients() {
+                service.sessions.expect(session, Some(slot), now_ms);
             }
             if let Home::Run(run) = replica.origin.home {
                 service.sessions.expect_owner(run, now_ms);
