@@ -108,6 +108,10 @@ impl Launch {
     fn ended(mut self, result: std::result::Result<Vec<u8>, Failure>) {
         let result = result.map(|bytes| decode(&bytes).unwrap_or_else(Err));
         let failure = match result {
+            // What it makes of being fenced is no result.
+            Ok(Ok(_)) if self.control.is_cancelled() => {
+                return self.packet.fill(Err(Error::Cancelled));
+            }
             Ok(Ok(results)) => {
                 self.control.ended(false);
                 return self.packet.fill(Ok(results));

@@ -196,6 +196,10 @@ fn c12_a_waiting_call_blocks_nobody_else() -> Outcome {
 }
 
 fn c13_a_lost_connection_while_waiting_is_not_counted_twice() -> Outcome {
+    if std::env::var_os("CONFORMANCE_IN_CLUSTER").is_some() {
+        // Clients of a cluster go to its servers, and past a proxy. (`crates/client/tests/cluster` breaks their links.)
+        return Ok(());
+    }
     let server = Server::start(&[])?;
     let proxy = Proxy::start(&server.address)?;
     let mut near = Program::start("wait-at-barrier", Some(&proxy.address))?;
