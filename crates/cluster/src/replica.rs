@@ -180,6 +180,11 @@ impl Replica {
         all
     }
 
+    /// Whether a session may hold something of it, or wait.
+    pub fn is_held_by(&self, session: SessionId) -> bool {
+        self.sessions().contains(&session)
+    }
+
     /// Whether the end of a session concerns it.
     pub fn concerns(&self, session: SessionId) -> bool {
         let Body::Full(cell) = &self.body else {
@@ -218,7 +223,7 @@ impl Replica {
             (Change::Call { id, .. }, Err(place)) if cell.info().attends => {
                 self.sessions.insert(place, id.session);
             }
-            (Change::EndSession(_), Ok(place)) => {
+            (Change::EndSession(_) | Change::Lapse(_), Ok(place)) => {
                 self.sessions.remove(place);
             }
             _ => {}
@@ -286,7 +291,7 @@ fn session_of(change: &Change) -> SessionId {
     match change {
         Change::Call { id, .. } | Change::ClearPoison { id, .. } => id.session,
         Change::Cancel { call, .. } => call.session,
-        Change::EndSession(session) => *session,
+        Change::EndSession(session) | Change::Lapse(session) => *session,
         Change::Forget(_) => SessionId(0),
     }
 }

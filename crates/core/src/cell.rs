@@ -399,6 +399,27 @@ impl Cell {
             changed = true;
         }
         self.records.forget(session);
+        self.depart(session, changed, turn);
+    }
+
+    /// A session was silent for too long. As [`end_session`](Cell::end_session), but the results of its calls stay, until they
+    /// are [purged](Cell::purge): it may live, and repeat them where nobody knows that it was taken for dead. Those that
+    /// waited are answered then that it was.
+    pub fn lapse_session(&mut self, session: SessionId, turn: &mut Turn<'_>) {
+        let mut changed = false;
+        while let Some(position) = self.parked_position(|p| p.call.session == session) {
+            if let Some(parked) = self.rare_mut().parked.get(position) {
+                let call = parked.call;
+                self.finish(call, Err(&Error::SessionExpired));
+            }
+            self.withdraw(position);
+            changed = true;
+        }
+        self.depart(session, changed, turn);
+    }
+
+    /// What a session held comes back.
+    fn depart(&mut self, session: SessionId, mut changed: bool, turn: &mut Turn<'_>) {
         if self.info.attends && !self.is_poisoned() {
             let instance = &mut self.instance;
             if let Err(panic) = caller::in_method(|| catch(|| instance.depart(session))) {

@@ -435,6 +435,23 @@ fn the_end_of_a_session_gives_all_its_places_up_and_forgets_it() {
 }
 
 #[test]
+fn a_session_that_was_silent_finds_its_results_and_not_its_places() {
+    let mut gate = Subject::new(&Gate::new(Wakes::First));
+    gate.call(id(1, 1), "open", &(1u64,));
+    gate.call(id(1, 2), "enter", &(1u64, 5u64));
+    gate.take();
+    let (mut replies, mut out) = (Vec::new(), Vec::new());
+    gate.cell
+        .lapse_session(crucial_object::SessionId(1), &mut Turn::new(&mut replies, &mut out));
+    assert_eq!((gate.cell.parked_len(), gate.cell.records_len()), (0, 2));
+    // It was opened once.
+    let opened = gate.ask::<()>(id(1, 1), "open", &(1u64,));
+    assert_eq!(opened, Ok(()));
+    let waited = gate.ask::<u64>(id(1, 2), "enter", &(1u64, 5u64));
+    assert_eq!(waited, Err(Error::SessionExpired));
+}
+
+#[test]
 fn the_end_of_the_object_answers_who_waits() {
     let mut gate = Subject::new(&Gate::new(Wakes::All));
     gate.call(id(1, 1), "enter", &(1u64, 1u64));

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::connection::Connection;
 use crate::service::{Effects, Service};
-use crate::slot::{Event, Slot};
+use crate::slot::{Ending, Event, Slot};
 
 /// A new connection has this long to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +23,9 @@ const LOOKS_PER_LEASE: u32 = 8;
 
 /// After so many looks at leases that did not come the process was stopped.
 const STOPPED_LOOKS: u32 = 3;
+
+/// In a cluster: for so many leases the results of a session that was silent are kept.
+const SILENT_KEPT_LEASES: u64 = 12;
 
 /// Below this many deadlines nobody looks for those that have lost their meaning.
 const PURGE_AT_MIN: usize = 1024;
@@ -190,14 +193,19 @@ fn end_lapsed(service: &Service, effects: &mut Effects<'_>) {
     }
     for session in service.sessions.lapsed(now_ms, lease_ms) {
         tracing::debug!(session = session.0, "lease lapsed");
-        service.end_session(session, effects);
+        service.lapse_session(session, effects);
     }
     if service.cluster.is_some() {
         for (session, places) in service.sessions.absent(now_ms, lease_ms) {
             tracing::debug!(session = session.0, "it did not turn up");
-            service.tell_departed(session, places, effects);
+            service.sessions.note_silent(session, now_ms);
+            service.tell_departed((session, Ending::Silent), places, effects);
             service.sessions.departed(session);
         }
+        let kept_ms = SILENT_KEPT_LEASES * lease_ms;
+        service
+            .sessions
+            .forget_silent(now_ms.saturating_sub(kept_ms));
         for object in service.sessions.orphans(now_ms, lease_ms) {
             service.offer(object, Event::Remove(None), effects);
         }

@@ -20,7 +20,7 @@ use crate::connection::Connection;
 use crate::event_loop::Loops;
 use crate::keeper::Keeper;
 use crate::session::{Session, Sessions};
-use crate::slot::{Act, Arrival, Event, Held, Item, Slot, Visit};
+use crate::slot::{Act, Arrival, Ending, Event, Held, Item, Slot, Visit};
 use crate::table::Table;
 use crate::types::{Types, Version};
 use crate::{Config, Limits};
@@ -474,7 +474,7 @@ impl Service {
                     let _ = visit.outcome.send(outcome);
                 }
             }
-            Event::EndSession(session) => cell.end_session(*session, &mut turn),
+            Event::EndSession(session, _) => cell.end_session(*session, &mut turn),
             Event::End(error) => {
                 cell.end_parked(error, &mut turn);
                 *held = None;
@@ -554,7 +554,7 @@ impl Service {
         if let Operation::Fence(thread) = operation {
             let fenced = self.sessions.fence(arrival.session.run, thread);
             if let Some(places) = self.sessions.end_expected(thread.session()) {
-                self.tell_departed(thread.session(), places, effects);
+                self.tell_departed((thread.session(), Ending::Known), places, effects);
                 self.sessions.departed(thread.session());
             }
             if let Ok(Some(session)) = fenced {
@@ -809,16 +809,27 @@ impl Service {
 
     /// Ends a session: it said goodbye, or its lease lapsed.
     pub fn end_session(&self, id: SessionId, effects: &mut Effects<'_>) {
-        self.end(id, None, effects);
+        self.end(id, None, Ending::Known, effects);
+    }
+
+    /// Ends a session that was silent for longer than its lease.
+    pub fn lapse_session(&self, id: SessionId, effects: &mut Effects<'_>) {
+        self.end(id, None, Ending::Silent, effects);
     }
 
     /// Ends the session that runs an attempt of a cloud thread that may not go on. A worker that has begun its
     /// next thread meanwhile keeps its session.
     fn end_attempt(&self, session: SessionId, thread: ThreadId, effects: &mut Effects<'_>) {
-        self.end(session, Some(thread), effects);
+        self.end(session, Some(thread), Ending::Known, effects);
     }
 
-    fn end(&self, id: SessionId, running: Option<ThreadId>, effects: &mut Effects<'_>) {
+    fn end(
+        &self,
+        id: SessionId,
+        running: Option<ThreadId>,
+        ending: Ending,
+        effects: &mut Effects<'_>,
+    ) {
         let Some(ended) = self.sessions.end(id, running) else {
             return;
         };
@@ -828,7 +839,10 @@ impl Service {
                 None => drop(self.delete(object, effects)),
             }
         }
-        self.tell_departed(id, ended.places, effects);
+        if ending == Ending::Silent {
+            self.sessions.note_silent(id, self.now_ms());
+        }
+        self.tell_departed((id, ending), ended.places, effects);
         self.sessions.departed(id);
         for session in ended.sessions {
             self.end_session(session, effects);
@@ -840,17 +854,19 @@ impl Service {
     /// Tells objects that a session has ended.
     pub fn tell_departed(
         &self,
-        session: SessionId,
+        (session, ending): (SessionId, Ending),
         places: Vec<Arc<Slot>>,
         effects: &mut Effects<'_>,
     ) {
-        self.end_requester(session, effects);
+        if ending == Ending::Known {
+            self.end_requester(session, effects);
+        }
         for slot in places {
             if self.cluster.is_some() {
-                self.offer(slot.id, Event::EndSession(session), effects);
+                self.offer(slot.id, Event::EndSession(session, ending), effects);
                 continue;
             }
-            let next = slot.submit_always(Event::EndSession(session));
+            let next = slot.submit_always(Event::EndSession(session, ending));
             self.hold(&slot, next, effects);
         }
     }

@@ -271,6 +271,9 @@ struct Known {
     /// In a cluster: the last that have ended here. One that comes again is told so; one that is unknown may have
     /// been at other servers so far.
     ended: VecDeque<SessionId>,
+    /// In a cluster: those that have ended because they were silent, and when. They may live, and turn up at another
+    /// server.
+    silent: Map<SessionId, u64>,
 }
 
 /// A session that is to say hello.
@@ -352,7 +355,10 @@ impl Sessions {
         match sessions.live.get(&call.session) {
             Some(session) => session.needs(call.sequence),
             // When objects come here, the sessions that have records of them are expected, and end if they do not come.
-            None => sessions.expected.contains_key(&call.session),
+            None => {
+                sessions.expected.contains_key(&call.session)
+                    || sessions.silent.contains_key(&call.session)
+            }
         }
     }
 
@@ -444,6 +450,19 @@ impl Sessions {
         if let Some(slot) = slot {
             expected.places.attend(slot);
         }
+    }
+
+    /// In a cluster: a session has ended because it was silent. Its results are needed for a while.
+    pub fn note_silent(&self, id: SessionId, now_ms: u64) {
+        if self.shared {
+            self.sessions.write().silent.insert(id, now_ms);
+        }
+    }
+
+    /// Those that were silent before this will not turn up any more.
+    pub fn forget_silent(&self, before_ms: u64) {
+        let mut sessions = self.sessions.write();
+        sessions.silent.retain(|_, ended_ms| *ended_ms >= before_ms);
     }
 
     /// In a cluster: a session that is expected will not come: its thread is fenced. What it concerns.

@@ -26,7 +26,7 @@ pub(crate) enum Event {
     /// A waiting call, if it still waits, has waited for as long as it may.
     TimeOut(CallId, Duration),
     /// A session with waiting calls in it ended.
-    EndSession(SessionId),
+    EndSession(SessionId, Ending),
     /// Somebody looks at the object, between two calls.
     Visit(Visit),
     /// The object goes.
@@ -70,6 +70,15 @@ impl Event {
             _ => None,
         }
     }
+}
+
+/// How a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It says so, or another attempt has its place: nobody repeats its calls.
+    Known,
+    /// It was silent. It may live, and turn up at another server with what it has not heard the answers of.
+    Silent,
 }
 
 /// What to do with an object of a type.

@@ -135,9 +135,6 @@ impl Node {
         for session in lapsed {
             self.heard_ms.remove(&session);
             self.ended.insert(session);
-            for partition in &mut self.partitions {
-                partition.end_session(session);
-            }
             let objects: Vec<_> = self.objects.keys().copied().collect();
             for object in objects {
                 self.end_session(session, object, now_ms, effects);
@@ -167,7 +164,7 @@ impl Node {
             partition,
             object,
             replica,
-            &Change::EndSession(session),
+            &Change::Lapse(session),
             &mut actions,
         );
         partition.issue(now_ms, &mut actions);

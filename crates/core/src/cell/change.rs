@@ -41,6 +41,8 @@ pub enum Change {
     EndSession(SessionId),
     /// Nobody will ask for these results again.
     Forget(Vec<CallId>),
+    /// A session was silent for too long: what it held and waited for is given up, and its results stay.
+    Lapse(SessionId),
 }
 
 impl Cell {
@@ -74,6 +76,7 @@ impl Cell {
                 self.cancel(*call, error, &mut turn);
             }
             Change::EndSession(session) => self.end_session(*session, &mut turn),
+            Change::Lapse(session) => self.lapse_session(*session, &mut turn),
             Change::Forget(calls) => self.records.forget_calls(calls),
         }
     }

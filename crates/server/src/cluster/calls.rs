@@ -12,7 +12,7 @@ use super::act::{drop_object, replica_of};
 use super::share::{Admission, Reign, Share};
 use super::{Cluster, Reply, Results};
 use crate::service::{Effects, Service, lost};
-use crate::slot::{Arrival, Event, Held, Item, Slot, Visit};
+use crate::slot::{Arrival, Ending, Event, Held, Item, Slot, Visit};
 
 /// With fewer records nobody looks which of them are needed.
 const RECORDS_MIN: usize = 64;
@@ -50,7 +50,7 @@ impl Service {
             | Event::Open(..)
             | Event::Delete(_) => self.request(&place, held, event, effects),
             Event::TimeOut(call, after) => self.time_is_up(&place, held, call, after, effects),
-            Event::EndSession(_) | Event::Remove(_) => self.own(&place, held, event, effects),
+            Event::EndSession(..) | Event::Remove(_) => self.own(&place, held, event, effects),
             Event::Visit(visit) => self.visit_shared(&place, held, &visit, effects),
             Event::Follow(from, entry) => self.follow(&place, held, from, *entry, effects),
             Event::Look(look) => look(self, slot, held, effects),
@@ -190,7 +190,8 @@ impl Service {
     ) {
         if !arrival.session.park(arrival.sequence, place.slot) {
             let session = arrival.session.id;
-            return self.end_session_shared(place, replica, reign, session, effects);
+            let ending = (session, Ending::Known);
+            return self.end_session_shared(place, replica, reign, ending, effects);
         }
         if request.timeout_ms > 0 {
             let after = Duration::from_millis(request.timeout_ms.into());
@@ -447,9 +448,9 @@ impl Service {
         };
         drop(share);
         match event {
-            Event::EndSession(session) => {
+            Event::EndSession(session, ending) => {
                 if let Some(replica) = replica_of(held) {
-                    self.end_session_shared(place, replica, reign, session, effects);
+                    self.end_session_shared(place, replica, reign, (session, ending), effects);
                 }
             }
             Event::Remove(who) => {
@@ -468,13 +469,16 @@ impl Service {
         place: &Place<'_>,
         replica: &mut Replica,
         reign: Reign,
-        session: SessionId,
+        (session, ending): (SessionId, Ending),
         effects: &mut Effects<'_>,
     ) {
-        if !replica.concerns(session) {
+        let (concerns, change) = match ending {
+            Ending::Known => (replica.concerns(session), Change::EndSession(session)),
+            Ending::Silent => (replica.is_held_by(session), Change::Lapse(session)),
+        };
+        if !concerns {
             return;
         }
-        let change = Change::EndSession(session);
         let apply = |replica: &mut Replica, turn: &mut Turn<'_>| replica.apply(&change, turn);
         self.change(
             place,
