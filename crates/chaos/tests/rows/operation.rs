@@ -1,9 +1,12 @@
 //! Clusters as people start, look at and end them; and how they should not be started.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crucial_chaos::{Cluster, wait_until};
+use crucial_core::frame::peer;
 use libtest_mimic::{Failed, Trial};
 
 use crate::{Outcome, PATIENCE, trials};
@@ -12,6 +15,8 @@ pub fn trials() -> Vec<Trial> {
     trials![
         g03_up_starts_a_cluster_that_commands_use_and_look_at,
         g01_bad_ways_to_start_a_server_say_what_is_wrong,
+        g01_a_server_whose_disk_is_full_ends_and_says_so,
+        g01_a_server_of_another_version_is_refused,
     ]
 }
 
@@ -175,6 +180,80 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
     let nowhere = nowhere.to_str().ok_or("a path")?;
     let (code, text) = run(&["server", "--listen", "0.0.0.0:0", "--data", nowhere])?;
     assert!(code != Some(0) && text.contains("--advertise"), "{text}");
+    Ok(())
+}
+
+fn g01_a_server_whose_disk_is_full_ends_and_says_so() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let disk = Disk(directory.path());
+    // Enough to found a cluster, and too little for what a second server brings about.
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=28k", "tmpfs"])
+        .arg(disk.0)
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("no file system can be mounted here");
+        return Ok(());
+    }
+    let data = disk.0.join("data");
+    let data = data.to_str().ok_or("a path")?;
+    let mut full = crucial(&["server", "--listen", "127.0.0.1:0", "--data", data])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let address = ready(&mut full)?;
+    let mut second = crucial(&["server", "--listen", "127.0.0.1:0", "--join", &address])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let ended = wait_until("it ends", PATIENCE, || {
+        Ok(!matches!(full.try_wait(), Ok(None)))
+    });
+    second.kill()?;
+    second.wait()?;
+    ended?;
+    let output = full.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("No space left") && said.contains("journal"),
+        "{said}"
+    );
+    Ok(())
+}
+
+/// A file system, unmounted when this is dropped.
+struct Disk<'a>(&'a Path);
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0).status();
+    }
+}
+
+fn g01_a_server_of_another_version_is_refused() -> Outcome {
+    let cluster = Cluster::start(1)?;
+    let hello = peer::Hello {
+        cluster: 0,
+        from: 1,
+        incarnation: 1,
+        to: None,
+    };
+    let mut bytes = Vec::new();
+    peer::write_hello(&hello, &mut bytes)?;
+    // Behind length, kind and magic.
+    bytes[13] = 99;
+    let mut stream = TcpStream::connect(&cluster.server(0).address)?;
+    stream.write_all(&bytes)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(
+        answer.contains("version 99") && answer.contains("same release"),
+        "{answer}"
+    );
+    // And it goes on.
+    cluster.with(|| crucial::Shared::named("g01", crucial::sync::AtomicI64::new(1))?.load())?;
     Ok(())
 }
 
