@@ -441,8 +441,10 @@ fn a_session_that_was_silent_finds_its_results_and_not_its_places() {
     gate.call(id(1, 2), "enter", &(1u64, 5u64));
     gate.take();
     let (mut replies, mut out) = (Vec::new(), Vec::new());
-    gate.cell
-        .lapse_session(crucial_object::SessionId(1), &mut Turn::new(&mut replies, &mut out));
+    gate.cell.lapse_session(
+        crucial_object::SessionId(1),
+        &mut Turn::new(&mut replies, &mut out),
+    );
     assert_eq!((gate.cell.parked_len(), gate.cell.records_len()), (0, 2));
     // It was opened once.
     let opened = gate.ask::<()>(id(1, 1), "open", &(1u64,));
