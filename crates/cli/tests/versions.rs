@@ -7,9 +7,10 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crucial::Shared;
+use crucial_client::Client;
 use crucial_object::caller;
 
 mod server;
@@ -51,9 +52,46 @@ fn build(server: &Server, version: Option<&str>) -> String {
 #[test]
 fn objects_move_to_a_new_version_of_their_type_or_all_stay() {
     let server = Server::start(&["--module-cache", env!("CARGO_TARGET_TMPDIR")]);
+    objects_move(&server, &server.client());
+}
+
+#[test]
+fn in_a_cluster_their_replicas_move_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut servers = Server::cluster(3, directory.path());
+    servers[0].wait_whole();
+    let client = servers[0].client();
+    let accounts = objects_move(&servers[0], &client);
+    caller::with(client, || {
+        let cents = || -> Vec<_> {
+            let cents = accounts.iter().map(|account| account.cents());
+            cents.collect::<Result<_, _>>().unwrap()
+        };
+        let before = cents();
+        // Every second object or so is on a server that ends now, and goes on where its replica is: in the newest code.
+        drop(servers.remove(1));
+        assert_eq!(cents(), before);
+        for (account, before) in accounts.iter().zip(before) {
+            assert_eq!(account.deposit(1), Ok(before + 1));
+        }
+        // One that joins has the newest code too.
+        let data = directory.path().join("late");
+        let late = Server::start(&["--data", text(&data), "--join", &servers[0].address]);
+        late.wait_whole();
+        let modules = late.crucial(&["modules"]).unwrap();
+        assert_eq!(modules.matches("\"id\"").count(), 1, "{modules}");
+        drop(servers.remove(1));
+        for account in &accounts {
+            account.deposit(1).unwrap();
+        }
+    });
+}
+
+/// Moves objects from version to version; the last has all of them.
+fn objects_move(server: &Server, client: &Arc<Client>) -> Vec<Shared<Account>> {
     let [first, second, wider, upgraded] = [None, Some("second"), Some("wider"), Some("upgraded")]
-        .map(|version| build(&server, version));
-    caller::with(server.client(), || {
+        .map(|version| build(server, version));
+    caller::with(client.clone(), || {
         server.crucial(&["push", &first]).unwrap();
         let accounts: Vec<_> = (0..50)
             .map(|cents| {
@@ -95,7 +133,8 @@ fn objects_move_to_a_new_version_of_their_type_or_all_stay() {
             let pushed = server.crucial(&["push", "--replace", &second]);
             done.store(true, Ordering::Relaxed);
             let steps = calling.join().unwrap();
-            assert!(pushed.unwrap().contains("\"moved\":50"));
+            let pushed = pushed.unwrap();
+            assert!(pushed.contains("\"moved\":50"), "{pushed}");
             assert!(steps.contains(&1) && steps.is_sorted(), "{steps:?}");
         });
         assert_eq!(accounts[7].deposit(1), Ok(10));
@@ -121,7 +160,8 @@ fn objects_move_to_a_new_version_of_their_type_or_all_stay() {
         assert_eq!(new.cents(), Ok(300));
         let narrow = server.crucial(&["push", "--replace", &first]).unwrap_err();
         assert!(narrow.contains("does not accept these bytes"), "{narrow}");
-    });
+        accounts
+    })
 }
 
 #[test]

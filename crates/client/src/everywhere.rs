@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use crucial_core::frame::{
     Attempt, ClusterInfo, Inspect, ModuleInfo, ObjectInfo, Operation, Pushed, ReplicaInfo, Routes,
 };
@@ -15,6 +16,10 @@ use crate::pending::{Slot, To};
 use crate::routes::Table;
 use crate::send::encode;
 use crate::{Client, Net};
+
+/// How long replicas may take to move to newer code behind their objects, and how often that is looked at.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(2);
+const MOVE_LOOK: Duration = Duration::from_millis(5);
 
 /// How long the servers of a cluster may take for their answers to a goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -83,8 +88,17 @@ impl Client {
     ///
     /// [`Error::Refused`] with the reason; then all is as it was.
     pub fn push_module(&self, bytes: Vec<u8>, replace: bool) -> Result<Pushed> {
-        let module = bytes.into();
-        let answers = self.everywhere(&Operation::Push { replace, module })?;
+        let module: Bytes = bytes.into();
+        let push = |check| Operation::Push {
+            replace,
+            check,
+            module: module.clone(),
+        };
+        if replace && self.table().is_some_and(|table| table.links.len() > 1) {
+            // An object of one server can be against it, and then none is to move.
+            self.everywhere(&push(true))?;
+        }
+        let answers = self.everywhere(&push(false))?;
         let mut pushed = answers.iter().map(|answer| decode::<Pushed>(answer));
         let mut all = pushed.next().unwrap_or_else(|| Err(nobody()))?;
         for one in pushed {
@@ -92,9 +106,38 @@ impl Client {
             all.moved += one.moved;
             all.left += one.left;
             all.reason = all.reason.or(one.reason);
+            all.replaced.extend(one.replaced);
             add(&mut all.module, &one.module);
         }
+        all.replaced.sort_unstable();
+        all.replaced.dedup();
+        if all.left == 0 {
+            // If that fails they stay, and take room.
+            let _ = self.drop_unused(&all.replaced);
+        }
         Ok(all)
+    }
+
+    /// Servers alone let go of modules that nothing is of any more; those of a cluster do not know that by themselves.
+    fn drop_unused(&self, replaced: &[[u8; 32]]) -> Result<()> {
+        if replaced.is_empty() || self.table().is_none() {
+            return Ok(());
+        }
+        let until = Instant::now() + MOVE_TIMEOUT;
+        let mut left = replaced.to_vec();
+        while !left.is_empty() && Instant::now() < until {
+            let used = self.modules()?;
+            let is_used = |id: &[u8; 32]| used.iter().any(|module| module.id == *id);
+            let (later, now) = left.into_iter().partition::<Vec<_>, _>(is_used);
+            for id in now {
+                self.remove_module(id)?;
+            }
+            left = later;
+            if !left.is_empty() {
+                std::thread::sleep(MOVE_LOOK);
+            }
+        }
+        Ok(())
     }
 
     /// The modules that were uploaded.
@@ -119,6 +162,17 @@ impl Client {
     ///
     /// [`Error::Refused`] while there are objects of its types.
     pub fn remove_module(&self, id: [u8; 32]) -> Result<bool> {
+        if self.table().is_some() {
+            // An object of one server can be against it, and then it is to stay at all.
+            let modules = self.modules()?;
+            let objects = modules.iter().find(|module| module.id == id);
+            let objects = objects.map_or(0, |module| module.objects);
+            if objects > 0 {
+                return Err(Error::Refused {
+                    reason: format!("{objects} objects of its types live: delete them first"),
+                });
+            }
+        }
         let mut any = false;
         for answer in self.everywhere(&Operation::RemoveModule(id))? {
             any |= decode::<bool>(&answer)?;

@@ -51,8 +51,15 @@ pub enum Command {
         /// The new one, with the lives of those that have a seat in it.
         seats: Vec<(Seat, Incarnation)>,
     },
-    /// Every server is to have a module.
-    Keep(KeptModule),
+    /// Every server is to have a module, and its types are to be those of their names.
+    Keep {
+        /// The SHA-256 of its bytes.
+        id: [u8; 32],
+        /// Its types may be new versions of those of earlier ones.
+        replace: bool,
+        /// WebAssembly.
+        bytes: Arc<serde_bytes::ByteBuf>,
+    },
     /// No server needs it any more.
     Drop([u8; 32]),
 }
@@ -155,12 +162,12 @@ impl Control {
                 epoch,
                 seats,
             } => view.reconfigure(*partition, *epoch, seats)?,
-            Command::Keep(module) => view.keep(module)?,
+            Command::Keep { id, replace, bytes } => view.keep(*id, *replace, bytes)?,
             Command::Drop(id) => view.modules.retain(|module| module.id != *id),
         }
         let is_same = view.members == self.view.members
             && view.configurations == self.view.configurations
-            && view.modules.len() == self.view.modules.len();
+            && view.has_modules_of(&self.view);
         if is_same {
             // Nothing new: a repeated command.
             return Ok(());
@@ -248,21 +255,32 @@ impl View {
         Ok(())
     }
 
-    fn keep(&mut self, module: &KeptModule) -> Result<(), Refusal> {
-        if self.modules.iter().any(|kept| kept.id == module.id) {
+    fn keep(
+        &mut self,
+        id: [u8; 32],
+        replace: bool,
+        bytes: &Arc<serde_bytes::ByteBuf>,
+    ) -> Result<(), Refusal> {
+        if self.modules.last().is_some_and(|last| last.id == id) {
             return Ok(());
         }
-        if module.bytes.len() > MODULE_BYTES_MAX {
-            let bytes = module.bytes.len() as u64;
+        if bytes.len() > MODULE_BYTES_MAX {
+            let bytes = bytes.len() as u64;
             return Err(Refusal::LargeModule { bytes });
         }
-        let kept: usize = self.modules.iter().map(|kept| kept.bytes.len()).sum();
-        let bytes = kept + module.bytes.len();
-        if bytes > MODULES_BYTES_MAX {
-            let bytes = bytes as u64;
+        let others = self.modules.iter().filter(|kept| kept.id != id);
+        let sum = others.map(|kept| kept.bytes.len()).sum::<usize>() + bytes.len();
+        if sum > MODULES_BYTES_MAX {
+            let bytes = sum as u64;
             return Err(Refusal::TooManyModules { bytes });
         }
-        self.modules.push(module.clone());
+        self.modules.retain(|kept| kept.id != id);
+        self.modules.push(KeptModule {
+            id,
+            since: self.version,
+            replace,
+            bytes: bytes.clone(),
+        });
         Ok(())
     }
 
@@ -455,23 +473,19 @@ mod tests {
     #[test]
     fn a_module_is_kept_once_until_it_is_dropped() {
         let mut control = three();
-        let module = KeptModule {
-            id: [1; 32],
-            replace: false,
-            bytes: Arc::new(serde_bytes::ByteBuf::from(vec![0; 10])),
+        let keep = |id, bytes| Command::Keep {
+            id: [id; 32],
+            replace: true,
+            bytes: Arc::new(serde_bytes::ByteBuf::from(vec![0; bytes])),
         };
         for _ in 0..2 {
-            control.apply(&Command::Keep(module.clone())).unwrap();
+            control.apply(&keep(1, 10)).unwrap();
             assert_eq!(control.view().modules.len(), 1);
+            assert_eq!(control.view().modules[0].since, control.view().version);
         }
-        let large = |id, bytes| KeptModule {
-            id: [id; 32],
-            bytes: Arc::new(serde_bytes::ByteBuf::from(vec![0; bytes])),
-            ..module.clone()
-        };
-        let refused = control.apply(&Command::Keep(large(2, MODULE_BYTES_MAX + 1)));
+        let refused = control.apply(&keep(2, MODULE_BYTES_MAX + 1));
         assert!(matches!(refused, Err(Refusal::LargeModule { .. })));
-        let mut keep = |id| control.apply(&Command::Keep(large(id, MODULE_BYTES_MAX)));
+        let mut keep = |id| control.apply(&keep(id, MODULE_BYTES_MAX));
         let refused = (2..=65).map(&mut keep).find(Result::is_err);
         assert!(matches!(refused, Some(Err(Refusal::TooManyModules { .. }))));
         assert_eq!(
@@ -483,6 +497,23 @@ mod tests {
         }
         control.apply(&Command::Drop([1; 32])).unwrap();
         assert!(control.view().modules.is_empty());
+    }
+
+    #[test]
+    fn a_module_that_is_pushed_again_comes_last() {
+        let mut control = three();
+        let keep = |id| Command::Keep {
+            id: [id; 32],
+            replace: true,
+            bytes: Arc::default(),
+        };
+        for id in [1, 2, 1, 1] {
+            control.apply(&keep(id)).unwrap();
+        }
+        let view = control.view();
+        let ids: Vec<_> = view.modules.iter().map(|module| module.id[0]).collect();
+        assert_eq!(ids, [2, 1]);
+        assert_eq!(view.modules[1].since, view.version);
     }
 
     #[test]

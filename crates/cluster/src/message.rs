@@ -59,6 +59,21 @@ impl Message {
             | Message::Diverged { epoch, .. } => *epoch,
         }
     }
+
+    /// The modules that its receiver needs.
+    pub fn modules(&self) -> impl Iterator<Item = [u8; 32]> {
+        let entries = match self {
+            Message::Stream { entries, .. } => entries.as_slice(),
+            _ => &[],
+        };
+        entries.iter().filter_map(|entry| match entry {
+            Entry::Install { image, .. } => match &image.body {
+                ImageBody::Full(cell) => cell.module,
+                ImageBody::Stub | ImageBody::Lost => None,
+            },
+            _ => None,
+        })
+    }
 }
 
 /// What a node holds of an object.
@@ -186,7 +201,7 @@ pub struct Image {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ImageBody {
     /// The object.
-    Full(CellImage),
+    Full(Box<CellImage>),
     /// That there is one.
     Stub,
     /// That there was one.

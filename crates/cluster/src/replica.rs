@@ -61,7 +61,7 @@ impl Replica {
     pub fn image(&mut self, level: u8) -> Result<Image> {
         let body = match &mut self.body {
             Body::Lost => ImageBody::Lost,
-            Body::Full(cell) if self.replicas > level => ImageBody::Full(cell.image()?),
+            Body::Full(cell) if self.replicas > level => ImageBody::Full(Box::new(cell.image()?)),
             Body::Full(_) | Body::Stub => ImageBody::Stub,
         };
         Ok(Image {
@@ -78,18 +78,19 @@ impl Replica {
         })
     }
 
-    /// What was sent; `find` knows the types.
+    /// What was sent; `find` knows the types, by their names and modules.
     pub fn from_image(
         image: &Image,
-        find: impl Fn(&str) -> Option<&'static TypeInfo>,
+        find: impl Fn(&str, Option<[u8; 32]>) -> Option<&'static TypeInfo>,
     ) -> Result<Replica> {
         let body = match &image.body {
             ImageBody::Lost => Body::Lost,
             ImageBody::Stub => Body::Stub,
             ImageBody::Full(cell) => {
-                let info = find(&cell.type_name).ok_or_else(|| Error::UnknownType {
-                    type_name: cell.type_name.clone(),
-                })?;
+                let info =
+                    find(&cell.type_name, cell.module).ok_or_else(|| Error::UnknownType {
+                        type_name: cell.type_name.clone(),
+                    })?;
                 Body::Full(Box::new(Cell::from_image(info, cell)?))
             }
         };

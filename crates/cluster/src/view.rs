@@ -17,7 +17,7 @@ pub struct View {
     pub members: BTreeMap<NodeId, Member>,
     /// Of each partition.
     pub configurations: Vec<Arc<Configuration>>,
-    /// Uploaded modules, in the order in which they came: a later one may replace types of an earlier one.
+    /// Uploaded modules, in the order in which they were pushed the last time: a type is the last one's that has it.
     pub modules: Vec<KeptModule>,
 }
 
@@ -26,6 +26,8 @@ pub struct View {
 pub struct KeptModule {
     /// The SHA-256 of its bytes.
     pub id: [u8; 32],
+    /// The view with which it came to its place.
+    pub since: ViewVersion,
     /// Its types may be new versions of those of earlier ones.
     pub replace: bool,
     /// WebAssembly.
@@ -99,6 +101,15 @@ impl View {
         self.members
             .get(&node)
             .is_some_and(|member| member.incarnation == incarnation)
+    }
+
+    /// Whether the modules are those of another view, in the same places.
+    pub fn has_modules_of(&self, other: &View) -> bool {
+        let places = |view: &View| -> Vec<_> {
+            let modules = view.modules.iter();
+            modules.map(|module| (module.id, module.since)).collect()
+        };
+        places(self) == places(other)
     }
 
     /// The nodes that may get seats.

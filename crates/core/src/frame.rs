@@ -328,6 +328,8 @@ pub enum Operation {
     Push {
         /// Its types may take the place of types of their names in other modules, objects and all.
         replace: bool,
+        /// Only see whether it could be taken in.
+        check: bool,
         /// WebAssembly.
         module: Bytes,
     },
@@ -352,6 +354,21 @@ pub struct Pushed {
     pub left: u64,
     /// Why one of them does not fit.
     pub reason: Option<String>,
+    /// The modules whose types it has replaced.
+    pub replaced: Vec<[u8; 32]>,
+}
+
+impl Pushed {
+    /// It is there, and nothing has moved.
+    pub fn of(module: ModuleInfo) -> Pushed {
+        Pushed {
+            module,
+            moved: 0,
+            left: 0,
+            reason: None,
+            replaced: Vec::new(),
+        }
+    }
 }
 
 /// A module on a server.
@@ -508,14 +525,17 @@ fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
                 .map_err(|e| malformed(format!("an attempt that is none: {e}")))?,
         ),
         kind::CLEAR_NAMESPACE => Operation::ClearNamespace,
-        kind::PUSH => Operation::Push {
-            replace: match frame.try_get_u8().map_err(|_| short())? {
-                0 => false,
-                1 => true,
-                other => return Err(malformed(format!("a push that says {other}"))),
-            },
-            module: std::mem::take(&mut frame),
-        },
+        kind::PUSH => {
+            let how = frame.try_get_u8().map_err(|_| short())?;
+            if how & !(PUSH_REPLACE | PUSH_CHECK) != 0 {
+                return Err(malformed(format!("a push that says {how}")));
+            }
+            Operation::Push {
+                replace: how & PUSH_REPLACE != 0,
+                check: how & PUSH_CHECK != 0,
+                module: std::mem::take(&mut frame),
+            }
+        }
         kind::MODULES => Operation::Modules,
         kind::REMOVE_MODULE => {
             let mut id = [0; 32];
@@ -635,8 +655,13 @@ pub fn write_operation(
             Operation::Begin(attempt) => encode_into(attempt, out)?,
             Operation::Inspect(inspect) => encode_into(inspect, out)?,
             Operation::Fence(thread) => out.extend_from_slice(&thread.0),
-            Operation::Push { replace, module } => {
-                out.push(u8::from(*replace));
+            Operation::Push {
+                replace,
+                check,
+                module,
+            } => {
+                let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+                out.push(flag(*replace, PUSH_REPLACE) | flag(*check, PUSH_CHECK));
                 out.extend_from_slice(module);
             }
             Operation::RemoveModule(id) => out.extend_from_slice(id),
@@ -645,6 +670,10 @@ pub fn write_operation(
         Ok(())
     })
 }
+
+/// How a module is pushed.
+const PUSH_REPLACE: u8 = 1;
+const PUSH_CHECK: u8 = 2;
 
 /// Where the numbers of a request are.
 const SEQUENCE_AT: usize = LENGTH_BYTES + 1;

@@ -129,6 +129,7 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
                 11,
                 Operation::Push {
                     replace: true,
+                    check: false,
                     module: Bytes::from_static(b"\0asm"),
                 },
             ),
@@ -604,12 +605,16 @@ fn operation() -> impl Strategy<Value = Operation> {
         Just(Operation::ClearNamespace),
         Just(Operation::Modules),
         any::<[u8; 32]>().prop_map(Operation::RemoveModule),
-        (any::<bool>(), prop::collection::vec(any::<u8>(), 0..50)).prop_map(|(replace, module)| {
-            Operation::Push {
+        (
+            any::<bool>(),
+            any::<bool>(),
+            prop::collection::vec(any::<u8>(), 0..50)
+        )
+            .prop_map(|(replace, check, module)| Operation::Push {
                 replace,
+                check,
                 module: module.into(),
-            }
-        }),
+            }),
         attempt().prop_map(Operation::Begin),
         any::<[u8; 16]>().prop_map(|thread| Operation::Fence(ThreadId(thread))),
     ]

@@ -279,6 +279,7 @@ impl Crowded {
             NAME,
             methods.collect::<Vec<_>>().leak(),
             true,
+            module.id().0,
             Box::new(move |state, age| its.restore(NAME, state, age)),
         )));
         let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();

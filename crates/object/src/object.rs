@@ -149,6 +149,8 @@ pub struct TypeInfo {
     pub methods: &'static [Method],
     /// [`Object::ATTENDS`].
     pub attends: bool,
+    /// The module whose code it is, the SHA-256 of its bytes; [`None`]: it is linked into the executable.
+    pub module: Option<[u8; 32]>,
     maker: Maker,
 }
 
@@ -177,6 +179,7 @@ impl TypeInfo {
             name: T::NAME,
             methods: T::METHODS,
             attends: T::ATTENDS,
+            module: None,
             maker: Maker::Linked(restore::<T>),
         }
     }
@@ -187,12 +190,14 @@ impl TypeInfo {
         name: &'static str,
         methods: &'static [Method],
         attends: bool,
+        module: [u8; 32],
         restore: Box<Restore>,
     ) -> TypeInfo {
         TypeInfo {
             name,
             methods,
             attends,
+            module: Some(module),
             maker: Maker::Uploaded(restore),
         }
     }

@@ -204,7 +204,7 @@ impl Server {
         let loops = event_loop::Loops::new(threads, service.clone(), bound.listeners)?;
         let mut handles = vec![keeper::start(&service)?, watchdog::start(&loops)?];
         if service.cluster.is_some() {
-            handles.push(cluster::start(&service)?);
+            handles.extend(cluster::start(&service)?);
         }
         for index in 0..threads {
             handles.push(loops.spawn(index)?);

@@ -20,9 +20,9 @@ use crate::connection::Connection;
 use crate::event_loop::Loops;
 use crate::keeper::Keeper;
 use crate::session::{Session, Sessions};
-use crate::slot::{Act, Arrival, Ending, Event, Held, Item, Slot, Visit};
+use crate::slot::{Act, Arrival, Ending, Event, Held, Item, Slot, Visit, move_to};
 use crate::table::Table;
-use crate::types::{Types, Version};
+use crate::types::{Newcomer, Types, Version};
 use crate::{Config, Limits};
 
 /// What all threads of a server share.
@@ -565,13 +565,13 @@ impl Service {
         }
         // These may be repeated: a module is what its bytes are.
         let modules = match &operation {
-            Operation::Push { replace, module } => {
-                let pushed = self.push(module, *replace, effects);
-                let kept = pushed.and_then(|pushed| {
-                    self.keep_module(pushed.module.id, *replace, module)?;
-                    encode(&pushed)
-                });
-                Some(kept)
+            Operation::Push {
+                replace,
+                check,
+                module,
+            } => {
+                let pushed = self.push(module, (*replace, *check), effects);
+                Some(pushed.and_then(|pushed| encode(&pushed)))
             }
             Operation::RemoveModule(id) if self.cluster.is_some() => {
                 let removed = self.types.remove(id).and_then(|removed| {
@@ -728,9 +728,27 @@ impl Service {
     /// Takes a module in. With `replace` its types may be new versions of those of other modules, whose objects
     /// then move, one after the other, each between two of its calls. First all are asked whether they can;
     /// if one can not nothing happens. One that changes meanwhile so that it can not keeps its old code.
-    pub fn push(&self, module: &[u8], replace: bool, effects: &mut Effects<'_>) -> Result<Pushed> {
+    pub fn push(
+        &self,
+        module: &[u8],
+        (replace, check): (bool, bool),
+        effects: &mut Effects<'_>,
+    ) -> Result<Pushed> {
+        if let Some(cluster) = &self.cluster {
+            return self.push_to_all(cluster, module, (replace, check), effects);
+        }
         let _alone = self.types.pushing();
         let newcomer = self.types.compile(module, replace)?;
+        let checked = self.check_newcomer(&newcomer, effects);
+        if check || checked.is_err() {
+            self.types.let_go(&newcomer.describe().id);
+            return checked.map(|()| Pushed::of(newcomer.describe()));
+        }
+        Ok(self.take_in(&newcomer, effects))
+    }
+
+    /// Whether all objects could move to a module's types; of an error the reason.
+    pub fn check_newcomer(&self, newcomer: &Newcomer, effects: &mut Effects<'_>) -> Result<()> {
         for Version { old, new } in newcomer.versions() {
             let (old, new) = (*old, *new);
             let act: Act = Arc::new(move |cell, _| cell.can_move_to(new));
@@ -744,12 +762,15 @@ impl Service {
                     ),
                 })?;
         }
-        self.types.take_in(&newcomer);
+        Ok(())
+    }
+
+    /// New objects are of a module's types from here on, and those of earlier versions move to it.
+    pub fn take_in(&self, newcomer: &Newcomer, effects: &mut Effects<'_>) -> Pushed {
+        self.types.take_in(newcomer);
         let (mut moved, mut left, mut reason) = (0, 0, None);
         for Version { old, new } in newcomer.versions() {
-            let (old, new) = (*old, *new);
-            let act: Act = Arc::new(move |cell, turn| cell.move_to(new, turn));
-            for outcome in self.visit(self.table.of_type(old), old, (act, true), effects) {
+            for outcome in self.visit(self.table.of_type(old), old, (move_to(new), true), effects) {
                 match outcome {
                     Ok(()) => moved += 1,
                     Err(error) => {
@@ -759,12 +780,13 @@ impl Service {
                 }
             }
         }
-        Ok(Pushed {
-            module: self.types.settle(&newcomer),
+        Pushed {
+            module: self.types.settle(newcomer),
             moved,
             left,
             reason,
-        })
+            replaced: newcomer.replaced(),
+        }
     }
 
     /// The encoded state of an object.

@@ -91,6 +91,11 @@ pub(crate) struct Visit {
     pub outcome: Sender<Result<()>>,
 }
 
+/// Moves an object to another version of its type.
+pub(crate) fn move_to(new: &'static TypeInfo) -> Act {
+    Arc::new(move |cell, turn| cell.move_to(new, turn))
+}
+
 pub(crate) type Act = Arc<dyn Fn(&mut Cell, &mut Turn<'_>) -> Result<()> + Send + Sync>;
 
 /// Who asks, and where the reply goes.

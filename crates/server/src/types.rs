@@ -7,10 +7,10 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::Config;
 
 #[cfg(feature = "modules")]
-pub(crate) use uploaded::Types;
+pub(crate) use uploaded::{Newcomer, Types};
 
 #[cfg(not(feature = "modules"))]
-pub(crate) use linked::Types;
+pub(crate) use linked::{Newcomer, Types};
 
 /// A type, and a newer version of it.
 pub(crate) struct Version {
@@ -35,6 +35,14 @@ mod linked {
         pub fn versions(&self) -> &[Version] {
             match *self {}
         }
+
+        pub fn replaced(&self) -> Vec<[u8; 32]> {
+            match *self {}
+        }
+
+        pub fn describe(&self) -> ModuleInfo {
+            match *self {}
+        }
     }
 
     impl Types {
@@ -45,6 +53,25 @@ mod linked {
         pub fn find(&self, name: &str) -> Option<&'static TypeInfo> {
             registry::find(name)
         }
+
+        pub fn find_of(&self, name: &str, module: Option<[u8; 32]>) -> Option<&'static TypeInfo> {
+            registry::find(name).filter(|_| module.is_none())
+        }
+
+        pub fn has(&self, _: &[u8; 32]) -> bool {
+            false
+        }
+
+        pub fn is_current(&self, _: &[u8; 32]) -> bool {
+            false
+        }
+
+        pub fn hold(&self, bytes: &[u8]) -> Result<ModuleInfo> {
+            self.compile(bytes, true)
+                .map(|newcomer| newcomer.describe())
+        }
+
+        pub fn let_go(&self, _: &[u8; 32]) {}
 
         pub fn pushing(&self) -> MutexGuard<'_, ()> {
             self.pushing.lock()
@@ -94,29 +121,74 @@ mod uploaded {
         engine: OnceLock<Engine>,
         /// Held while a module is taken in.
         pushing: Mutex<()>,
+        /// Held while one is compiled, so that it is once.
+        compiling: Mutex<()>,
         uploaded: RwLock<Uploaded>,
     }
 
     #[derive(Default)]
     struct Uploaded {
-        modules: Vec<Arc<Module>>,
+        /// Those whose code may be needed: also of objects that another server has not moved to newer code yet.
+        held: Vec<Held>,
+        /// The types that new objects are of.
         types: HashMap<String, (&'static TypeInfo, Arc<Module>)>,
+    }
+
+    /// A module, and its types.
+    #[derive(Clone)]
+    struct Held {
+        module: Arc<Module>,
+        types: Vec<&'static TypeInfo>,
+    }
+
+    impl Uploaded {
+        fn held(&self, id: &[u8; 32]) -> Option<&Held> {
+            self.held.iter().find(|held| held.module.id().0 == *id)
+        }
+
+        /// Whether new objects are of all its types.
+        fn are_current(&self, held: &Held) -> bool {
+            held.types.iter().all(|info| {
+                let of = self.types.get(info.name);
+                of.is_some_and(|(_, of)| Arc::ptr_eq(of, &held.module))
+            })
+        }
+
+        /// Whether an object is of it, or a new one would be.
+        fn uses(&self, module: &Arc<Module>) -> bool {
+            let mut types = self.types.values();
+            module.objects() > 0 || types.any(|(_, of)| Arc::ptr_eq(of, module))
+        }
     }
 
     /// A module on its way in.
     pub(crate) struct Newcomer {
-        module: Arc<Module>,
+        held: Held,
         /// Its types; none if the module was here already.
         types: Vec<&'static TypeInfo>,
         /// Those of them that take the place of others.
         versions: Vec<Version>,
-        /// The modules whose types they are.
-        replaced: Vec<Arc<Module>>,
     }
 
     impl Newcomer {
         pub fn versions(&self) -> &[Version] {
             &self.versions
+        }
+
+        /// The modules whose types it replaces.
+        pub fn replaced(&self) -> Vec<[u8; 32]> {
+            let old = self
+                .versions
+                .iter()
+                .filter_map(|version| version.old.module);
+            let mut ids: Vec<_> = old.collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        }
+
+        pub fn describe(&self) -> ModuleInfo {
+            describe(&self.held.module)
         }
     }
 
@@ -127,6 +199,7 @@ mod uploaded {
                 cache: config.module_cache.clone(),
                 engine: OnceLock::new(),
                 pushing: Mutex::default(),
+                compiling: Mutex::default(),
                 uploaded: RwLock::default(),
             }
         }
@@ -139,6 +212,65 @@ mod uploaded {
             })
         }
 
+        /// The type of an object that was made by a module's code; [`None`]: by the executable's own.
+        pub fn find_of(&self, name: &str, module: Option<[u8; 32]>) -> Option<&'static TypeInfo> {
+            let Some(id) = module else {
+                return registry::find(name);
+            };
+            let uploaded = self.uploaded.read();
+            let types = &uploaded.held(&id)?.types;
+            types.iter().find(|info| info.name == name).copied()
+        }
+
+        /// Whether a module's code is here.
+        pub fn has(&self, id: &[u8; 32]) -> bool {
+            self.uploaded.read().held(id).is_some()
+        }
+
+        /// Whether new objects are of all its types.
+        pub fn is_current(&self, id: &[u8; 32]) -> bool {
+            let uploaded = self.uploaded.read();
+            let held = uploaded.held(id);
+            held.is_some_and(|held| uploaded.are_current(held))
+        }
+
+        /// Compiles a module, which takes a while, and keeps its code, for objects that come from other servers. New
+        /// objects are not of its types yet.
+        pub fn hold(&self, bytes: &[u8]) -> Result<ModuleInfo> {
+            Ok(describe(&self.held(bytes)?.module))
+        }
+
+        /// A module is not to be taken in: it goes, unless something is of it.
+        pub fn let_go(&self, id: &[u8; 32]) {
+            let mut uploaded = self.uploaded.write();
+            let unused = uploaded
+                .held(id)
+                .is_some_and(|held| !uploaded.uses(&held.module));
+            if unused {
+                uploaded.held.retain(|held| held.module.id().0 != *id);
+            }
+        }
+
+        fn held(&self, bytes: &[u8]) -> Result<Held> {
+            let id = ModuleId::of(bytes).0;
+            let known = || self.uploaded.read().held(&id).cloned();
+            if let Some(held) = known() {
+                return Ok(held);
+            }
+            let _once = self.compiling.lock();
+            if let Some(held) = known() {
+                return Ok(held);
+            }
+            let module = self.engine()?.compile(bytes).map_err(refused)?;
+            let types = own_types(&module).map(|info| leak(&module, info));
+            let held = Held {
+                types: types.collect(),
+                module,
+            };
+            self.uploaded.write().held.push(held.clone());
+            Ok(held)
+        }
+
         /// Modules are taken in one after the other.
         pub fn pushing(&self) -> MutexGuard<'_, ()> {
             self.pushing.lock()
@@ -146,57 +278,45 @@ mod uploaded {
 
         /// Compiles a module, which takes a while, and sees whose place its types would take. They have not yet.
         pub fn compile(&self, bytes: &[u8], replace: bool) -> Result<Newcomer> {
-            let there = {
-                let uploaded = self.uploaded.read();
-                let mut modules = uploaded.modules.iter();
-                modules
-                    .find(|module| module.id() == ModuleId::of(bytes))
-                    .cloned()
-            };
-            let is_there = there.is_some();
-            let module = match there {
-                Some(module) => module,
-                None => self.engine()?.compile(bytes).map_err(refused)?,
-            };
+            let held = self.held(bytes)?;
+            let id = held.module.id().0;
+            let newcomer = self.newcomer(held, replace);
+            if newcomer.is_err() {
+                self.let_go(&id);
+            }
+            newcomer
+        }
+
+        fn newcomer(&self, held: Held, replace: bool) -> Result<Newcomer> {
             let mut newcomer = Newcomer {
-                module: module.clone(),
+                held: held.clone(),
                 types: Vec::new(),
                 versions: Vec::new(),
-                replaced: Vec::new(),
             };
             let uploaded = self.uploaded.read();
-            let is_current = |info: &TypeDescription| {
-                let of = uploaded.types.get(&info.name);
-                of.is_some_and(|(_, of)| of.id() == module.id())
-            };
-            if is_there && own_types(&module).all(is_current) {
+            if uploaded.are_current(&held) {
                 return Ok(newcomer);
             }
-            for info in own_types(&module) {
-                let new = leak(&module, info);
+            for new in held.types {
                 newcomer.types.push(new);
-                let Some((old, other)) = uploaded.types.get(&info.name) else {
+                let Some((old, other)) = uploaded.types.get(new.name) else {
                     continue;
                 };
+                if std::ptr::eq(*old, new) {
+                    continue;
+                }
                 if !replace {
                     return Err(Error::Refused {
                         reason: format!(
                             "the type {} is there already, from module {}, which has {} objects: `crucial push \
                              --replace` moves them to the new version; or remove that module first",
-                            info.name,
+                            new.name,
                             other.id(),
                             other.objects(),
                         ),
                     });
                 }
                 newcomer.versions.push(Version { old, new });
-                if !newcomer
-                    .replaced
-                    .iter()
-                    .any(|module| Arc::ptr_eq(module, other))
-                {
-                    newcomer.replaced.push(other.clone());
-                }
             }
             Ok(newcomer)
         }
@@ -207,58 +327,50 @@ mod uploaded {
                 return;
             }
             let mut uploaded = self.uploaded.write();
+            let Held { module, .. } = &newcomer.held;
             for info in &newcomer.types {
-                let entry = (*info, newcomer.module.clone());
+                let entry = (*info, module.clone());
                 uploaded.types.insert(info.name.to_owned(), entry);
             }
-            uploaded
-                .modules
-                .retain(|module| module.id() != newcomer.module.id());
-            uploaded.modules.push(newcomer.module.clone());
+            let id = module.id();
+            uploaded.held.retain(|held| held.module.id() != id);
+            uploaded.held.push(newcomer.held.clone());
         }
 
-        /// What has moved has moved: modules that nobody needs any more go.
+        /// What has moved has moved: modules whose types it has replaced go, if nothing is of them any more.
         pub fn settle(&self, newcomer: &Newcomer) -> ModuleInfo {
-            let mut uploaded = self.uploaded.write();
-            let Uploaded { modules, types } = &mut *uploaded;
-            let is_replaced = |module: &Arc<Module>| {
-                newcomer
-                    .replaced
-                    .iter()
-                    .any(|other| Arc::ptr_eq(other, module))
-            };
-            let is_needed = |module: &Arc<Module>| {
-                module.objects() > 0 || types.values().any(|(_, of)| Arc::ptr_eq(of, module))
-            };
-            modules.retain(|module| !is_replaced(module) || is_needed(module));
-            describe(&newcomer.module)
+            for id in newcomer.replaced() {
+                self.let_go(&id);
+            }
+            newcomer.describe()
         }
 
+        /// The modules that something is of, or would be.
         pub fn modules(&self) -> Vec<ModuleInfo> {
             let uploaded = self.uploaded.read();
-            uploaded
-                .modules
+            let used = uploaded
+                .held
                 .iter()
-                .map(|module| describe(module))
-                .collect()
+                .filter(|held| uploaded.uses(&held.module));
+            used.map(|held| describe(&held.module)).collect()
         }
 
         /// Removes a module; whether there was one.
         pub fn remove(&self, id: &[u8; 32]) -> Result<bool> {
             let mut uploaded = self.uploaded.write();
-            let Some(position) = uploaded.modules.iter().position(|m| m.id().0 == *id) else {
+            let Some(held) = uploaded.held(id).cloned() else {
                 return Ok(false);
             };
-            let objects = uploaded.modules[position].objects();
+            let objects = held.module.objects();
             if objects > 0 {
                 return Err(Error::Refused {
                     reason: format!("{objects} objects of its types live: delete them first"),
                 });
             }
-            let module = uploaded.modules.remove(position);
+            uploaded.held.retain(|held| held.module.id().0 != *id);
             uploaded
                 .types
-                .retain(|_, (_, of)| !Arc::ptr_eq(of, &module));
+                .retain(|_, (_, of)| !Arc::ptr_eq(of, &held.module));
             Ok(true)
         }
 
@@ -321,6 +433,7 @@ mod uploaded {
             name,
             methods.leak(),
             info.attends,
+            module.id().0,
             Box::new(restore),
         )))
     }

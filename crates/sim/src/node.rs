@@ -408,7 +408,8 @@ impl Node {
                 }
             }
             Entry::Install { object, image, .. } => {
-                let replica = Replica::from_image(&image, find).expect("a type that all have");
+                let replica = Replica::from_image(&image, |name, _| find(name))
+                    .expect("a type that all have");
                 self.objects.insert(object, replica);
             }
             Entry::Drop { object, .. } => {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::thread;
 
-use crucial_core::frame::Attempt;
+use crucial_core::frame::{Attempt, Operation};
 use crucial_object::caller::Caller;
 use crucial_object::{Error, ThreadId};
 
@@ -32,7 +32,10 @@ fn answers_of_all_are_one() {
     assert_eq!(pushed.module.objects, 1 + 2 + 3);
     let modules = client.modules().unwrap();
     assert_eq!((modules.len(), modules[0].objects), (1, 1 + 2 + 3));
-    assert!(client.remove_module([1; 32]).unwrap());
+    // There is one at each server that nothing is of; that of the objects stays, at all.
+    let refused = client.remove_module([1; 32]).unwrap_err();
+    assert!(refused.to_string().contains("6 objects"), "{refused}");
+    assert!(client.remove_module([2; 32]).unwrap());
     client.fence_thread(ThreadId([4; 16])).unwrap();
     for server in 0..3 {
         let heard = heard(&fake, server);
@@ -45,6 +48,23 @@ fn answers_of_all_are_one() {
     assert!((0..3).all(|server| heard(&fake, server).contains("Goodbye")));
     assert_eq!(add(&client, object(0, 1)), Err(Error::Cancelled));
     fake.check();
+}
+
+#[test]
+fn a_replacement_is_first_checked_everywhere() {
+    let fake = Fake::new(3);
+    let client = fake.client(0);
+    client.push_module(vec![1, 2, 3], true).unwrap();
+    for server in 0..3 {
+        let checks = fake.with(server, |server| {
+            let pushes = server.heard.iter().filter_map(|heard| match heard {
+                Operation::Push { check, .. } => Some(*check),
+                _ => None,
+            });
+            pushes.collect::<Vec<_>>()
+        });
+        assert_eq!(checks, [true, false]);
+    }
 }
 
 #[test]

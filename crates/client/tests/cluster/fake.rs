@@ -611,6 +611,7 @@ impl State {
                 moved: number,
                 left: 1,
                 reason: Some(format!("of {number}")),
+                replaced: Vec::new(),
             }),
             _ => Ok(Vec::new()),
         };

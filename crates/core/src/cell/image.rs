@@ -11,6 +11,8 @@ use crate::records::{CallId, Outcome, Record, Records};
 pub struct CellImage {
     /// The type's name.
     pub type_name: String,
+    /// [`TypeInfo::module`]: of the code that has encoded the state, and that alone can read it.
+    pub module: Option<[u8; 32]>,
     #[serde(with = "serde_bytes")]
     state: Vec<u8>,
     /// What panicked, its message, and where.
@@ -56,6 +58,7 @@ impl Cell {
         });
         Ok(CellImage {
             type_name: self.info.name.to_owned(),
+            module: self.info.module,
             state,
             poison: poison.map(|(what, panic)| (what, panic.message, panic.location)),
             records,
@@ -63,7 +66,7 @@ impl Cell {
         })
     }
 
-    /// The cell that `image` was made of; `info` is the type of its name.
+    /// The cell that `image` was made of; `info` is the type of its name and module.
     ///
     /// # Errors
     ///

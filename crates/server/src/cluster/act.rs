@@ -301,11 +301,14 @@ impl Service {
         let each = |service: &Service,
                     slot: &Arc<Slot>,
                     replica: Option<&mut Replica>,
-                    _: &mut Effects<'_>| {
+                    effects: &mut Effects<'_>| {
             let Some(replica) = replica else { return };
             let now_ms = service.now_ms();
             for session in replica.clients() {
                 service.sessions.expect(session, Some(slot), now_ms);
+            }
+            if let Some(visit) = replica.cell().and_then(|cell| service.newer(cell.info())) {
+                service.offer(slot.id, visit, effects);
             }
             if let Home::Run(run) = replica.origin.home {
                 service.sessions.expect_owner(run, now_ms);
@@ -381,6 +384,10 @@ impl Service {
         (from, id, message): (NodeId, PartitionId, Message),
         effects: &mut Effects<'_>,
     ) {
+        if self.is_ahead(cluster, &message) {
+            // It comes again, when the view with the module may be here.
+            return;
+        }
         let mut actions = Vec::new();
         let mut share = cluster.share(id);
         if connection.is_closed() {

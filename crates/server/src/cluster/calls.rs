@@ -72,7 +72,11 @@ impl Service {
             return;
         }
         let mut share = place.share();
-        let reign = match share.admit(place.cluster, arrival, self.now_ms()) {
+        let admission = match share.admit(place.cluster, arrival, self.now_ms()) {
+            Admission::Now(_) if self.lacks_type(place.cluster, &event) => Admission::Later,
+            admission => admission,
+        };
+        let reign = match admission {
             Admission::Now(reign) => reign,
             Admission::Elsewhere => {
                 drop(share);
@@ -119,6 +123,14 @@ impl Service {
             }
             _ => {}
         }
+    }
+
+    /// Whether the type of an object that is to be made may be in a module that is still to be taken in here.
+    fn lacks_type(&self, cluster: &Cluster, event: &Event) -> bool {
+        let Event::Open(_, request) = event else {
+            return false;
+        };
+        cluster.modules.is_behind() && self.types.find(&request.type_name).is_none()
     }
 
     fn call_shared(
@@ -491,7 +503,7 @@ impl Service {
         );
     }
 
-    /// Somebody does something with the object that others can not be told as a change: they get it whole.
+    /// Somebody does something with the object that others can not be told as a change: the primary sends it whole.
     fn visit_shared(
         &self,
         place: &Place<'_>,
@@ -506,18 +518,24 @@ impl Service {
         if !std::ptr::eq(cell.info(), visit.info) {
             return;
         }
+        // In whatever phase, with a lease or without: its results wait as others do.
+        let since = place.share().partition.reign_since();
+        if visit.changes && since.is_none() {
+            return;
+        }
         let mut results = Results::default();
         let mut out = Vec::new();
         let mut turn = Turn::new(&mut results, &mut out);
         let outcome = (visit.act)(cell, &mut turn);
-        if visit.changes {
+        if visit.changes && outcome.is_ok() {
             let mut share = place.share();
-            // In whatever phase, with a lease or without: its results wait as others do.
-            if share.partition.is_primary() {
+            if share.partition.reign_since() == since {
                 share.partition.replace(place.slot.id, replica);
                 let mut actions = Vec::new();
                 share.partition.issue(self.now_ms(), &mut actions);
                 self.send_results(place, &mut share, replica, actions, results, None, effects);
+            } else {
+                replica.stray(share.partition.epoch());
             }
         }
         // Whoever asked may have stopped waiting.
@@ -568,7 +586,7 @@ impl Service {
     }
 
     fn restore(&self, place: &Place<'_>, mut image: crucial_cluster::Image) -> Replica {
-        let find = |name: &str| self.types.find(name);
+        let find = |name: &str, module| self.code_of(place.cluster, name, module);
         match Replica::from_image(&image, find) {
             Ok(replica) => replica,
             Err(error) => {

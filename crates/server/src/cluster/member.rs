@@ -10,8 +10,8 @@ use std::time::Duration;
 use crucial_cluster::{Grant, Incarnation, Lease, View};
 use crucial_core::frame::{self, RouteServer, Routes};
 
-use super::Cluster;
 use super::act::drop_object;
+use super::{Cluster, modules};
 use crate::connection::Connection;
 use crate::service::{Effects, Service};
 use crate::slot::Event;
@@ -105,8 +105,7 @@ impl Service {
         }
         let is_waited_for = cluster.waiting.load(Ordering::Relaxed) > 0;
         if is_waited_for || !cluster.withheld.lock().is_empty() {
-            cluster.desk.papers.lock().try_again = true;
-            cluster.wake();
+            cluster.try_again();
         }
     }
 
@@ -142,8 +141,9 @@ impl Service {
         if view.version <= cluster.version() {
             return;
         }
-        // First the types, then objects of them.
-        self.take_modules(cluster, &view, effects);
+        if !view.has_modules_of(&cluster.view()) {
+            cluster.modules.view_came(&view);
+        }
         cluster.peers.update(&view, cluster.me);
         let now_ms = self.now_ms();
         for id in cluster.ids() {
@@ -176,18 +176,26 @@ impl Service {
     }
 }
 
-/// Starts the cluster's thread.
-pub(crate) fn start(service: &Arc<Service>) -> io::Result<JoinHandle<()>> {
-    let service = service.clone();
-    std::thread::Builder::new()
-        .name("crucial-cluster".to_owned())
-        .spawn(move || run(&service))
+/// Starts the cluster's threads: one for views, one for the modules in them.
+pub(crate) fn start(service: &Arc<Service>) -> io::Result<[JoinHandle<()>; 2]> {
+    let spawn = |name: &str, run: fn(&Arc<Service>, &Cluster)| {
+        let service = service.clone();
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(move || {
+            if let Some(cluster) = &service.cluster {
+                run(&service, cluster);
+            }
+        })
+    };
+    Ok([
+        spawn("crucial-cluster", run)?,
+        spawn("crucial-modules", |service, cluster| {
+            modules::run(service, cluster);
+        })?,
+    ])
 }
 
-fn run(service: &Arc<Service>) {
-    let Some(cluster) = &service.cluster else {
-        return;
-    };
+fn run(service: &Arc<Service>, cluster: &Cluster) {
     loop {
         let (view, try_again) = {
             let mut papers = cluster.desk.papers.lock();

@@ -45,6 +45,7 @@ pub(crate) use results::{Reply, Results};
 
 use crate::connection::{Connection, Other};
 use member::RouteFrame;
+use modules::Modules;
 use peers::Peers;
 use share::Share;
 
@@ -94,6 +95,7 @@ pub(crate) struct Cluster {
     waiting: AtomicUsize,
     peers: Peers,
     desk: Desk,
+    modules: Modules,
     control: std::sync::OnceLock<Arc<dyn Control>>,
 }
 
@@ -139,6 +141,7 @@ impl Cluster {
             waiting: AtomicUsize::new(0),
             peers: Peers::default(),
             desk: Desk::default(),
+            modules: Modules::default(),
             control: std::sync::OnceLock::new(),
         };
         let share = |index| Mutex::new(cluster.new_share(PartitionId(index)));
@@ -204,6 +207,12 @@ impl Cluster {
         let _ = self.waiting.fetch_update(set, get, less);
     }
 
+    /// Requests that wait may be tried again.
+    fn try_again(&self) {
+        self.desk.papers.lock().try_again = true;
+        self.wake();
+    }
+
     fn wake(&self) {
         self.desk.changed.notify_one();
     }
@@ -222,6 +231,7 @@ impl Cluster {
     pub fn stop(&self) {
         self.desk.papers.lock().stopped = true;
         self.wake();
+        self.modules.stop();
         self.peers.close();
     }
 }
