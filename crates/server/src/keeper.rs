@@ -144,23 +144,48 @@ pub(crate) fn start(service: &Arc<Service>) -> io::Result<JoinHandle<()>> {
         .name("crucial-keeper".to_owned())
         .spawn(move || {
             let mut purge_at = PURGE_AT_MIN;
-            let mut looked = Instant::now();
+            let mut watch = Watch {
+                pause: look,
+                looked: Instant::now(),
+                had_lease: true,
+            };
             while let Some(what) = service.keeper.next(&service, &mut purge_at) {
                 let mut effects = Effects::new(&service);
-                if let What::Leases = what {
-                    if looked.elapsed() > STOPPED_LOOKS * look {
-                        // This process was stopped, or starved, and could hear nobody meanwhile.
-                        service.sessions.forgive(service.now_ms());
-                    }
-                    looked = Instant::now();
-                }
-                handle(&service, what, look, &mut effects);
+                handle(&service, what, &mut watch, &mut effects);
                 service.post(&mut effects);
             }
         })
 }
 
-fn handle(service: &Service, what: What, look: Duration, effects: &mut Effects<'_>) {
+/// What the keeper has seen when it looked at the leases the last time.
+struct Watch {
+    /// Until it looks again.
+    pause: Duration,
+    looked: Instant,
+    /// This server's own.
+    had_lease: bool,
+}
+
+impl Watch {
+    fn look(&mut self, service: &Service, effects: &mut Effects<'_>) {
+        let was_stopped = self.looked.elapsed() > STOPPED_LOOKS * self.pause;
+        self.looked = Instant::now();
+        let now_ms = service.now_ms();
+        let cluster = service.cluster.as_ref();
+        let has_lease = cluster.is_none_or(|cluster| cluster.has_lease(now_ms));
+        let had_lease = std::mem::replace(&mut self.had_lease, has_lease);
+        if was_stopped || !had_lease {
+            // This process was stopped, or starved, and could hear nobody meanwhile; or it could answer nobody.
+            service.sessions.forgive(now_ms);
+        }
+        // Who is cut off takes nobody for dead.
+        if has_lease {
+            end_lapsed(service, now_ms, effects);
+        }
+    }
+}
+
+fn handle(service: &Service, what: What, watch: &mut Watch, effects: &mut Effects<'_>) {
     match what {
         What::TimeOut(call, slot, after) => {
             let Some(slot) = slot.upgrade() else { return };
@@ -177,20 +202,14 @@ fn handle(service: &Service, what: What, look: Duration, effects: &mut Effects<'
             }
         }
         What::Leases => {
-            end_lapsed(service, effects);
-            service.keeper.add(look, What::Leases);
+            watch.look(service, effects);
+            service.keeper.add(watch.pause, What::Leases);
         }
     }
 }
 
-fn end_lapsed(service: &Service, effects: &mut Effects<'_>) {
-    let (now_ms, lease_ms) = (service.now_ms(), service.lease.as_millis() as u64);
-    if let Some(cluster) = &service.cluster
-        && !cluster.has_lease(now_ms)
-    {
-        // Who is cut off takes nobody for dead.
-        return;
-    }
+fn end_lapsed(service: &Service, now_ms: u64, effects: &mut Effects<'_>) {
+    let lease_ms = service.lease.as_millis() as u64;
     for session in service.sessions.lapsed(now_ms, lease_ms) {
         tracing::debug!(session = session.0, "lease lapsed");
         service.lapse_session(session, effects);

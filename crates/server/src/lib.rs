@@ -40,6 +40,7 @@ use crucial_object::ObjectId;
         reason = "a server that is alone has no control group to speak to"
     )
 )]
+mod clock;
 mod cluster;
 mod connection;
 mod event_loop;

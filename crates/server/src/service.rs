@@ -15,6 +15,7 @@ use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, ThreadId, Typ
 
 use parking_lot::Mutex;
 
+use crate::clock::Clock;
 use crate::cluster::{Cluster, Results};
 use crate::connection::Connection;
 use crate::event_loop::Loops;
@@ -38,7 +39,7 @@ pub(crate) struct Service {
     pub table: Table,
     pub sessions: Sessions,
     pub keeper: Keeper,
-    started: Instant,
+    clock: Clock,
     stopping: AtomicBool,
     connections: AtomicUsize,
     long_methods: AtomicUsize,
@@ -74,7 +75,7 @@ impl Service {
             loops: OnceLock::new(),
             table: Table::new(),
             keeper: Keeper::new(),
-            started: Instant::now(),
+            clock: Clock::new(),
             stopping: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             long_methods: AtomicUsize::new(0),
@@ -102,7 +103,7 @@ impl Service {
 
     /// The clock of this server: from its start, and never back.
     pub fn now_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
+        self.clock.now_ms()
     }
 
     pub fn stop(&self) {

@@ -14,6 +14,7 @@ use crate::{Outcome, PATIENCE, trials};
 pub fn trials() -> Vec<Trial> {
     trials![
         g03_up_starts_a_cluster_that_commands_use_and_look_at,
+        g03_a_server_joins_by_a_name,
         g01_bad_ways_to_start_a_server_say_what_is_wrong,
         g01_a_server_whose_disk_is_full_ends_and_says_so,
         g01_a_server_of_another_version_is_refused,
@@ -89,6 +90,25 @@ fn g03_up_starts_a_cluster_that_commands_use_and_look_at() -> Outcome {
     outcome?;
     assert!(status.success(), "{status}");
     Ok(())
+}
+
+fn g03_a_server_joins_by_a_name() -> Outcome {
+    let cluster = Cluster::start(1)?;
+    let address = cluster.server(0).address.clone();
+    let (_, port) = address.rsplit_once(':').ok_or("a port")?;
+    // The name may stand for more addresses than one, and at some of them nobody answers.
+    let named = format!("localhost:{port}");
+    let mut second = crucial(&["server", "--listen", "127.0.0.1:0", "--join", &named])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let outcome = ready(&mut second).and_then(|_| {
+        let (_, nodes) = run(&["--cluster", &named, "cluster", "nodes"])?;
+        assert_eq!(nodes.lines().count(), 2, "{nodes}");
+        Ok(())
+    });
+    second.kill()?;
+    second.wait()?;
+    outcome
 }
 
 fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
