@@ -2,7 +2,9 @@
 //! where it can be cut off from chosen others.
 
 use std::net::TcpListener;
+use std::ops::Range;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{Result, io};
 
@@ -14,6 +16,9 @@ const BRIDGE: &str = "crucialbr0";
 
 /// The port of a server in a namespace.
 const PORT: u16 = 7171;
+
+/// Ports on loopback: below those that connections get by themselves, one of which could take a server's while it is away.
+const PORTS: Range<u16> = 10_000..30_000;
 
 /// Hosts for servers.
 #[derive(Debug)]
@@ -44,6 +49,23 @@ fn address(host: u8) -> String {
     format!("{PREFIX}.{}", host + 10)
 }
 
+/// A port that is free now, and not taken by others while its server is away.
+fn free_port() -> Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(101);
+    let mut last = None;
+    for _ in PORTS {
+        let turn = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (turn % PORTS.len() as u32) as u16;
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = Some(error),
+        }
+    }
+    let none = std::io::Error::other("there is none");
+    Err(io("a free port")(last.unwrap_or(none)))
+}
+
 impl Net {
     /// Namespaces, where this process may make some (as root, with iproute2), else loopback.
     pub fn best(hosts: u8) -> Net {
@@ -71,12 +93,7 @@ impl Net {
     /// A place for the server `host` to listen.
     pub(crate) fn listen(&self, host: u8) -> Result<String> {
         match self {
-            Net::Loopback => {
-                // Free now, and hardly taken by others before the server takes it.
-                let listener = TcpListener::bind("127.0.0.1:0").map_err(io("a free port"))?;
-                let address = listener.local_addr().map_err(io("a free port"))?;
-                Ok(address.to_string())
-            }
+            Net::Loopback => Ok(format!("127.0.0.1:{}", free_port()?)),
             Net::Namespaces { .. } => Ok(format!("{}:{PORT}", address(host))),
         }
     }

@@ -41,7 +41,7 @@ fn run(arguments: &[&str]) -> Result<(Option<i32>, String), Failed> {
 }
 
 fn g03_up_starts_a_cluster_that_commands_use_and_look_at() -> Outcome {
-    let port = 20_000 + std::process::id() % 20_000;
+    let port = 30_000 + std::process::id() % 2_000;
     let mut up = crucial(&["up", "-n", "3", "--port", &port.to_string()])
         .stdout(Stdio::piped())
         .spawn()?;
