@@ -30,6 +30,22 @@ impl<'a> Place<'a> {
     pub fn share(&self) -> parking_lot::MutexGuard<'a, Share> {
         self.cluster.share(self.cluster.partition(&self.slot.id))
     }
+
+    /// The same, if a reign goes on; else the request is sent elsewhere.
+    pub fn share_in(
+        &self,
+        reign: Reign,
+        arrival: &Arrival,
+        effects: &mut Effects<'_>,
+    ) -> Option<parking_lot::MutexGuard<'a, Share>> {
+        let share = self.share();
+        if share.reigns(reign) {
+            return Some(share);
+        }
+        drop(share);
+        effects.moved(arrival, self.cluster);
+        None
+    }
 }
 
 impl Service {
@@ -148,16 +164,7 @@ impl Service {
         };
         let needed = |call: CallId| self.sessions.needs(call);
         if let Some(forget) = replica.purge(&needed, RECORDS_MIN) {
-            let apply = |replica: &mut Replica, turn: &mut Turn<'_>| replica.apply(&forget, turn);
-            self.change(
-                place,
-                replica,
-                reign,
-                None,
-                apply,
-                || forget.clone(),
-                effects,
-            );
+            self.apply(place, replica, reign, None, &forget, effects);
         }
         let call = Call {
             id: arrival.call(),
@@ -289,6 +296,22 @@ impl Service {
         Some(value)
     }
 
+    /// Does a change that is no method's, and tells the others; false: it is void, as the reign has ended.
+    fn apply(
+        &self,
+        place: &Place<'_>,
+        replica: &mut Replica,
+        reign: Reign,
+        arrival: Option<&Arrival>,
+        change: &Change,
+        effects: &mut Effects<'_>,
+    ) -> bool {
+        let run = |replica: &mut Replica, turn: &mut Turn<'_>| replica.apply(change, turn);
+        let change = || change.clone();
+        self.change(place, replica, reign, arrival, run, change, effects)
+            .is_some()
+    }
+
     /// Sends results, or lets them wait for the acknowledgements of what they depend on.
     #[expect(clippy::too_many_arguments, reason = "all that an answer is about")]
     fn send_results(
@@ -347,11 +370,9 @@ impl Service {
         arrival: &Arrival,
         effects: &mut Effects<'_>,
     ) {
-        let mut share = place.share();
-        if !share.reigns(reign) {
-            drop(share);
-            return effects.moved(arrival, place.cluster);
-        }
+        let Some(mut share) = place.share_in(reign, arrival, effects) else {
+            return;
+        };
         self.note(&mut share, arrival, None);
         let last = share.partition.last();
         let reply = Reply {
@@ -384,17 +405,7 @@ impl Service {
             id: arrival.call(),
             acked: arrival.acked,
         };
-        let apply = |replica: &mut Replica, turn: &mut Turn<'_>| replica.apply(&change, turn);
-        let done = self.change(
-            place,
-            replica,
-            reign,
-            Some(arrival),
-            apply,
-            || change.clone(),
-            effects,
-        );
-        if done.is_none() {
+        if !self.apply(place, replica, reign, Some(arrival), &change, effects) {
             effects.moved(arrival, place.cluster);
         }
     }
@@ -416,16 +427,7 @@ impl Service {
             return;
         }
         let change = Change::Cancel { call, error };
-        let apply = |replica: &mut Replica, turn: &mut Turn<'_>| replica.apply(&change, turn);
-        self.change(
-            place,
-            replica,
-            reign,
-            None,
-            apply,
-            || change.clone(),
-            effects,
-        );
+        self.apply(place, replica, reign, None, &change, effects);
     }
 
     fn time_is_up(
@@ -491,16 +493,7 @@ impl Service {
         if !concerns {
             return;
         }
-        let apply = |replica: &mut Replica, turn: &mut Turn<'_>| replica.apply(&change, turn);
-        self.change(
-            place,
-            replica,
-            reign,
-            None,
-            apply,
-            || change.clone(),
-            effects,
-        );
+        self.apply(place, replica, reign, None, &change, effects);
     }
 
     /// Somebody does something with the object that others can not be told as a change: the primary sends it whole.

@@ -47,11 +47,9 @@ impl Service {
         let mode = request.mode;
         match there(held) {
             There::Whole if mode != OpenMode::Recreate => {
-                let mut share = place.share();
-                if !share.reigns(reign) {
-                    drop(share);
-                    return effects.moved(arrival, place.cluster);
-                }
+                let Some(mut share) = place.share_in(reign, arrival, effects) else {
+                    return;
+                };
                 self.note(&mut share, arrival, Some(false));
                 let last = share.partition.last();
                 self.answer_after(place, &mut share, last, [did(call, false)], effects);
@@ -82,11 +80,9 @@ impl Service {
         error: Error,
         effects: &mut Effects<'_>,
     ) {
-        let mut share = place.share();
-        if !share.reigns(reign) {
-            drop(share);
-            return effects.moved(arrival, place.cluster);
-        }
+        let Some(mut share) = place.share_in(reign, arrival, effects) else {
+            return;
+        };
         let last = share.partition.last();
         let reply = Reply {
             call: arrival.call(),
@@ -104,11 +100,9 @@ impl Service {
         result: Option<bool>,
         effects: &mut Effects<'_>,
     ) {
-        let mut share = place.share();
-        if !share.reigns(reign) {
-            drop(share);
-            return effects.moved(arrival, place.cluster);
-        }
+        let Some(mut share) = place.share_in(reign, arrival, effects) else {
+            return;
+        };
         let call = arrival.call();
         let reply = match result {
             Some(result) => did(call, result),
@@ -168,11 +162,9 @@ impl Service {
         if held.is_some() && !self.remove_shared(place, held, reign, None, effects) {
             return effects.moved(arrival, place.cluster);
         }
-        let mut share = place.share();
-        if !share.reigns(reign) {
-            drop(share);
-            return effects.moved(arrival, place.cluster);
-        }
+        let Some(mut share) = place.share_in(reign, arrival, effects) else {
+            return;
+        };
         let created = done(arrival, Some(true));
         share.partition.create(place.slot.id, &mut replica, created);
         share.partition.purge(&|call| self.sessions.needs(call));
@@ -202,11 +194,9 @@ impl Service {
             return self.answer_again(place, reign, arrival, deleted, effects);
         }
         if held.is_none() {
-            let mut share = place.share();
-            if !share.reigns(reign) {
-                drop(share);
-                return effects.moved(arrival, place.cluster);
-            }
+            let Some(mut share) = place.share_in(reign, arrival, effects) else {
+                return;
+            };
             self.note(&mut share, arrival, Some(false));
             let last = share.partition.last();
             let reply = did(arrival.call(), false);
