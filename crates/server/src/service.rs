@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -708,7 +709,20 @@ impl Service {
         drop(removed);
         self.run_jobs(effects);
         effects.flush();
-        all.into_iter().count() as u64
+        self.gather(&all).len() as u64
+    }
+
+    /// What objects say, until all have that were asked. Who is in the middle of something is not waited for when the
+    /// server stops.
+    fn gather<T>(&self, said: &mpsc::Receiver<T>) -> Vec<T> {
+        let mut all = Vec::new();
+        loop {
+            match said.recv_timeout(GATHER_LOOK) {
+                Ok(one) => all.push(one),
+                Err(RecvTimeoutError::Timeout) if !self.is_stopping() => {}
+                Err(_) => return all,
+            }
+        }
     }
 
     fn delete(&self, object: ObjectId, effects: &mut Effects<'_>) -> bool {
@@ -827,7 +841,7 @@ impl Service {
             effects.flush();
         }
         drop(outcome);
-        outcomes.into_iter().collect()
+        self.gather(&outcomes)
     }
 
     /// Ends a session: it said goodbye, or its lease lapsed.
@@ -900,6 +914,9 @@ pub(crate) fn lost(object: ObjectId) -> Error {
         object: object.to_string(),
     }
 }
+
+/// How often who waits for objects looks whether the server stops.
+const GATHER_LOOK: Duration = Duration::from_millis(100);
 
 /// What was appended is written after this, whatever else is to be done.
 const WRITE_AFTER: Duration = Duration::from_micros(200);

@@ -97,7 +97,10 @@ pub(super) fn run(service: &Service, cluster: &Cluster) {
         }
         let present: Vec<_> = view.modules.iter().map(|module| module.id).collect();
         for id in last.iter().filter(|id| !present.contains(id)) {
-            cluster.modules.papers.lock().dropped.insert(*id);
+            let mut papers = cluster.modules.papers.lock();
+            papers.dropped.insert(*id);
+            papers.outcomes.remove(id);
+            drop(papers);
             // While there are objects of it here, it stays.
             let _ = service.types.remove(id);
         }
