@@ -27,6 +27,8 @@ pub enum Command {
         incarnation: Incarnation,
         /// Where it is reached.
         address: String,
+        /// The lease that it goes by, in milliseconds.
+        lease_ms: u64,
     },
     /// A server is to stop: what it holds goes elsewhere first.
     Leave {
@@ -82,6 +84,16 @@ pub enum Refusal {
     Over {
         /// Who.
         node: NodeId,
+    },
+    /// The members go by another lease. Whoever leads expires the others by its own.
+    #[error(
+        "its lease between servers is {own_ms} ms, and that of the cluster {lease_ms} ms: start it with --server-lease-ms {lease_ms}, or all servers with the same other one"
+    )]
+    OtherLease {
+        /// Of the server, in milliseconds.
+        own_ms: u64,
+        /// Of the members.
+        lease_ms: u64,
     },
     /// The server is no member.
     #[error("{node} is no member of the cluster, or not in this life")]
@@ -146,12 +158,14 @@ impl Control {
                 node,
                 incarnation,
                 address,
+                lease_ms,
             } => {
                 let last = self.lives.get(node).copied();
                 let is_over = last.is_some_and(|last| *incarnation <= last);
                 if is_over && !view.has(*node, *incarnation) {
                     return Err(Refusal::Over { node: *node });
                 }
+                view.agree(*node, *lease_ms)?;
                 view.join(*node, *incarnation, address)?;
                 self.lives.insert(*node, *incarnation);
             }
@@ -178,6 +192,20 @@ impl Control {
 }
 
 impl View {
+    /// All members go by the same lease; the first says which.
+    fn agree(&mut self, node: NodeId, lease_ms: u64) -> Result<(), Refusal> {
+        if self.members.keys().all(|member| *member == node) {
+            self.lease_ms = lease_ms;
+        }
+        match self.lease_ms == lease_ms {
+            true => Ok(()),
+            false => Err(Refusal::OtherLease {
+                own_ms: lease_ms,
+                lease_ms: self.lease_ms,
+            }),
+        }
+    }
+
     fn join(
         &mut self,
         node: NodeId,
@@ -334,6 +362,7 @@ mod tests {
             node: NodeId(node),
             incarnation: Incarnation(node),
             address: format!("host-{node}:1"),
+            lease_ms: 1000,
         }
     }
 
@@ -423,11 +452,34 @@ mod tests {
             node: NodeId(1),
             incarnation: Incarnation(99),
             address: "host-1:1".to_owned(),
+            lease_ms: 1000,
         };
         assert!(matches!(control.apply(&again), Err(Refusal::InUse { .. })));
         control.apply(&expire(1)).unwrap();
         control.apply(&again).unwrap();
         assert!(control.view().has(NodeId(1), Incarnation(99)));
+    }
+
+    #[test]
+    fn all_members_go_by_one_lease() {
+        let mut control = three();
+        let other = Command::Join {
+            node: NodeId(4),
+            incarnation: Incarnation(4),
+            address: "host-4:1".to_owned(),
+            lease_ms: 3000,
+        };
+        let refused = Err(Refusal::OtherLease {
+            own_ms: 3000,
+            lease_ms: 1000,
+        });
+        for node in [1, 2, 3] {
+            assert_eq!(control.apply(&other), refused);
+            control.apply(&expire(node)).unwrap();
+        }
+        // Nobody goes by the old one any more.
+        control.apply(&other).unwrap();
+        assert_eq!(control.view().lease_ms, 3000);
     }
 
     #[test]
@@ -437,6 +489,7 @@ mod tests {
             node: NodeId(1),
             incarnation: Incarnation(1),
             address: "host-9:1".to_owned(),
+            lease_ms: 1000,
         };
         assert!(matches!(control.apply(&copy), Err(Refusal::InUse { .. })));
     }

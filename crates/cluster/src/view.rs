@@ -15,6 +15,8 @@ pub struct View {
     pub version: ViewVersion,
     /// The servers.
     pub members: BTreeMap<NodeId, Member>,
+    /// The lease that they go by, in milliseconds.
+    pub lease_ms: u64,
     /// Of each partition.
     pub configurations: Vec<Arc<Configuration>>,
     /// Uploaded modules, in the order in which they were pushed the last time: a type is the last one's that has it.
@@ -71,6 +73,7 @@ impl View {
         View {
             version: ViewVersion::default(),
             members: BTreeMap::new(),
+            lease_ms: 0,
             configurations: vec![Arc::default(); partitions],
             modules: Vec::new(),
         }

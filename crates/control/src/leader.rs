@@ -325,6 +325,7 @@ mod tests {
             node: LIFE.0,
             incarnation: LIFE.1,
             address: String::new(),
+            lease_ms: 1000,
         };
         control.apply(&join).unwrap();
         control.view().clone()

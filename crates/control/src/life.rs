@@ -49,8 +49,8 @@ enum Heard {
 /// How it goes with joining.
 struct Tries {
     started: Instant,
-    /// Since when another life is in the way.
-    in_use: Option<Instant>,
+    /// Since when other lives are in the way.
+    refused: Option<Instant>,
     last: String,
 }
 
@@ -86,11 +86,12 @@ impl Shared {
             node: self.node,
             incarnation,
             address: self.config.address.clone(),
+            lease_ms: self.config.timing.lease_ms,
         };
         let question = Question::Propose(vec![join]);
         let mut tries = Tries {
             started: Instant::now(),
-            in_use: None,
+            refused: None,
             last: String::new(),
         };
         while !self.view().has(self.node, incarnation) {
@@ -102,7 +103,9 @@ impl Shared {
                         }
                         tries.last = "it has joined, and was not told of it".to_owned();
                     }
-                    Some(Err(Refusal::InUse { .. })) => self.wait_for_another(&mut tries)?,
+                    Some(Err(refusal @ (Refusal::InUse { .. } | Refusal::OtherLease { .. }))) => {
+                        self.wait_for_others(&mut tries, &refusal)?
+                    }
                     Some(Err(Refusal::Over { .. })) => return Ok(Joined::Over),
                     Some(Err(refusal)) => return Err(GroupError::Refused(refusal.to_string())),
                     None => tries.last = "the leader has changed".to_owned(),
@@ -111,7 +114,7 @@ impl Shared {
                 Ok(_) => tries.last = "an answer to another question".to_owned(),
             }
             if let Some(patience) = patience
-                && tries.in_use.is_none()
+                && tries.refused.is_none()
                 && tries.started.elapsed() > patience
             {
                 let last = tries.last;
@@ -122,17 +125,19 @@ impl Shared {
         Ok(Joined::Member)
     }
 
-    /// Another life of this server is a member: its lease ends, unless another server lives it.
-    fn wait_for_another(&self, tries: &mut Tries) -> Result<(), GroupError> {
-        let since = *tries.in_use.get_or_insert_with(Instant::now);
+    /// Another life of this server is a member, or others with another lease: those that are gone end with their
+    /// leases.
+    fn wait_for_others(&self, tries: &mut Tries, refusal: &Refusal) -> Result<(), GroupError> {
+        let since = *tries.refused.get_or_insert_with(Instant::now);
         let wait_ms = LEASES_OF_ANOTHER_MAX * self.config.timing.wait_ms();
         let patience = Duration::from_millis(wait_ms);
-        match since.elapsed() > patience {
-            true => Err(GroupError::Twice {
-                node: self.node,
+        match refusal {
+            _ if since.elapsed() <= patience => Ok(()),
+            Refusal::InUse { node } => Err(GroupError::Twice {
+                node: *node,
                 patience,
             }),
-            false => Ok(()),
+            refusal => Err(GroupError::Refused(refusal.to_string())),
         }
     }
 

@@ -165,6 +165,7 @@ mod tests {
                 node: NodeId(*node),
                 incarnation: Incarnation(1),
                 address: String::new(),
+                lease_ms: 1000,
             };
             control.apply(&join).unwrap();
         }

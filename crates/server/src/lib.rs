@@ -33,6 +33,7 @@ use std::time::Duration;
 use crucial_core::Endpoint;
 use crucial_object::ObjectId;
 
+mod clock;
 #[cfg_attr(
     not(feature = "cluster"),
     allow(
@@ -40,7 +41,6 @@ use crucial_object::ObjectId;
         reason = "a server that is alone has no control group to speak to"
     )
 )]
-mod clock;
 mod cluster;
 mod connection;
 mod event_loop;

@@ -453,6 +453,7 @@ impl World {
                         node,
                         incarnation,
                         address: String::new(),
+                        lease_ms: self.settings.lease_ms,
                     });
                     if matches!(joined, Err(Refusal::Over { .. })) {
                         let event = Event::ToNode(node, incarnation, Packet::Over);

@@ -184,6 +184,11 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
         ],
         &["belongs to the cluster", "--data"],
     )?;
+    // Another lease than the others'.
+    says(
+        &["--join", &one.server(0).address, "--server-lease-ms", "300"],
+        &["--server-lease-ms 1000", "300 ms"],
+    )?;
     // A damaged journal.
     let journal = format!("{kept}/journal");
     let mut bytes = std::fs::read(&journal)?;
