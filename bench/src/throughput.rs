@@ -236,6 +236,7 @@ impl Crucial {
             namespace: self.client.namespace().to_owned(),
             attempt: None,
             routes: 0,
+            fences: 0,
         };
         let mut bytes = Vec::new();
         frame::write_hello(&hello, &mut bytes).expect("a hello can be encoded");

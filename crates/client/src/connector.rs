@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use crucial_core::Endpoint;
-use crucial_core::frame::{self, Attempt, Hello, Operation, Routes};
+use crucial_core::frame::{self, Fence, Hello, Operation, Routes};
 use crucial_object::{Error, Result, Sequence};
 
 use crate::handshake::{self, BRISK, Dialed, PAUSE_FIRST, PAUSE_LAST};
@@ -20,7 +20,23 @@ use crate::{Client, Config, Net};
 struct Ask {
     endpoint: Result<Endpoint>,
     config: Config,
-    hello: Hello,
+    asked: Asked,
+}
+
+/// What was said in a hello, and what is to follow it.
+pub(crate) struct Asked {
+    pub hello: Hello,
+    fences: Vec<Fence>,
+}
+
+impl Asked {
+    /// Nothing follows.
+    pub fn alone(hello: Hello) -> Asked {
+        Asked {
+            hello,
+            fences: Vec::new(),
+        }
+    }
 }
 
 impl Client {
@@ -46,25 +62,34 @@ impl Client {
         let Net::Cluster(cluster) = &self.net else {
             return None;
         };
-        let mut hello = handshake::hello(&self.config, self.session);
-        // Later routes, and a later attempt, are told when it is connected.
-        hello.attempt = *self.attempt.lock();
-        hello.routes = cluster.table().routes.version;
+        let mut asked = self.hello(cluster);
         let mut out = link.out();
         if out.state != State::Connecting || self.has_ended() {
             return None;
         }
-        hello.resume = out.greeted;
+        asked.hello.resume = out.greeted;
         out.greeted = true;
         Some(Ask {
             endpoint: link.address.parse(),
             config: self.config.clone(),
-            hello,
+            asked,
         })
     }
 
+    /// What to say to a server. Later routes, and a later attempt, are told when it is connected.
+    fn hello(&self, cluster: &Cluster) -> Asked {
+        let mut hello = handshake::hello(&self.config, self.session);
+        hello.attempt = *self.attempt.lock();
+        hello.routes = cluster.table().routes.version;
+        let fences: Vec<_> = self.fences.lock().iter().copied().collect();
+        if self.config.owner {
+            hello.fences = fences.len() as u32;
+        }
+        Asked { hello, fences }
+    }
+
     /// Somebody has answered at the address of a link; whether that link needs nothing more.
-    fn answered(&self, link: &Arc<Link>, asked: &Hello, dialed: Result<Dialed>) -> bool {
+    fn answered(&self, link: &Arc<Link>, asked: &Asked, dialed: Result<Dialed>) -> bool {
         let error = match dialed {
             Ok(dialed) => match self.welcomed(asked, dialed) {
                 Ok(of) => return of.is_some_and(|of| Arc::ptr_eq(&of, link)),
@@ -83,7 +108,7 @@ impl Client {
     }
 
     /// A server has said welcome: takes its routes up, and the connection for the link to it, which is given back.
-    fn welcomed(&self, asked: &Hello, mut dialed: Dialed) -> Result<Option<Arc<Link>>> {
+    fn welcomed(&self, asked: &Asked, mut dialed: Dialed) -> Result<Option<Arc<Link>>> {
         let Net::Cluster(cluster) = &self.net else {
             return Ok(None);
         };
@@ -108,7 +133,7 @@ impl Client {
         &self,
         cluster: &Cluster,
         link: &Arc<Link>,
-        asked: &Hello,
+        asked: &Asked,
         dialed: Dialed,
     ) {
         let mut reader = link.reader.lock();
@@ -153,18 +178,20 @@ impl Client {
         &self,
         link: &Arc<Link>,
         out: &mut Out,
-        asked: &Hello,
+        asked: &Asked,
         has_expired: bool,
     ) -> Vec<Arc<Slot>> {
         let attempt = *self.attempt.lock();
         let mut calls = self.calls.lock();
         link.append(out, |bytes| {
-            if asked.routes != calls.version {
+            if asked.hello.routes != calls.version {
                 let _ = frame::write_known_routes(calls.version, bytes);
             }
-            if let Some(attempt) = attempt.filter(|_| attempt != asked.attempt) {
-                let begin = begin(attempt, |frame| calls.number(frame, true));
-                bytes.extend_from_slice(&begin);
+            let begin = attempt.filter(|_| attempt != asked.hello.attempt);
+            let begin = begin.map(Operation::Begin);
+            let fences = asked.fences.iter().copied().map(Operation::Fence);
+            for operation in fences.chain(begin) {
+                aside(&operation, bytes, |frame| calls.number(frame, true));
             }
         });
         let expired = match has_expired {
@@ -242,12 +269,10 @@ impl Client {
         if cluster.scouting.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut hello = handshake::hello(&self.config, self.session);
-        hello.attempt = *self.attempt.lock();
-        hello.routes = cluster.table().routes.version;
+        let asked = self.hello(cluster);
         let (client, config) = (self.this.clone(), self.config.clone());
         let thread = std::thread::Builder::new().name("crucial-scout".to_owned());
-        let spawned = thread.spawn(move || try_seeds(&client, &config, &hello));
+        let spawned = thread.spawn(move || try_seeds(&client, &config, &asked));
         if spawned.is_err() {
             cluster.scouting.store(false, Ordering::Release);
         }
@@ -263,14 +288,13 @@ pub(crate) fn life_of(routes: &Routes, node: u64) -> Option<Life> {
     })
 }
 
-/// A frame that begins an attempt, whose answer is of no interest: if the attempt is fenced, so is the connection.
-fn begin(attempt: Attempt, number: impl FnOnce(&mut [u8]) -> Sequence) -> Vec<u8> {
+/// Appends a request whose answer is of no interest: if an attempt that begins is fenced, so is the connection.
+fn aside(operation: &Operation, out: &mut Vec<u8>, number: impl FnOnce(&mut [u8]) -> Sequence) {
     let mut frame = Vec::new();
-    let operation = Operation::Begin(attempt);
-    if frame::write_operation(Sequence(0), Sequence(0), &operation, &mut frame).is_ok() {
+    if frame::write_operation(Sequence(0), Sequence(0), operation, &mut frame).is_ok() {
         number(&mut frame);
+        out.extend_from_slice(&frame);
     }
-    frame
 }
 
 /// Runs until there is a connection, or it is not needed any more. It holds the client only while it does something.
@@ -281,13 +305,13 @@ fn connect(client: &Weak<Client>, link: &Arc<Link>) {
             return;
         };
         let dialed = ask.endpoint.and_then(|endpoint| {
-            handshake::dial(&endpoint, &ask.config, ask.hello.clone(), BRISK)
+            handshake::dial(&endpoint, &ask.config, ask.asked.hello.clone(), BRISK)
                 .map_err(|rejected| rejected.error)
         });
         let Some(client) = client.upgrade() else {
             return;
         };
-        if client.answered(link, &ask.hello, dialed) {
+        if client.answered(link, &ask.asked, dialed) {
             return;
         }
         drop(client);
@@ -298,14 +322,14 @@ fn connect(client: &Weak<Client>, link: &Arc<Link>) {
 }
 
 /// Goes through the seeds once, until one answers.
-fn try_seeds(client: &Weak<Client>, config: &Config, hello: &Hello) {
+fn try_seeds(client: &Weak<Client>, config: &Config, asked: &Asked) {
     for endpoint in handshake::candidates(config) {
-        let dialed = handshake::dial(&endpoint, config, hello.clone(), BRISK);
+        let dialed = handshake::dial(&endpoint, config, asked.hello.clone(), BRISK);
         let Some(client) = client.upgrade() else {
             return;
         };
         if let Ok(dialed) = dialed
-            && let Ok(Some(_)) = client.welcomed(hello, dialed)
+            && let Ok(Some(_)) = client.welcomed(asked, dialed)
         {
             break;
         }

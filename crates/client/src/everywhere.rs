@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crucial_core::frame::{
-    Attempt, ClusterInfo, Inspect, ModuleInfo, ObjectInfo, Operation, Pushed, ReplicaInfo, Routes,
+    Attempt, ClusterInfo, Fence, Inspect, ModuleInfo, ObjectInfo, Operation, Pushed, ReplicaInfo,
+    Routes,
 };
 use crucial_object::{Error, ObjectId, Result, ThreadId, decode};
 
@@ -16,6 +17,9 @@ use crate::pending::{Slot, To};
 use crate::routes::Table;
 use crate::send::encode;
 use crate::{Client, Net};
+
+/// So many threads of a run are remembered for servers that join later: those that were fenced last.
+const FENCES_MAX: usize = 1024;
 
 /// How long replicas may take to move to newer code behind their objects, and how often that is looked at.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,16 +73,34 @@ impl Client {
     /// comes back, and what is recorded of it goes. (A method that one is executing on a server at this
     /// moment may still end.)
     pub fn fence_thread(&self, thread: ThreadId) -> Result<()> {
-        self.everywhere(&Operation::Fence(thread)).map(drop)
+        let fence = self.note_fence(thread, Fence::ALL);
+        self.everywhere(&Operation::Fence(fence)).map(drop)
     }
 
     /// The same, without waiting for it.
     pub fn fence_thread_soon(&self, thread: ThreadId) -> Result<()> {
-        let fence = Operation::Fence(thread);
+        let fence = Operation::Fence(self.note_fence(thread, Fence::ALL));
         match self.net {
             Net::Alone(_) => self.send_operation(&fence, None).map(drop),
             Net::Cluster(_) => self.send_to(&fence, |_| true).map(drop),
         }
+    }
+
+    /// The next attempt of a cloud thread is on its way, and says so to the servers that there are when it begins.
+    /// Those that join later learn of it from here: they let no attempt in before that.
+    pub fn expect_attempt(&self, attempt: Attempt) {
+        self.note_fence(attempt.thread, attempt.number);
+    }
+
+    fn note_fence(&self, thread: ThreadId, before: u32) -> Fence {
+        let fence = Fence { thread, before };
+        let mut fences = self.fences.lock();
+        fences.retain(|earlier| earlier.thread != thread);
+        if fences.len() >= FENCES_MAX {
+            fences.pop_front();
+        }
+        fences.push_back(fence);
+        fence
     }
 
     /// Uploads a module of shared types, which then run on the servers. With `replace` they may be new versions of

@@ -65,6 +65,7 @@ pub(crate) fn hello(config: &Config, session: crucial_object::SessionId) -> Hell
         namespace: config.namespace.clone(),
         attempt: None,
         routes: 0,
+        fences: 0,
     }
 }
 

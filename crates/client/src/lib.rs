@@ -35,13 +35,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crucial_core::Endpoint;
-use crucial_core::frame::{Attempt, Hello, OpenRequest, Operation};
+use crucial_core::frame::{Attempt, Fence, Hello, OpenRequest, Operation};
 use crucial_object::caller::{Call, Caller, InFlight, Lifetime, Open, Opened};
 use crucial_object::{Error, ObjectId, Result, RunId, SessionId, decode};
 use parking_lot::Mutex;
@@ -61,7 +62,7 @@ mod socket;
 mod watch;
 
 use calls::Calls;
-use connector::life_of;
+use connector::{Asked, life_of};
 use handshake::Dialed;
 use keeper::Keeper;
 use link::{Life, Link, State};
@@ -154,6 +155,8 @@ pub struct Client {
     anonymous: AtomicU64,
     /// The cloud thread that this process runs.
     attempt: Mutex<Option<Attempt>>,
+    /// Of threads that this client has started: which of their attempts are over, for servers that it has not spoken to.
+    fences: Mutex<VecDeque<Fence>>,
     /// Whether the program's modules were pushed; held meanwhile.
     pushed: Mutex<bool>,
     /// Why there are no calls any more.
@@ -211,6 +214,7 @@ impl Client {
             frame_bytes_max: AtomicUsize::new(dialed.welcome.frame_bytes_max as usize),
             anonymous: AtomicU64::new(0),
             attempt: Mutex::new(attempt),
+            fences: Mutex::default(),
             pushed: Mutex::default(),
             ended: OnceLock::new(),
             started: Instant::now(),
@@ -238,7 +242,7 @@ impl Client {
                 link.reader.lock().restart(socket, connection, dialed.rest);
             }
             Net::Cluster(cluster) => {
-                self.attach(cluster, link, hello, dialed);
+                self.attach(cluster, link, &Asked::alone(hello.clone()), dialed);
                 self.link_up(&cluster.table());
             }
         }

@@ -75,6 +75,9 @@ pub struct Hello {
     /// The version of the routes by which the client sends what comes on this connection, until it
     /// [says](Request::Routes) that it has others; 0: it has none.
     pub routes: u64,
+    /// Of a run's owner: how many [fences](Operation::Fence) of earlier times follow. Until they are there no other
+    /// session of the run is begun at this server.
+    pub fences: u32,
 }
 
 /// One attempt of a cloud thread. A newer attempt fences the older ones: they can change nothing more.
@@ -87,6 +90,20 @@ pub struct Attempt {
     /// The session is the thread's own ([`ThreadId::session`]), and passes from attempt to attempt with
     /// the results of its calls.
     pub exactly_once: bool,
+}
+
+/// The end of attempts of a cloud thread, wherever they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The thread.
+    pub thread: ThreadId,
+    /// All with a lower number; [`Fence::ALL`]: all.
+    pub before: u32,
+}
+
+impl Fence {
+    /// No attempt may go on.
+    pub const ALL: u32 = u32::MAX;
 }
 
 /// The server's answer.
@@ -337,8 +354,8 @@ pub enum Operation {
     Modules,
     /// Remove a module. The result is a `bool`: whether there was one.
     RemoveModule([u8; 32]),
-    /// No attempt of this cloud thread may change anything any more. The result is empty.
-    Fence(ThreadId),
+    /// Older attempts of a cloud thread may change nothing any more. The result is empty.
+    Fence(Fence),
     /// Say something of the server and its cluster. The result is as it says.
     Inspect(Inspect),
 }
@@ -542,7 +559,10 @@ fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
             frame.try_copy_to_slice(&mut id).map_err(|_| short())?;
             Operation::RemoveModule(id)
         }
-        kind::FENCE => Operation::Fence(ThreadId(take_object(&mut frame)?.0)),
+        kind::FENCE => Operation::Fence(Fence {
+            thread: ThreadId(take_object(&mut frame)?.0),
+            before: frame.try_get_u32_le().map_err(|_| short())?,
+        }),
         kind::INSPECT => Operation::Inspect(
             decode(&std::mem::take(&mut frame))
                 .map_err(|e| malformed(format!("a question that is none: {e}")))?,
@@ -654,7 +674,10 @@ pub fn write_operation(
             }
             Operation::Begin(attempt) => encode_into(attempt, out)?,
             Operation::Inspect(inspect) => encode_into(inspect, out)?,
-            Operation::Fence(thread) => out.extend_from_slice(&thread.0),
+            Operation::Fence(fence) => {
+                out.extend_from_slice(&fence.thread.0);
+                out.extend_from_slice(&fence.before.to_le_bytes());
+            }
             Operation::Push {
                 replace,
                 check,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use crucial_core::frame::{
-    Attempt, CallRequest, FRAME_BYTES_MAX, Hello, InFlight, Inspect, LENGTH_BYTES, OpenMode,
+    Attempt, CallRequest, FRAME_BYTES_MAX, Fence, Hello, InFlight, Inspect, LENGTH_BYTES, OpenMode,
     OpenRequest, Operation, Request, Response, RouteServer, Routes, Welcome, decode_request,
     decode_response, peek_length, set_acked, set_numbers, split,
 };
@@ -52,6 +52,7 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
         namespace: "default".to_owned(),
         attempt: None,
         routes: 0,
+        fences: 0,
     };
     let attempt = Attempt {
         thread: ThreadId([0x22; 16]),
@@ -70,7 +71,7 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
                 version: 1,
                 hello: Some(hello),
             },
-            "29000000 01 4352554349414c00 0100 ac02 00 11111111111111111111111111111111 01 07 64656661756c74 00 00",
+            "2a000000 01 4352554349414c00 0100 ac02 00 11111111111111111111111111111111 01 07 64656661756c74 00 00 00",
         ),
         (
             numbered(2, 2, Operation::Call(call)),
@@ -116,8 +117,15 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
             "23000000 0a 0800000000000000 0800000000000000 22222222222222222222222222222222 02 00",
         ),
         (
-            numbered(9, 9, Operation::Fence(ThreadId([0x22; 16]))),
-            "21000000 0b 0900000000000000 0900000000000000 22222222222222222222222222222222",
+            numbered(
+                9,
+                9,
+                Operation::Fence(Fence {
+                    thread: ThreadId([0x22; 16]),
+                    before: Fence::ALL,
+                }),
+            ),
+            "25000000 0b 0900000000000000 0900000000000000 22222222222222222222222222222222 ffffffff",
         ),
         (
             numbered(10, 10, Operation::ClearNamespace),
@@ -616,7 +624,12 @@ fn operation() -> impl Strategy<Value = Operation> {
                 module: module.into(),
             }),
         attempt().prop_map(Operation::Begin),
-        any::<[u8; 16]>().prop_map(|thread| Operation::Fence(ThreadId(thread))),
+        any::<([u8; 16], u32)>().prop_map(|(thread, before)| {
+            Operation::Fence(Fence {
+                thread: ThreadId(thread),
+                before,
+            })
+        }),
     ]
 }
 
@@ -640,10 +653,11 @@ fn request() -> impl Strategy<Value = Request> {
         ".{0,20}",
         prop::option::of(attempt()),
         any::<u64>(),
+        any::<u32>(),
     );
     prop_oneof![
         hello.prop_map(
-            |(session, resume, run, owner, namespace, attempt, routes)| Request::Hello {
+            |(session, resume, run, owner, namespace, attempt, routes, fences)| Request::Hello {
                 version: 1,
                 hello: Some(Hello {
                     session: SessionId(session),
@@ -653,6 +667,7 @@ fn request() -> impl Strategy<Value = Request> {
                     namespace,
                     attempt,
                     routes,
+                    fences,
                 }),
             }
         ),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crucial_core::frame::{
-    Attempt, CallRequest, Hello, OpenMode, OpenRequest, Operation, Pushed, VERSION, Welcome,
+    Attempt, CallRequest, Fence, Hello, OpenMode, OpenRequest, Operation, Pushed, VERSION, Welcome,
 };
 use crucial_core::{Call, CallId, Cell, Disposition, Recording, Replies, Turn, frame};
 use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, ThreadId, TypeInfo, encode};
@@ -553,9 +553,12 @@ impl Service {
         if let Operation::Begin(attempt) = operation {
             return self.begin(arrival, attempt, effects);
         }
-        if let Operation::Fence(thread) = operation {
-            let fenced = self.sessions.fence(arrival.session.run, thread);
-            if let Some(places) = self.sessions.end_expected(thread.session()) {
+        if let Operation::Fence(fence) = operation {
+            let thread = fence.thread;
+            let fenced = self.sessions.fence(&arrival.session, fence);
+            let is_over = fence.before == Fence::ALL;
+            let expected = is_over.then(|| self.sessions.end_expected(thread.session()));
+            if let Some(places) = expected.flatten() {
                 self.tell_departed((thread.session(), Ending::Known), places, effects);
                 self.sessions.departed(thread.session());
             }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use crucial_cluster::Home;
 use crucial_core::CallId;
-use crucial_core::frame::{Attempt, Hello, InFlight};
+use crucial_core::frame::{Attempt, Fence, Hello, InFlight};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
@@ -234,11 +234,20 @@ impl Session {
 struct Run {
     /// In a cluster objects of a run may come to a server before its owner says hello there.
     owner: Option<SessionId>,
+    /// So many fences are to come before anybody else of the run is let in.
+    fences: u32,
     /// Since when there is no owner, in milliseconds of the service's clock.
     orphan_ms: u64,
     objects: Slots,
     /// Cloud threads that run, and those of which an older attempt may still be somewhere.
     threads: Map<ThreadId, Thread>,
+}
+
+impl Run {
+    /// In a cluster: whether its owner has said which attempts of its threads are over.
+    fn is_introduced(&self) -> bool {
+        self.owner.is_some() && self.fences == 0
+    }
 }
 
 /// What is known of a cloud thread.
@@ -382,6 +391,9 @@ impl Sessions {
             if let Some(attempt) = newer {
                 self.begin(session, attempt)?;
             }
+            if hello.owner {
+                self.join(hello)?;
+            }
             session.seen(now_ms);
             return Ok((session.clone(), true));
         }
@@ -404,30 +416,29 @@ impl Sessions {
 
     fn join(&self, hello: &Hello) -> Result<()> {
         let mut runs = self.runs.lock();
-        let owner = match runs.get_mut(&hello.run) {
-            Some(run) => &mut run.owner,
-            None if !hello.owner && self.shared => {
-                return Err(Error::Unavailable {
-                    address: "the server".to_owned(),
-                    reason: format!("the owner of the application run {} is not here", hello.run),
+        if hello.owner {
+            let run = runs.entry(hello.run).or_default();
+            if run.owner.is_some_and(|other| other != hello.session) {
+                return Err(Error::Config {
+                    detail: format!("the run {} has an owner already", hello.run),
                 });
             }
-            None if !hello.owner => {
-                return Err(Error::Lost {
-                    object: format!("the application run {}", hello.run),
-                });
-            }
-            None => &mut runs.entry(hello.run).or_default().owner,
-        };
-        match (hello.owner, *owner) {
-            (true, Some(other)) if other != hello.session => Err(Error::Config {
-                detail: format!("the run {} has an owner already", hello.run),
+            run.owner = Some(hello.session);
+            run.fences = hello.fences;
+            return Ok(());
+        }
+        match runs.get(&hello.run) {
+            Some(run) if !self.shared || run.is_introduced() => Ok(()),
+            None if !self.shared => Err(Error::Lost {
+                object: format!("the application run {}", hello.run),
             }),
-            (true, _) => {
-                *owner = Some(hello.session);
-                Ok(())
-            }
-            (false, _) => Ok(()),
+            _ => Err(Error::Unavailable {
+                address: "the server".to_owned(),
+                reason: format!(
+                    "the owner of the application run {} has not introduced it here",
+                    hello.run
+                ),
+            }),
         }
     }
 
@@ -555,12 +566,21 @@ impl Sessions {
         Ok(older.filter(|older| *older != session.id))
     }
 
-    /// No attempt of the thread may go on; gives the session that is to end.
-    pub fn fence(&self, run: RunId, thread: ThreadId) -> Result<Option<SessionId>> {
+    /// Older attempts of a thread may not go on; gives the session that is to end. `by`: who says so.
+    pub fn fence(&self, by: &Session, fence: Fence) -> Result<Option<SessionId>> {
         let mut runs = self.runs.lock();
-        let run = runs.get_mut(&run).ok_or(Error::SessionExpired)?;
-        let thread = run.threads.entry(thread).or_default();
-        thread.fenced = true;
+        let run = runs.get_mut(&by.run).ok_or(Error::SessionExpired)?;
+        if run.owner == Some(by.id) {
+            run.fences = run.fences.saturating_sub(1);
+        }
+        let thread = run.threads.entry(fence.thread).or_default();
+        if fence.before == Fence::ALL {
+            thread.fenced = true;
+        } else if thread.attempt < fence.before {
+            thread.attempt = fence.before;
+        } else {
+            return Ok(None);
+        }
         Ok(thread.session.take())
     }
 
@@ -774,6 +794,14 @@ mod tests {
             namespace: "default".to_owned(),
             attempt: None,
             routes: 0,
+            fences: 0,
+        }
+    }
+
+    fn fence(thread: u8, before: u32) -> Fence {
+        Fence {
+            thread: ThreadId([thread; 16]),
+            before,
         }
     }
 
@@ -813,11 +841,43 @@ mod tests {
     }
 
     #[test]
+    fn in_a_cluster_nobody_is_let_in_before_the_owner_has_said_which_attempts_are_over() {
+        let sessions = Sessions::new(true);
+        let worker = |session, number| Hello {
+            attempt: Some(attempt(1, number)),
+            ..hello(session, false)
+        };
+        let refused = |worker: &Hello| sessions.hello(worker, 0).map(drop).unwrap_err();
+        // Objects of the run may be here before.
+        sessions.expect_owner(RUN, 0);
+        assert!(matches!(refused(&worker(2, 1)), Error::Unavailable { .. }));
+        let introduction = Hello {
+            fences: 2,
+            ..hello(1, true)
+        };
+        let (owner, _) = sessions.hello(&introduction, 0).unwrap();
+        for told in [fence(1, 2), fence(9, Fence::ALL)] {
+            assert!(matches!(refused(&worker(2, 1)), Error::Unavailable { .. }));
+            assert_eq!(sessions.fence(&owner, told), Ok(None));
+        }
+        assert_eq!(refused(&worker(2, 1)), Error::Fenced);
+        let (second, _) = sessions.hello(&worker(3, 2), 0).unwrap();
+        // The owner connects again, and says it again: the present attempt goes on.
+        sessions.hello(&introduction, 0).unwrap();
+        assert_eq!(sessions.fence(&owner, fence(1, 2)), Ok(None));
+        assert!(matches!(refused(&worker(4, 2)), Error::Unavailable { .. }));
+        assert_eq!(sessions.fence(&owner, fence(9, Fence::ALL)), Ok(None));
+        // Its third attempt is on its way.
+        assert_eq!(sessions.fence(&owner, fence(1, 3)), Ok(Some(second.id)));
+        assert_eq!(refused(&worker(4, 2)), Error::Fenced);
+    }
+
+    #[test]
     fn a_worker_that_has_begun_its_next_thread_is_not_ended_for_the_last() {
         let sessions = sessions();
         let (worker, _) = sessions.hello(&hello(2, false), 0).unwrap();
         assert_eq!(sessions.begin(&worker, attempt(1, 1)).unwrap(), None);
-        let fenced = sessions.fence(RUN, ThreadId([1; 16])).unwrap();
+        let fenced = sessions.fence(&worker, fence(1, Fence::ALL)).unwrap();
         assert_eq!(fenced, Some(worker.id));
         // Between the fence and the end.
         sessions.begin(&worker, attempt(2, 1)).unwrap();

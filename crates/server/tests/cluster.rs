@@ -49,6 +49,7 @@ impl Raw {
             namespace: "default".to_owned(),
             attempt: None,
             routes,
+            fences: 0,
         };
         let mut bytes = Vec::new();
         frame::write_hello(&hello, &mut bytes).unwrap();

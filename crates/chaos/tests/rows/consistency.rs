@@ -316,6 +316,7 @@ fn asked_directly(address: &str, object: ObjectId) -> Result<bool, Failed> {
         attempt: None,
         // As one that knows all that there is to know.
         routes: 0,
+        fences: 0,
     };
     let mut bytes = Vec::new();
     frame::write_hello(&hello, &mut bytes)?;

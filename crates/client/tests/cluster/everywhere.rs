@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::thread;
 
-use crucial_core::frame::{Attempt, Operation};
+use crucial_client::Client;
+use crucial_core::frame::{Attempt, Fence, Operation};
 use crucial_object::caller::Caller;
 use crucial_object::{Error, ThreadId};
 
@@ -96,6 +97,34 @@ fn a_fence_that_nobody_waits_for_comes_to_all() {
     fake.wait("all hear of it", |servers| {
         servers.iter().all(|s| kinds(&s.heard).contains("Fence"))
     });
+}
+
+#[test]
+fn a_server_that_joins_later_hears_from_a_runs_owner_which_attempts_are_over() {
+    let fake = Fake::new(2);
+    let mut config = fake.config(0);
+    config.owner = true;
+    let client = Client::connect(config).unwrap();
+    let over = Fence {
+        thread: ThreadId([4; 16]),
+        before: Fence::ALL,
+    };
+    client.fence_thread(over.thread).unwrap();
+    client.expect_attempt(attempt(2));
+    client.expect_attempt(attempt(3));
+    let added = fake.add();
+    let members = [0, 1, added];
+    fake.route(2, &members, |_| Some(0), &members);
+    let newest = Fence {
+        thread: attempt(3).thread,
+        before: 3,
+    };
+    fake.wait("it hears of them", |servers| {
+        let server = &servers[added];
+        let heard = [Operation::Fence(over), Operation::Fence(newest)];
+        server.heard == heard && server.hellos[0].fences == 2
+    });
+    fake.check();
 }
 
 #[test]

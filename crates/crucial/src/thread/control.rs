@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crucial_client::Client;
+use crucial_core::frame::Attempt;
 use crucial_object::{Error, Result, ThreadId};
 use crucial_platform::{InvocationId, Platform};
 
@@ -69,6 +70,11 @@ impl Control {
         }
         packet.fill(Err(Error::Cancelled));
         fenced
+    }
+
+    /// Another attempt follows.
+    pub fn expects(&self, attempt: Attempt) {
+        self.client.expect_attempt(attempt);
     }
 
     /// The thread has ended. `was_lost`: its worker is gone, and could not give back what it held.

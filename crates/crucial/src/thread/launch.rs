@@ -132,6 +132,7 @@ impl Launch {
         if self.payload.attempt <= self.builder.retries_max() && failure.may_be_retried() {
             tracing::info!(thread = self.payload.name, %failure, "retried");
             self.payload.attempt += 1;
+            self.control.expects(self.payload.attempt());
             return retry_after(self.builder.retry_delay, self);
         }
         self.control.ended(failure.leaves_things_held());

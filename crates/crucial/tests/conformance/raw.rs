@@ -42,6 +42,7 @@ impl Raw {
                 namespace: "raw".to_owned(),
                 attempt: None,
                 routes: 0,
+                fences: 0,
             },
             &mut bytes,
         )?;
