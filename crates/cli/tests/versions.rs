@@ -80,9 +80,17 @@ fn in_a_cluster_their_replicas_move_too() {
         late.wait_whole();
         let modules = late.crucial(&["modules"]).unwrap();
         assert_eq!(modules.matches("\"id\"").count(), 1, "{modules}");
+        // It stays while there are objects of it, and new ones can be made still.
+        let id = modules.split('"').skip_while(|word| *word != "id").nth(2);
+        let refused = late.crucial(&["modules", "remove", id.unwrap()]);
+        let refused = refused.unwrap_err();
+        assert!(refused.contains("objects of its types live"), "{refused}");
+        let other = Shared::new(guest::Ordered::default()).unwrap();
+        assert_eq!(other.count(5), Ok(1));
         drop(servers.remove(1));
         for account in &accounts {
             account.deposit(1).unwrap();
+            assert_eq!(account.delete(), Ok(true));
         }
     });
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crucial_core::frame::{
-    Attempt, ClusterInfo, Fence, Inspect, ModuleInfo, ObjectInfo, Operation, Pushed, ReplicaInfo,
-    Routes,
+    Attempt, ClusterInfo, Fence, Inspect, ModuleInfo, ObjectInfo, Operation, Pushed, Removal,
+    ReplicaInfo, Routes,
 };
 use crucial_object::{Error, ObjectId, Result, ThreadId, decode};
 
@@ -120,11 +120,22 @@ impl Client {
             // An object of one server can be against it, and then none is to move.
             self.everywhere(&push(true))?;
         }
-        let answers = self.everywhere(&push(false))?;
-        let mut pushed = answers.iter().map(|answer| decode::<Pushed>(answer));
-        let mut all = pushed.next().unwrap_or_else(|| Err(nobody()))?;
+        // One of a cluster takes it or refuses it, for all; the others are waited for.
+        let mut pushed = match self.net {
+            Net::Alone(_) => Vec::new(),
+            Net::Cluster(_) => vec![decode::<Pushed>(&self.any(&push(false))?)?],
+        };
+        for answer in self.everywhere(&push(false))? {
+            pushed.push(decode(&answer)?);
+        }
+        let mut pushed = pushed.into_iter();
+        let mut all = pushed.next().ok_or_else(nobody)?;
+        if self.table().is_some() {
+            // That server answers again.
+            all.module.objects = 0;
+            (all.module.hot, all.module.heated) = (0, 0);
+        }
         for one in pushed {
-            let one = one?;
             all.moved += one.moved;
             all.left += one.left;
             all.reason = all.reason.or(one.reason);
@@ -133,33 +144,30 @@ impl Client {
         }
         all.replaced.sort_unstable();
         all.replaced.dedup();
-        if all.left == 0 {
+        if replace && self.table().is_some() {
             // If that fails they stay, and take room.
-            let _ = self.drop_unused(&all.replaced);
+            let _ = self.drop_unused(&all);
         }
         Ok(all)
     }
 
     /// Servers alone let go of modules that nothing is of any more; those of a cluster do not know that by themselves.
-    fn drop_unused(&self, replaced: &[[u8; 32]]) -> Result<()> {
-        if replaced.is_empty() || self.table().is_none() {
-            return Ok(());
-        }
+    fn drop_unused(&self, pushed: &Pushed) -> Result<()> {
         let until = Instant::now() + MOVE_TIMEOUT;
-        let mut left = replaced.to_vec();
-        while !left.is_empty() && Instant::now() < until {
-            let used = self.modules()?;
-            let is_used = |id: &[u8; 32]| used.iter().any(|module| module.id == *id);
-            let (later, now) = left.into_iter().partition::<Vec<_>, _>(is_used);
-            for id in now {
-                self.remove_module(id)?;
+        loop {
+            let modules = self.modules()?;
+            for module in &modules {
+                if module.types.is_empty() && module.objects == 0 {
+                    self.remove_module(module.id)?;
+                }
             }
-            left = later;
-            if !left.is_empty() {
-                std::thread::sleep(MOVE_LOOK);
+            let moves =
+                |module: &ModuleInfo| pushed.replaced.contains(&module.id) && module.objects > 0;
+            if pushed.left > 0 || !modules.iter().any(moves) || Instant::now() > until {
+                return Ok(());
             }
+            std::thread::sleep(MOVE_LOOK);
         }
-        Ok(())
     }
 
     /// The modules that were uploaded.
@@ -196,7 +204,16 @@ impl Client {
             }
         }
         let mut any = false;
-        for answer in self.everywhere(&Operation::RemoveModule(id))? {
+        let retired = self.everywhere(&Operation::RemoveModule(id, Removal::Retire));
+        if self.table().is_some() {
+            let step = match retired {
+                Ok(_) => Removal::Drop,
+                // One has objects of it by now.
+                Err(_) => Removal::Restore,
+            };
+            self.any(&Operation::RemoveModule(id, step))?;
+        }
+        for answer in retired? {
             any |= decode::<bool>(&answer)?;
         }
         Ok(any)
@@ -355,6 +372,9 @@ fn nobody() -> Error {
 }
 
 fn add(module: &mut ModuleInfo, other: &ModuleInfo) {
+    if module.types.is_empty() {
+        module.types.clone_from(&other.types);
+    }
     module.objects += other.objects;
     module.hot += other.hot;
     module.heated += other.heated;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::placement::wanted;
 use crate::{
     Configuration, Epoch, Incarnation, KeptModule, Member, NodeId, PartitionId, Seat, View,
+    ViewVersion,
 };
 
 /// Bytes of all uploaded modules that a cluster keeps.
@@ -61,9 +62,17 @@ pub enum Command {
         replace: bool,
         /// WebAssembly.
         bytes: Arc<serde_bytes::ByteBuf>,
+        /// The newest view that was known where it was pushed: if the module has come to its place since, that was this
+        /// command.
+        seen: ViewVersion,
     },
-    /// No server needs it any more.
-    Drop([u8; 32]),
+    /// No server needs a module any more.
+    Drop {
+        /// Which.
+        id: [u8; 32],
+        /// The view with which it came to its place: one that was pushed again stays.
+        since: ViewVersion,
+    },
 }
 
 /// Why a command did nothing.
@@ -176,8 +185,16 @@ impl Control {
                 epoch,
                 seats,
             } => view.reconfigure(*partition, *epoch, seats)?,
-            Command::Keep { id, replace, bytes } => view.keep(*id, *replace, bytes)?,
-            Command::Drop(id) => view.modules.retain(|module| module.id != *id),
+            Command::Keep {
+                id,
+                replace,
+                bytes,
+                seen,
+            } => view.keep((*id, *seen), *replace, bytes)?,
+            Command::Drop { id, since } => {
+                view.modules
+                    .retain(|module| (module.id, module.since) != (*id, *since));
+            }
         }
         let is_same = view.members == self.view.members
             && view.configurations == self.view.configurations
@@ -285,11 +302,12 @@ impl View {
 
     fn keep(
         &mut self,
-        id: [u8; 32],
+        (id, seen): ([u8; 32], ViewVersion),
         replace: bool,
         bytes: &Arc<serde_bytes::ByteBuf>,
     ) -> Result<(), Refusal> {
-        if self.modules.last().is_some_and(|last| last.id == id) {
+        let mut kept = self.modules.iter();
+        if kept.any(|kept| kept.id == id && kept.since > seen) {
             return Ok(());
         }
         if bytes.len() > MODULE_BYTES_MAX {
@@ -523,6 +541,14 @@ mod tests {
         assert!(!control.view().has(NodeId(1), Incarnation(1)));
     }
 
+    fn drop(id: u8, view: &View) -> Command {
+        let kept = view.modules.iter().find(|module| module.id == [id; 32]);
+        Command::Drop {
+            id: [id; 32],
+            since: kept.unwrap().since,
+        }
+    }
+
     #[test]
     fn a_module_is_kept_once_until_it_is_dropped() {
         let mut control = three();
@@ -530,6 +556,7 @@ mod tests {
             id: [id; 32],
             replace: true,
             bytes: Arc::new(serde_bytes::ByteBuf::from(vec![0; bytes])),
+            seen: ViewVersion(0),
         };
         for _ in 0..2 {
             control.apply(&keep(1, 10)).unwrap();
@@ -545,23 +572,36 @@ mod tests {
             control.view().modules.len(),
             MODULES_BYTES_MAX / MODULE_BYTES_MAX
         );
-        for id in 2..=65 {
-            control.apply(&Command::Drop([id; 32])).unwrap();
+        for id in 2..=(MODULES_BYTES_MAX / MODULE_BYTES_MAX) as u8 {
+            let drop = drop(id, control.view());
+            control.apply(&drop).unwrap();
         }
-        control.apply(&Command::Drop([1; 32])).unwrap();
+        let late = Command::Drop {
+            id: [1; 32],
+            since: ViewVersion(1),
+        };
+        control.apply(&late).unwrap();
+        assert_eq!(control.view().modules.len(), 1);
+        let drop = drop(1, control.view());
+        control.apply(&drop).unwrap();
         assert!(control.view().modules.is_empty());
     }
 
     #[test]
     fn a_module_that_is_pushed_again_comes_last() {
         let mut control = three();
-        let keep = |id| Command::Keep {
+        let keep = |id, seen| Command::Keep {
             id: [id; 32],
             replace: true,
             bytes: Arc::default(),
+            seen,
         };
-        for id in [1, 2, 1, 1] {
-            control.apply(&keep(id)).unwrap();
+        for id in [1, 2, 1] {
+            let seen = control.view().version;
+            for _ in 0..2 {
+                // The second one is the first, said again.
+                control.apply(&keep(id, seen)).unwrap();
+            }
         }
         let view = control.view();
         let ids: Vec<_> = view.modules.iter().map(|module| module.id[0]).collect();

@@ -92,6 +92,17 @@ pub struct Attempt {
     pub exactly_once: bool,
 }
 
+/// A step of the removal of a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// A server makes no objects of its types any more; refused while it has some. Of a server that is alone, this is all.
+    Retire,
+    /// All servers of a cluster have done that: it is in no view any more.
+    Drop,
+    /// One of them has refused: it is as if it were pushed again.
+    Restore,
+}
+
 /// The end of attempts of a cloud thread, wherever they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence {
@@ -353,7 +364,7 @@ pub enum Operation {
     /// List the modules. The result is a sequence of [`ModuleInfo`]s.
     Modules,
     /// Remove a module. The result is a `bool`: whether there was one.
-    RemoveModule([u8; 32]),
+    RemoveModule([u8; 32], Removal),
     /// Older attempts of a cloud thread may change nothing any more. The result is empty.
     Fence(Fence),
     /// Say something of the server and its cluster. The result is as it says.
@@ -373,6 +384,20 @@ pub struct Pushed {
     pub reason: Option<String>,
     /// The modules whose types it has replaced.
     pub replaced: Vec<[u8; 32]>,
+}
+
+impl ModuleInfo {
+    /// One of so many bytes, of which nothing is.
+    pub fn unused(id: [u8; 32], bytes: u64) -> ModuleInfo {
+        ModuleInfo {
+            id,
+            bytes,
+            types: Vec::new(),
+            objects: 0,
+            hot: 0,
+            heated: 0,
+        }
+    }
 }
 
 impl Pushed {
@@ -557,7 +582,13 @@ fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
         kind::REMOVE_MODULE => {
             let mut id = [0; 32];
             frame.try_copy_to_slice(&mut id).map_err(|_| short())?;
-            Operation::RemoveModule(id)
+            let step = match frame.try_get_u8().map_err(|_| short())? {
+                0 => Removal::Retire,
+                1 => Removal::Drop,
+                2 => Removal::Restore,
+                other => return Err(malformed(format!("a removal of step {other}"))),
+            };
+            Operation::RemoveModule(id, step)
         }
         kind::FENCE => Operation::Fence(Fence {
             thread: ThreadId(take_object(&mut frame)?.0),
@@ -661,7 +692,7 @@ pub fn write_operation(
         Operation::ClearNamespace => kind::CLEAR_NAMESPACE,
         Operation::Push { .. } => kind::PUSH,
         Operation::Modules => kind::MODULES,
-        Operation::RemoveModule(_) => kind::REMOVE_MODULE,
+        Operation::RemoveModule(..) => kind::REMOVE_MODULE,
         Operation::Fence(_) => kind::FENCE,
         Operation::Inspect(_) => kind::INSPECT,
     };
@@ -687,7 +718,14 @@ pub fn write_operation(
                 out.push(flag(*replace, PUSH_REPLACE) | flag(*check, PUSH_CHECK));
                 out.extend_from_slice(module);
             }
-            Operation::RemoveModule(id) => out.extend_from_slice(id),
+            Operation::RemoveModule(id, step) => {
+                out.extend_from_slice(id);
+                out.push(match step {
+                    Removal::Retire => 0,
+                    Removal::Drop => 1,
+                    Removal::Restore => 2,
+                });
+            }
             _ => {}
         }
         Ok(())

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crucial_core::frame::{
-    Attempt, CallRequest, Fence, Hello, OpenMode, OpenRequest, Operation, Pushed, VERSION, Welcome,
+    Attempt, CallRequest, Fence, Hello, ModuleInfo, OpenMode, OpenRequest, Operation, Pushed,
+    Removal, VERSION, Welcome,
 };
 use crucial_core::{Call, CallId, Cell, Disposition, Recording, Replies, Turn, frame};
 use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, ThreadId, TypeInfo, encode};
@@ -22,7 +23,7 @@ use crate::connection::Connection;
 use crate::event_loop::Loops;
 use crate::keeper::Keeper;
 use crate::session::{Session, Sessions};
-use crate::slot::{Act, Arrival, Ending, Event, Held, Item, Slot, Visit, move_to};
+use crate::slot::{Act, Arrival, Ending, Event, Held, Item, Slot, Visit};
 use crate::table::Table;
 use crate::types::{Newcomer, Types, Version};
 use crate::{Config, Limits};
@@ -470,8 +471,7 @@ impl Service {
                 cell.cancel(*call, &Error::TimedOut { after: *after }, &mut turn);
             }
             Event::Visit(visit) => {
-                if std::ptr::eq(cell.info(), visit.info) {
-                    let outcome = (visit.act)(cell, &mut turn);
+                if let Some(outcome) = (visit.act)(self, cell, &mut turn) {
                     // Whoever asked may have stopped waiting.
                     let _ = visit.outcome.send(outcome);
                 }
@@ -578,14 +578,15 @@ impl Service {
                 let pushed = self.push(module, (*replace, *check), effects);
                 Some(pushed.and_then(|pushed| encode(&pushed)))
             }
-            Operation::RemoveModule(id) if self.cluster.is_some() => {
-                let removed = self.types.remove(id).and_then(|removed| {
-                    self.drop_module(*id)?;
-                    encode(&removed)
-                });
-                Some(removed)
+            Operation::RemoveModule(id, step) if self.cluster.is_some() => {
+                let removed = match step {
+                    Removal::Retire => self.types.remove(id),
+                    Removal::Drop => self.drop_module(*id).map(|()| true),
+                    Removal::Restore => self.restore_module(*id).map(|()| true),
+                };
+                Some(removed.and_then(|removed| encode(&removed)))
             }
-            Operation::Modules => Some(encode(&self.types.modules())),
+            Operation::Modules => Some(encode(&self.modules())),
             Operation::Inspect(inspect) => Some(self.inspect(inspect, effects)),
             Operation::ClearNamespace if self.cluster.is_some() => {
                 let cleared = self.clear_shared(&arrival.session.namespace, effects);
@@ -602,7 +603,7 @@ impl Service {
                 Ok(created.into())
             }
             Operation::Delete(object) => Ok(self.delete(object, effects).into()),
-            Operation::RemoveModule(id) => Ok(self.types.remove(&id)?.into()),
+            Operation::RemoveModule(id, _) => Ok(self.types.remove(&id)?.into()),
             Operation::ClearNamespace => {
                 let objects = self.sessions.kept(&arrival.session.namespace);
                 let deleted = objects.into_iter().filter(|id| self.delete(*id, effects));
@@ -673,12 +674,7 @@ impl Service {
             && !std::ptr::eq(newer, info)
         {
             // A new version came behind our back, and may have looked for its objects before this was one.
-            self.visit(
-                [slot],
-                info,
-                (Arc::new(|cell, turn| cell.move_to(newer, turn)), true),
-                effects,
-            );
+            self.visit([slot], (move_to(newer), true), effects);
         }
         if created && request.persistent {
             self.sessions.keep(&session.namespace, id, &self.table);
@@ -769,8 +765,10 @@ impl Service {
     pub fn check_newcomer(&self, newcomer: &Newcomer, effects: &mut Effects<'_>) -> Result<()> {
         for Version { old, new } in newcomer.versions() {
             let (old, new) = (*old, *new);
-            let act: Act = Arc::new(move |cell, _| cell.can_move_to(new));
-            self.visit(self.table.of_type(old), old, (act, false), effects)
+            let act: Act = Arc::new(move |_, cell, _| {
+                std::ptr::eq(cell.info(), old).then(|| cell.can_move_to(new))
+            });
+            self.visit(self.table.of_type(old.name), (act, false), effects)
                 .into_iter()
                 .collect::<Result<()>>()
                 .map_err(|error| Error::Refused {
@@ -786,9 +784,13 @@ impl Service {
     /// New objects are of a module's types from here on, and those of earlier versions move to it.
     pub fn take_in(&self, newcomer: &Newcomer, effects: &mut Effects<'_>) -> Pushed {
         self.types.take_in(newcomer);
+        let mut replaced = newcomer.replaced();
+        // One that has other types stays.
+        replaced.retain(|id| !self.types.has_types_of(id));
         let (mut moved, mut left, mut reason) = (0, 0, None);
-        for Version { old, new } in newcomer.versions() {
-            for outcome in self.visit(self.table.of_type(old), old, (move_to(new), true), effects) {
+        for Version { new, .. } in newcomer.versions() {
+            let objects = self.table.of_type(new.name);
+            for outcome in self.visit(objects, (move_to(new), true), effects) {
                 match outcome {
                     Ok(()) => moved += 1,
                     Err(error) => {
@@ -803,7 +805,7 @@ impl Service {
             moved,
             left,
             reason,
-            replaced: newcomer.replaced(),
+            replaced,
         }
     }
 
@@ -812,19 +814,39 @@ impl Service {
         let slot = self.table.find(&id)?;
         let state = Arc::new(Mutex::new(Vec::new()));
         let theirs = state.clone();
-        let act: Act = Arc::new(move |cell, _| cell.save(&mut theirs.lock()));
-        let info = slot.info()?;
+        let act: Act = Arc::new(move |_, cell, _| Some(cell.save(&mut theirs.lock())));
         let mut effects = Effects::new(self);
-        let saved = self.visit([slot], info, (act, false), &mut effects).pop()?;
+        let saved = self.visit([slot], (act, false), &mut effects).pop()?;
         Some(saved.map(|()| std::mem::take(&mut *state.lock())))
     }
 
-    /// Does something with objects of a type, with each between two of its calls; waits until it is done. It may
+    /// The modules that something is of, or would be, and in a cluster the others that it keeps: with no types.
+    fn modules(&self) -> Vec<ModuleInfo> {
+        let mut modules = self.types.modules();
+        let kept = self.cluster.iter().flat_map(Cluster::kept_modules);
+        for (id, bytes) in kept {
+            if modules.iter().all(|module| module.id != id) {
+                modules.push(ModuleInfo::unused(id, bytes));
+            }
+        }
+        modules
+    }
+
+    /// Whether code is newer than that which an object has.
+    fn supersedes(&self, new: &TypeInfo, old: &TypeInfo) -> bool {
+        let is_other = new.name == old.name && !std::ptr::eq(new, old);
+        is_other
+            && self
+                .cluster
+                .as_ref()
+                .is_none_or(|cluster| cluster.supersedes(new, old))
+    }
+
+    /// Does something with objects, with each between two of its calls; waits until it is done. It may
     /// change them.
     fn visit(
         &self,
         slots: impl IntoIterator<Item = Arc<Slot>>,
-        info: &'static TypeInfo,
         (act, changes): (Act, bool),
         effects: &mut Effects<'_>,
     ) -> Vec<Result<()>> {
@@ -832,7 +854,6 @@ impl Service {
         for slot in slots {
             let (act, outcome) = (act.clone(), outcome.clone());
             let visit = Visit {
-                info,
                 act,
                 changes,
                 outcome,
@@ -916,6 +937,14 @@ pub(crate) fn lost(object: ObjectId) -> Error {
     Error::Lost {
         object: object.to_string(),
     }
+}
+
+/// Moves objects to newer code of their type.
+pub(crate) fn move_to(new: &'static TypeInfo) -> Act {
+    Arc::new(move |service, cell, turn| {
+        let moves = service.supersedes(new, cell.info());
+        moves.then(|| cell.move_to(new, turn))
+    })
 }
 
 /// How often who waits for objects looks whether the server stops.

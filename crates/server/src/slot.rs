@@ -81,22 +81,18 @@ pub(crate) enum Ending {
     Silent,
 }
 
-/// What to do with an object of a type.
+/// What to do with an object.
 pub(crate) struct Visit {
-    pub info: &'static TypeInfo,
     pub act: Act,
     /// Whether it may change the object.
     pub changes: bool,
-    /// Where the outcome goes. It is dropped if the object is gone, or of another type.
+    /// Where the outcome goes. It is dropped if the object is gone, or not one that is meant.
     pub outcome: Sender<Result<()>>,
 }
 
-/// Moves an object to another version of its type.
-pub(crate) fn move_to(new: &'static TypeInfo) -> Act {
-    Arc::new(move |cell, turn| cell.move_to(new, turn))
-}
-
-pub(crate) type Act = Arc<dyn Fn(&mut Cell, &mut Turn<'_>) -> Result<()> + Send + Sync>;
+/// `None`: the object is not one that is meant.
+pub(crate) type Act =
+    Arc<dyn Fn(&Service, &mut Cell, &mut Turn<'_>) -> Option<Result<()>> + Send + Sync>;
 
 /// Who asks, and where the reply goes.
 pub(crate) struct Arrival {
@@ -213,18 +209,13 @@ impl Slot {
         }
     }
 
-    /// The object's type; `None` if it is gone.
-    pub fn info(&self) -> Option<&'static TypeInfo> {
+    /// Whether it may be an object of a type of this name: it may be being made.
+    pub fn may_be_of(&self, name: &str) -> bool {
         match &self.place.lock().object {
-            Object::Here(item) => item.peek().map(Cell::info),
-            Object::Away(info) => *info,
-            Object::Absent | Object::Gone => None,
+            Object::Here(item) => item.peek().is_some_and(|cell| cell.info().name == name),
+            Object::Away(info) => info.is_none_or(|info| info.name == name),
+            Object::Absent | Object::Gone => false,
         }
-    }
-
-    /// Whether it is an object of this type.
-    pub fn is_of(&self, info: &TypeInfo) -> bool {
-        self.info().is_some_and(|its| std::ptr::eq(its, info))
     }
 
     /// Hands in an event. Events take effect in the order in which they are handed in. If the object

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crucial_cluster::PartitionId;
-use crucial_object::{ObjectId, TypeInfo};
+use crucial_object::ObjectId;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::RwLock;
@@ -166,12 +166,12 @@ impl Table {
     }
 
     /// The objects of a type.
-    pub fn of_type(&self, info: &TypeInfo) -> Vec<Arc<Slot>> {
+    pub fn of_type(&self, name: &str) -> Vec<Arc<Slot>> {
         let of = |shard: &RwLock<Slots>| -> Vec<_> {
             let shard = shard.read();
             shard
                 .iter()
-                .filter(|slot| slot.is_of(info))
+                .filter(|slot| slot.may_be_of(name))
                 .cloned()
                 .collect()
         };

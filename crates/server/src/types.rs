@@ -66,12 +66,22 @@ mod linked {
             false
         }
 
+        pub fn has_types_of(&self, _: &[u8; 32]) -> bool {
+            false
+        }
+
+        pub fn would_replace(&self, _: &[u8; 32]) -> bool {
+            false
+        }
+
         pub fn hold(&self, bytes: &[u8]) -> Result<ModuleInfo> {
             self.compile(bytes, true)
                 .map(|newcomer| newcomer.describe())
         }
 
         pub fn let_go(&self, _: &[u8; 32]) {}
+
+        pub fn fill(&self, _: &[[u8; 32]]) {}
 
         pub fn pushing(&self) -> MutexGuard<'_, ()> {
             self.pushing.lock()
@@ -234,6 +244,23 @@ mod uploaded {
             held.is_some_and(|held| uploaded.are_current(held))
         }
 
+        /// Whether another module has some of its types by now.
+        pub fn would_replace(&self, id: &[u8; 32]) -> bool {
+            let uploaded = self.uploaded.read();
+            let types = uploaded.held(id).map_or(&[][..], |held| &held.types);
+            let mut current = types
+                .iter()
+                .filter_map(|info| uploaded.types.get(info.name));
+            current.any(|(info, _)| info.module != Some(*id))
+        }
+
+        /// Whether new objects are of some of its types.
+        pub fn has_types_of(&self, id: &[u8; 32]) -> bool {
+            let uploaded = self.uploaded.read();
+            let mut types = uploaded.types.values();
+            types.any(|(info, _)| info.module == Some(*id))
+        }
+
         /// Compiles a module, which takes a while, and keeps its code, for objects that come from other servers. New
         /// objects are not of its types yet.
         pub fn hold(&self, bytes: &[u8]) -> Result<ModuleInfo> {
@@ -353,6 +380,24 @@ mod uploaded {
                 .iter()
                 .filter(|held| uploaded.uses(&held.module));
             used.map(|held| describe(&held.module)).collect()
+        }
+
+        /// Types that nobody has are those of the last of these modules that has them.
+        pub fn fill(&self, modules: &[[u8; 32]]) {
+            let mut uploaded = self.uploaded.write();
+            let held: Vec<_> = modules
+                .iter()
+                .rev()
+                .filter_map(|id| uploaded.held(id).cloned())
+                .collect();
+            for Held { module, types } in held {
+                for info in types {
+                    let types = &mut uploaded.types;
+                    if !types.contains_key(info.name) {
+                        types.insert(info.name.to_owned(), (info, module.clone()));
+                    }
+                }
+            }
         }
 
         /// Removes a module; whether there was one.

@@ -64,7 +64,7 @@ fn a_replacement_is_first_checked_everywhere() {
             });
             pushes.collect::<Vec<_>>()
         });
-        assert_eq!(checks, [true, false]);
+        assert!(checks.starts_with(&[true, false]), "{checks:?}");
     }
 }
 

@@ -594,6 +594,8 @@ impl State {
         let server = &mut self.servers[at];
         server.heard.push(operation.clone());
         let number = at as u64 + 1;
+        let is_push = |heard: &&Operation| matches!(heard, Operation::Push { check: false, .. });
+        let is_first = server.heard.iter().filter(is_push).count() == 1;
         let module = ModuleInfo {
             id: [1; 32],
             bytes: 3,
@@ -605,11 +607,11 @@ impl State {
         let result = match operation {
             Operation::ClearNamespace => encode(&number),
             Operation::Modules => encode(&vec![module]),
-            Operation::RemoveModule(_) => encode(&(at == 0)),
+            Operation::RemoveModule(..) => encode(&(at == 0)),
             Operation::Push { .. } => encode(&Pushed {
                 module,
-                moved: number,
-                left: 1,
+                moved: if is_first { number } else { 0 },
+                left: is_first.into(),
                 reason: Some(format!("of {number}")),
                 replaced: Vec::new(),
             }),

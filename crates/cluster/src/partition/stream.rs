@@ -78,11 +78,18 @@ impl Outgoing {
     }
 
     pub fn acknowledge(&mut self, upto: u64, now_ms: u64) {
-        self.heard_ms = now_ms;
         let count = upto
             .saturating_add(1)
             .saturating_sub(self.base)
             .min(self.entries.len() as u64);
+        if count > 0 || self.entries.is_empty() {
+            // Who answers, and takes nothing, is of no use.
+            self.heard_ms = now_ms;
+        }
+        if count > 0 {
+            // What is first now has not been on its way for longer.
+            self.sent_ms = now_ms;
+        }
         self.entries.drain(..count as usize);
         self.base += count;
         self.unsent = self.unsent.max(self.base);
@@ -139,7 +146,10 @@ impl Outgoing {
         }
         let first = self.unsent;
         self.unsent += entries.len() as u64;
-        self.sent_ms = now_ms;
+        if first == self.base {
+            // What comes behind does not put off that this is sent again.
+            self.sent_ms = now_ms;
+        }
         Some((self.base, first, entries))
     }
 

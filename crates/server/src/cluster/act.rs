@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crucial_cluster::{
     Action, Entry, Epoch, Held as Digest, Home, Incarnation, Message, NodeId, PartitionId, Replica,
+    ViewVersion,
 };
 use crucial_object::{ObjectId, SessionId};
 use parking_lot::Mutex;
@@ -79,7 +80,7 @@ impl Service {
     ) {
         let id = share.id;
         match action {
-            Action::Send(to, message) => cluster.peers.send(to, id, &message, effects),
+            Action::Send(to, message) => cluster.say(to, id, &message, effects),
             Action::Propose(command) => cluster.propose(command),
             Action::Follow(from, entry) => {
                 if let Some(object) = object_of(&entry) {
@@ -208,7 +209,7 @@ impl Service {
             if share.partition.epoch() == epoch {
                 let held = std::mem::take(&mut *digests.lock());
                 let message = share.partition.digest(held);
-                cluster.peers.send(to, id, &message, effects);
+                cluster.say(to, id, &message, effects);
             }
         });
         let objects = self.objects_of(cluster, id);
@@ -381,10 +382,11 @@ impl Service {
         &self,
         cluster: &Cluster,
         connection: &Connection,
-        (from, id, message): (NodeId, PartitionId, Message),
+        (from, heard): (NodeId, ViewVersion),
+        (id, message): (PartitionId, Message),
         effects: &mut Effects<'_>,
     ) {
-        if self.is_ahead(cluster, &message) {
+        if self.is_ahead(cluster, &message, heard) {
             // It comes again, when the view with the module may be here.
             return;
         }

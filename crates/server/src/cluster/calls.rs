@@ -6,7 +6,7 @@ use std::time::Duration;
 use crucial_cluster::{Entry, Lifecycle, NodeId, Replica, change_of};
 use crucial_core::frame::CallRequest;
 use crucial_core::{Admission as Known, Call, CallId, Change, Disposition, Turn};
-use crucial_object::{Error, Result, SessionId};
+use crucial_object::{Error, Result, SessionId, TypeInfo};
 
 use super::act::{drop_object, replica_of};
 use super::share::{Admission, Reign, Share};
@@ -141,12 +141,13 @@ impl Service {
         }
     }
 
-    /// Whether the type of an object that is to be made may be in a module that is still to be taken in here.
+    /// Whether the type of an object that is to be made may be one of a module that is still to be taken in here.
     fn lacks_type(&self, cluster: &Cluster, event: &Event) -> bool {
         let Event::Open(_, request) = event else {
             return false;
         };
-        cluster.modules.is_behind() && self.types.find(&request.type_name).is_none()
+        let may_be_new = |info: Option<&TypeInfo>| info.is_none_or(|info| info.module.is_some());
+        cluster.modules.is_behind() && may_be_new(self.types.find(&request.type_name))
     }
 
     fn call_shared(
@@ -508,9 +509,6 @@ impl Service {
             return;
         };
         let Some(cell) = replica.cell() else { return };
-        if !std::ptr::eq(cell.info(), visit.info) {
-            return;
-        }
         // In whatever phase, with a lease or without: its results wait as others do.
         let since = place.share().partition.reign_since();
         if visit.changes && since.is_none() {
@@ -519,8 +517,12 @@ impl Service {
         let mut results = Results::default();
         let mut out = Vec::new();
         let mut turn = Turn::new(&mut results, &mut out);
-        let outcome = (visit.act)(cell, &mut turn);
-        if visit.changes && outcome.is_ok() {
+        let Some(outcome) = (visit.act)(self, cell, &mut turn) else {
+            return;
+        };
+        if let (true, Err(error)) = (visit.changes, &outcome) {
+            tracing::warn!(object = %place.slot.id, %error, "an object keeps its old code");
+        } else if visit.changes {
             let mut share = place.share();
             if share.partition.reign_since() == since {
                 share.partition.replace(place.slot.id, replica);
@@ -528,7 +530,8 @@ impl Service {
                 share.partition.issue(self.now_ms(), &mut actions);
                 self.send_results(place, &mut share, replica, actions, results, None, effects);
             } else {
-                replica.stray(share.partition.epoch());
+                // Whoever reigns now moves it.
+                return replica.stray(share.partition.epoch());
             }
         }
         // Whoever asked may have stopped waiting.
@@ -563,7 +566,7 @@ impl Service {
                     tracing::debug!(object = %place.slot.id, "another state than the primary's");
                     let share = place.share();
                     let message = share.partition.diverged(place.slot.id);
-                    place.cluster.peers.send(from, share.id, &message, effects);
+                    place.cluster.say(from, share.id, &message, effects);
                 }
             }
             Entry::Install { image, .. } => {

@@ -141,9 +141,7 @@ impl Service {
         if view.version <= cluster.version() {
             return;
         }
-        if !view.has_modules_of(&cluster.view()) {
-            cluster.modules.view_came(&view);
-        }
+        cluster.modules.view_came(&view, &cluster.view());
         cluster.peers.update(&view, cluster.me);
         let now_ms = self.now_ms();
         for id in cluster.ids() {

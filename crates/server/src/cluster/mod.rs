@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crucial_cluster::{
-    Command, Incarnation, Lease, NodeId, PARTITIONS, PartitionId, Timing, View, ViewVersion,
+    Command, Incarnation, Lease, Message, NodeId, PARTITIONS, PartitionId, Timing, View,
+    ViewVersion,
 };
 use crucial_core::frame::peer;
 use crucial_object::ObjectId;
@@ -44,6 +45,7 @@ pub(crate) use member::start;
 pub(crate) use results::{Reply, Results};
 
 use crate::connection::{Connection, Other};
+use crate::service::Effects;
 use member::RouteFrame;
 use modules::Modules;
 use peers::Peers;
@@ -188,6 +190,12 @@ impl Cluster {
 
     fn ids(&self) -> impl Iterator<Item = PartitionId> + use<> {
         (0..self.shares.len() as u16).map(PartitionId)
+    }
+
+    /// Says something about a partition to another server.
+    fn say(&self, to: NodeId, id: PartitionId, message: &Message, effects: &mut Effects<'_>) {
+        let heard = self.modules.heard();
+        self.peers.send(to, (id, heard), message, effects);
     }
 
     fn propose(&self, command: Command) {

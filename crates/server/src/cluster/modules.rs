@@ -4,22 +4,25 @@
 //! is pushed is checked where it is pushed, and then put into the view; each server takes it in when it learns of that
 //! view, in a thread of its own, as compiling takes a while. New objects are of its types from then on. Objects that are
 //! there move to newer code by their primary's word, as they change by it: at the others the code comes with the state that it
-//! has encoded. So an image names its module, and who does not know it yet takes nothing of the message, which comes
+//! has encoded. So an image names its module, and who does not have that yet takes nothing of the message, which comes
 //! again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crucial_cluster::{Command, KeptModule, MODULE_BYTES_MAX, Message, Refusal, View, ViewVersion};
+use crucial_cluster::{
+    Command, KeptModule, MODULE_BYTES_MAX, MODULES_BYTES_MAX, Message, Refusal, View, ViewVersion,
+};
 use crucial_core::frame::Pushed;
 use crucial_object::{Error, Result, TypeInfo};
 use parking_lot::{Condvar, Mutex};
 
 use super::Cluster;
+use crate::service::move_to;
 use crate::service::{Effects, Service};
-use crate::slot::{Event, Visit, move_to};
+use crate::slot::{Event, Visit};
 
 /// How long the control group may take to keep a module, or to drop it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,28 +38,46 @@ const LOOK: Duration = Duration::from_millis(2);
 pub(super) struct Modules {
     papers: Mutex<Papers>,
     changed: Condvar,
+    /// The newest view that has come, and may not be taken up yet.
+    heard: AtomicU64,
     /// Whether a view has modules that are not taken in yet.
     is_behind: AtomicBool,
 }
 
 #[derive(Default)]
 struct Papers {
-    /// The newest view, if its modules are not taken in yet.
-    view: Option<Arc<View>>,
+    /// The newest view with other modules than the one before.
+    newest: Option<Arc<View>>,
+    /// It is to be looked at.
+    is_new: bool,
+    /// Modules of it that were let go, and are needed again.
+    wanted: BTreeSet<[u8; 32]>,
     /// How it went with modules that were taken in, for who has pushed them.
     outcomes: BTreeMap<[u8; 32], Result<Pushed>>,
-    /// Modules that no view has any more.
-    dropped: BTreeSet<[u8; 32]>,
     stopped: bool,
 }
 
 impl Modules {
-    /// A view came: its modules are to be taken in.
-    pub fn view_came(&self, view: &Arc<View>) {
-        let mut papers = self.papers.lock();
-        papers.view = Some(view.clone());
+    /// A view came: its modules are to be taken in, if they are not those of the last one.
+    pub fn view_came(&self, view: &Arc<View>, last: &View) {
+        // First this: others are told it with what its modules have done.
+        self.heard.store(view.version.0, Ordering::Release);
+        if !view.has_modules_of(last) {
+            let mut papers = self.papers.lock();
+            papers.newest = Some(view.clone());
+            self.look_again(&mut papers);
+        }
+    }
+
+    fn look_again(&self, papers: &mut Papers) {
+        papers.is_new = true;
         self.is_behind.store(true, Ordering::Release);
         self.changed.notify_one();
+    }
+
+    /// The newest view that has come: modules of no later one are in use here.
+    pub fn heard(&self) -> ViewVersion {
+        ViewVersion(self.heard.load(Ordering::Acquire))
     }
 
     /// Whether a type that is unknown may be of a module that is not taken in yet.
@@ -77,8 +98,10 @@ impl Modules {
             if papers.stopped {
                 return None;
             }
-            if let Some(view) = papers.view.take() {
-                return Some(view);
+            if std::mem::take(&mut papers.is_new)
+                && let Some(view) = &papers.newest
+            {
+                return Some(view.clone());
             }
             self.is_behind.store(false, Ordering::Release);
             self.changed.wait(&mut papers);
@@ -92,18 +115,27 @@ pub(super) fn run(service: &Service, cluster: &Cluster) {
     let mut last: Vec<[u8; 32]> = Vec::new();
     while let Some(view) = cluster.modules.next() {
         let mut effects = Effects::new(service);
-        for module in view.modules.iter().filter(|module| module.since > taken) {
-            service.take_module(cluster, module, &mut effects);
-        }
         let present: Vec<_> = view.modules.iter().map(|module| module.id).collect();
         for id in last.iter().filter(|id| !present.contains(id)) {
-            let mut papers = cluster.modules.papers.lock();
-            papers.dropped.insert(*id);
-            papers.outcomes.remove(id);
-            drop(papers);
+            cluster.modules.papers.lock().outcomes.remove(id);
             // While there are objects of it here, it stays.
             let _ = service.types.remove(id);
         }
+        // What takes long comes first. One that can not be compiled says so when it is taken in.
+        let wanted = std::mem::take(&mut cluster.modules.papers.lock().wanted);
+        for module in &view.modules {
+            let is_needed = module.since > taken || wanted.contains(&module.id);
+            if is_needed && !service.is_stopping() {
+                let _ = service.types.hold(&module.bytes);
+            }
+        }
+        for module in view.modules.iter().filter(|module| module.since > taken) {
+            if !service.is_stopping() {
+                service.take_module(cluster, module, &mut effects);
+            }
+        }
+        // Types of which the last module has gone are those of the one before.
+        service.types.fill(&present);
         service.post(&mut effects);
         (taken, last) = (view.version, present);
         // Who has waited for a type may have it now.
@@ -128,28 +160,24 @@ impl Service {
         }
         let module = self.types.hold(bytes)?;
         let id = module.id;
-        let checked = {
-            let _alone = self.types.pushing();
-            let newcomer = self.types.compile(bytes, replace);
-            newcomer.and_then(|newcomer| self.check_newcomer(&newcomer, effects))
-        };
-        if check || checked.is_err() {
+        if let Err(refused) = self.check_push(cluster, bytes, (id, replace, check), effects) {
             self.types.let_go(&id);
-            return checked.map(|()| Pushed::of(module));
+            return Err(refused);
+        }
+        if check {
+            self.types.let_go(&id);
+            return Ok(Pushed::of(module));
         }
         let papers = &cluster.modules.papers;
-        let failed = || matches!(papers.lock().outcomes.get(&id), Some(Err(_)));
         if !self.types.is_current(&id) {
-            if failed() {
-                // Another time.
-                papers.lock().outcomes.remove(&id);
-            }
+            let seen = cluster.modules.heard();
             let keep = || Command::Keep {
                 id,
                 replace,
                 bytes: Arc::new(serde_bytes::ByteBuf::from(bytes)),
+                seen,
             };
-            self.until(cluster, keep, || self.types.is_current(&id) || failed())?;
+            self.until(cluster, keep, || papers.lock().outcomes.contains_key(&id))?;
         }
         // If it is being taken in just now, until that is through.
         drop(self.types.pushing());
@@ -161,16 +189,90 @@ impl Service {
         outcome.unwrap_or_else(|| Ok(Pushed::of(module)))
     }
 
+    /// Whether a module can be taken in; what is decided already is.
+    fn check_push(
+        &self,
+        cluster: &Cluster,
+        bytes: &[u8],
+        (id, replace, check): ([u8; 32], bool, bool),
+        effects: &mut Effects<'_>,
+    ) -> Result<()> {
+        let _alone = self.types.pushing();
+        if self.types.is_current(&id) {
+            return Ok(());
+        }
+        let mut papers = cluster.modules.papers.lock();
+        let newest = papers.newest.clone();
+        let modules = newest.as_ref().map_or(&[][..], |view| &view.modules);
+        if cluster.modules.is_behind() && modules.iter().any(|kept| kept.id == id) {
+            return Ok(());
+        }
+        if !check {
+            // Of another time.
+            papers.outcomes.remove(&id);
+        }
+        drop(papers);
+        let others = modules.iter().filter(|kept| kept.id != id);
+        let sum = others.map(|kept| kept.bytes.len()).sum::<usize>() + bytes.len();
+        if sum > MODULES_BYTES_MAX {
+            let bytes = sum as u64;
+            return Err(Error::Refused {
+                reason: Refusal::TooManyModules { bytes }.to_string(),
+            });
+        }
+        let newcomer = self.types.compile(bytes, replace)?;
+        self.check_newcomer(&newcomer, effects)
+    }
+
+    /// A module of which some server has objects still: new ones can be made everywhere again.
+    pub(crate) fn restore_module(&self, id: [u8; 32]) -> Result<()> {
+        let Some(cluster) = &self.cluster else {
+            return Ok(());
+        };
+        let Some(bytes) = cluster.module_bytes(&id) else {
+            return Ok(());
+        };
+        self.types.hold(&bytes)?;
+        if self.types.would_replace(&id) {
+            // It was replaced before.
+            return Ok(());
+        }
+        let seen = cluster.modules.heard();
+        let keep = || Command::Keep {
+            id,
+            replace: true,
+            bytes: bytes.clone(),
+            seen,
+        };
+        let is_so = || {
+            let view = cluster.view();
+            let mut kept = view.modules.iter();
+            kept.any(|kept| kept.id == id && kept.since > seen)
+        };
+        self.until(cluster, keep, is_so)
+    }
+
     /// Makes a module none that every server has.
     pub(crate) fn drop_module(&self, id: [u8; 32]) -> Result<()> {
         let Some(cluster) = &self.cluster else {
             return Ok(());
         };
-        let is_gone = || cluster.view().modules.iter().all(|module| module.id != id);
-        self.until(cluster, || Command::Drop(id), is_gone)
+        let since = |view: &View| {
+            let kept = view.modules.iter().find(|module| module.id == id);
+            kept.map(|kept| kept.since)
+        };
+        let Some(since) = since(&cluster.view()) else {
+            return Ok(());
+        };
+        let is_gone = || {
+            let view = cluster.view();
+            let mut kept = view.modules.iter();
+            kept.all(|module| (module.id, module.since) != (id, since))
+        };
+        self.until(cluster, || Command::Drop { id, since }, is_gone)
     }
 
-    /// Proposes something until it is so.
+    /// Proposes something until it is so, unless it may be so already and is being taken in.
     fn until(
         &self,
         cluster: &Cluster,
@@ -188,7 +290,8 @@ impl Service {
                     ),
                 });
             }
-            if proposed.is_none_or(|at| at.elapsed() > PROPOSE_AGAIN) {
+            let is_due = proposed.is_none_or(|at| at.elapsed() > PROPOSE_AGAIN);
+            if is_due && !cluster.modules.is_behind() {
                 cluster.propose(command());
                 proposed = Some(Instant::now());
             }
@@ -200,23 +303,21 @@ impl Service {
     /// Takes a module in that a view has. Its order has decided whose the types are: nobody is asked any more.
     fn take_module(&self, cluster: &Cluster, module: &KeptModule, effects: &mut Effects<'_>) {
         let _alone = self.types.pushing();
-        let newcomer = self.types.compile(&module.bytes, module.replace);
+        let newcomer = self.types.compile(&module.bytes, true);
         let outcome = newcomer.map(|newcomer| self.take_in(&newcomer, effects));
         if let Err(error) = &outcome {
             tracing::error!(%error, "a module of the cluster can not be used at this server");
         }
         let mut papers = cluster.modules.papers.lock();
-        papers.dropped.remove(&module.id);
         papers.outcomes.insert(module.id, outcome);
     }
 
-    /// Moves an object to newer code that is here: its last primary may have ended before it did.
+    /// Moves an object to newer code, if that is here: its last primary may have ended before it did.
     pub(super) fn newer(&self, info: &'static TypeInfo) -> Option<Event> {
         let new = self.types.find(info.name)?;
         // Nobody waits for the outcome.
         let (outcome, _) = std::sync::mpsc::channel();
         let visit = Visit {
-            info,
             act: move_to(new),
             changes: true,
             outcome,
@@ -224,11 +325,29 @@ impl Service {
         (!std::ptr::eq(info, new)).then_some(Event::Visit(visit))
     }
 
-    /// Whether there is a module in a message whose code this server can not have yet.
-    pub(super) fn is_ahead(&self, cluster: &Cluster, message: &Message) -> bool {
+    /// Whether there is a module in a message whose code this server does not have yet. `sender`: the newest view that
+    /// its sender had heard of.
+    pub(super) fn is_ahead(
+        &self,
+        cluster: &Cluster,
+        message: &Message,
+        sender: ViewVersion,
+    ) -> bool {
+        let is_ahead = |id: [u8; 32]| match cluster.module_bytes(&id) {
+            // It was of no use here any more.
+            Some(_) => {
+                let mut papers = cluster.modules.papers.lock();
+                papers.wanted.insert(id);
+                cluster.modules.look_again(&mut papers);
+                true
+            }
+            // Else no view has it any more, and the object of it is lost, unless it moves.
+            None => sender > cluster.version(),
+        };
         message
             .modules()
-            .any(|id| !self.types.has(&id) && !cluster.has_module(&id))
+            .filter(|id| !self.types.has(id))
+            .any(is_ahead)
     }
 
     /// The code of an object that comes from another server.
@@ -240,6 +359,7 @@ impl Service {
     ) -> Option<&'static TypeInfo> {
         let find = || self.types.find_of(name, module);
         find().or_else(|| {
+            // It was let go just now.
             let bytes = cluster.module_bytes(&module?)?;
             if let Err(error) = self.types.hold(&bytes) {
                 tracing::error!(%error, "a module of the cluster can not be used at this server");
@@ -250,14 +370,31 @@ impl Service {
 }
 
 impl Cluster {
-    /// Whether a view has, or had, a module.
-    fn has_module(&self, id: &[u8; 32]) -> bool {
-        self.module_bytes(id).is_some() || self.modules.papers.lock().dropped.contains(id)
+    /// Whether the module of a type comes behind that of another.
+    pub fn supersedes(&self, new: &TypeInfo, old: &TypeInfo) -> bool {
+        let papers = self.modules.papers.lock();
+        let since = |info: &TypeInfo| {
+            let mut kept = papers.newest.as_ref()?.modules.iter();
+            let kept = kept.find(|kept| Some(kept.id) == info.module)?;
+            Some(kept.since)
+        };
+        since(new) > since(old)
+    }
+
+    /// Ids and sizes of the modules that the view has, as far as they are taken in here.
+    pub fn kept_modules(&self) -> Vec<([u8; 32], u64)> {
+        let papers = self.modules.papers.lock();
+        if self.modules.is_behind() {
+            return Vec::new();
+        }
+        let kept = papers.newest.iter().flat_map(|view| &view.modules);
+        kept.map(|kept| (kept.id, kept.bytes.len() as u64))
+            .collect()
     }
 
     fn module_bytes(&self, id: &[u8; 32]) -> Option<Arc<serde_bytes::ByteBuf>> {
-        let view = self.view();
-        let module = view.modules.iter().find(|module| module.id == *id)?;
-        Some(module.bytes.clone())
+        let papers = self.modules.papers.lock();
+        let mut kept = papers.newest.as_ref()?.modules.iter();
+        Some(kept.find(|kept| kept.id == *id)?.bytes.clone())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use crucial_cluster::{Incarnation, Message, NodeId, PartitionId, View};
+use crucial_cluster::{Incarnation, Message, NodeId, PartitionId, View, ViewVersion};
 use crucial_core::frame::{self, peer};
 use crucial_object::{Error, encode_into};
 use parking_lot::{Mutex, RwLock};
@@ -53,11 +53,11 @@ enum Link {
 }
 
 impl Peers {
-    /// Says something to another server. If it is not connected that is lost.
+    /// Says something to another server, and of which view this one has heard. If it is not connected that is lost.
     pub fn send(
         &self,
         to: NodeId,
-        partition: PartitionId,
+        (partition, heard): (PartitionId, ViewVersion),
         message: &Message,
         effects: &mut Effects<'_>,
     ) {
@@ -70,8 +70,8 @@ impl Peers {
         if connection.unsent() > UNSENT_BYTES_MAX {
             return;
         }
-        connection
-            .append(|out| peer::write_messages(out, |out| encode_into(&(partition, message), out)));
+        let encode = |out: &mut Vec<u8>| encode_into(&(partition, heard, message), out);
+        connection.append(|out| peer::write_messages(out, encode));
         effects.mark_shared(&connection);
     }
 
@@ -328,12 +328,13 @@ impl Service {
         let (Some(cluster), Some(other)) = (&self.cluster, connection.other.get()) else {
             return;
         };
-        match crucial_object::decode::<(PartitionId, Message)>(bytes) {
-            Ok((partition, message)) if partition.index() < cluster.shares.len() => {
+        match crucial_object::decode::<(PartitionId, ViewVersion, Message)>(bytes) {
+            Ok((partition, heard, message)) if partition.index() < cluster.shares.len() => {
                 self.take_message(
                     cluster,
                     connection,
-                    (other.node(), partition, message),
+                    (other.node(), heard),
+                    (partition, message),
                     effects,
                 );
             }

@@ -157,7 +157,7 @@ impl Vector {
 }
 
 /// An object that is the same whatever its history.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Ordered {
     counts: BTreeMap<u64, u64>,
 }
