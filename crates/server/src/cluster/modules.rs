@@ -20,8 +20,7 @@ use crucial_object::{Error, Result, TypeInfo};
 use parking_lot::{Condvar, Mutex};
 
 use super::Cluster;
-use crate::service::move_to;
-use crate::service::{Effects, Service};
+use crate::service::{Effects, Service, move_to};
 use crate::slot::{Event, Visit};
 
 /// How long the control group may take to keep a module, or to drop it.
@@ -80,7 +79,7 @@ impl Modules {
         ViewVersion(self.heard.load(Ordering::Acquire))
     }
 
-    /// Whether a type that is unknown may be of a module that is not taken in yet.
+    /// Whether a type may be of a module that is not taken in yet.
     pub fn is_behind(&self) -> bool {
         self.is_behind.load(Ordering::Acquire)
     }
