@@ -192,6 +192,11 @@ impl Group {
         matches!(*stage, Stage::Dismissed)
     }
 
+    /// Whether the server is a member, or is to be one.
+    pub fn is_part(&self) -> bool {
+        matches!(*self.shared.stage.0.lock(), Stage::Joining | Stage::Member)
+    }
+
     /// Which cluster; 0: not known yet.
     pub fn cluster(&self) -> u64 {
         self.shared.cluster.load(Ordering::Acquire)

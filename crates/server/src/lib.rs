@@ -29,6 +29,8 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+#[cfg(feature = "cluster")]
+use std::time::Instant;
 
 use crucial_core::Endpoint;
 use crucial_object::ObjectId;
@@ -61,6 +63,10 @@ pub use cluster::{REPLICAS_MAX, REPLICAS_OF_PERSISTENT};
 #[cfg(feature = "modules")]
 pub use crucial_modules::Limits as ModuleLimits;
 pub use limits::Limits;
+
+/// How often a server that leaves looks whether the others do, too.
+#[cfg(feature = "cluster")]
+const LEAVE_LOOK: Duration = Duration::from_millis(50);
 
 /// How a server is started.
 #[derive(Clone, Debug)]
@@ -236,11 +242,22 @@ impl Server {
         let (Some(group), Some(cluster)) = (&self.group, &self.service.cluster) else {
             return true;
         };
-        if cluster.is_last() {
+        if cluster.is_alone() {
             return true;
         }
         group.leave();
-        group.wait_dismissed(patience)
+        let started = Instant::now();
+        while started.elapsed() < patience && group.is_part() {
+            if group.wait_dismissed(LEAVE_LOOK) {
+                return true;
+            }
+            if cluster.nobody_stays() {
+                // The others leave, too. Without this server they may not learn of it.
+                std::thread::sleep(cluster.lease() / 2);
+                return true;
+            }
+        }
+        group.wait_dismissed(Duration::ZERO)
     }
 
     /// Blocks until the server can not go on, and says why; or until `stop`ped, or for so long.

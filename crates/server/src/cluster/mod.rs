@@ -225,10 +225,22 @@ impl Cluster {
         self.desk.changed.notify_one();
     }
 
-    /// Whether there is no other server that stays.
+    /// Whether there is no other server.
     #[cfg(feature = "cluster")]
-    pub fn is_last(&self) -> bool {
-        self.view().staying().all(|node| node == self.me)
+    pub fn is_alone(&self) -> bool {
+        self.view().members.keys().all(|node| *node == self.me)
+    }
+
+    /// Whether all servers are to stop.
+    #[cfg(feature = "cluster")]
+    pub fn nobody_stays(&self) -> bool {
+        self.view().staying().next().is_none()
+    }
+
+    /// For how long a server may serve that is not heard.
+    #[cfg(feature = "cluster")]
+    pub fn lease(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.lease_ms)
     }
 
     pub fn disconnected(&self, connection: &Arc<Connection>, other: &Other) {
