@@ -1,0 +1,670 @@
+//! Decides, under the partition's lock, what an event does to its object: nothing, something at once, or user code that a
+//! job executes.
+
+use std::sync::Arc;
+
+use crucial_core::frame::{CallRequest, OpenMode, OpenRequest};
+use crucial_object::{Error, ObjectId, Result, TypeInfo, encode};
+use parking_lot::MutexGuard;
+
+use crate::cell::{Admission as CallAdmission, CallId, Cell, Change};
+use crate::ids::Millis;
+use crate::job::{Checkout, Job, ObjectJob, Plan, Todo, Turn};
+use crate::node::{Node, REPLICAS_MAX};
+use crate::objects::{
+    Event, ObjectEntry, ObjectRequest, ObjectState, Offer, RequestContext, SessionEnd,
+};
+use crate::outputs::Outputs;
+use crate::partitions::{Admission, PartitionState, Reply, Term};
+use crate::replication::{
+    Body, Checksum, Entry, Home, ImageBody, Lifecycle, NodeId, Origin, Replica,
+};
+use crate::rounds::Contribution;
+
+/// On how many servers an object is kept if nobody says so.
+pub const REPLICAS_OF_PERSISTENT: u8 = 2;
+const REPLICAS_OF_RUN: u8 = 1;
+
+/// Retry interval for a time-out that cannot be carried out yet, where nothing else wakes it, in milliseconds.
+const TIMEOUT_RETRY_MS: Millis = 200;
+
+/// An object that is checked out, while its next event is admitted.
+pub(crate) struct Hand<'a> {
+    pub entry: &'a Arc<ObjectEntry>,
+    pub state: &'a mut ObjectState,
+}
+
+impl Hand<'_> {
+    pub fn id(&self) -> ObjectId {
+        self.entry.id
+    }
+}
+
+impl Node {
+    /// Offers an event to an object. When the object is free, its turn is at the end of the input.
+    pub(crate) fn offer(&self, object: ObjectId, event: Event, out: &mut Outputs) {
+        // Without a limit the event is not given back.
+        let _ = self.offer_up_to(usize::MAX, object, event, out);
+    }
+
+    /// Offers an event, which is given back if too many queue for the object.
+    pub(crate) fn offer_up_to(
+        &self,
+        queued_max: usize,
+        object: ObjectId,
+        mut event: Event,
+        out: &mut Outputs,
+    ) -> Option<Event> {
+        loop {
+            let entry = self.objects.find_or_insert(&object);
+            match entry.offer(event, queued_max) {
+                Offer::Turn(state, event) => {
+                    let state = Checkout(state);
+                    out.turns.push_back(Turn {
+                        entry,
+                        state,
+                        event,
+                    });
+                    return None;
+                }
+                Offer::Queued => return None,
+                Offer::Full(back) => return Some(*back),
+                Offer::Removed(back) => {
+                    self.objects.remove(&entry);
+                    event = *back;
+                }
+            }
+        }
+    }
+
+    /// Begins the turns that have come up, and ends the rounds that had no objects.
+    pub(crate) fn begin_turns(&self, now: Millis, out: &mut Outputs) {
+        loop {
+            if let Some(turn) = out.turns.pop_front() {
+                self.begin(turn, now, out);
+            } else if let Some(round) = out.ended_rounds.pop_front() {
+                self.end_round(round, now, out);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Admits the events of a checked-out object until one needs a job, or there are none and the object is given back.
+    pub(crate) fn begin(&self, turn: Turn, now: Millis, out: &mut Outputs) {
+        let Turn {
+            entry,
+            state: Checkout(mut state),
+            mut event,
+        } = turn;
+        loop {
+            let mut hand = Hand {
+                entry: &entry,
+                state: &mut state,
+            };
+            if let Some((event, plan, has_followers)) = self.admit(&mut hand, event, now, out) {
+                let results = out.results();
+                let state = Checkout(state);
+                let turn = Turn {
+                    entry,
+                    state,
+                    event,
+                };
+                let job = ObjectJob {
+                    turn,
+                    plan,
+                    has_followers,
+                    results,
+                };
+                return out.jobs.push_back(Job(Todo::Object(Box::new(job))));
+            }
+            let is_absent = state.is_none();
+            match entry.next(state) {
+                Some((next_state, next)) => (state, event) = (next_state, next),
+                None => {
+                    if is_absent {
+                        self.objects.remove(&entry);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Handles an event, or gives it back with the user code that it needs, and whether other servers may need an image.
+    fn admit(
+        &self,
+        hand: &mut Hand<'_>,
+        event: Event,
+        now: Millis,
+        out: &mut Outputs,
+    ) -> Option<(Event, Plan, bool)> {
+        match event {
+            Event::Request(context, request) => self.admit_request(hand, context, request, now, out),
+            Event::CallTimeout(call, after) => self.admit_timeout(hand, (call, after), now, out),
+            Event::EndSession(..) | Event::Remove(_) => self.admit_own(hand, event, now, out),
+            Event::Apply(from, entry) => self.admit_entry(hand, from, entry, out),
+            Event::Task(task, round) => {
+                let planned = self.admit_task(hand, &task, round, now, out);
+                planned.map(|(plan, has_followers)| {
+                    (Event::Task(task, round), plan, has_followers)
+                })
+            }
+        }
+    }
+
+    /// A request of a client is executed here, later, or elsewhere.
+    fn admit_request(
+        &self,
+        hand: &mut Hand<'_>,
+        context: RequestContext,
+        request: ObjectRequest,
+        now: Millis,
+        out: &mut Outputs,
+    ) -> Option<(Event, Plan, bool)> {
+        let is_withdrawal = matches!(request, ObjectRequest::Withdraw);
+        let is_current = match is_withdrawal {
+            true => context.session.accepts(context.connection.id),
+            false => context.is_current(),
+        };
+        let mut part = self.partitions.lock_of(&hand.id());
+        if context.retried && part.on_retried(&hand.id()) {
+            self.retry_object(&mut part, hand.id(), out);
+        }
+        if !is_current {
+            return None;
+        }
+        let mut admission = part.admit(&hand.id(), &context, self.membership.standing(now));
+        if matches!(admission, Admission::Now(_)) && self.lacks_type(&request) {
+            admission = Admission::Later;
+        }
+        let term = match admission {
+            Admission::Now(term) => term,
+            Admission::Elsewhere => {
+                drop(part);
+                if !is_withdrawal {
+                    self.send_moved(&context, out);
+                }
+                return None;
+            }
+            Admission::Later => {
+                let max = self.limits.waiting_requests_max;
+                let event = Event::Request(context, request);
+                let refused = part.wait(hand.id(), event, max);
+                drop(part);
+                if let Some(context) = refused.as_ref().and_then(Event::context) {
+                    self.reply(context, Err(&too_many_wait(max)), out);
+                }
+                return None;
+            }
+        };
+        let has_followers = part.partition.has_followers();
+        let plan = match &request {
+            ObjectRequest::Call(call) => {
+                self.admit_call(hand, (part, term), (&context, call), now, out)?
+            }
+            ObjectRequest::ClearPoison => {
+                if !is_here(hand.state) || part.partition.done(context.call()).is_some() {
+                    self.reply_lost(hand.id(), &mut part, &context, now, out);
+                    return None;
+                }
+                let change = Change::ClearPoison {
+                    id: context.call(),
+                    acked: context.acked,
+                };
+                Plan::Change(term, change)
+            }
+            ObjectRequest::Withdraw => {
+                end_parked_call(hand.state, term, context.call(), Error::Cancelled)?
+            }
+            ObjectRequest::Open(open) => {
+                self.admit_open(hand, (part, term), (&context, open), now, out)?
+            }
+            ObjectRequest::Delete => {
+                self.delete(hand, part, &context, now, out);
+                return None;
+            }
+        };
+        Some((Event::Request(context, request), plan, has_followers))
+    }
+
+    fn admit_call(
+        &self,
+        hand: &mut Hand<'_>,
+        (mut part, term): (MutexGuard<'_, PartitionState>, Term),
+        (context, request): (&RequestContext, &CallRequest),
+        now: Millis,
+        out: &mut Outputs,
+    ) -> Option<Plan> {
+        let object = hand.id();
+        if !is_here(hand.state) || part.partition.done(context.call()).is_some() {
+            self.reply_lost(object, &mut part, context, now, out);
+            return None;
+        }
+        let replica = hand.state.as_mut()?;
+        let needed = |call: CallId| self.sessions.needs(call);
+        if let Some(forget) = replica.purge(&needed, self.records_min) {
+            self.forget_records(object, &mut part, replica, &forget);
+            let mut actions = Vec::new();
+            part.partition.issue(now, &mut actions);
+            self.act(&mut part, actions, now, out);
+        }
+        drop(part);
+        let cell = replica.cell()?;
+        let admission = cell.admits(&self.cell_call(context, request));
+        let tracks = cell.info().attends || context.session.recorded;
+        if tracks
+            && !context
+                .session
+                .track(object, &|object| self.exists(object))
+        {
+            return None;
+        }
+        Some(match admission {
+            CallAdmission::Change => Plan::Call(term),
+            CallAdmission::Known | CallAdmission::Look => Plan::Look(term),
+        })
+    }
+
+    /// Drops records that nobody needs. That runs no code of the user.
+    fn forget_records(
+        &self,
+        object: ObjectId,
+        part: &mut PartitionState,
+        replica: &mut Replica,
+        forget: &Change,
+    ) {
+        let (mut replies, mut scratch) = (Vec::new(), Vec::new());
+        let mut turn = crate::cell::Turn::new(&mut replies, &mut scratch);
+        replica.apply(forget, &mut turn);
+        let checksum = Checksum::default().value();
+        part.partition
+            .change(object, replica, || (forget.clone(), checksum));
+    }
+
+    /// The object is not here, or is another one by now.
+    pub(crate) fn reply_lost(
+        &self,
+        object: ObjectId,
+        part: &mut PartitionState,
+        context: &RequestContext,
+        now: Millis,
+        out: &mut Outputs,
+    ) {
+        self.record_request(part, context, None);
+        let last = part.partition.last();
+        let reply = Reply {
+            call: context.call(),
+            result: Err(lost(object)),
+        };
+        self.reply_after(part, (last, now), [reply], out);
+    }
+
+    /// A late copy of the request has to find that it was executed.
+    pub(crate) fn record_request(
+        &self,
+        part: &mut PartitionState,
+        context: &RequestContext,
+        result: Option<bool>,
+    ) {
+        part.partition.record(executed(context, result));
+        part.partition.purge(&|call| self.sessions.needs(call));
+    }
+
+    fn admit_open(
+        &self,
+        hand: &mut Hand<'_>,
+        (mut part, term): (MutexGuard<'_, PartitionState>, Term),
+        (context, request): (&RequestContext, &OpenRequest),
+        now: Millis,
+        out: &mut Outputs,
+    ) -> Option<Plan> {
+        let call = context.call();
+        let (object, last) = (hand.id(), part.partition.last());
+        let reply = if let Some(created) = part.partition.done(call) {
+            executed_before(call, created, object)
+        } else {
+            match (existing(hand.state), request.mode) {
+                (Existing::Whole, OpenMode::Find | OpenMode::FindOrCreate) => {
+                    self.record_request(&mut part, context, Some(false));
+                    outcome(call, false)
+                }
+                (Existing::Lost(creator), OpenMode::Find | OpenMode::FindOrCreate)
+                    if creator != call =>
+                {
+                    return {
+                        self.reply_lost(object, &mut part, context, now, out);
+                        None
+                    };
+                }
+                (Existing::Nothing, OpenMode::Find) => Reply {
+                    call,
+                    result: Err(Error::NotFound {
+                        type_name: request.type_name.clone(),
+                        key: request.key.clone(),
+                    }),
+                },
+                _ => match self.creatable(request) {
+                    Ok(info) => return Some(Plan::Create(term, info)),
+                    Err(error) => {
+                        drop(part);
+                        self.reply(context, Err(&error), out);
+                        return None;
+                    }
+                },
+            }
+        };
+        self.reply_after(&mut part, (last, now), [reply], out);
+        None
+    }
+
+    /// The type of an object that is to be created, if it may be.
+    fn creatable(&self, request: &OpenRequest) -> Result<&'static TypeInfo> {
+        let Some(info) = self.types.find(&request.type_name) else {
+            return Err(Error::UnknownType {
+                type_name: request.type_name.clone(),
+            });
+        };
+        if request.replicas > REPLICAS_MAX {
+            return Err(Error::LimitExceeded {
+                limit: "REPLICAS_MAX".to_owned(),
+                max: REPLICAS_MAX.into(),
+                detail: format!("an object of {} replicas", request.replicas),
+            });
+        }
+        // The entry of the object that is to be created is in the table already.
+        if self.objects.len() > self.limits.objects_max {
+            return Err(Error::LimitExceeded {
+                limit: "objects_max".to_owned(),
+                max: self.limits.objects_max as u64,
+                detail: "delete some, or start the server with a larger limit".to_owned(),
+            });
+        }
+        Ok(info)
+    }
+
+    /// A new replica of a cell, as its request wants it.
+    pub(crate) fn new_replica(
+        &self,
+        cell: Cell,
+        context: &RequestContext,
+        request: &OpenRequest,
+    ) -> Replica {
+        let session = &context.session;
+        let home = match request.persistent {
+            true => Home::Namespace(session.namespace.clone()),
+            false => Home::Run(session.run),
+        };
+        let replicas = match (request.replicas, request.persistent) {
+            (0, true) => REPLICAS_OF_PERSISTENT,
+            (0, false) => REPLICAS_OF_RUN,
+            (replicas, _) => replicas,
+        };
+        let origin = self.homes.intern(Origin {
+            home,
+            type_name: request.type_name.clone(),
+        });
+        Replica::new(cell, replicas, context.call(), (origin, &request.key))
+    }
+
+    fn delete(
+        &self,
+        hand: &mut Hand<'_>,
+        mut part: MutexGuard<'_, PartitionState>,
+        context: &RequestContext,
+        now: Millis,
+        out: &mut Outputs,
+    ) {
+        let call = context.call();
+        let last = part.partition.last();
+        let reply = match (part.partition.done(call), hand.state.is_some()) {
+            (Some(deleted), _) => executed_before(call, deleted, hand.id()),
+            (None, false) => {
+                self.record_request(&mut part, context, Some(false));
+                outcome(call, false)
+            }
+            (None, true) => return self.remove(hand, &mut part, Some(context), now, out),
+        };
+        self.reply_after(&mut part, (last, now), [reply], out);
+    }
+
+    /// Removes an object, by a request or without one.
+    pub(crate) fn remove(
+        &self,
+        hand: &mut Hand<'_>,
+        part: &mut PartitionState,
+        context: Option<&RequestContext>,
+        now: Millis,
+        out: &mut Outputs,
+    ) {
+        let object = hand.id();
+        let Some(replica) = hand.state.as_mut() else {
+            return;
+        };
+        let needed = |call: CallId| self.sessions.needs(call);
+        let request = context.map(|context| executed(context, Some(true)));
+        let mut replies: Vec<(CallId, Result<Vec<u8>>)> = Vec::new();
+        let mut tombstones = Vec::new();
+        if let Some(cell) = replica.cell() {
+            tombstones = cell.repeatable(&needed);
+            let mut scratch = Vec::new();
+            let mut turn = crate::cell::Turn::new(&mut replies, &mut scratch);
+            cell.end_parked(&lost(object), &mut turn);
+        }
+        let after = part.partition.delete(object, request, tombstones);
+        part.partition.purge(&needed);
+        let replies = replies.into_iter();
+        let replies = replies.map(|(call, result)| Reply { call, result });
+        let own = context.map(|context| outcome(context.call(), true));
+        self.reply_after(part, (after, now), replies.chain(own), out);
+        self.forget(hand);
+    }
+
+    /// This server does not have the object any more.
+    pub(crate) fn forget(&self, hand: &mut Hand<'_>) {
+        if let Some(replica) = hand.state.take() {
+            self.homes.remove(&replica.origin.home, &hand.entry.id);
+        }
+    }
+
+    fn admit_timeout(
+        &self,
+        hand: &mut Hand<'_>,
+        (call, after): (CallId, Millis),
+        now: Millis,
+        out: &mut Outputs,
+    ) -> Option<(Event, Plan, bool)> {
+        let part = self.partitions.lock_of(&hand.id());
+        let has_followers = part.partition.has_followers();
+        match part.admit_own(self.membership.standing(now)) {
+            Admission::Now(term) => {
+                let error = Error::TimedOut {
+                    after: std::time::Duration::from_millis(after),
+                };
+                let plan = end_parked_call(hand.state, term, call, error)?;
+                Some((Event::CallTimeout(call, after), plan, has_followers))
+            }
+            Admission::Later => {
+                drop(part);
+                self.add_call_timer((call, hand.id(), after), now + TIMEOUT_RETRY_MS, out);
+                None
+            }
+            // The client sends its call to the present primary, which counts anew.
+            Admission::Elsewhere => None,
+        }
+    }
+
+    /// Something that the primary's server does by itself.
+    fn admit_own(
+        &self,
+        hand: &mut Hand<'_>,
+        event: Event,
+        now: Millis,
+        out: &mut Outputs,
+    ) -> Option<(Event, Plan, bool)> {
+        let mut part = self.partitions.lock_of(&hand.id());
+        let term = match part.admit_own(self.membership.standing(now)) {
+            Admission::Now(term) => term,
+            Admission::Elsewhere => {
+                drop(part);
+                self.contribute(event.round(), Contribution::Nothing, now, out);
+                return None;
+            }
+            Admission::Later => {
+                // Events that are not requests always find room.
+                part.wait(hand.id(), event, usize::MAX);
+                return None;
+            }
+        };
+        let has_followers = part.partition.has_followers();
+        match event {
+            Event::EndSession(session, end) => {
+                let replica = hand.state.as_mut()?;
+                let (concerns, change) = match end {
+                    SessionEnd::Known => (replica.concerns(session), Change::EndSession(session)),
+                    SessionEnd::Silent => (replica.is_held_by(session), Change::Lapse(session)),
+                };
+                let plan = concerns.then_some(Plan::Change(term, change))?;
+                Some((Event::EndSession(session, end), plan, has_followers))
+            }
+            event => {
+                let contribution = match hand.state {
+                    Some(_) => Contribution::Removed,
+                    None => Contribution::Nothing,
+                };
+                self.remove(hand, &mut part, None, now, out);
+                drop(part);
+                self.contribute(event.round(), contribution, now, out);
+                None
+            }
+        }
+    }
+
+    /// An entry of a primary's stream.
+    fn admit_entry(
+        &self,
+        hand: &mut Hand<'_>,
+        from: NodeId,
+        entry: Box<Entry>,
+        out: &mut Outputs,
+    ) -> Option<(Event, Plan, bool)> {
+        let plan = match &*entry {
+            Entry::Apply { .. } if hand.state.is_some() => {
+                let rank = self.partitions.lock_of(&hand.id()).partition.rank();
+                Plan::Follow(rank)
+            }
+            Entry::Apply { .. } => {
+                self.report_divergence(hand.id(), from, out);
+                return None;
+            }
+            Entry::Install { image, .. } => {
+                let origin = self.homes.intern(image.origin.clone());
+                let info = match &image.body {
+                    ImageBody::Full(cell) => self.types.find_of(&cell.type_name, cell.module),
+                    ImageBody::Stub | ImageBody::Lost => None,
+                };
+                Plan::Restore(origin, info)
+            }
+            Entry::Drop { .. } => {
+                self.forget(hand);
+                return None;
+            }
+            // The partition keeps these.
+            Entry::Reset { .. } | Entry::Rank { .. } | Entry::Done(_) => return None,
+        };
+        Some((Event::Apply(from, entry), plan, false))
+    }
+
+    /// Tells the primary that an object is another one here.
+    pub(crate) fn report_divergence(&self, object: ObjectId, from: NodeId, out: &mut Outputs) {
+        tracing::debug!(%object, "another state than the primary's");
+        let part = self.partitions.lock_of(&object);
+        let message = part.partition.diverged(object);
+        self.send(from, part.id, message, out);
+    }
+
+    /// Whether the type of an object that is to be created may be one of a module that is still to be installed here.
+    fn lacks_type(&self, request: &ObjectRequest) -> bool {
+        let ObjectRequest::Open(open) = request else {
+            return false;
+        };
+        let may_be_new = |info: Option<&TypeInfo>| info.is_none_or(|info| info.module.is_some());
+        self.modules_are_behind() && may_be_new(self.types.find(&open.type_name))
+    }
+}
+
+/// What there is under an object's name.
+enum Existing {
+    Nothing,
+    Whole,
+    /// The object was lost. This request had made it.
+    Lost(CallId),
+}
+
+fn existing(state: &ObjectState) -> Existing {
+    match state {
+        None => Existing::Nothing,
+        Some(replica) => match replica.body {
+            Body::Full(_) => Existing::Whole,
+            Body::Stub | Body::Lost => Existing::Lost(replica.creator),
+        },
+    }
+}
+
+fn is_here(state: &ObjectState) -> bool {
+    state.as_ref().is_some_and(Replica::is_full)
+}
+
+/// Ends a call, if it waits.
+fn end_parked_call(
+    state: &mut ObjectState,
+    term: Term,
+    call: CallId,
+    error: Error,
+) -> Option<Plan> {
+    let cell = state.as_mut()?.cell()?;
+    cell.is_parked(call)
+        .then_some(Plan::Change(term, Change::Cancel { call, error }))
+}
+
+/// A request that is no call, as it was executed.
+pub(crate) fn executed(context: &RequestContext, result: Option<bool>) -> Lifecycle {
+    Lifecycle {
+        call: context.call(),
+        acked: context.acked,
+        result,
+    }
+}
+
+/// Whether something was created or removed.
+pub(crate) fn outcome(call: CallId, result: bool) -> Reply {
+    Reply {
+        call,
+        result: encode(&result),
+    }
+}
+
+/// The reply to a request that was executed before. `None`: its object was gone.
+fn executed_before(call: CallId, result: Option<bool>, object: ObjectId) -> Reply {
+    match result {
+        Some(result) => outcome(call, result),
+        None => Reply {
+            call,
+            result: Err(lost(object)),
+        },
+    }
+}
+
+pub(crate) fn lost(object: ObjectId) -> Error {
+    Error::Lost {
+        object: object.to_string(),
+    }
+}
+
+fn too_many_wait(max: usize) -> Error {
+    Error::LimitExceeded {
+        limit: "waiting_requests_max".to_owned(),
+        max: max as u64,
+        detail: "this many requests wait for servers of the cluster to come back".to_owned(),
+    }
+}

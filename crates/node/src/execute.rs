@@ -1,0 +1,200 @@
+//! Executes jobs: the only place where user code runs.
+
+use crucial_object::{Result, encode};
+
+use crate::cell::{Call, Cell, Turn as CellTurn};
+use crate::job::{Done, Executed, Job, ObjectJob, Outcome, Plan, Todo};
+use crate::node::Node;
+use crate::objects::{Event, ObjectRequest, RequestContext};
+use crate::replication::{Checksum, Entry, Image, Replica};
+use crate::results::Results;
+
+impl Node {
+    /// Executes a job. That takes as long as the user's code takes, holds no lock, and knows no time.
+    pub fn execute(&self, job: Job) -> Done {
+        match job.0 {
+            Todo::Message(connection, bytes) => {
+                let message = crucial_object::decode(&bytes);
+                Done(Executed::Message(connection, message))
+            }
+            Todo::Object(mut job) => {
+                let outcome = self.execute_plan(&mut job);
+                let image = image_if_differs(&mut job);
+                Done(Executed::Object(job, outcome, image))
+            }
+        }
+    }
+
+    fn execute_plan(&self, job: &mut ObjectJob) -> Outcome {
+        let parked_max = self.limits.parked_calls_max;
+        let (event, results) = (&job.turn.event, &mut job.results);
+        let state = &mut job.turn.state.0;
+        match &job.plan {
+            Plan::Create(_, info) => Outcome::Created(self.create(info, event, job.has_followers)),
+            Plan::Restore(origin, info) => match event {
+                Event::Apply(_, entry) => Outcome::Restored(restore(entry, origin, *info)),
+                _ => unreachable!("only an entry has an image"),
+            },
+            plan => {
+                let replica = state.as_mut().expect("an object was admitted that is here");
+                match plan {
+                    Plan::Call(_) => {
+                        let (context, call) = call_of(event);
+                        let call = self.cell_call(context, call);
+                        let called = in_turn(results, parked_max, |turn| replica.call(&call, turn));
+                        Outcome::Called(called)
+                    }
+                    Plan::Look(_) => {
+                        let (context, call) = call_of(event);
+                        let call = self.cell_call(context, call);
+                        let called = in_turn(results, parked_max, |turn| {
+                            replica.cell().map(|cell| cell.call(&call, turn))
+                        });
+                        Outcome::Called(called)
+                    }
+                    Plan::Change(_, change) => {
+                        in_turn(results, parked_max, |turn| replica.apply(change, turn));
+                        Outcome::Changed
+                    }
+                    Plan::Follow(rank) => {
+                        Outcome::Followed(follow(replica, event, (*rank, parked_max)))
+                    }
+                    Plan::Encode(rank) => Outcome::Encoded(image(replica, *rank)),
+                    Plan::Checksum => Outcome::Checksum(checksum(replica)),
+                    Plan::CheckMove(new) => Outcome::Moved(with_cell(replica, |cell| {
+                        cell.can_move_to(new)
+                    })),
+                    Plan::Move(new, _) => Outcome::Moved(in_turn(results, parked_max, |turn| {
+                        with_cell(replica, |cell| cell.move_to(new, turn))
+                    })),
+                    Plan::Save => {
+                        let mut state = Vec::new();
+                        let saved = with_cell(replica, |cell| cell.save(&mut state));
+                        Outcome::Saved(saved.map(|()| state))
+                    }
+                    Plan::Create(..) | Plan::Restore(..) => unreachable!("handled above"),
+                }
+            }
+        }
+    }
+
+    pub(crate) fn cell_call<'a>(
+        &self,
+        context: &RequestContext,
+        request: &'a crucial_core::frame::CallRequest,
+    ) -> Call<'a> {
+        Call {
+            id: context.call(),
+            acked: context.acked,
+            recording: self.recording(&context.session),
+            method: request.method,
+            args: &request.args,
+        }
+    }
+
+    fn create(
+        &self,
+        info: &'static crucial_object::TypeInfo,
+        event: &Event,
+        has_followers: bool,
+    ) -> Result<(Replica, Option<Image>)> {
+        let Event::Request(context, ObjectRequest::Open(request)) = event else {
+            unreachable!("only a request creates an object")
+        };
+        let cell = Cell::new(info, &request.state)?;
+        let mut replica = self.new_replica(cell, context, request);
+        // An object that cannot be encoded could not be kept at other servers, so it is not created.
+        let image = match has_followers {
+            true => Some(replica.image(0)?),
+            false => None,
+        };
+        Ok((replica, image))
+    }
+}
+
+/// The image for other servers, if they might come to another state, or lack the code.
+fn image_if_differs(job: &mut ObjectJob) -> Option<Image> {
+    let has_moved = matches!(job.plan, Plan::Move(..));
+    if !job.has_followers || !(has_moved || job.results.may_differ()) {
+        return None;
+    }
+    let replica = job.turn.state.0.as_mut()?;
+    Some(image(replica, 0))
+}
+
+fn in_turn<T>(
+    results: &mut Results,
+    parked_max: usize,
+    act: impl FnOnce(&mut CellTurn<'_>) -> T,
+) -> T {
+    let mut scratch = std::mem::take(&mut results.scratch);
+    let mut turn = CellTurn::new(results, &mut scratch);
+    turn.parked_max = parked_max;
+    let value = act(&mut turn);
+    results.scratch = scratch;
+    value
+}
+
+fn call_of(event: &Event) -> (&RequestContext, &crucial_core::frame::CallRequest) {
+    match event {
+        Event::Request(context, ObjectRequest::Call(call)) => (context, call),
+        _ => unreachable!("only a request calls a method"),
+    }
+}
+
+fn with_cell(replica: &mut Replica, act: impl FnOnce(&mut Cell) -> Result<()>) -> Result<()> {
+    replica.cell().map_or(Ok(()), act)
+}
+
+fn follow(replica: &mut Replica, event: &Event, at: (u8, usize)) -> bool {
+    let Event::Apply(_, entry) = event else {
+        return true;
+    };
+    match &**entry {
+        Entry::Apply {
+            previous,
+            version,
+            change,
+            checksum,
+            ..
+        } => replica.follow((*previous, *version), change, *checksum, at),
+        _ => true,
+    }
+}
+
+fn restore(
+    entry: &Entry,
+    origin: &std::sync::Arc<crate::replication::Origin>,
+    info: Option<&'static crucial_object::TypeInfo>,
+) -> Result<Replica> {
+    let Entry::Install { image, .. } = entry else {
+        unreachable!("only an installed object has an image")
+    };
+    let restored = Replica::from_image(image, origin.clone(), info);
+    restored.or_else(|error| {
+        tracing::error!(object = image.key, %error, "a replica cannot be kept here");
+        // With the next change the primary hears that the object is not here, and sends it again.
+        let lost = Image {
+            body: crate::replication::ImageBody::Lost,
+            ..(**image).clone()
+        };
+        Replica::from_image(&lost, origin.clone(), None)
+    })
+}
+
+/// The object for a node of a rank. One that cannot be encoded, since the user's code fails, goes as lost.
+fn image(replica: &mut Replica, rank: u8) -> Image {
+    replica.image(rank).unwrap_or_else(|error| {
+        let type_name = &replica.origin.type_name;
+        tracing::error!(type_name, %error, "an object cannot be encoded: it is lost for other servers");
+        replica.lost_image()
+    })
+}
+
+fn checksum(replica: &mut Replica) -> Option<u64> {
+    if !replica.is_full() {
+        return None;
+    }
+    let image = replica.image(0).and_then(|image| encode(&image));
+    Some(Checksum::of(&image.unwrap_or_default()))
+}

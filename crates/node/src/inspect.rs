@@ -1,0 +1,155 @@
+//! What this server says of itself and its cluster, for people and tools.
+
+use crucial_core::frame::{ClusterInfo, Inspect, MemberInfo, ObjectInfo, PartitionInfo};
+use crucial_object::ObjectId;
+
+use crate::ids::Millis;
+use crate::node::{Node, REPLICAS_MAX};
+use crate::objects::{RequestContext, Task};
+use crate::outputs::{ControlQuery, Output, Outputs};
+use crate::replication::placement::wanted;
+use crate::replication::{Body, Home, NodeId, Replica};
+use crate::rounds::RoundKind;
+
+/// How many objects are listed in one answer.
+const OBJECTS_MAX: usize = 10_000;
+
+/// What the control group says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ControlInfo {
+    /// Who leads it, if that is known.
+    pub leader: Option<NodeId>,
+    /// Who votes in it.
+    pub voters: Vec<NodeId>,
+}
+
+impl Node {
+    /// Answers a question about this server.
+    pub(crate) fn on_inspect(&self, context: RequestContext, inspect: Inspect, out: &mut Outputs) {
+        match inspect {
+            Inspect::Cluster => out.push(Output::DescribeControl(ControlQuery(context))),
+            Inspect::Objects { after, max, key } => {
+                let max = OBJECTS_MAX.min(max as usize);
+                self.list_objects(context, (after, max, key), out);
+            }
+            Inspect::Replicas { max } => {
+                let mut objects = self.objects.all();
+                objects.truncate(OBJECTS_MAX.min(max as usize));
+                let kind = RoundKind::Replicas {
+                    context,
+                    infos: Vec::new(),
+                };
+                self.round(kind, objects, |_| Task::Checksum, out);
+            }
+        }
+    }
+
+    /// Answers a question about the cluster, with what the control group says of itself.
+    pub(crate) fn reply_cluster(
+        &self,
+        context: &RequestContext,
+        control: &ControlInfo,
+        now: Millis,
+        out: &mut Outputs,
+    ) {
+        self.reply_encoded(context, &self.cluster_info(control, now), out);
+    }
+
+    fn cluster_info(&self, control: &ControlInfo, now: Millis) -> ClusterInfo {
+        let view = self.membership.view();
+        let members = view.members.iter().map(|(node, member)| MemberInfo {
+            node: node.0,
+            incarnation: member.incarnation.0,
+            address: member.address.clone(),
+            leaving: member.leaving,
+        });
+        let partitions = view.partitions().map(|id| {
+            let configuration = view.configuration(id);
+            let assignments = configuration.assignments.iter();
+            PartitionInfo {
+                epoch: configuration.epoch.0,
+                seats: assignments
+                    .map(|assignment| (assignment.rank, assignment.node.0))
+                    .collect(),
+                is_settled: configuration.assignments == wanted(id, &view, REPLICAS_MAX),
+            }
+        });
+        ClusterInfo {
+            cluster: self.membership.cluster(),
+            node: self.id().0,
+            view: view.version.0,
+            has_lease: self.membership.has_lease(now),
+            objects: self.objects.len() as u64,
+            leader: control.leader.map(|node| node.0),
+            voters: control.voters.iter().map(|node| node.0).collect(),
+            members: members.collect(),
+            partitions: partitions.collect(),
+        }
+    }
+
+    /// Lists the objects of which this server is the primary, in the order of their ids.
+    fn list_objects(
+        &self,
+        context: RequestContext,
+        (after, max, key): (Option<ObjectId>, usize, Option<String>),
+        out: &mut Outputs,
+    ) {
+        let view = self.membership.view();
+        let is_mine = |id: &ObjectId| view.primary(view.partition(id)) == Some(self.id());
+        let mut objects = self.objects.all();
+        objects.retain(|id| after.is_none_or(|after| *id > after) && is_mine(id));
+        if key.is_none() {
+            // Objects that are gone meanwhile make an answer shorter than it could be, and never wrong.
+            objects.truncate(max);
+        }
+        let key = key.map(Into::into);
+        let kind = RoundKind::Objects {
+            context,
+            view,
+            max,
+            infos: Vec::new(),
+        };
+        self.round(kind, objects, |_| Task::Describe(key.clone()), out);
+    }
+
+    pub(crate) fn end_objects_round(
+        &self,
+        context: &RequestContext,
+        (mut infos, max): (Vec<ObjectInfo>, usize),
+        out: &mut Outputs,
+    ) {
+        infos.sort_unstable_by_key(|info| info.id);
+        infos.truncate(max);
+        self.reply_encoded(context, &infos, out);
+    }
+
+    /// Describes an object.
+    pub(crate) fn describe(&self, id: ObjectId, replica: &mut Replica) -> ObjectInfo {
+        let view = self.membership.view();
+        let partition = view.partition(&id);
+        let holders = view.configuration(partition).assignments.iter();
+        let holders = holders.filter(|assignment| assignment.rank < replica.replicas);
+        let servers = holders.map(|assignment| assignment.node.0).collect();
+        let is_lost = matches!(replica.body, Body::Lost);
+        let key = replica.key().to_owned();
+        let (version, replicas) = (replica.version, replica.replicas);
+        let origin = replica.origin.clone();
+        let cell = replica.cell();
+        ObjectInfo {
+            id,
+            type_name: origin.type_name.clone(),
+            key,
+            home: match &origin.home {
+                Home::Run(run) => format!("run/{run}"),
+                Home::Namespace(name) => format!("ns/{name}"),
+            },
+            partition: partition.0,
+            replicas,
+            servers,
+            is_lost,
+            version: (version.epoch.0, version.change),
+            parked: cell.as_ref().map_or(0, |cell| cell.parked_len() as u64),
+            records: cell.as_ref().map_or(0, |cell| cell.records_len() as u64),
+        }
+    }
+}

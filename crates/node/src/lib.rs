@@ -1,0 +1,59 @@
+//! The server without I/O: no socket, thread, clock, file, environment or random number.
+//!
+//! Events and the time come in ([`Node::handle`], [`Node::handle_timeout`]); frames, jobs and requests to the shell go out
+//! ([`Outputs`]). A job is user code for one event of one object ([`Node::execute`]), and what follows from it comes after
+//! ([`Node::complete`]). The shell (`crucial-server`) owns sockets, threads and clocks; the simulation (`crucial-sim`) steps the
+//! same nodes in one thread. In the order in which a call meets them:
+//!
+//! - `node`: all parts, and the events from outside; `connection`: who is at the other end.
+//! - `requests`: handshakes, and what each request means; `session`: who calls.
+//! - `objects`: finds the object, and orders what happens to it.
+//! - `admit`: decides under the partition's lock (`partitions`) what an event does; `execute`: user code; `complete`: version,
+//!   replicate, reply.
+//! - `cell`: one object, as a state machine; `replication`: how servers hold objects together, as state machines.
+//! - `actions`: does what a partition decides; `peers`, `peering`: messages to other servers.
+//! - `views`: the control group's decisions, leases and time (`membership`, `leases`, `timers`); `ending`: ends of sessions.
+//! - `modules`, `types`: uploaded code; `inspect`: what the server says of itself; `rounds`: a task for each of many objects.
+
+mod actions;
+mod admit;
+pub mod cell;
+mod complete;
+mod connection;
+mod ending;
+mod execute;
+mod hash;
+mod ids;
+mod inspect;
+mod job;
+mod leases;
+mod limits;
+mod membership;
+mod modules;
+mod node;
+mod objects;
+mod outputs;
+mod partitions;
+mod peering;
+mod peers;
+pub mod replication;
+mod requests;
+mod results;
+mod rounds;
+mod session;
+mod timers;
+mod types;
+mod views;
+mod work;
+
+pub use admit::REPLICAS_OF_PERSISTENT;
+pub use connection::{Connection, PeerConnection};
+pub use ids::{ConnectionId, Millis, ModuleId};
+pub use inspect::ControlInfo;
+pub use job::{Done, Job};
+pub use limits::Limits;
+pub use node::{Config, Input, Node, REPLICAS_MAX, Status};
+pub use outputs::{ControlQuery, Frames, Output, Outputs};
+pub use session::Session;
+pub use types::{Module, NoModules, TypeSource};
+pub use work::{Work, WorkDone};

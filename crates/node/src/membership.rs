@@ -1,0 +1,170 @@
+//! This server as a member of its cluster: its incarnation, the newest view, its lease, and what clients are told of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crucial_core::frame::{self, RouteServer, Routes};
+use parking_lot::{Mutex, RwLock};
+
+use crate::ids::Millis;
+use crate::partitions::{Reply, Standing};
+use crate::replication::{Grant, Incarnation, Lease, Mutant, NodeId, View, ViewVersion};
+
+pub(crate) struct Membership {
+    pub me: NodeId,
+    incarnation: AtomicU64,
+    lease_ms: Millis,
+    /// Which cluster; 0: not known yet.
+    cluster: AtomicU64,
+    /// The newest view that all partitions have taken up.
+    view: RwLock<Arc<View>>,
+    /// Its version.
+    version: AtomicU64,
+    /// What of it concerns clients.
+    routes: RwLock<Arc<RouteFrame>>,
+    lease: Mutex<Lease>,
+    /// From `lease`, to be seen without its lock.
+    lease_until: AtomicU64,
+    lease_view: AtomicU64,
+    /// Replies that wait for a lease.
+    withheld: Mutex<Vec<Reply>>,
+}
+
+/// What clients know of a view, as the frame that tells them.
+pub(crate) struct RouteFrame {
+    pub routes: Routes,
+    pub frame: Vec<u8>,
+}
+
+impl RouteFrame {
+    fn of(view: &View, cluster: u64) -> RouteFrame {
+        let servers = view.members.iter().map(|(node, member)| RouteServer {
+            node: node.0,
+            incarnation: member.incarnation.0,
+            address: member.address.clone(),
+        });
+        let place = |node| view.members.keys().position(|member| *member == node);
+        let primaries = view.partitions().map(|id| {
+            let primary = view.primary(id).and_then(place);
+            primary.map_or(Routes::NONE, |place| place as u16)
+        });
+        let routes = Routes {
+            cluster,
+            version: view.version.0,
+            servers: servers.collect(),
+            primaries: primaries.collect(),
+        };
+        let mut bytes = Vec::new();
+        if let Err(error) = frame::write_routes(&routes, &mut bytes) {
+            tracing::error!(%error, "routes cannot be encoded");
+        }
+        RouteFrame {
+            routes,
+            frame: bytes,
+        }
+    }
+}
+
+impl Membership {
+    pub fn new(me: NodeId, partitions: usize, lease_ms: Millis) -> Membership {
+        let view = Arc::new(View::new(partitions));
+        Membership {
+            me,
+            incarnation: AtomicU64::new(0),
+            lease_ms,
+            cluster: AtomicU64::new(0),
+            routes: RwLock::new(Arc::new(RouteFrame::of(&view, 0))),
+            view: RwLock::new(view),
+            version: AtomicU64::new(0),
+            lease: Mutex::default(),
+            lease_until: AtomicU64::new(0),
+            lease_view: AtomicU64::new(u64::MAX),
+            withheld: Mutex::default(),
+        }
+    }
+
+    pub fn incarnation(&self) -> Incarnation {
+        Incarnation(self.incarnation.load(Ordering::Acquire))
+    }
+
+    pub fn cluster(&self) -> u64 {
+        self.cluster.load(Ordering::Acquire)
+    }
+
+    pub fn set_cluster(&self, cluster: u64) {
+        self.cluster.store(cluster, Ordering::Release);
+    }
+
+    pub fn view(&self) -> Arc<View> {
+        self.view.read().clone()
+    }
+
+    /// The version of the newest view that all partitions have taken up.
+    pub fn version(&self) -> ViewVersion {
+        ViewVersion(self.version.load(Ordering::Acquire))
+    }
+
+    /// All partitions have taken a view up.
+    pub fn set_view(&self, view: Arc<View>) {
+        *self.routes.write() = Arc::new(RouteFrame::of(&view, self.cluster()));
+        let version = view.version.0;
+        *self.view.write() = view;
+        self.version.store(version, Ordering::Release);
+    }
+
+    pub fn routes(&self) -> Arc<RouteFrame> {
+        self.routes.read().clone()
+    }
+
+    /// Whether the newest view has this incarnation of the server.
+    pub fn is_member(&self) -> bool {
+        self.view.read().has(self.me, self.incarnation())
+    }
+
+    /// Whether this server may serve now.
+    pub fn has_lease(&self, now: Millis) -> bool {
+        let is_in_time =
+            now < self.lease_until.load(Ordering::Acquire) || Mutant::NoLeaseCheck.is_planted();
+        is_in_time
+            && self.version.load(Ordering::Acquire) >= self.lease_view.load(Ordering::Acquire)
+    }
+
+    pub fn standing(&self, now: Millis) -> Standing {
+        Standing {
+            has_lease: self.has_lease(now),
+            view: self.version(),
+        }
+    }
+
+    /// A lease came.
+    pub fn renew(&self, grant: Grant) {
+        let mut lease = self.lease.lock();
+        lease.renew(grant, self.lease_ms);
+        self.lease_view.store(lease.view().0, Ordering::Release);
+        self.lease_until.store(lease.until_ms(), Ordering::Release);
+    }
+
+    /// This server was taken for dead. From now on it serves nothing.
+    pub fn end_lease(&self) {
+        let mut lease = self.lease.lock();
+        *lease = Lease::default();
+        self.lease_until.store(0, Ordering::Release);
+    }
+
+    /// A new incarnation begins, which has nothing of the last one.
+    pub fn begin(&self, incarnation: Incarnation) {
+        self.end_lease();
+        self.incarnation.store(incarnation.0, Ordering::Release);
+        self.withheld.lock().clear();
+    }
+
+    /// A reply waits for a lease.
+    pub fn withhold(&self, reply: Reply) {
+        self.withheld.lock().push(reply);
+    }
+
+    /// The replies that waited for a lease.
+    pub fn take_withheld(&self) -> Vec<Reply> {
+        std::mem::take(&mut *self.withheld.lock())
+    }
+}

@@ -1,0 +1,134 @@
+//! An object's entry in the table: the object, unless it is checked out, and the events that queue for it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crucial_object::{ObjectId, TypeInfo};
+use parking_lot::Mutex;
+
+use super::event::Event;
+use crate::replication::Replica;
+
+/// What there is of an object here; `None`: nothing.
+pub(crate) type ObjectState = Option<Replica>;
+
+pub(crate) struct ObjectEntry {
+    pub id: ObjectId,
+    /// Locked for a moment, never while a method runs.
+    slot: Mutex<Slot>,
+}
+
+/// There may be millions of objects, so what most do not need is in a box.
+struct Slot {
+    place: Place,
+    inbox: Option<Box<VecDeque<Event>>>,
+}
+
+/// The table's entries are this large, so a box for the common case would only add to it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all entries have an object that is here"
+)]
+enum Place {
+    Here(Replica),
+    /// Checked out, while an event is handled. That can be long, so nobody waits for it.
+    CheckedOut(Option<&'static TypeInfo>),
+    /// There is no object, but there may be one.
+    Absent,
+    /// The entry was removed from the table.
+    Removed,
+}
+
+/// What became of an event that was offered.
+pub(crate) enum Offer {
+    /// The object is the caller's now, who must handle the event and the [`next`](ObjectEntry::next) ones.
+    Turn(ObjectState, Event),
+    /// Whoever has the object will handle the event.
+    Queued,
+    /// The entry is not in the table any more: another one is, or can be made.
+    Removed(Box<Event>),
+    /// Too many events queue.
+    Full(Box<Event>),
+}
+
+impl ObjectEntry {
+    /// The entry of an object that is not here, and may be made.
+    pub fn absent(id: ObjectId) -> Arc<ObjectEntry> {
+        Arc::new(ObjectEntry {
+            id,
+            slot: Mutex::new(Slot {
+                place: Place::Absent,
+                inbox: None,
+            }),
+        })
+    }
+
+    /// How many completion records the object has; 0 while it is checked out.
+    pub fn records(&self) -> usize {
+        match &self.slot.lock().place {
+            Place::Here(replica) => replica.records_len(),
+            _ => 0,
+        }
+    }
+
+    /// Whether this may be an object of a type of this name. An object that is being made may be.
+    pub fn may_be_of(&self, name: &str) -> bool {
+        match &self.slot.lock().place {
+            Place::Here(replica) => replica.info().is_some_and(|info| info.name == name),
+            Place::CheckedOut(info) => info.is_none_or(|info| info.name == name),
+            Place::Absent | Place::Removed => false,
+        }
+    }
+
+    /// Offers an event. Events take effect in the order in which they were offered. With `queued_max` events in the queue
+    /// one more is refused.
+    pub fn offer(&self, event: Event, queued_max: usize) -> Offer {
+        let mut slot = self.slot.lock();
+        let info = match &slot.place {
+            Place::Here(replica) => replica.info(),
+            Place::Absent => None,
+            Place::Removed => return Offer::Removed(Box::new(event)),
+            Place::CheckedOut(_) => {
+                let inbox = slot.inbox.get_or_insert_default();
+                if inbox.len() >= queued_max {
+                    return Offer::Full(Box::new(event));
+                }
+                inbox.push_back(event);
+                return Offer::Queued;
+            }
+        };
+        match std::mem::replace(&mut slot.place, Place::CheckedOut(info)) {
+            Place::Here(replica) => Offer::Turn(Some(replica), event),
+            _ => Offer::Turn(None, event),
+        }
+    }
+
+    /// The next event for the holder. `None`: there is none, and the object was given back. An entry without an object is
+    /// removed then: the caller takes it out of the table.
+    pub fn next(&self, state: ObjectState) -> Option<(ObjectState, Event)> {
+        let mut slot = self.slot.lock();
+        if let Some(event) = slot.inbox.as_mut().and_then(|inbox| inbox.pop_front()) {
+            return Some((state, event));
+        }
+        slot.place = state.map_or(Place::Removed, Place::Here);
+        None
+    }
+}
+
+impl std::fmt::Debug for ObjectEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.id.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_small() {
+        // With the counts of its `Arc` and the allocator's own word this is what a small object costs besides its state,
+        // and besides its places in the table and in its run.
+        assert!(size_of::<ObjectEntry>() <= 192, "{}", size_of::<ObjectEntry>());
+    }
+}

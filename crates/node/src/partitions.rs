@@ -1,0 +1,246 @@
+//! This server's part in each partition, and the requests that wait for it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crucial_object::{ObjectId, Result};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::cell::CallId;
+use crate::objects::{Event, RequestContext};
+use crate::replication::{
+    Epoch, Gate, Incarnation, NodeId, Partition, PartitionId, Timing, ViewVersion,
+};
+
+/// A reply that waits: for acknowledgements, or a lease.
+#[derive(Debug)]
+pub struct Reply {
+    pub(crate) call: CallId,
+    pub(crate) result: Result<Vec<u8>>,
+}
+
+/// The time during which this server is the primary of a partition. What is executed in a term that has ended meanwhile is
+/// void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Term {
+    /// The view with which the term began.
+    pub since: ViewVersion,
+    /// The epoch in which something was admitted.
+    pub epoch: Epoch,
+}
+
+/// Whether an event may be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Now, in this term.
+    Now(Term),
+    /// Later: the primary is here, or will be soon.
+    Later,
+    /// Not here.
+    Elsewhere,
+}
+
+/// What the admission of an event depends on besides its partition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    /// Whether this server may serve now.
+    pub has_lease: bool,
+    /// The newest view that all partitions have taken up.
+    pub view: ViewVersion,
+}
+
+/// This server's part in one partition.
+pub(crate) struct PartitionState {
+    pub id: PartitionId,
+    pub partition: Partition<Reply>,
+    /// Events that wait until the partition is served here, or is known not to be.
+    waiting: BTreeMap<ObjectId, Line>,
+    waiting_len: usize,
+    /// How many requests of an object have waited and are being admitted again. What is newer waits behind them.
+    retrying: BTreeMap<ObjectId, usize>,
+    /// Rounds that have to end before calls may be executed. Until then an object may look whole that is not, and entries
+    /// of the last primary may wait in an object's queue.
+    pub pending_rounds: usize,
+    /// The server's incarnation. Callbacks of another incarnation are ignored.
+    pub incarnation: Incarnation,
+}
+
+/// What waits for one object, in this order.
+#[derive(Default)]
+struct Line {
+    /// Events that wait once more.
+    again: VecDeque<Event>,
+    newer: VecDeque<Event>,
+}
+
+impl PartitionState {
+    pub fn new(
+        id: PartitionId,
+        me: (NodeId, Incarnation),
+        replicas_max: u8,
+        timing: Timing,
+    ) -> PartitionState {
+        PartitionState {
+            id,
+            partition: Partition::new(id, me, replicas_max, timing),
+            waiting: BTreeMap::new(),
+            waiting_len: 0,
+            retrying: BTreeMap::new(),
+            pending_rounds: 0,
+            incarnation: me.1,
+        }
+    }
+
+    /// Whether a request may be executed. Requests of an object that waits are in line behind each other.
+    pub fn admit(
+        &mut self,
+        object: &ObjectId,
+        context: &RequestContext,
+        standing: Standing,
+    ) -> Admission {
+        let must_queue = match context.retried {
+            true => self.waiting.get(object).is_some_and(|line| !line.again.is_empty()),
+            false => self.waiting.contains_key(object) || self.retrying.contains_key(object),
+        };
+        // A client with newer routes than this server's knows more than this server does.
+        if must_queue || context.routes > standing.view.0 {
+            return Admission::Later;
+        }
+        self.admit_by(ViewVersion(context.routes), standing)
+    }
+
+    /// Whether something that this server does by itself may be executed.
+    pub fn admit_own(&self, standing: Standing) -> Admission {
+        self.admit_by(ViewVersion(u64::MAX), standing)
+    }
+
+    fn admit_by(&self, view: ViewVersion, standing: Standing) -> Admission {
+        match (self.partition.gate(view), self.partition.term()) {
+            (Gate::Moved, _) | (_, None) => Admission::Elsewhere,
+            (Gate::Wait, _) => Admission::Later,
+            (Gate::Serve, _) if self.pending_rounds > 0 || !standing.has_lease => Admission::Later,
+            (Gate::Serve, Some(since)) => Admission::Now(Term {
+                since,
+                epoch: self.partition.epoch(),
+            }),
+        }
+    }
+
+    /// Whether a term goes on.
+    pub fn is_in(&self, term: Term) -> bool {
+        self.partition.term() == Some(term.since)
+    }
+
+    /// Lets an event wait. Gives a request back if too many wait.
+    pub fn wait(&mut self, object: ObjectId, event: Event, waiting_max: usize) -> Option<Event> {
+        if self.waiting_len >= waiting_max && event.context().is_some() {
+            return Some(event);
+        }
+        let line = self.waiting.entry(object).or_default();
+        match event.context().is_some_and(|context| context.retried) {
+            true => line.again.push_back(event),
+            false => line.newer.push_back(event),
+        }
+        self.waiting_len += 1;
+        None
+    }
+
+    pub fn has_waiting(&self) -> bool {
+        self.waiting_len > 0
+    }
+
+    /// The objects for which something waits.
+    pub fn waiting_objects(&self) -> Vec<ObjectId> {
+        self.waiting.keys().copied().collect()
+    }
+
+    /// Takes out what waits for an object, in its order, to be admitted again.
+    pub fn take_waiting(&mut self, object: &ObjectId) -> Vec<Event> {
+        let line = self.waiting.remove(object).unwrap_or_default();
+        let mut events: Vec<_> = line.again.into_iter().chain(line.newer).collect();
+        self.waiting_len -= events.len();
+        for event in &mut events {
+            if let Event::Request(context, _) = event {
+                context.retried = true;
+                *self.retrying.entry(*object).or_default() += 1;
+            }
+        }
+        events
+    }
+
+    /// A request that had waited was admitted, or waits once more. True: it was the last one, and what came behind it has to
+    /// be admitted now.
+    pub fn on_retried(&mut self, object: &ObjectId) -> bool {
+        let Some(count) = self.retrying.get_mut(object) else {
+            return false;
+        };
+        *count -= 1;
+        if *count > 0 {
+            return false;
+        }
+        self.retrying.remove(object);
+        let line = self.waiting.get(object);
+        line.is_some_and(|line| line.again.is_empty())
+    }
+
+    /// Asserts what must hold of this part.
+    pub fn check(&self) {
+        let lines = self.waiting.values();
+        let waiting: usize = lines.map(|line| line.again.len() + line.newer.len()).sum();
+        assert_eq!(waiting, self.waiting_len, "the count of waiting events is wrong");
+        self.partition.check();
+    }
+}
+
+/// All partitions. A lock is held for moments: while it is, no user code runs, nothing is encoded, nothing is written.
+pub(crate) struct Partitions {
+    states: Vec<Mutex<PartitionState>>,
+    replicas_max: u8,
+    timing: Timing,
+}
+
+impl Partitions {
+    pub fn new(
+        count: usize,
+        me: (NodeId, Incarnation),
+        (replicas_max, timing): (u8, Timing),
+    ) -> Partitions {
+        let state = |index| {
+            let id = PartitionId(index);
+            Mutex::new(PartitionState::new(id, me, replicas_max, timing))
+        };
+        Partitions {
+            states: (0..count as u16).map(state).collect(),
+            replicas_max,
+            timing,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = PartitionId> + use<> {
+        (0..self.states.len() as u16).map(PartitionId)
+    }
+
+    /// The partition of an object.
+    pub fn id_of(&self, object: &ObjectId) -> PartitionId {
+        PartitionId::of(object, self.states.len())
+    }
+
+    pub fn lock(&self, id: PartitionId) -> MutexGuard<'_, PartitionState> {
+        self.states[id.index()].lock()
+    }
+
+    pub fn lock_of(&self, object: &ObjectId) -> MutexGuard<'_, PartitionState> {
+        self.lock(self.id_of(object))
+    }
+
+    /// This server begins a new incarnation, without a part in any partition. Requests that wait are dropped with their
+    /// connections.
+    pub fn reset(&self, me: (NodeId, Incarnation)) {
+        for id in self.ids() {
+            *self.lock(id) = PartitionState::new(id, me, self.replicas_max, self.timing);
+        }
+    }
+}

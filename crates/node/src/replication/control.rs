@@ -1,0 +1,619 @@
+//! The state machine of the control group.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::replication::placement::wanted;
+use crate::replication::{
+    Configuration, Epoch, Incarnation, KeptModule, Member, NodeId, PartitionId, Assignment, View,
+    ViewVersion,
+};
+
+/// Bytes of all uploaded modules that a cluster keeps.
+pub const MODULES_BYTES_MAX: usize = 256 << 20;
+
+/// Largest module that a cluster keeps, in bytes: it goes to each server in one piece, within a part of a lease.
+pub const MODULE_BYTES_MAX: usize = 8 << 20;
+
+/// What changes the view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// A server starts.
+    Join {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Where it is reached.
+        address: String,
+        /// The lease that it goes by, in milliseconds.
+        lease_ms: u64,
+    },
+    /// A server is to stop: what it holds goes elsewhere first.
+    Leave {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+    },
+    /// The lease of a server has ended, on whatever clock.
+    Expire {
+        /// Who.
+        node: NodeId,
+        /// In which life.
+        incarnation: Incarnation,
+    },
+    /// The primary of a partition gives it these assignments.
+    Reconfigure {
+        /// Which.
+        partition: PartitionId,
+        /// The configuration that this is to follow.
+        epoch: Epoch,
+        /// The new one, with the incarnations of those that have a assignment in it.
+        assignments: Vec<(Assignment, Incarnation)>,
+    },
+    /// Every server is to have a module, and its types are to be those of their names.
+    Keep {
+        /// The SHA-256 of its bytes.
+        id: [u8; 32],
+        /// Its types may be new versions of those of earlier ones.
+        replace: bool,
+        /// WebAssembly.
+        bytes: Arc<serde_bytes::ByteBuf>,
+        /// The newest view that was known where it was pushed: if the module has come to its place since, that was this
+        /// command.
+        seen: ViewVersion,
+    },
+    /// No server needs a module any more.
+    Drop {
+        /// Which.
+        id: [u8; 32],
+        /// The view with which it came to its place: one that was pushed again stays.
+        since: ViewVersion,
+    },
+}
+
+/// Why a command did nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// Another life of the server is a member still.
+    #[error(
+        "the identity {node} is in use: by another server with a copy of this one's data directory, or by this one before it was started again; that one's lease must end first"
+    )]
+    InUse {
+        /// Who.
+        node: NodeId,
+    },
+    /// This life of the server has ended.
+    #[error(
+        "{node} was taken for dead, and has no part in the cluster any more: it must start again"
+    )]
+    Evicted {
+        /// Who.
+        node: NodeId,
+    },
+    /// The members go by another lease. Whoever leads expires the others by its own.
+    #[error(
+        "its lease between servers is {own_ms} ms, and that of the cluster {lease_ms} ms: start it with --server-lease-ms {lease_ms}, or all servers with the same other one"
+    )]
+    OtherLease {
+        /// Of the server, in milliseconds.
+        own_ms: u64,
+        /// Of the members.
+        lease_ms: u64,
+    },
+    /// The server is no member.
+    #[error("{node} is no member of the cluster, or not in this life")]
+    NoMember {
+        /// Who.
+        node: NodeId,
+    },
+    /// There are too many modules.
+    #[error(
+        "the modules of the cluster would have {bytes} bytes, where {MODULES_BYTES_MAX} (MODULES_BYTES_MAX) are allowed: remove some"
+    )]
+    TooManyModules {
+        /// All together.
+        bytes: u64,
+    },
+    /// A module is too large.
+    #[error(
+        "the module has {bytes} bytes, where {MODULE_BYTES_MAX} (MODULE_BYTES_MAX) are allowed in a cluster: build it with --release"
+    )]
+    LargeModule {
+        /// Its size.
+        bytes: u64,
+    },
+    /// The configuration is another one by now.
+    #[error("the partition is in epoch {present:?}, and the proposal follows epoch {epoch:?}")]
+    Stale {
+        /// Of the proposal.
+        epoch: Epoch,
+        /// Of the partition.
+        present: Epoch,
+    },
+}
+
+/// The control group's state: the newest view. Each voter has one, and gives it the same commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    view: Arc<View>,
+    /// The last life of each server that there has ever been: one that has ended does not come back.
+    incarnations: BTreeMap<NodeId, Incarnation>,
+}
+
+impl Control {
+    /// A cluster without members, of so many partitions.
+    pub fn new(partitions: usize) -> Control {
+        Control {
+            view: Arc::new(View::new(partitions)),
+            incarnations: BTreeMap::new(),
+        }
+    }
+
+    /// The newest view.
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// Does a command; without effect if it is refused.
+    pub fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
+        let mut view = View::clone(&self.view);
+        view.version.0 += 1;
+        match command {
+            Command::Join {
+                node,
+                incarnation,
+                address,
+                lease_ms,
+            } => {
+                let last = self.incarnations.get(node).copied();
+                let is_over = last.is_some_and(|last| *incarnation <= last);
+                if is_over && !view.has(*node, *incarnation) {
+                    return Err(Refusal::Evicted { node: *node });
+                }
+                view.agree(*node, *lease_ms)?;
+                view.join(*node, *incarnation, address)?;
+                self.incarnations.insert(*node, *incarnation);
+            }
+            Command::Leave { node, incarnation } => view.leave(*node, *incarnation)?,
+            Command::Expire { node, incarnation } => view.expire(*node, *incarnation)?,
+            Command::Reconfigure {
+                partition,
+                epoch,
+                assignments,
+            } => view.reconfigure(*partition, *epoch, assignments)?,
+            Command::Keep {
+                id,
+                replace,
+                bytes,
+                seen,
+            } => view.keep((*id, *seen), *replace, bytes)?,
+            Command::Drop { id, since } => {
+                view.modules
+                    .retain(|module| (module.id, module.since) != (*id, *since));
+            }
+        }
+        let is_same = view.members == self.view.members
+            && view.configurations == self.view.configurations
+            && view.has_modules_of(&self.view);
+        if is_same {
+            // Nothing new: a repeated command.
+            return Ok(());
+        }
+        self.view = Arc::new(view);
+        Ok(())
+    }
+}
+
+impl View {
+    /// All members go by the same lease; the first says which.
+    fn agree(&mut self, node: NodeId, lease_ms: u64) -> Result<(), Refusal> {
+        if self.members.keys().all(|member| *member == node) {
+            self.lease_ms = lease_ms;
+        }
+        match self.lease_ms == lease_ms {
+            true => Ok(()),
+            false => Err(Refusal::OtherLease {
+                own_ms: lease_ms,
+                lease_ms: self.lease_ms,
+            }),
+        }
+    }
+
+    fn join(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        address: &str,
+    ) -> Result<(), Refusal> {
+        if let Some(member) = self.members.get(&node) {
+            // The same life at two places is two servers, with copies of one directory.
+            return if member.incarnation == incarnation && member.address == address {
+                Ok(())
+            } else {
+                Err(Refusal::InUse { node })
+            };
+        }
+        let member = Member {
+            incarnation,
+            address: address.to_owned(),
+            leaving: false,
+        };
+        self.members.insert(node, member);
+        self.fill();
+        Ok(())
+    }
+
+    fn leave(&mut self, node: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
+        if !self.has(node, incarnation) {
+            return Err(Refusal::NoMember { node });
+        }
+        if let Some(member) = self.members.get_mut(&node) {
+            member.leaving = true;
+        }
+        self.dismiss();
+        Ok(())
+    }
+
+    fn expire(&mut self, node: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
+        if !self.has(node, incarnation) {
+            return Err(Refusal::NoMember { node });
+        }
+        self.members.remove(&node);
+        for partition in self.partitions() {
+            let present = self.configuration(partition);
+            if present.rank(node).is_some() {
+                let assignments = present.assignments.iter().filter(|assignment| assignment.node != node);
+                let mut assignments: Vec<_> = assignments.copied().collect();
+                if present.primary() == Some(node) {
+                    // Who has most.
+                    assignments.sort_by_key(|assignment| assignment.rank);
+                }
+                self.set(partition, assignments);
+            }
+        }
+        self.fill();
+        self.dismiss();
+        Ok(())
+    }
+
+    fn reconfigure(
+        &mut self,
+        partition: PartitionId,
+        epoch: Epoch,
+        assignments: &[(Assignment, Incarnation)],
+    ) -> Result<(), Refusal> {
+        let present = self.configuration(partition).epoch;
+        if epoch != present {
+            return Err(Refusal::Stale { epoch, present });
+        }
+        for (assignment, incarnation) in assignments {
+            if !self.has(assignment.node, *incarnation) {
+                return Err(Refusal::NoMember { node: assignment.node });
+            }
+        }
+        self.set(partition, assignments.iter().map(|(assignment, _)| *assignment).collect());
+        self.dismiss();
+        Ok(())
+    }
+
+    fn keep(
+        &mut self,
+        (id, seen): ([u8; 32], ViewVersion),
+        replace: bool,
+        bytes: &Arc<serde_bytes::ByteBuf>,
+    ) -> Result<(), Refusal> {
+        let mut kept = self.modules.iter();
+        if kept.any(|kept| kept.id == id && kept.since > seen) {
+            return Ok(());
+        }
+        if bytes.len() > MODULE_BYTES_MAX {
+            let bytes = bytes.len() as u64;
+            return Err(Refusal::LargeModule { bytes });
+        }
+        let others = self.modules.iter().filter(|kept| kept.id != id);
+        let sum = others.map(|kept| kept.bytes.len()).sum::<usize>() + bytes.len();
+        if sum > MODULES_BYTES_MAX {
+            let bytes = sum as u64;
+            return Err(Refusal::TooManyModules { bytes });
+        }
+        self.modules.retain(|kept| kept.id != id);
+        self.modules.push(KeptModule {
+            id,
+            since: self.version,
+            replace,
+            bytes: bytes.clone(),
+        });
+        Ok(())
+    }
+
+    /// The next configuration of a partition. The first assignment is the primary's.
+    fn set(&mut self, partition: PartitionId, mut assignments: Vec<Assignment>) {
+        if let Some(primary) = assignments.first_mut() {
+            primary.rank = 0;
+        }
+        let present = self.configuration(partition);
+        let primary = assignments.first().map(|assignment| assignment.node);
+        let since = match present.primary() == primary {
+            true => present.since,
+            false => self.version,
+        };
+        let next = Configuration {
+            epoch: Epoch(present.epoch.0 + 1),
+            since,
+            assignments,
+        };
+        self.configurations[partition.index()] = Arc::new(next);
+    }
+
+    /// Gives a primary to partitions that have none.
+    fn fill(&mut self) {
+        for partition in self.partitions() {
+            if self.configuration(partition).assignments.is_empty() {
+                let assignments = wanted(partition, self, 1);
+                if !assignments.is_empty() {
+                    self.set(partition, assignments);
+                }
+            }
+        }
+    }
+
+    /// Members that are to leave and hold nothing any more are none.
+    fn dismiss(&mut self) {
+        let configurations = &self.configurations;
+        let holds = |node| configurations.iter().any(|c| c.rank(node).is_some());
+        self.members
+            .retain(|node, member| !member.leaving || holds(*node));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::PARTITIONS;
+
+    fn join(node: u64) -> Command {
+        Command::Join {
+            node: NodeId(node),
+            incarnation: Incarnation(node),
+            address: format!("host-{node}:1"),
+            lease_ms: 1000,
+        }
+    }
+
+    fn expire(node: u64) -> Command {
+        Command::Expire {
+            node: NodeId(node),
+            incarnation: Incarnation(node),
+        }
+    }
+
+    const PARTITION: PartitionId = PartitionId(7);
+
+    fn assignment(rank: u8, node: u64) -> Assignment {
+        Assignment {
+            rank,
+            node: NodeId(node),
+        }
+    }
+
+    fn reconfigure(control: &Control, assignments: Vec<Assignment>) -> Command {
+        Command::Reconfigure {
+            partition: PARTITION,
+            epoch: control.view().configuration(PARTITION).epoch,
+            assignments: with_incarnations(assignments),
+        }
+    }
+
+    fn with_incarnations(assignments: Vec<Assignment>) -> Vec<(Assignment, Incarnation)> {
+        let life = |assignment: Assignment| (assignment, Incarnation(assignment.node.0));
+        assignments.into_iter().map(life).collect()
+    }
+
+    fn three() -> Control {
+        let mut control = Control::new(PARTITIONS);
+        for node in 1..=3 {
+            control.apply(&join(node)).unwrap();
+        }
+        let assignments = vec![assignment(0, 1), assignment(1, 2), assignment(2, 3)];
+        let command = reconfigure(&control, assignments);
+        control.apply(&command).unwrap();
+        control
+    }
+
+    #[test]
+    fn the_first_member_gets_all_and_the_second_nothing_by_itself() {
+        let mut control = Control::new(PARTITIONS);
+        control.apply(&join(1)).unwrap();
+        control.apply(&join(2)).unwrap();
+        for partition in control.view().partitions() {
+            assert_eq!(control.view().configuration(partition).assignments, [assignment(0, 1)]);
+        }
+    }
+
+    #[test]
+    fn the_backup_of_the_lowest_level_takes_over() {
+        let mut control = three();
+        let before = control.view().configuration(PARTITION).clone();
+        control.apply(&expire(1)).unwrap();
+        let after = control.view().configuration(PARTITION);
+        assert_eq!(after.assignments, [assignment(0, 2), assignment(2, 3)]);
+        assert_eq!(after.epoch.0, before.epoch.0 + 1);
+        assert_eq!(after.since, control.view().version);
+    }
+
+    #[test]
+    fn a_primary_that_stays_began_when_it_began() {
+        let mut control = three();
+        let before = control.view().configuration(PARTITION).clone();
+        control.apply(&expire(3)).unwrap();
+        let after = control.view().configuration(PARTITION);
+        assert_eq!(after.since, before.since);
+        assert_eq!(after.epoch.0, before.epoch.0 + 1);
+    }
+
+    #[test]
+    fn a_proposal_that_comes_too_late_is_refused() {
+        let mut control = three();
+        let late = reconfigure(&control, vec![assignment(0, 1)]);
+        control.apply(&expire(3)).unwrap();
+        assert!(matches!(control.apply(&late), Err(Refusal::Stale { .. })));
+    }
+
+    #[test]
+    fn another_life_waits_for_the_end_of_the_first() {
+        let mut control = three();
+        let again = Command::Join {
+            node: NodeId(1),
+            incarnation: Incarnation(99),
+            address: "host-1:1".to_owned(),
+            lease_ms: 1000,
+        };
+        assert!(matches!(control.apply(&again), Err(Refusal::InUse { .. })));
+        control.apply(&expire(1)).unwrap();
+        control.apply(&again).unwrap();
+        assert!(control.view().has(NodeId(1), Incarnation(99)));
+    }
+
+    #[test]
+    fn all_members_go_by_one_lease() {
+        let mut control = three();
+        let other = Command::Join {
+            node: NodeId(4),
+            incarnation: Incarnation(4),
+            address: "host-4:1".to_owned(),
+            lease_ms: 3000,
+        };
+        let refused = Err(Refusal::OtherLease {
+            own_ms: 3000,
+            lease_ms: 1000,
+        });
+        for node in [1, 2, 3] {
+            assert_eq!(control.apply(&other), refused);
+            control.apply(&expire(node)).unwrap();
+        }
+        // Nobody goes by the old one any more.
+        control.apply(&other).unwrap();
+        assert_eq!(control.view().lease_ms, 3000);
+    }
+
+    #[test]
+    fn the_same_life_at_another_place_is_another_server() {
+        let mut control = three();
+        let copy = Command::Join {
+            node: NodeId(1),
+            incarnation: Incarnation(1),
+            address: "host-9:1".to_owned(),
+            lease_ms: 1000,
+        };
+        assert!(matches!(control.apply(&copy), Err(Refusal::InUse { .. })));
+    }
+
+    #[test]
+    fn a_life_that_has_ended_does_not_come_back() {
+        let mut control = three();
+        control.apply(&expire(1)).unwrap();
+        assert!(matches!(control.apply(&join(1)), Err(Refusal::Evicted { .. })));
+    }
+
+    #[test]
+    fn who_leaves_is_a_member_until_it_holds_nothing() {
+        let mut control = Control::new(PARTITIONS);
+        control.apply(&join(1)).unwrap();
+        control.apply(&join(2)).unwrap();
+        let leave = Command::Leave {
+            node: NodeId(1),
+            incarnation: Incarnation(1),
+        };
+        control.apply(&leave).unwrap();
+        assert!(control.view().has(NodeId(1), Incarnation(1)));
+        for partition in control.view().partitions() {
+            let command = Command::Reconfigure {
+                partition,
+                epoch: control.view().configuration(partition).epoch,
+                assignments: with_incarnations(vec![assignment(0, 2)]),
+            };
+            control.apply(&command).unwrap();
+        }
+        assert!(!control.view().has(NodeId(1), Incarnation(1)));
+    }
+
+    fn drop(id: u8, view: &View) -> Command {
+        let kept = view.modules.iter().find(|module| module.id == [id; 32]);
+        Command::Drop {
+            id: [id; 32],
+            since: kept.unwrap().since,
+        }
+    }
+
+    #[test]
+    fn a_module_is_kept_once_until_it_is_dropped() {
+        let mut control = three();
+        let keep = |id, bytes| Command::Keep {
+            id: [id; 32],
+            replace: true,
+            bytes: Arc::new(serde_bytes::ByteBuf::from(vec![0; bytes])),
+            seen: ViewVersion(0),
+        };
+        for _ in 0..2 {
+            control.apply(&keep(1, 10)).unwrap();
+            assert_eq!(control.view().modules.len(), 1);
+            assert_eq!(control.view().modules[0].since, control.view().version);
+        }
+        let refused = control.apply(&keep(2, MODULE_BYTES_MAX + 1));
+        assert!(matches!(refused, Err(Refusal::LargeModule { .. })));
+        let mut keep = |id| control.apply(&keep(id, MODULE_BYTES_MAX));
+        let refused = (2..=65).map(&mut keep).find(Result::is_err);
+        assert!(matches!(refused, Some(Err(Refusal::TooManyModules { .. }))));
+        assert_eq!(
+            control.view().modules.len(),
+            MODULES_BYTES_MAX / MODULE_BYTES_MAX
+        );
+        for id in 2..=(MODULES_BYTES_MAX / MODULE_BYTES_MAX) as u8 {
+            let drop = drop(id, control.view());
+            control.apply(&drop).unwrap();
+        }
+        let late = Command::Drop {
+            id: [1; 32],
+            since: ViewVersion(1),
+        };
+        control.apply(&late).unwrap();
+        assert_eq!(control.view().modules.len(), 1);
+        let drop = drop(1, control.view());
+        control.apply(&drop).unwrap();
+        assert!(control.view().modules.is_empty());
+    }
+
+    #[test]
+    fn a_module_that_is_pushed_again_comes_last() {
+        let mut control = three();
+        let keep = |id, seen| Command::Keep {
+            id: [id; 32],
+            replace: true,
+            bytes: Arc::default(),
+            seen,
+        };
+        for id in [1, 2, 1] {
+            let seen = control.view().version;
+            for _ in 0..2 {
+                // The second one is the first, said again.
+                control.apply(&keep(id, seen)).unwrap();
+            }
+        }
+        let view = control.view();
+        let ids: Vec<_> = view.modules.iter().map(|module| module.id[0]).collect();
+        assert_eq!(ids, [2, 1]);
+        assert_eq!(view.modules[1].since, view.version);
+    }
+
+    #[test]
+    fn a_repeated_command_makes_no_view() {
+        let mut control = three();
+        let version = control.view().version;
+        control.apply(&join(1)).unwrap();
+        assert_eq!(control.view().version, version);
+    }
+}

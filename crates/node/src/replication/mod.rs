@@ -1,0 +1,31 @@
+//! How servers hold objects together, and go on when one dies: `docs/replication.md` as state machines.
+//!
+//! Messages, views and the time come in, and what has to be done goes out. In the order in which a decision travels:
+//!
+//! - [`Control`]: the control group's state machine, which makes [`View`]s.
+//! - [`placement`]: which servers should hold a partition.
+//! - [`Lease`], [`FailureDetector`]: until when a node may serve, and from when another one can be certain that it does not.
+//! - [`Partition`]: a server's part in one partition: primary, backup, joining.
+//! - [`Replica`]: an object at one of its servers.
+//! - [`message`]: what servers send to each other.
+
+mod control;
+mod ids;
+mod lease;
+pub mod message;
+mod mutant;
+mod partition;
+pub mod placement;
+mod replica;
+mod view;
+
+pub use control::{Command, Control, MODULE_BYTES_MAX, MODULES_BYTES_MAX, Refusal};
+pub use ids::{Epoch, Incarnation, NodeId, PARTITIONS, PartitionId, Version, ViewVersion};
+pub use mutant::Mutant;
+pub use lease::{Grant, Lease, FailureDetector};
+pub use message::{Entry, Form, Holding, Home, Image, ImageBody, Lifecycle, Message, Origin};
+#[cfg(feature = "mutants")]
+pub use mutant::plant;
+pub use partition::{Action, Gate, Partition, Timing};
+pub use replica::{Body, Checksum, Replica, change_of};
+pub use view::{Configuration, KeptModule, Member, Assignment, View};

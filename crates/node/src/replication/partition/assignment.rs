@@ -1,0 +1,215 @@
+//! What a view does to this server's part.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::requests::Requests;
+use super::stream::Outgoing;
+use super::state::{Action, Partition, Phase, Primary, Role};
+use crate::replication::mutant::Mutant;
+use crate::replication::{Command, Configuration, Entry, Epoch, Message, NodeId, View, ViewVersion};
+
+impl<R> Partition<R> {
+    /// A new view came.
+    pub fn on_view(&mut self, view: &View, now_ms: u64, out: &mut Vec<Action<R>>) {
+        if !view.has(self.me, self.incarnation) {
+            // Its assignments are those of an earlier life.
+            return;
+        }
+        let configuration = view.configuration(self.id);
+        // Of an epoch that is over already it takes no assignment: a newer view is on its way.
+        if configuration.epoch > self.configured && configuration.epoch >= self.sealed {
+            self.configured = configuration.epoch;
+            self.sealed = configuration.epoch;
+            self.take_assignment(configuration, now_ms, out);
+        }
+        self.forget_departed(view);
+        self.plan(view, now_ms, out);
+    }
+
+    pub(super) fn take_assignment(
+        &mut self,
+        configuration: &Configuration,
+        now_ms: u64,
+        out: &mut Vec<Action<R>>,
+    ) {
+        match configuration.rank(self.me) {
+            Some(_) if configuration.primary() == Some(self.me) => {
+                self.primary(configuration, now_ms, out);
+            }
+            Some(rank) => {
+                self.step_down(out);
+                self.become_backup(rank, configuration.epoch, out);
+            }
+            None => {
+                self.step_down(out);
+                let joins = match &self.role {
+                    Role::Follower(incoming) => incoming.epoch >= configuration.epoch,
+                    _ => false,
+                };
+                if !joins {
+                    self.role = Role::Idle;
+                    self.clear(out);
+                }
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self, out: &mut Vec<Action<R>>) {
+        if self.rank.take().is_some() {
+            out.push(Action::Clear);
+        }
+        self.done = Requests::default();
+    }
+
+    pub(super) fn become_backup(&mut self, assignment: u8, epoch: Epoch, out: &mut Vec<Action<R>>) {
+        // The primary may have told it of a lower one already: its messages come before the view.
+        let rank = match self.told {
+            Some((told, rank)) if told >= epoch => rank.min(assignment),
+            _ => assignment,
+        };
+        debug_assert!(
+            self.rank.is_some_and(|holding| holding <= rank),
+            "{:?} of {:?} at rank {rank} in {epoch:?}, and holds what is above {:?}",
+            self.me,
+            self.id,
+            self.rank
+        );
+        self.rank = Some(rank);
+        let heard = match &self.role {
+            Role::Follower(incoming) => incoming.epoch >= epoch,
+            _ => false,
+        };
+        if !heard {
+            self.role = Role::Idle;
+            // Otherwise what is below its rank may be on its way to a lower one.
+            out.push(Action::Shed(rank));
+        }
+    }
+
+    /// It is not the primary any more, if it was.
+    pub(super) fn step_down(&mut self, out: &mut Vec<Action<R>>) {
+        if self.is_primary() {
+            self.role = Role::Idle;
+            // Nobody waits for them here any more: the clients ask the new primary.
+            self.released = self.issued;
+            out.push(Action::Close);
+        }
+    }
+
+    pub(super) fn primary(
+        &mut self,
+        configuration: &Configuration,
+        now_ms: u64,
+        out: &mut Vec<Action<R>>,
+    ) {
+        let old = std::mem::replace(&mut self.role, Role::Idle);
+        if let Role::Primary(primary) = old {
+            if primary.since == configuration.since {
+                return self.go_on(primary, configuration, out);
+            }
+            out.push(Action::Close);
+        }
+        match self.rank {
+            None | Some(0) => {}
+            Some(_) if Mutant::LostComesBack.is_planted() => {}
+            Some(rank) => out.push(Action::Lose(rank)),
+        }
+        self.rank = Some(0);
+        self.released = self.issued;
+        let others = || configuration.assignments[1..].iter();
+        let mut primary = Primary {
+            epoch: configuration.epoch,
+            since: configuration.since,
+            assignments: configuration.assignments.clone(),
+            phase: Phase::Collecting {
+                missing: others().map(|assignment| assignment.node).collect(),
+                asked_ms: now_ms,
+            },
+            changes: 0,
+            streams: BTreeMap::new(),
+            pending: VecDeque::new(),
+            join: None,
+            proposal: None,
+            planned: ViewVersion::default(),
+        };
+        for assignment in others() {
+            let mut stream = Outgoing::new(assignment.rank, now_ms);
+            stream.push(Entry::Done(self.done.all()));
+            primary.streams.insert(assignment.node, stream);
+            let epoch = configuration.epoch;
+            out.push(Action::Send(assignment.node, Message::Collect { epoch }));
+        }
+        if primary.is_complete() || Mutant::NoReconciliation.is_planted() {
+            primary.phase = Phase::Serving;
+            out.push(Action::Open);
+        }
+        self.role = Role::Primary(primary.into());
+        self.flush(now_ms, out);
+    }
+
+    /// The primary stays, in another configuration.
+    pub(super) fn go_on(
+        &mut self,
+        mut primary: Box<Primary<R>>,
+        configuration: &Configuration,
+        out: &mut Vec<Action<R>>,
+    ) {
+        primary.epoch = configuration.epoch;
+        primary.changes = 0;
+        primary.assignments = configuration.assignments.clone();
+        primary.proposal = None;
+        primary.join = None;
+        primary.planned = ViewVersion::default();
+        primary
+            .streams
+            .retain(|node, _| configuration.rank(*node).is_some());
+        for assignment in &configuration.assignments[1..] {
+            if let Some(stream) = primary.streams.get_mut(&assignment.node) {
+                stream.begin_again(assignment.rank);
+            }
+        }
+        match &mut primary.phase {
+            Phase::Collecting { missing, .. } => {
+                missing.retain(|node| configuration.rank(*node).is_some());
+                for node in missing.iter() {
+                    let epoch = configuration.epoch;
+                    out.push(Action::Send(*node, Message::Collect { epoch }));
+                }
+                if missing.is_empty() {
+                    primary.phase = Phase::Serving;
+                    out.push(Action::Open);
+                }
+            }
+            Phase::HandingOver => {
+                primary.phase = Phase::Serving;
+                out.push(Action::Open);
+            }
+            Phase::Serving => {}
+        }
+        self.role = Role::Primary(primary);
+        self.release(out);
+    }
+
+    /// Nodes that are no members any more get nothing.
+    pub(super) fn forget_departed(&mut self, view: &View) {
+        let Role::Primary(primary) = &mut self.role else {
+            return;
+        };
+        let gone = |node: NodeId, life| !view.has(node, life);
+        if primary
+            .join
+            .as_ref()
+            .is_some_and(|join| gone(join.node, join.incarnation))
+        {
+            primary.end_join();
+        }
+        // A proposal with one that is gone is never carried out.
+        let is_void = primary.proposal.as_ref().is_some_and(|proposal| {
+            matches!(&proposal.command, Command::Reconfigure { assignments, .. }
+                if assignments.iter().any(|(assignment, life)| gone(assignment.node, *life)))
+        });
+        if is_void {
+            primary.proposal = None;
+        }
+    }
+}

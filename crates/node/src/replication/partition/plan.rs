@@ -1,0 +1,155 @@
+//! Time, and the way to where placement wants the partition.
+
+use super::join::Join;
+use super::state::{Action, Partition, Phase, Proposal, Role};
+use crate::replication::placement::wanted;
+use crate::replication::{Command, Message, NodeId, Assignment, View};
+
+impl<R> Partition<R> {
+    /// Time has passed.
+    pub fn tick(&mut self, view: &View, now_ms: u64, out: &mut Vec<Action<R>>) {
+        let timing = self.timing;
+        let Role::Primary(primary) = &mut self.role else {
+            return;
+        };
+        let epoch = primary.epoch;
+        if let Phase::Collecting { missing, asked_ms } = &mut primary.phase
+            && now_ms.saturating_sub(*asked_ms) >= timing.repeat_ms
+        {
+            *asked_ms = now_ms;
+            for node in missing.iter() {
+                out.push(Action::Send(*node, Message::Collect { epoch }));
+            }
+        }
+        if let Some(proposal) = &mut primary.proposal
+            && now_ms.saturating_sub(proposal.said_ms) >= timing.repeat_ms
+        {
+            proposal.said_ms = now_ms;
+            out.push(Action::Propose(proposal.command.clone()));
+        }
+        for stream in primary.streams.values_mut() {
+            stream.repeat(now_ms, timing.repeat_ms);
+        }
+        self.flush(now_ms, out);
+        self.plan(view, now_ms, out);
+    }
+
+    /// Takes the next step to where placement wants the partition.
+    pub(super) fn plan(&mut self, view: &View, now_ms: u64, out: &mut Vec<Action<R>>) {
+        let Role::Primary(primary) = &mut self.role else {
+            return;
+        };
+        if view.configuration(self.id).epoch != primary.epoch || primary.proposal.is_some() {
+            return;
+        }
+        match primary.phase {
+            Phase::Serving => {}
+            Phase::HandingOver => {
+                // What it wanted to hand over to is gone.
+                primary.phase = Phase::Serving;
+                out.push(Action::Open);
+            }
+            Phase::Collecting { .. } => {
+                self.without_silent(view, now_ms, out);
+                return;
+            }
+        }
+        if self.without_silent(view, now_ms, out) {
+            return;
+        }
+        let Role::Primary(primary) = &mut self.role else {
+            return;
+        };
+        let wanted = wanted(self.id, view, self.replicas_max);
+        if let Some(join) = &primary.join {
+            let as_wanted = Assignment {
+                rank: join.rank,
+                node: join.node,
+            };
+            if !wanted.contains(&as_wanted) {
+                primary.end_join();
+            } else if primary.is_joined() {
+                let mut assignments = primary.assignments.clone();
+                assignments.retain(|assignment| assignment.node != as_wanted.node);
+                assignments.push(as_wanted);
+                return self.propose(assignments, view, now_ms, out);
+            } else {
+                return self.go_on_copying(out);
+            }
+        }
+        let lacks = wanted.iter().find(|assignment| {
+            let present = primary.assignments.iter().find(|present| present.node == assignment.node);
+            present.is_none_or(|present| present.rank > assignment.rank)
+        });
+        if let Some(assignment) = lacks {
+            if let Some(member) = view.members.get(&assignment.node) {
+                self.joins += 1;
+                let join = Join::new(self.joins, *assignment, member.incarnation);
+                primary.begin_join(join, self.done.all(), now_ms);
+                out.push(Action::List);
+                self.flush(now_ms, out);
+            }
+            return;
+        }
+        if !wanted.is_empty() && wanted != primary.assignments {
+            if wanted[0].node != self.me {
+                primary.phase = Phase::HandingOver;
+                out.push(Action::Close);
+            }
+            self.propose(wanted, view, now_ms, out);
+        } else {
+            primary.planned = view.version;
+        }
+    }
+
+    /// Proposes to go on without assignments that acknowledge nothing; whether there are any.
+    pub(super) fn without_silent(
+        &mut self,
+        view: &View,
+        now_ms: u64,
+        out: &mut Vec<Action<R>>,
+    ) -> bool {
+        let silence_ms = self.timing.silence_ms;
+        let Role::Primary(primary) = &mut self.role else {
+            return false;
+        };
+        let is_silent = |node: NodeId| {
+            let stream = primary.streams.get(&node);
+            stream.is_some_and(|stream| stream.is_silent(now_ms, silence_ms))
+        };
+        let mut assignments = primary.assignments.clone();
+        assignments.retain(|assignment| !is_silent(assignment.node));
+        if assignments.len() < primary.assignments.len() {
+            self.propose(assignments, view, now_ms, out);
+            return true;
+        }
+        let joiner_is_silent = primary.join.as_ref().is_some_and(|j| is_silent(j.node));
+        if joiner_is_silent {
+            primary.end_join();
+        }
+        false
+    }
+
+    pub(super) fn propose(
+        &mut self,
+        assignments: Vec<Assignment>,
+        view: &View,
+        now_ms: u64,
+        out: &mut Vec<Action<R>>,
+    ) {
+        let Role::Primary(primary) = &mut self.role else {
+            return;
+        };
+        let life = |assignment: &Assignment| Some((*assignment, view.members.get(&assignment.node)?.incarnation));
+        let command = Command::Reconfigure {
+            partition: self.id,
+            epoch: primary.epoch,
+            assignments: assignments.iter().filter_map(life).collect(),
+        };
+        out.push(Action::Propose(command.clone()));
+        primary.proposal = Some(Proposal {
+            command,
+            said_ms: now_ms,
+        });
+    }
+}

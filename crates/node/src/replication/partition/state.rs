@@ -1,0 +1,318 @@
+//! The types of a partition, and what it answers about itself.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crucial_object::ObjectId;
+
+use super::join::Join;
+use super::requests::Requests;
+use super::stream::{Incoming, Outgoing, UNASSIGNED};
+use crate::cell::CallId;
+use crate::replication::control::Command;
+use crate::replication::ids::{Epoch, Incarnation, NodeId, PartitionId, ViewVersion};
+use crate::replication::message::{Entry, Holding, Message};
+use crate::replication::mutant::Mutant;
+use crate::replication::view::Assignment;
+
+/// Times, in milliseconds, and bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// What was not answered is sent again after this.
+    pub repeat_ms: u64,
+    /// A assignment that acknowledges nothing for so long loses its assignment.
+    pub silence_ms: u64,
+    /// Entries on their way to a joining node.
+    pub window: usize,
+    /// Entries in one message.
+    pub batch: usize,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing {
+            repeat_ms: 500,
+            silence_ms: 5_000,
+            window: 64,
+            batch: 256,
+        }
+    }
+}
+
+/// What is to be done, in this order.
+#[derive(Debug)]
+pub enum Action<R> {
+    /// Send it to this node.
+    Send(NodeId, Message),
+    /// Give it to the control group. It may be lost: it is proposed again.
+    Propose(Command),
+    /// An entry of a stream came, and is the next for its object: `Apply`, `Install` or `Drop`.
+    Follow(NodeId, Entry),
+    /// Forget all objects of the partition.
+    Clear,
+    /// Objects below this rank go from here.
+    Shed(u8),
+    /// Objects below this rank are lost: they were elsewhere.
+    Lose(u8),
+    /// Say what there is, when all entries that came have had their effect: [`Partition::digest`].
+    Digest(NodeId),
+    /// Bring a assignment to what is here: [`Partition::reconcile`] for each object here and each that is only there, then
+    /// [`Partition::reconciled`].
+    Reconcile(NodeId, Vec<Holding>),
+    /// List the objects of the partition for a join: [`Partition::copy_list`].
+    List,
+    /// Send these to the joining node: [`Partition::copy`] for each, with it or without; then
+    /// [`issue`](Partition::issue).
+    Copy(Vec<ObjectId>),
+    /// Send this whole to a assignment that has another one: [`Partition::repair`], then [`issue`](Partition::issue).
+    Repair(NodeId, ObjectId),
+    /// Calls are served from now on.
+    Open,
+    /// Calls are not served any more.
+    Close,
+    /// An answer may go out, if there is a lease.
+    Release(R),
+}
+
+/// What to do with a request of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Execute it.
+    Serve,
+    /// This is the place, but not yet.
+    Wait,
+    /// This is not the place, or the client's view is too old.
+    Moved,
+}
+
+/// A server's part in one partition. Answers are of the type `R`.
+pub struct Partition<R> {
+    pub(super) id: PartitionId,
+    pub(super) me: NodeId,
+    pub(super) incarnation: Incarnation,
+    pub(super) timing: Timing,
+    pub(super) replicas_max: u8,
+    /// Nothing of an older epoch is taken.
+    pub(super) sealed: Epoch,
+    /// Of the newest configuration.
+    pub(super) configured: Epoch,
+    /// Everything above it is here.
+    pub(super) rank: Option<u8>,
+    /// The rank that a primary has told it last, and in which epoch.
+    pub(super) told: Option<(Epoch, u8)>,
+    pub(super) role: Role<R>,
+    /// Creations and deletions that were executed.
+    pub(super) done: Requests,
+    /// Changes that were issued in this process's life, as a primary.
+    pub(super) issued: u64,
+    /// Those of them that all assignments have.
+    pub(super) released: u64,
+    /// Joins that were begun in this process's life.
+    pub(super) joins: u32,
+}
+
+pub(super) enum Role<R> {
+    /// No part, or a backup that has heard nothing yet.
+    Idle,
+    /// A backup, or a joining node.
+    Follower(Incoming),
+    Primary(Box<Primary<R>>),
+}
+
+/// What a primary has.
+pub(super) struct Primary<R> {
+    pub(super) epoch: Epoch,
+    pub(super) since: ViewVersion,
+    pub(super) assignments: Vec<Assignment>,
+    pub(super) phase: Phase,
+    /// Changes in this epoch.
+    pub(super) changes: u64,
+    /// To the other assignments, and to a joining node.
+    pub(super) streams: BTreeMap<NodeId, Outgoing>,
+    /// Changes that are not acknowledged by all; the first is number `released + 1`.
+    pub(super) pending: VecDeque<Pending<R>>,
+    pub(super) join: Option<Join>,
+    pub(super) proposal: Option<Proposal>,
+    /// With this view there is nothing to be planned any more.
+    pub(super) planned: ViewVersion,
+}
+
+pub(super) enum Phase {
+    /// It waits for the digests of these assignments.
+    Collecting {
+        missing: BTreeSet<NodeId>,
+        asked_ms: u64,
+    },
+    Serving,
+    /// It has stopped serving, for another primary.
+    HandingOver,
+}
+
+/// A change that is on its way.
+pub(super) struct Pending<R> {
+    /// Whose acknowledgement of which entry it needs.
+    pub(super) needs: Vec<(NodeId, u64)>,
+    pub(super) answers: Vec<R>,
+}
+
+pub(super) struct Proposal {
+    pub(super) command: Command,
+    pub(super) said_ms: u64,
+}
+
+impl<R> Partition<R> {
+    /// No part in a partition.
+    pub fn new(
+        id: PartitionId,
+        (me, incarnation): (NodeId, Incarnation),
+        replicas_max: u8,
+        timing: Timing,
+    ) -> Self {
+        Partition {
+            id,
+            me,
+            incarnation,
+            timing,
+            replicas_max,
+            sealed: Epoch::default(),
+            configured: Epoch::default(),
+            rank: None,
+            told: None,
+            role: Role::Idle,
+            done: Requests::default(),
+            issued: 0,
+            released: 0,
+            joins: 0,
+        }
+    }
+
+    /// Whether this server is the primary, in whatever phase.
+    pub fn is_primary(&self) -> bool {
+        matches!(self.role, Role::Primary(_))
+    }
+
+    /// Everything above this rank is here.
+    pub fn rank(&self) -> u8 {
+        self.rank.unwrap_or(UNASSIGNED)
+    }
+
+    /// The primary of this server, if it is the primary: the view with which it began.
+    pub fn term(&self) -> Option<ViewVersion> {
+        match &self.role {
+            Role::Primary(primary) => Some(primary.since),
+            _ => None,
+        }
+    }
+
+    /// How many joins were begun so far: what was asked for one is nothing to the next.
+    pub fn joins(&self) -> u32 {
+        self.joins
+    }
+
+    /// Nothing of an older epoch than this is taken.
+    pub fn epoch(&self) -> Epoch {
+        self.sealed
+    }
+
+    /// Whether something is to be done as time passes.
+    pub fn is_busy(&self, view: ViewVersion) -> bool {
+        let Role::Primary(primary) = &self.role else {
+            return false;
+        };
+        let is_idle = matches!(primary.phase, Phase::Serving)
+            && primary.join.is_none()
+            && primary.proposal.is_none()
+            && primary.planned >= view
+            && primary.streams.values().all(|stream| stream.len() == 0);
+        !is_idle
+    }
+
+    /// What to do with a request from a client that has the view of this version.
+    pub fn gate(&self, view: ViewVersion) -> Gate {
+        let Role::Primary(primary) = &self.role else {
+            return Gate::Moved;
+        };
+        if view < primary.since {
+            return Gate::Moved;
+        }
+        match primary.phase {
+            Phase::Serving => Gate::Serve,
+            Phase::HandingOver if Mutant::ServeInHandOver.is_planted() => Gate::Serve,
+            Phase::Collecting { .. } | Phase::HandingOver => Gate::Wait,
+        }
+    }
+
+    /// The result of a request that was executed before; `Some(None)`: its object was gone.
+    pub fn done(&self, call: CallId) -> Option<Option<bool>> {
+        self.done.find(call)
+    }
+}
+
+impl<R> Primary<R> {
+    pub(super) fn is_complete(&self) -> bool {
+        match &self.phase {
+            Phase::Collecting { missing, .. } => missing.is_empty(),
+            _ => true,
+        }
+    }
+
+    pub(super) fn await_all(&mut self, needs: Vec<(NodeId, u64)>) {
+        self.pending.push_back(Pending {
+            needs,
+            answers: Vec::new(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::replication::{Configuration, Member, View};
+
+    const ME: (NodeId, Incarnation) = (NodeId(1), Incarnation(1));
+
+    /// A view in which this node has the only assignment, since the view `since`.
+    fn view(version: u64, since: u64) -> View {
+        let mut view = View::new(1);
+        view.version = ViewVersion(version);
+        let member = Member {
+            incarnation: ME.1,
+            address: String::new(),
+            leaving: false,
+        };
+        view.members.insert(ME.0, member);
+        let assignment = Assignment {
+            rank: 0,
+            node: ME.0,
+        };
+        view.configurations[0] = Arc::new(Configuration {
+            epoch: Epoch(version),
+            since: ViewVersion(since),
+            assignments: vec![assignment],
+        });
+        view
+    }
+
+    #[test]
+    fn a_call_that_was_sent_to_an_earlier_primary_is_not_for_this_one() {
+        let mut partition: Partition<()> = Partition::new(PartitionId(0), ME, 3, Timing::default());
+        assert_eq!(partition.gate(ViewVersion(9)), Gate::Moved);
+        let mut actions = Vec::new();
+        partition.on_view(&view(5, 5), 0, &mut actions);
+        assert!(actions.iter().any(|action| matches!(action, Action::Open)));
+        // The client did not know of this primary: another primary may have executed the call, and its session may
+        // have acknowledged the result.
+        assert_eq!(partition.gate(ViewVersion(4)), Gate::Moved);
+        assert_eq!(partition.gate(ViewVersion(5)), Gate::Serve);
+    }
+
+    #[test]
+    fn a_view_of_an_earlier_life_gives_no_seat() {
+        let later = (ME.0, Incarnation(2));
+        let mut partition: Partition<()> =
+            Partition::new(PartitionId(0), later, 3, Timing::default());
+        partition.on_view(&view(5, 5), 0, &mut Vec::new());
+        assert!(!partition.is_primary());
+    }
+}

@@ -1,0 +1,210 @@
+//! A stream of entries from a primary to one other node.
+
+use std::collections::VecDeque;
+
+use crucial_object::ObjectId;
+
+use crate::replication::mutant::Mutant;
+use crate::replication::{Entry, Epoch, Image};
+
+/// The sender's side.
+pub(super) struct Outgoing {
+    /// The rank of the receiver's assignment; [`UNASSIGNED`] if it has none.
+    pub rank: u8,
+    /// Whether its acknowledgement is needed.
+    pub required: bool,
+    /// Not acknowledged; the first is number `base`.
+    entries: VecDeque<Entry>,
+    base: u64,
+    /// The number of the first that was not sent.
+    unsent: u64,
+    sent_ms: u64,
+    /// When something was heard, or sent after a time in which nothing was to be heard.
+    heard_ms: u64,
+    was_idle: bool,
+}
+
+/// Whole objects in one message, which are large.
+const INSTALLS_MAX: usize = 8;
+
+/// Above the rank of every object.
+pub(super) const UNASSIGNED: u8 = u8::MAX;
+
+impl Outgoing {
+    /// To a node with a assignment.
+    pub fn new(rank: u8, now_ms: u64) -> Outgoing {
+        Outgoing {
+            rank,
+            required: rank != UNASSIGNED,
+            entries: VecDeque::new(),
+            base: 1,
+            unsent: 1,
+            sent_ms: now_ms,
+            heard_ms: now_ms,
+            was_idle: false,
+        }
+    }
+
+    /// Appends an entry; gives its number.
+    pub fn push(&mut self, entry: Entry) -> u64 {
+        self.entries.push_back(entry);
+        self.last()
+    }
+
+    /// Appends an object as it is; gives the number of the entry.
+    pub fn install(&mut self, object: ObjectId, image: Image) -> u64 {
+        self.push(Entry::Install {
+            object,
+            image: Box::new(image),
+            done: None,
+        })
+    }
+
+    /// The number of the last entry.
+    pub fn last(&self) -> u64 {
+        self.base + self.entries.len() as u64 - 1
+    }
+
+    /// The last that was acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.base - 1
+    }
+
+    /// How many are not acknowledged.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn acknowledge(&mut self, upto: u64, now_ms: u64) {
+        let count = upto
+            .saturating_add(1)
+            .saturating_sub(self.base)
+            .min(self.entries.len() as u64);
+        if count > 0 || self.entries.is_empty() {
+            // Who answers, and takes nothing, is of no use.
+            self.heard_ms = now_ms;
+        }
+        if count > 0 {
+            // What is first now has not been on its way for longer.
+            self.sent_ms = now_ms;
+        }
+        self.entries.drain(..count as usize);
+        self.base += count;
+        self.unsent = self.unsent.max(self.base);
+        self.was_idle = self.entries.is_empty();
+    }
+
+    /// In a new epoch, where the receiver's assignment is of this rank: all that is not acknowledged is sent again.
+    pub fn begin_again(&mut self, rank: u8) {
+        self.rank = rank;
+        self.required = true;
+        for entry in &mut self.entries {
+            // It is not to take up again what it is not to have any more.
+            if let Entry::Rank { rank: told } = entry {
+                *told = rank;
+            }
+        }
+        // It may have been on its way to another one.
+        self.entries.push_back(Entry::Rank { rank });
+        if Mutant::NoRepetitionInNewEpoch.is_planted() {
+            self.give_up();
+        }
+        self.unsent = self.base;
+    }
+
+    /// What is not acknowledged goes nowhere.
+    pub fn give_up(&mut self) {
+        self.base += self.entries.len() as u64;
+        self.entries.clear();
+        self.unsent = self.base;
+    }
+
+    /// Sends again what was sent long ago.
+    pub fn repeat(&mut self, now_ms: u64, repeat_ms: u64) {
+        if self.unsent > self.base && now_ms.saturating_sub(self.sent_ms) >= repeat_ms {
+            self.unsent = self.base;
+        }
+    }
+
+    /// The base, and the next entries to be sent with the number of the first.
+    pub fn next_batch(&mut self, max: usize, now_ms: u64) -> Option<(u64, u64, Vec<Entry>)> {
+        let skip = (self.unsent - self.base) as usize;
+        let mut installs = 0;
+        let fits = |entry: &&Entry| {
+            installs += usize::from(matches!(entry, Entry::Install { .. }));
+            installs <= INSTALLS_MAX
+        };
+        let entries = self.entries.iter().skip(skip).take(max).take_while(fits);
+        let entries: Vec<_> = entries.cloned().collect();
+        if entries.is_empty() {
+            return None;
+        }
+        if std::mem::take(&mut self.was_idle) {
+            self.heard_ms = now_ms;
+        }
+        let first = self.unsent;
+        self.unsent += entries.len() as u64;
+        if first == self.base {
+            // What comes behind does not put off that this is sent again.
+            self.sent_ms = now_ms;
+        }
+        Some((self.base, first, entries))
+    }
+
+    /// Asserts what must hold of it.
+    pub fn check(&self) {
+        assert!(self.base >= 1 && self.base <= self.unsent, "entries were acknowledged that were not sent");
+        assert!(
+            self.unsent <= self.base + self.entries.len() as u64,
+            "entries were sent that there are not"
+        );
+    }
+
+    /// Whether it should have acknowledged something long ago.
+    pub fn is_silent(&self, now_ms: u64, silence_ms: u64) -> bool {
+        !self.entries.is_empty() && now_ms.saturating_sub(self.heard_ms) >= silence_ms
+    }
+}
+
+/// The receiver's side.
+pub(super) struct Incoming {
+    pub epoch: Epoch,
+    /// The number of the entry that is to come; `None` before the first.
+    next: Option<u64>,
+}
+
+impl Incoming {
+    pub fn new(epoch: Epoch) -> Incoming {
+        Incoming { epoch, next: None }
+    }
+
+    /// Those of the entries whose turn it is.
+    pub fn accept(
+        &mut self,
+        base: u64,
+        first: u64,
+        entries: Vec<Entry>,
+    ) -> impl Iterator<Item = Entry> + use<> {
+        // Numbers begin at 1; whatever else comes is no reason to end.
+        let (base, first) = (base.max(1), first.max(1));
+        let next = self.next.map_or(base, |next| next.max(base));
+        let end = first.saturating_add(entries.len() as u64);
+        // Behind a gap nothing is accepted: what is in it comes again, and what is behind it as well.
+        let skip = if first <= next {
+            next - first
+        } else {
+            end - first
+        };
+        if first <= next {
+            self.next = Some(next.max(end));
+        } else {
+            self.next = Some(next);
+        }
+        entries.into_iter().skip(skip as usize)
+    }
+
+    /// The last that was accepted.
+    pub fn upto(&self) -> Option<u64> {
+        self.next.map(|next| next - 1)
+    }
+}

@@ -1,0 +1,136 @@
+//! What the control group has decided: who is a member, and who holds what.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crucial_object::ObjectId;
+use serde::{Deserialize, Serialize};
+
+use crate::replication::{Epoch, Incarnation, NodeId, PartitionId, ViewVersion};
+
+/// A state of the cluster. Views follow each other in one order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Which.
+    pub version: ViewVersion,
+    /// The servers.
+    pub members: BTreeMap<NodeId, Member>,
+    /// The lease that they go by, in milliseconds.
+    pub lease_ms: u64,
+    /// Of each partition.
+    pub configurations: Vec<Arc<Configuration>>,
+    /// Uploaded modules, in the order in which they were pushed the last time: a type is the last one's that has it.
+    pub modules: Vec<KeptModule>,
+}
+
+/// A module that every server is to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptModule {
+    /// The SHA-256 of its bytes.
+    pub id: [u8; 32],
+    /// The view with which it came to its place.
+    pub since: ViewVersion,
+    /// Its types may be new versions of those of earlier ones.
+    pub replace: bool,
+    /// WebAssembly.
+    pub bytes: Arc<serde_bytes::ByteBuf>,
+}
+
+/// A server that is part of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Which of its incarnations.
+    pub incarnation: Incarnation,
+    /// Where the others and the clients reach it.
+    pub address: String,
+    /// It is to stop, and gets nothing any more.
+    pub leaving: bool,
+}
+
+/// Who holds a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Rises by one with each change.
+    pub epoch: Epoch,
+    /// The view with which the present primary began.
+    pub since: ViewVersion,
+    /// The primary's assignment, then the backups'. None where there has never been a server, or none is left.
+    pub assignments: Vec<Assignment>,
+}
+
+/// A place in a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Assignment {
+    /// It holds all objects that have more replicas than this. The primary's is 0.
+    pub rank: u8,
+    /// Whose it is.
+    pub node: NodeId,
+}
+
+impl View {
+    /// The view before the first: no members, and so many partitions.
+    pub fn new(partitions: usize) -> View {
+        View {
+            version: ViewVersion::default(),
+            members: BTreeMap::new(),
+            lease_ms: 0,
+            configurations: vec![Arc::default(); partitions],
+            modules: Vec::new(),
+        }
+    }
+
+    /// All partitions.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> + use<> {
+        (0..self.configurations.len() as u16).map(PartitionId)
+    }
+
+    /// The partition of an object.
+    pub fn partition(&self, object: &ObjectId) -> PartitionId {
+        PartitionId::of(object, self.configurations.len())
+    }
+
+    /// Who holds a partition.
+    pub fn configuration(&self, partition: PartitionId) -> &Configuration {
+        &self.configurations[partition.index()]
+    }
+
+    /// The primary of a partition.
+    pub fn primary(&self, partition: PartitionId) -> Option<NodeId> {
+        self.configuration(partition).primary()
+    }
+
+    /// Whether this life of the node is a member.
+    pub fn has(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.members
+            .get(&node)
+            .is_some_and(|member| member.incarnation == incarnation)
+    }
+
+    /// Whether the modules are those of another view, in the same places.
+    pub fn has_modules_of(&self, other: &View) -> bool {
+        let places = |view: &View| -> Vec<_> {
+            let modules = view.modules.iter();
+            modules.map(|module| (module.id, module.since)).collect()
+        };
+        places(self) == places(other)
+    }
+
+    /// The nodes that may get assignments.
+    pub fn staying(&self) -> impl Iterator<Item = NodeId> {
+        let staying = self.members.iter().filter(|(_, member)| !member.leaving);
+        staying.map(|(node, _)| *node)
+    }
+}
+
+impl Configuration {
+    /// Who orders the calls.
+    pub fn primary(&self) -> Option<NodeId> {
+        self.assignments.first().map(|assignment| assignment.node)
+    }
+
+    /// The rank of a node's assignment.
+    pub fn rank(&self, node: NodeId) -> Option<u8> {
+        let assignment = self.assignments.iter().find(|assignment| assignment.node == node)?;
+        Some(assignment.rank)
+    }
+}

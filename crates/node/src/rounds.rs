@@ -1,0 +1,147 @@
+//! Rounds: a task for each of a group of objects, and what follows when all are through.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crucial_core::frame::{ObjectInfo, ReplicaInfo};
+use crucial_object::{Error, ObjectId, Result};
+use parking_lot::Mutex;
+
+use crate::ids::ModuleId;
+use crate::objects::{RequestContext, RoundId};
+use crate::replication::{Epoch, Holding, Incarnation, NodeId, PartitionId, View};
+
+/// What a round is for, and what its objects have contributed so far.
+#[derive(Debug)]
+pub(crate) enum RoundKind {
+    /// Calls of a partition may be executed behind it, in this incarnation of the server.
+    Settle(PartitionId, Incarnation),
+    /// The digest that a new primary has asked for.
+    Digest {
+        partition: PartitionId,
+        epoch: Epoch,
+        to: NodeId,
+        holdings: Vec<Holding>,
+    },
+    /// A backup is brought to the state of the new primary.
+    Reconcile {
+        partition: PartitionId,
+        epoch: Epoch,
+        node: NodeId,
+    },
+    /// Objects are removed that a client wants gone, or for nobody.
+    Remove {
+        context: Option<RequestContext>,
+        removed: u64,
+    },
+    /// Objects are listed for a client.
+    Objects {
+        context: RequestContext,
+        view: Arc<View>,
+        max: usize,
+        infos: Vec<ObjectInfo>,
+    },
+    /// Replicas are listed for a client.
+    Replicas {
+        context: RequestContext,
+        infos: Vec<ReplicaInfo>,
+    },
+    /// Objects say whether they can move to a module's types.
+    CheckMove {
+        module: ModuleId,
+        failure: Option<Error>,
+    },
+    /// Objects move to a module's types.
+    Move {
+        module: ModuleId,
+        moved: u64,
+        left: u64,
+        reason: Option<String>,
+    },
+    /// An object's state is wanted by the shell.
+    Save {
+        token: u64,
+        state: Option<Result<Vec<u8>>>,
+    },
+}
+
+/// What one object contributes.
+#[derive(Debug)]
+pub(crate) enum Contribution {
+    /// Nothing, as it is gone, or not one that is meant.
+    Nothing,
+    Holding(Holding),
+    Removed,
+    Object(ObjectInfo),
+    Replica(ReplicaInfo),
+    Moved(ObjectId, Result<()>),
+    Saved(Result<Vec<u8>>),
+}
+
+#[derive(Debug)]
+struct Round {
+    left: usize,
+    kind: RoundKind,
+}
+
+/// Rounds that go on.
+#[derive(Default)]
+pub(crate) struct Rounds(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    last: u64,
+    rounds: BTreeMap<u64, Round>,
+}
+
+impl Rounds {
+    /// Begins a round of this many objects, which is at least one.
+    pub fn begin(&self, kind: RoundKind, left: usize) -> RoundId {
+        let mut open = self.0.lock();
+        open.last += 1;
+        let id = open.last;
+        open.rounds.insert(id, Round { left, kind });
+        RoundId(id)
+    }
+
+    /// An object is through. Gives the round when it was the last one.
+    pub fn step(&self, id: RoundId, contribution: Contribution) -> Option<RoundKind> {
+        let mut open = self.0.lock();
+        let round = open.rounds.get_mut(&id.0)?;
+        round.kind.add(contribution);
+        round.left -= 1;
+        if round.left > 0 {
+            return None;
+        }
+        open.rounds.remove(&id.0).map(|round| round.kind)
+    }
+
+    /// How many rounds go on.
+    pub fn len(&self) -> usize {
+        self.0.lock().rounds.len()
+    }
+}
+
+impl RoundKind {
+    fn add(&mut self, contribution: Contribution) {
+        match (self, contribution) {
+            (RoundKind::Digest { holdings, .. }, Contribution::Holding(holding)) => {
+                holdings.push(holding);
+            }
+            (RoundKind::Remove { removed, .. }, Contribution::Removed) => *removed += 1,
+            (RoundKind::Objects { infos, .. }, Contribution::Object(info)) => infos.push(info),
+            (RoundKind::Replicas { infos, .. }, Contribution::Replica(info)) => infos.push(info),
+            (RoundKind::CheckMove { failure, .. }, Contribution::Moved(_, Err(error))) => {
+                failure.get_or_insert(error);
+            }
+            (RoundKind::Move { left, reason, .. }, Contribution::Moved(object, Err(error))) => {
+                tracing::warn!(%object, %error, "an object keeps its old code");
+                *left += 1;
+                *reason = Some(error.to_string());
+            }
+            (RoundKind::Move { moved, .. }, Contribution::Moved(..)) => *moved += 1,
+            (RoundKind::Save { state, .. }, Contribution::Saved(saved)) => *state = Some(saved),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! One session: a client process, which outlives its connections by up to a lease.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crucial_core::frame::{Hello, InFlight};
+use crucial_object::{ObjectId, RunId, Sequence, SessionId, ThreadId};
+use parking_lot::Mutex;
+
+use crate::hash::{HashSeed, Map, Set};
+use crate::ids::{ConnectionId, Millis};
+
+/// A session.
+pub struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) run: RunId,
+    pub(crate) namespace: String,
+    /// Whether it is an exactly-once thread's. Such a session outlives the thread's attempts, and ends when the thread is
+    /// fenced or its run ends.
+    pub(crate) recorded: bool,
+    /// Calls that still come in the name of a session that has ended are not executed.
+    ended: AtomicBool,
+    /// The cloud thread that it runs.
+    thread: Mutex<Option<ThreadId>>,
+    /// Its sequences below this are acknowledged: answered, and the result seen.
+    acked: AtomicU64,
+    /// The client's last list of what it waits for, where `acked` is held up.
+    in_flight: Mutex<InFlight>,
+    /// `in_flight.last`, to be seen without the lock: most sequences are above.
+    listed: AtomicU64,
+    /// The time of its last sign of life.
+    seen_ms: AtomicU64,
+    /// Its newest connection.
+    connection: Mutex<Option<ConnectionId>>,
+    /// `None`: the session has ended.
+    places: Mutex<Option<Places>>,
+}
+
+/// Objects that a session's end concerns.
+pub(crate) struct Places {
+    /// Where its calls wait.
+    parked: Map<Sequence, ObjectId>,
+    /// Where it may hold something, or has records that nobody else drops.
+    tracked: Set<ObjectId>,
+    /// With this many, those that are gone are dropped.
+    prune_at: usize,
+}
+
+/// Below this many places nobody looks for those that are gone.
+const PRUNE_AT_MIN: usize = 64;
+
+impl Places {
+    pub fn new(seed: HashSeed) -> Places {
+        Places {
+            parked: seed.map(),
+            tracked: seed.set(),
+            prune_at: 0,
+        }
+    }
+
+    /// The object is told of the session's end. `exists` knows which objects are here.
+    pub fn track(&mut self, object: ObjectId, exists: &dyn Fn(&ObjectId) -> bool) {
+        if self.tracked.len() > self.prune_at.max(PRUNE_AT_MIN) {
+            self.tracked.retain(|object| exists(object));
+            self.prune_at = 2 * self.tracked.len();
+        }
+        self.tracked.insert(object);
+    }
+
+    /// Each object once, in the order of their ids.
+    pub fn all(self) -> Vec<ObjectId> {
+        let mut all: Vec<_> = self.parked.into_values().chain(self.tracked).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+impl Session {
+    pub(crate) fn new(hello: &Hello, seed: HashSeed, now: Millis) -> Session {
+        Session {
+            id: hello.session,
+            run: hello.run,
+            namespace: hello.namespace.clone(),
+            recorded: hello.attempt.is_some_and(|attempt| attempt.exactly_once),
+            ended: AtomicBool::new(false),
+            thread: Mutex::new(hello.attempt.map(|attempt| attempt.thread)),
+            acked: AtomicU64::new(0),
+            in_flight: Mutex::default(),
+            listed: AtomicU64::new(0),
+            seen_ms: AtomicU64::new(now),
+            connection: Mutex::default(),
+            places: Mutex::new(Some(Places::new(seed))),
+        }
+    }
+
+    /// Whether the client can still wait for `sequence`.
+    pub(crate) fn needs(&self, sequence: Sequence) -> bool {
+        !self.has_ended()
+            && sequence.0 >= self.acked.load(Ordering::Acquire)
+            && (sequence.0 > self.listed.load(Ordering::Acquire)
+                || self.in_flight.lock().needs(sequence))
+    }
+
+    /// Notes an acknowledgement. False: `sequence` itself was acknowledged before, so that this is a late repetition of
+    /// a call that nobody waits for.
+    pub(crate) fn acknowledge(&self, sequence: Sequence, acked: Sequence) -> bool {
+        if self.acked.load(Ordering::Relaxed) < acked.0 {
+            self.acked.fetch_max(acked.0, Ordering::AcqRel);
+        }
+        self.needs(sequence)
+    }
+
+    /// The client lists exactly what it waits for.
+    pub(crate) fn set_in_flight(&self, in_flight: InFlight) {
+        let mut current = self.in_flight.lock();
+        if in_flight.last > current.last {
+            self.listed.store(in_flight.last.0, Ordering::Release);
+            *current = in_flight;
+        }
+    }
+
+    /// The client gave a sign of life.
+    pub(crate) fn set_seen(&self, now: Millis) {
+        self.seen_ms.store(now, Ordering::Relaxed);
+    }
+
+    pub(crate) fn silent_ms(&self, now: Millis) -> Millis {
+        now.saturating_sub(self.seen_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Makes `connection` the one that replies go to. Gives the previous one, which is to be closed.
+    pub(crate) fn attach(&self, connection: ConnectionId) -> Option<ConnectionId> {
+        let previous = self.connection.lock().replace(connection);
+        previous.filter(|previous| *previous != connection)
+    }
+
+    /// The connection is closed.
+    pub(crate) fn detach(&self, connection: ConnectionId) {
+        let mut current = self.connection.lock();
+        if *current == Some(connection) {
+            *current = None;
+        }
+    }
+
+    /// Whether a request that came on `connection` may be executed. The session of an exactly-once thread passes from
+    /// attempt to attempt, and the older ones are fenced with their connections.
+    pub(crate) fn accepts(&self, connection: ConnectionId) -> bool {
+        !self.recorded || *self.connection.lock() == Some(connection)
+    }
+
+    pub(crate) fn connection(&self) -> Option<ConnectionId> {
+        *self.connection.lock()
+    }
+
+    /// A call of the session waits in an object. False if the session has ended.
+    pub(crate) fn park(&self, sequence: Sequence, object: ObjectId) -> bool {
+        match &mut *self.places.lock() {
+            Some(places) => {
+                places.parked.insert(sequence, object);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether a call of the session waits.
+    pub(crate) fn is_parked(&self, sequence: Sequence) -> bool {
+        let places = self.places.lock();
+        places
+            .as_ref()
+            .is_some_and(|places| places.parked.contains_key(&sequence))
+    }
+
+    /// A waiting call has its reply.
+    pub(crate) fn unpark(&self, sequence: Sequence) {
+        if let Some(places) = &mut *self.places.lock() {
+            places.parked.remove(&sequence);
+        }
+    }
+
+    /// The object is told when the session ends. False if it has ended.
+    pub(crate) fn track(&self, object: ObjectId, exists: &dyn Fn(&ObjectId) -> bool) -> bool {
+        let mut places = self.places.lock();
+        let Some(places) = &mut *places else {
+            return false;
+        };
+        places.track(object, exists);
+        true
+    }
+
+    /// Takes up places that were known before the session came.
+    pub(crate) fn set_places(&self, places: Places) {
+        *self.places.lock() = Some(places);
+    }
+
+    /// The thread that it runs.
+    pub(crate) fn thread(&self) -> Option<ThreadId> {
+        *self.thread.lock()
+    }
+
+    /// Runs this thread from now on; gives the one that it ran.
+    pub(crate) fn set_thread(&self, thread: Option<ThreadId>) -> Option<ThreadId> {
+        std::mem::replace(&mut *self.thread.lock(), thread)
+    }
+
+    /// Ends it. Gives the objects that its end concerns, and its connection.
+    pub(crate) fn end(&self) -> (Vec<ObjectId>, Option<ConnectionId>) {
+        self.ended.store(true, Ordering::Release);
+        let places = self.places.lock().take();
+        let connection = self.connection.lock().take();
+        (places.map_or_else(Vec::new, Places::all), connection)
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.id.fmt(f)
+    }
+}

@@ -1,0 +1,389 @@
+//! All sessions and runs of a server.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crucial_core::frame::{Attempt, Fence, Hello};
+use crucial_object::{Error, ObjectId, Result, RunId, SessionId, ThreadId};
+use parking_lot::{Mutex, RwLock};
+
+use super::client::{Places, Session};
+use super::presence::Presence;
+use super::runs::Runs;
+use crate::cell::CallId;
+use crate::hash::{HashSeed, Map};
+use crate::ids::{ConnectionId, Millis};
+
+/// Sessions that are remembered after they have ended.
+const ENDED_MAX: usize = 4096;
+
+/// All sessions and runs of a server. Locks are taken in the order of the fields, and for a moment each.
+pub(crate) struct Sessions {
+    seed: HashSeed,
+    sessions: RwLock<Known>,
+    runs: Mutex<Runs>,
+}
+
+struct Known {
+    presence: Map<SessionId, Presence>,
+    live: usize,
+    /// Ended sessions, the oldest first.
+    ended: VecDeque<SessionId>,
+}
+
+/// A session that said hello.
+pub(crate) struct Greeting {
+    pub session: Arc<Session>,
+    /// Whether its calls may go on: false if it has ended here.
+    pub resumed: bool,
+    /// The session of an older attempt of its thread, which has to end.
+    pub older: Option<SessionId>,
+}
+
+/// What is left to do when a session has ended.
+#[derive(Default)]
+pub(crate) struct Ended {
+    /// Objects that have to be told.
+    pub objects: Vec<ObjectId>,
+    /// Its connection, which has to be closed.
+    pub connection: Option<ConnectionId>,
+    /// The run that ended with it.
+    pub run: Option<RunId>,
+    /// Sessions that end with the run.
+    pub sessions: Vec<SessionId>,
+}
+
+impl Known {
+    fn live(&self, id: SessionId) -> Option<&Arc<Session>> {
+        match self.presence.get(&id) {
+            Some(Presence::Live(session)) => Some(session),
+            _ => None,
+        }
+    }
+
+    fn all_live(&self) -> impl Iterator<Item = &Arc<Session>> {
+        self.presence.values().filter_map(|presence| match presence {
+            Presence::Live(session) => Some(session),
+            _ => None,
+        })
+    }
+
+    /// Sets what is known of a session.
+    fn set(&mut self, id: SessionId, presence: Presence) {
+        self.live += usize::from(matches!(presence, Presence::Live(_)));
+        if let Presence::Ended = presence {
+            if self.ended.len() >= ENDED_MAX
+                && let Some(oldest) = self.ended.pop_front()
+                && matches!(self.presence.get(&oldest), Some(Presence::Ended))
+            {
+                self.presence.remove(&oldest);
+            }
+            self.ended.push_back(id);
+        }
+        if let Some(Presence::Live(_)) = self.presence.insert(id, presence) {
+            self.live -= 1;
+        }
+    }
+}
+
+impl Sessions {
+    pub fn new(seed: HashSeed) -> Sessions {
+        Sessions {
+            seed,
+            sessions: RwLock::new(Known {
+                presence: seed.map(),
+                live: 0,
+                ended: VecDeque::new(),
+            }),
+            runs: Mutex::new(Runs::new(seed)),
+        }
+    }
+
+    /// How many sessions live here.
+    pub fn len(&self) -> usize {
+        self.sessions.read().live
+    }
+
+    pub fn find(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.sessions.read().live(id).cloned()
+    }
+
+    /// Whether the session of a call lives, and can still wait for it.
+    pub fn needs(&self, call: CallId) -> bool {
+        let sessions = self.sessions.read();
+        match sessions.presence.get(&call.session) {
+            Some(Presence::Live(session)) => session.needs(call.sequence),
+            // When objects come here, the sessions that have records of them are expected, and end if they do not come.
+            Some(presence) => presence.keeps_results(),
+            None => false,
+        }
+    }
+
+    /// A client says hello: starts its session here, or takes it up again.
+    pub fn hello(&self, hello: &Hello, now: Millis) -> Result<Greeting> {
+        let mut sessions = self.sessions.write();
+        match sessions.presence.get(&hello.session) {
+            Some(Presence::Ending) => Err(Error::Unavailable {
+                address: "the server".to_owned(),
+                reason: "what the session held is being given back still".to_owned(),
+            }),
+            Some(Presence::Live(session)) => self.take_up(session, hello, now),
+            _ => self.begin_session(&mut sessions, hello, now),
+        }
+    }
+
+    fn take_up(&self, session: &Arc<Session>, hello: &Hello, now: Millis) -> Result<Greeting> {
+        if session.run != hello.run || session.namespace != hello.namespace {
+            return Err(Error::Protocol {
+                detail: "this session id is in use: choose another".to_owned(),
+            });
+        }
+        let mut runs = self.runs.lock();
+        let older = match hello.attempt {
+            Some(attempt) => runs.begin(session, attempt)?,
+            None => None,
+        };
+        if hello.owner {
+            runs.join(hello, now)?;
+        }
+        session.set_seen(now);
+        Ok(Greeting {
+            session: session.clone(),
+            resumed: true,
+            older,
+        })
+    }
+
+    fn begin_session(&self, known: &mut Known, hello: &Hello, now: Millis) -> Result<Greeting> {
+        let mut runs = self.runs.lock();
+        runs.join(hello, now)?;
+        let session = Arc::new(Session::new(hello, self.seed, now));
+        let older = match hello.attempt {
+            Some(attempt) => runs.begin(&session, attempt)?,
+            None => None,
+        };
+        drop(runs);
+        let before = known.presence.remove(&hello.session);
+        let resumed = !matches!(before, Some(Presence::Ended | Presence::Silent { .. }));
+        if let Some(Presence::Expected { places, .. }) = before {
+            session.set_places(places);
+        }
+        known.set(hello.session, Presence::Live(session.clone()));
+        Ok(Greeting {
+            session,
+            resumed,
+            older,
+        })
+    }
+
+    /// An object came here in which the session may hold something, or a call of it waits or has left a record; without an
+    /// object, a record of a creation or deletion came.
+    pub fn expect(&self, id: SessionId, object: Option<ObjectId>, now: Millis) {
+        let everything = |_: &ObjectId| true;
+        let mut known = self.sessions.write();
+        match known.presence.get_mut(&id) {
+            Some(Presence::Live(session)) => {
+                if let Some(object) = object {
+                    session.track(object, &everything);
+                }
+            }
+            Some(Presence::Expected { places, .. }) => {
+                if let Some(object) = object {
+                    places.track(object, &everything);
+                }
+            }
+            Some(Presence::Ending) => {}
+            // A session that has ended here has not ended where the object was.
+            Some(Presence::Silent { .. } | Presence::Ended) | None => {
+                let mut places = Places::new(self.seed);
+                if let Some(object) = object {
+                    places.track(object, &everything);
+                }
+                let since_ms = now;
+                known.set(id, Presence::Expected { since_ms, places });
+            }
+        }
+    }
+
+    /// A session that is expected will not come: its thread is fenced. Gives the objects that this concerns.
+    pub fn end_expected(&self, id: SessionId) -> Option<Vec<ObjectId>> {
+        let mut known = self.sessions.write();
+        if !matches!(known.presence.get(&id), Some(Presence::Expected { .. })) {
+            return None;
+        }
+        match known.presence.insert(id, Presence::Ending) {
+            Some(Presence::Expected { places, .. }) => Some(places.all()),
+            _ => None,
+        }
+    }
+
+    /// The expected sessions that did not say hello within a lease, with the objects that this concerns.
+    pub fn absent(&self, now: Millis, lease_ms: Millis) -> Vec<(SessionId, Vec<ObjectId>)> {
+        let known = self.sessions.read();
+        let mut ids: Vec<_> = known
+            .presence
+            .iter()
+            .filter(|(id, presence)| {
+                matches!(presence, Presence::Expected { since_ms, .. }
+                    if !id.is_recorded() && now.saturating_sub(*since_ms) > lease_ms)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        drop(known);
+        ids.sort_unstable();
+        ids.into_iter()
+            .filter_map(|id| Some((id, self.end_expected(id)?)))
+            .collect()
+    }
+
+    /// An object of a run is served here from now on.
+    pub fn expect_owner(&self, run: RunId, now: Millis) {
+        self.runs.lock().expect_owner(run, now);
+    }
+
+    /// An object of a run came here.
+    pub fn note_run(&self, run: RunId, now: Millis) {
+        self.runs.lock().note(run, now);
+    }
+
+    /// The runs that were without an owner for longer than a lease.
+    pub fn orphans(
+        &self,
+        now: Millis,
+        lease_ms: Millis,
+        has_objects: &dyn Fn(&RunId) -> bool,
+    ) -> Vec<RunId> {
+        self.runs.lock().orphans(now, lease_ms, has_objects)
+    }
+
+    /// Takes everybody to have been heard just now: this server was stopped, and could hear nobody.
+    pub fn forgive(&self, now: Millis) {
+        let mut known = self.sessions.write();
+        for presence in known.presence.values_mut() {
+            match presence {
+                Presence::Live(session) => session.set_seen(now),
+                Presence::Expected { since_ms, .. } => *since_ms = now,
+                _ => {}
+            }
+        }
+        self.runs.lock().forgive(now);
+    }
+
+    /// Forgets everybody: this server has lost what it held. Gives the connections, which have to be closed.
+    pub fn clear(&self) -> Vec<ConnectionId> {
+        let mut known = self.sessions.write();
+        // Whoever attaches a connection later closes it.
+        let ended = known.all_live().filter_map(|session| session.end().1);
+        let connections = ended.collect();
+        known.presence.clear();
+        known.ended.clear();
+        known.live = 0;
+        self.runs.lock().clear();
+        connections
+    }
+
+    /// The connections of all sessions.
+    pub fn connections(&self) -> Vec<ConnectionId> {
+        let known = self.sessions.read();
+        let mut connections: Vec<_> = known
+            .all_live()
+            .filter_map(|session| session.connection())
+            .collect();
+        connections.sort_unstable();
+        connections
+    }
+
+    /// The session runs this attempt from now on. Gives the session of an older attempt, which has to end.
+    pub fn begin(&self, session: &Session, attempt: Attempt) -> Result<Option<SessionId>> {
+        self.runs.lock().begin(session, attempt)
+    }
+
+    /// Older attempts of a thread may not go on. Gives the session that has to end. `by`: who says so.
+    pub fn fence(&self, by: &Session, fence: Fence) -> Result<Option<SessionId>> {
+        self.runs.lock().fence(by, fence)
+    }
+
+    /// Ends a session; with `running`, only if that is what it still runs. The caller does what is left, and then calls
+    /// [`on_ended`](Sessions::on_ended).
+    pub fn end(
+        &self,
+        id: SessionId,
+        running: Option<ThreadId>,
+        (is_known, now): (bool, Millis),
+    ) -> Option<Ended> {
+        let mut known = self.sessions.write();
+        let mut runs = self.runs.lock();
+        let session = known.live(id)?.clone();
+        if running.is_some() && session.thread() != running {
+            return None;
+        }
+        known.set(id, Presence::Ending);
+        let (objects, connection) = session.end();
+        let mut ended = Ended {
+            objects,
+            connection,
+            ..Ended::default()
+        };
+        if runs.leave(&session, is_known, now) {
+            ended.run = Some(session.run);
+            // Other sessions have leases of their own.
+            let recorded = known
+                .all_live()
+                .filter(|other| other.recorded && other.run == session.run);
+            ended.sessions = recorded.map(|session| session.id).collect();
+            ended.sessions.sort_unstable();
+        }
+        Some(ended)
+    }
+
+    /// All that an ended session was concerned with has been told.
+    pub fn on_ended(&self, id: SessionId, is_known: bool, now: Millis) {
+        let presence = match is_known {
+            true => Presence::Ended,
+            false => Presence::Silent { since_ms: now },
+        };
+        self.sessions.write().set(id, presence);
+    }
+
+    /// Sessions that were silent before this time will not turn up any more.
+    pub fn forget_silent(&self, before: Millis) {
+        let mut known = self.sessions.write();
+        let forgotten: Vec<_> = known
+            .presence
+            .iter()
+            .filter(
+                |(_, presence)| matches!(presence, Presence::Silent { since_ms } if *since_ms < before),
+            )
+            .map(|(id, _)| *id)
+            .collect();
+        for id in forgotten {
+            known.set(id, Presence::Ended);
+        }
+    }
+
+    /// The sessions that were silent for longer than a lease.
+    pub fn lapsed(&self, now: Millis, lease_ms: Millis) -> Vec<SessionId> {
+        let known = self.sessions.read();
+        let mut lapsed: Vec<_> = known
+            .all_live()
+            .filter(|session| !session.recorded && session.silent_ms(now) > lease_ms)
+            .map(|session| session.id)
+            .collect();
+        lapsed.sort_unstable();
+        lapsed
+    }
+
+    /// Asserts what must hold of sessions.
+    pub fn check(&self) {
+        let known = self.sessions.read();
+        assert_eq!(
+            known.live,
+            known.all_live().count(),
+            "the count of live sessions is wrong"
+        );
+        for session in known.all_live() {
+            assert!(!session.has_ended(), "a session has ended and lives");
+        }
+        assert!(known.ended.len() <= ENDED_MAX, "ENDED_MAX is exceeded");
+    }
+}

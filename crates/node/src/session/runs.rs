@@ -1,0 +1,228 @@
+//! Application runs, and the attempts of their cloud threads.
+
+use std::collections::VecDeque;
+
+use crucial_core::frame::{Attempt, Fence, Hello};
+use crucial_object::{Error, Result, RunId, SessionId, ThreadId};
+
+use super::client::Session;
+use crate::hash::{HashSeed, Map};
+use crate::ids::Millis;
+
+/// An application run.
+struct Run {
+    /// Objects of a run may come to a server before its owner does.
+    owner: Option<SessionId>,
+    /// How many fences have to come before anybody else of the run is let in.
+    fences: u32,
+    /// Since when there is no owner.
+    orphan_ms: Millis,
+    /// Cloud threads that run, and those of which an older attempt may still be somewhere.
+    threads: Map<ThreadId, Thread>,
+}
+
+/// What is known of a cloud thread.
+#[derive(Default)]
+struct Thread {
+    /// Its newest attempt.
+    attempt: u32,
+    /// The session that runs it.
+    session: Option<SessionId>,
+    /// The thread is over, for all attempts.
+    fenced: bool,
+}
+
+impl Thread {
+    /// Whether an attempt may still turn up that has to be refused.
+    fn must_be_remembered(&self) -> bool {
+        self.fenced || self.attempt > 1
+    }
+}
+
+/// Runs that are remembered after their owners said goodbye.
+const ENDED_RUNS_MAX: usize = 4096;
+
+/// All runs of a server.
+pub(crate) struct Runs {
+    seed: HashSeed,
+    runs: Map<RunId, Run>,
+    /// Runs whose owners said goodbye here: a worker that comes late is told so.
+    ended: VecDeque<RunId>,
+}
+
+impl Runs {
+    pub fn new(seed: HashSeed) -> Runs {
+        Runs {
+            seed,
+            runs: seed.map(),
+            ended: VecDeque::new(),
+        }
+    }
+
+    fn entry(&mut self, run: RunId, now: Millis) -> &mut Run {
+        let seed = self.seed;
+        self.runs.entry(run).or_insert_with(|| Run {
+            owner: None,
+            fences: 0,
+            orphan_ms: now,
+            threads: seed.map(),
+        })
+    }
+
+    /// A session of a run comes.
+    ///
+    /// # Errors
+    ///
+    /// If the run has another owner, has ended, or was not introduced here by its owner.
+    pub fn join(&mut self, hello: &Hello, now: Millis) -> Result<()> {
+        if hello.owner {
+            self.ended.retain(|ended| *ended != hello.run);
+            let run = self.entry(hello.run, now);
+            if run.owner.is_some_and(|other| other != hello.session) {
+                return Err(Error::Config {
+                    detail: format!("the run {} has an owner already", hello.run),
+                });
+            }
+            run.owner = Some(hello.session);
+            run.fences = hello.fences;
+            return Ok(());
+        }
+        if self.ended.contains(&hello.run) {
+            return Err(Error::Lost {
+                object: format!("the application run {}", hello.run),
+            });
+        }
+        let run = self.runs.get(&hello.run);
+        if run.is_some_and(|run| run.owner.is_some() && run.fences == 0) {
+            return Ok(());
+        }
+        Err(Error::Unavailable {
+            address: "the server".to_owned(),
+            reason: format!(
+                "the owner of the application run {} has not introduced it here",
+                hello.run
+            ),
+        })
+    }
+
+    /// An object of a run is here. If the owner does not come within a lease, the run has ended.
+    pub fn expect_owner(&mut self, run: RunId, now: Millis) {
+        let run = self.entry(run, now);
+        if run.owner.is_none() {
+            run.orphan_ms = now;
+        }
+    }
+
+    /// An object of a run came to this server, which need not be its primary.
+    pub fn note(&mut self, run: RunId, now: Millis) {
+        self.entry(run, now);
+    }
+
+    /// The runs that were without an owner for longer than a lease. Those without objects are forgotten.
+    pub fn orphans(
+        &mut self,
+        now: Millis,
+        lease_ms: Millis,
+        has_objects: &dyn Fn(&RunId) -> bool,
+    ) -> Vec<RunId> {
+        let mut orphans = Vec::new();
+        self.runs.retain(|id, run| {
+            if run.owner.is_some() || now.saturating_sub(run.orphan_ms) <= lease_ms {
+                return true;
+            }
+            run.orphan_ms = now;
+            orphans.push(*id);
+            has_objects(id)
+        });
+        orphans.sort_unstable();
+        orphans
+    }
+
+    /// Gives all runs a whole lease for their owners to come.
+    pub fn forgive(&mut self, now: Millis) {
+        for run in self.runs.values_mut() {
+            run.orphan_ms = now;
+        }
+    }
+
+    /// The session runs this attempt from now on. Gives the session of an older attempt, which has to end.
+    pub fn begin(&mut self, session: &Session, attempt: Attempt) -> Result<Option<SessionId>> {
+        let run = self
+            .runs
+            .get_mut(&session.run)
+            .ok_or(Error::SessionExpired)?;
+        let thread = run.threads.entry(attempt.thread).or_default();
+        if thread.fenced || thread.attempt > attempt.number {
+            return Err(Error::Fenced);
+        }
+        thread.attempt = attempt.number;
+        let older = thread.session.replace(session.id);
+        let previous = session.set_thread(Some(attempt.thread));
+        if let Some(previous) = previous.filter(|previous| *previous != attempt.thread) {
+            run.leave(previous, session.id);
+        }
+        Ok(older.filter(|older| *older != session.id))
+    }
+
+    /// Older attempts of a thread may not go on. Gives the session that has to end. `by`: who says so.
+    pub fn fence(&mut self, by: &Session, fence: Fence) -> Result<Option<SessionId>> {
+        let run = self.runs.get_mut(&by.run).ok_or(Error::SessionExpired)?;
+        if run.owner == Some(by.id) {
+            run.fences = run.fences.saturating_sub(1);
+        }
+        let thread = run.threads.entry(fence.thread).or_default();
+        if fence.before == Fence::ALL {
+            thread.fenced = true;
+        } else if thread.attempt < fence.before {
+            thread.attempt = fence.before;
+        } else {
+            return Ok(None);
+        }
+        Ok(thread.session.take())
+    }
+
+    /// A session of a run has ended; whether it was the owner. `is_known`: it said goodbye.
+    pub fn leave(&mut self, session: &Session, is_known: bool, now: Millis) -> bool {
+        let Some(run) = self.runs.get_mut(&session.run) else {
+            return false;
+        };
+        if run.owner != Some(session.id) {
+            if let Some(thread) = session.set_thread(None) {
+                run.leave(thread, session.id);
+            }
+            return false;
+        }
+        // The objects that other servers answer for end there.
+        run.owner = None;
+        run.orphan_ms = now;
+        run.threads.clear();
+        if is_known {
+            if self.ended.len() >= ENDED_RUNS_MAX {
+                self.ended.pop_front();
+            }
+            self.ended.push_back(session.run);
+        }
+        true
+    }
+
+    /// Forgets all runs: this server has lost what it held.
+    pub fn clear(&mut self) {
+        self.runs.clear();
+        self.ended.clear();
+    }
+}
+
+impl Run {
+    /// The session does not run the thread any more.
+    fn leave(&mut self, thread: ThreadId, session: SessionId) {
+        let Some(entry) = self.threads.get_mut(&thread) else {
+            return;
+        };
+        if entry.session == Some(session) {
+            entry.session = None;
+            if !entry.must_be_remembered() {
+                self.threads.remove(&thread);
+            }
+        }
+    }
+}

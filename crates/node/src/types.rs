@@ -1,0 +1,243 @@
+//! The types that a server executes: those linked into it, and those of modules.
+
+use std::sync::Arc;
+
+use crucial_core::frame::ModuleInfo;
+use crucial_object::{Error, Result, TypeInfo, registry};
+use parking_lot::RwLock;
+
+use crate::hash::{HashSeed, Map};
+use crate::ids::ModuleId;
+
+/// Where modules are compiled. The shell injects it: WebAssembly in production, native code in the simulation.
+pub trait TypeSource: Send + Sync {
+    /// Compiles a module, which takes a while.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the module is not valid, or this server takes none.
+    fn compile(&self, bytes: &[u8]) -> Result<Arc<dyn Module>>;
+}
+
+/// A compiled module.
+pub trait Module: Send + Sync {
+    /// The SHA-256 of its bytes.
+    fn id(&self) -> ModuleId;
+    /// Its types that are not linked into the executable.
+    fn types(&self) -> &[&'static TypeInfo];
+    /// How many objects are of its types.
+    fn objects(&self) -> usize;
+    /// What it says of itself.
+    fn describe(&self) -> ModuleInfo;
+}
+
+/// The source of a server that takes no modules.
+pub struct NoModules;
+
+impl TypeSource for NoModules {
+    fn compile(&self, _: &[u8]) -> Result<Arc<dyn Module>> {
+        Err(Error::Refused {
+            reason: "this server takes no modules: run `crucial server`".to_owned(),
+        })
+    }
+}
+
+/// A type, and a newer version of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TypeVersion {
+    pub old: &'static TypeInfo,
+    pub new: &'static TypeInfo,
+}
+
+/// The types of a server. The lock is held for a look-up.
+pub(crate) struct Types(RwLock<Uploaded>);
+
+struct Uploaded {
+    /// Those whose code may be needed, also for objects that another server has not moved to newer code yet.
+    retained: Vec<Arc<dyn Module>>,
+    /// The types of new objects.
+    current: Map<&'static str, (&'static TypeInfo, Arc<dyn Module>)>,
+}
+
+impl Uploaded {
+    fn find(&self, id: &ModuleId) -> Option<&Arc<dyn Module>> {
+        self.retained.iter().find(|module| module.id() == *id)
+    }
+
+    /// Whether an object is of it, or a new one would be.
+    fn uses(&self, module: &Arc<dyn Module>) -> bool {
+        module.objects() > 0 || self.has_current(&module.id())
+    }
+
+    fn has_current(&self, id: &ModuleId) -> bool {
+        let mut current = self.current.values();
+        current.any(|(_, of)| of.id() == *id)
+    }
+}
+
+impl Types {
+    pub fn new(seed: HashSeed) -> Types {
+        Types(RwLock::new(Uploaded {
+            retained: Vec::new(),
+            current: seed.map(),
+        }))
+    }
+
+    /// The type of a new object. A linked type comes before an uploaded one of its name.
+    pub fn find(&self, name: &str) -> Option<&'static TypeInfo> {
+        registry::find(name).or_else(|| {
+            let uploaded = self.0.read();
+            uploaded.current.get(name).map(|(info, _)| *info)
+        })
+    }
+
+    /// The type of an object that was made by a module's code; `None`: by the executable's own.
+    pub fn find_of(&self, name: &str, module: Option<ModuleId>) -> Option<&'static TypeInfo> {
+        let Some(id) = module else {
+            return registry::find(name);
+        };
+        let uploaded = self.0.read();
+        let mut types = uploaded.find(&id)?.types().iter();
+        types.find(|info| info.name == name).copied()
+    }
+
+    /// Whether a module's code is here.
+    pub fn has(&self, id: &ModuleId) -> bool {
+        self.0.read().find(id).is_some()
+    }
+
+    /// Whether new objects are of all its types.
+    pub fn is_current(&self, id: &ModuleId) -> bool {
+        let uploaded = self.0.read();
+        let Some(module) = uploaded.find(id) else {
+            return false;
+        };
+        module.types().iter().all(|info| {
+            let current = uploaded.current.get(info.name);
+            current.is_some_and(|(_, of)| of.id() == *id)
+        })
+    }
+
+    /// Keeps a module's code, for objects that come from other servers. New objects are not of its types yet.
+    pub fn retain(&self, module: Arc<dyn Module>) {
+        let mut uploaded = self.0.write();
+        if uploaded.find(&module.id()).is_none() {
+            uploaded.retained.push(module);
+        }
+    }
+
+    /// Lets a module go, unless an object is of it or a new one would be.
+    pub fn release(&self, id: &ModuleId) {
+        let mut uploaded = self.0.write();
+        let is_used = uploaded
+            .find(id)
+            .is_some_and(|module| uploaded.uses(module));
+        if !is_used {
+            uploaded.retained.retain(|module| module.id() != *id);
+        }
+    }
+
+    /// The types that would take the place of others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if some would, and `replace` is false.
+    pub fn versions(&self, id: &ModuleId, replace: bool) -> Result<Vec<TypeVersion>> {
+        let uploaded = self.0.read();
+        let types = uploaded.find(id).map_or(&[][..], |module| module.types());
+        let mut versions = Vec::new();
+        for new in types.iter().copied() {
+            let Some((old, other)) = uploaded.current.get(new.name) else {
+                continue;
+            };
+            if std::ptr::eq(*old, new) {
+                continue;
+            }
+            if !replace {
+                return Err(Error::Refused {
+                    reason: format!(
+                        "the type {} is there already, from module {}, which has {} objects: `crucial push \
+                         --replace` moves them to the new version; or remove that module first",
+                        new.name,
+                        hex(&other.id()),
+                        other.objects(),
+                    ),
+                });
+            }
+            versions.push(TypeVersion { old, new });
+        }
+        Ok(versions)
+    }
+
+    /// New objects are of its types from now on.
+    pub fn install(&self, id: &ModuleId) {
+        let mut uploaded = self.0.write();
+        let Some(module) = uploaded.find(id).cloned() else {
+            return;
+        };
+        for info in module.types() {
+            uploaded.current.insert(info.name, (info, module.clone()));
+        }
+    }
+
+    /// Types that no module has any more are those of the last of these that has them.
+    pub fn restore_missing(&self, modules: &[ModuleId]) {
+        let mut uploaded = self.0.write();
+        for id in modules.iter().rev() {
+            let Some(module) = uploaded.find(id).cloned() else {
+                continue;
+            };
+            for info in module.types() {
+                uploaded
+                    .current
+                    .entry(info.name)
+                    .or_insert((info, module.clone()));
+            }
+        }
+    }
+
+    /// Makes no new objects of a module's types; whether there was such a module.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if objects of its types live.
+    pub fn retire(&self, id: &ModuleId) -> Result<bool> {
+        let mut uploaded = self.0.write();
+        let Some(module) = uploaded.find(id) else {
+            return Ok(false);
+        };
+        let objects = module.objects();
+        if objects > 0 {
+            return Err(Error::Refused {
+                reason: format!("{objects} objects of its types live: delete them first"),
+            });
+        }
+        uploaded.current.retain(|_, (_, of)| of.id() != *id);
+        Ok(true)
+    }
+
+    /// The modules that an object is of, or a new one would be.
+    pub fn modules(&self) -> Vec<ModuleInfo> {
+        let uploaded = self.0.read();
+        let used = uploaded
+            .retained
+            .iter()
+            .filter(|module| uploaded.uses(module));
+        used.map(|module| module.describe()).collect()
+    }
+
+    /// What a module says of itself.
+    pub fn describe(&self, id: &ModuleId) -> Option<ModuleInfo> {
+        self.0.read().find(id).map(|module| module.describe())
+    }
+
+    /// Whether new objects are of some of its types.
+    pub fn has_current(&self, id: &ModuleId) -> bool {
+        self.0.read().has_current(id)
+    }
+}
+
+/// An id as people write it.
+pub(crate) fn hex(id: &ModuleId) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,166 @@
+//! What the control group decides, and time: views, leases, incarnations, time-outs.
+
+use std::sync::Arc;
+
+use crucial_object::ObjectId;
+
+use crate::cell::CallId;
+use crate::ids::Millis;
+use crate::leases;
+use crate::node::Node;
+use crate::objects::{Event, Task};
+use crate::outputs::{Output, Outputs};
+use crate::replication::{Grant, Incarnation, View};
+use crate::timers::Timer;
+
+/// How often partitions are told that time has passed, in milliseconds.
+const TICK_MS: Millis = 20;
+
+impl Node {
+    /// The control group has decided a view.
+    pub(crate) fn on_view(&self, view: Arc<View>, now: Millis, out: &mut Outputs) {
+        if view.version <= self.version() {
+            return;
+        }
+        self.on_modules_view(&view, now, out);
+        for connection in self.peers.on_view(&view, self.id()) {
+            out.close(connection);
+        }
+        for id in self.partitions.ids() {
+            let mut actions = Vec::new();
+            let mut part = self.partitions.lock(id);
+            part.partition.on_view(&view, now, &mut actions);
+            self.act(&mut part, actions, now, out);
+        }
+        self.membership.set_view(view);
+        for connection in self.sessions.connections() {
+            self.send_routes(&connection, out);
+        }
+        self.peers.dial(now, out);
+        self.on_standing_changed(now, out);
+    }
+
+    /// A lease was granted.
+    pub(crate) fn on_lease(&self, grant: Grant, now: Millis, out: &mut Outputs) {
+        self.membership.renew(grant);
+        self.on_standing_changed(now, out);
+    }
+
+    /// Sends replies that waited for a lease, and admits again what waits for one.
+    pub(crate) fn on_standing_changed(&self, now: Millis, out: &mut Outputs) {
+        if !self.membership.has_lease(now) {
+            return;
+        }
+        for reply in self.membership.take_withheld() {
+            self.deliver(&reply, out);
+        }
+        for id in self.partitions.ids() {
+            self.retry(&mut self.partitions.lock(id), out);
+        }
+    }
+
+    /// This server begins a new incarnation: what it had in the last one is nobody's.
+    pub(crate) fn begin_incarnation(
+        &self,
+        incarnation: Incarnation,
+        now: Millis,
+        out: &mut Outputs,
+    ) {
+        self.membership.begin(incarnation);
+        for connection in self.peers.clear() {
+            out.close(connection);
+        }
+        self.partitions.reset((self.id(), incarnation));
+        for connection in self.sessions.clear() {
+            out.close(connection);
+        }
+        for object in self.objects.all() {
+            self.offer(object, Event::Task(Task::Forget, None), out);
+        }
+        if incarnation.0 > 0 && self.timers.len() == 0 {
+            self.add_timer(now + leases::pause(self.client_lease_ms), Timer::Leases, out);
+            self.add_timer(now + TICK_MS, Timer::Tick, out);
+        }
+    }
+
+    /// Something is due.
+    pub(crate) fn on_timer(&self, timer: Timer, now: Millis, out: &mut Outputs) {
+        match timer {
+            Timer::Call(call, object, after) => {
+                if self.exists(&object) {
+                    self.offer(object, Event::CallTimeout(call, after), out);
+                }
+            }
+            Timer::Hello(connection) => {
+                if let Some(connection) = connection.upgrade() {
+                    self.on_hello_timeout(&connection, out);
+                }
+            }
+            Timer::Leases => {
+                self.look_at_leases(now, out);
+                self.add_timer(now + leases::pause(self.client_lease_ms), Timer::Leases, out);
+            }
+            Timer::Tick => {
+                self.tick(now, out);
+                self.add_timer(now + TICK_MS, Timer::Tick, out);
+            }
+        }
+    }
+
+    /// Whether a timer has to be kept.
+    pub(crate) fn timer_has_meaning(&self, timer: &Timer) -> bool {
+        match timer {
+            Timer::Call(call, ..) => {
+                let session = self.sessions.find(call.session);
+                session.is_some_and(|session| session.is_parked(call.sequence))
+            }
+            Timer::Hello(connection) => connection.strong_count() > 0,
+            Timer::Leases | Timer::Tick => true,
+        }
+    }
+
+    fn look_at_leases(&self, now: Millis, out: &mut Outputs) {
+        let has_lease = self.membership.has_lease(now);
+        let look = self
+            .lease_watch
+            .lock()
+            .look(now, self.client_lease_ms, has_lease);
+        if look.forgives {
+            self.sessions.forgive(now);
+        }
+        if look.ends_silent {
+            self.end_lapsed(now, out);
+        }
+    }
+
+    /// Time has passed: what was not answered is sent again, and partitions go on to where placement wants them.
+    fn tick(&self, now: Millis, out: &mut Outputs) {
+        let view = self.membership.view();
+        for id in self.partitions.ids() {
+            let mut part = self.partitions.lock(id);
+            if part.partition.is_busy(view.version) {
+                let mut actions = Vec::new();
+                part.partition.tick(&view, now, &mut actions);
+                self.act(&mut part, actions, now, out);
+            }
+        }
+        self.tick_modules(now, out);
+        self.peers.dial(now, out);
+    }
+
+    pub(crate) fn add_timer(&self, at: Millis, timer: Timer, out: &mut Outputs) {
+        if self.timers.add(at, timer) {
+            out.push(Output::Wake(at));
+        }
+    }
+
+    /// The call, if it still waits in the object at this time, ends. It was to wait for `after`.
+    pub(crate) fn add_call_timer(
+        &self,
+        (call, object, after): (CallId, ObjectId, Millis),
+        at: Millis,
+        out: &mut Outputs,
+    ) {
+        self.add_timer(at, Timer::Call(call, object, after), out);
+    }
+}
