@@ -10,6 +10,5 @@ pub mod frame;
 pub mod local;
 mod spin;
 
-pub use cell::{Admission, Call, Cell, CellImage, Change, Disposition, Recording, Replies, Turn};
 pub use endpoint::{Endpoint, Endpoints};
 pub use spin::SpinPolicy;

@@ -11,9 +11,7 @@ use crate::node::Node;
 use crate::objects::{Event, RoundId, Task};
 use crate::outputs::{Output, Outputs};
 use crate::partitions::{PartitionState, Reply};
-use crate::replication::{
-    Action, Entry, Home, Incarnation, Message, NodeId, PartitionId, Replica,
-};
+use crate::replication::{Action, Entry, Home, Incarnation, Message, NodeId, PartitionId, Replica};
 use crate::rounds::{Contribution, RoundKind};
 
 impl Node {
@@ -84,9 +82,8 @@ impl Node {
                     epoch,
                     node,
                 };
-                let task = |object: &ObjectId| {
-                    Task::Reconcile(node, epoch, there.get(object).copied())
-                };
+                let task =
+                    |object: &ObjectId| Task::Reconcile(node, epoch, there.get(object).copied());
                 self.round(kind, objects.into_iter().collect(), task, out);
             }
             Action::List => {
@@ -109,15 +106,8 @@ impl Node {
     }
 
     /// Queues a message about a partition for another server.
-    pub(crate) fn send(
-        &self,
-        to: NodeId,
-        id: PartitionId,
-        message: Message,
-        out: &mut Outputs,
-    ) {
-        self.peers
-            .send(to, (id, self.heard_view()), message, out);
+    pub(crate) fn send(&self, to: NodeId, id: PartitionId, message: Message, out: &mut Outputs) {
+        self.peers.send(to, (id, self.heard_view()), message, out);
     }
 
     /// Gives a task to each object of a partition.
@@ -351,7 +341,11 @@ impl Node {
             Task::CheckMove(old, new) if replica.info().is_some_and(|i| std::ptr::eq(i, *old)) => {
                 return Planned::Code(Plan::CheckMove(new), false);
             }
-            Task::Move(new) if replica.info().is_some_and(|info| self.supersedes(new, info)) => {
+            Task::Move(new)
+                if replica
+                    .info()
+                    .is_some_and(|info| self.supersedes(new, info)) =>
+            {
                 let part = self.partitions.lock_of(&object);
                 // In whatever phase, with a lease or without: the results wait as others do.
                 match part.partition.term() {

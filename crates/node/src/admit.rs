@@ -8,9 +8,9 @@ use crucial_object::{Error, ObjectId, Result, TypeInfo, encode};
 use parking_lot::MutexGuard;
 
 use crate::cell::{Admission as CallAdmission, CallId, Cell, Change};
-use crate::ids::Millis;
+use crate::ids::{Millis, REPLICAS_MAX};
 use crate::job::{Checkout, Job, ObjectJob, Plan, Todo, Turn};
-use crate::node::{Node, REPLICAS_MAX};
+use crate::node::Node;
 use crate::objects::{
     Event, ObjectEntry, ObjectRequest, ObjectState, Offer, RequestContext, SessionEnd,
 };
@@ -140,15 +140,15 @@ impl Node {
         out: &mut Outputs,
     ) -> Option<(Event, Plan, bool)> {
         match event {
-            Event::Request(context, request) => self.admit_request(hand, context, request, now, out),
+            Event::Request(context, request) => {
+                self.admit_request(hand, context, request, now, out)
+            }
             Event::CallTimeout(call, after) => self.admit_timeout(hand, (call, after), now, out),
             Event::EndSession(..) | Event::Remove(_) => self.admit_own(hand, event, now, out),
             Event::Apply(from, entry) => self.admit_entry(hand, from, entry, out),
             Event::Task(task, round) => {
                 let planned = self.admit_task(hand, &task, round, now, out);
-                planned.map(|(plan, has_followers)| {
-                    (Event::Task(task, round), plan, has_followers)
-                })
+                planned.map(|(plan, has_followers)| (Event::Task(task, round), plan, has_followers))
             }
         }
     }
@@ -253,11 +253,7 @@ impl Node {
         let cell = replica.cell()?;
         let admission = cell.admits(&self.cell_call(context, request));
         let tracks = cell.info().attends || context.session.recorded;
-        if tracks
-            && !context
-                .session
-                .track(object, &|object| self.exists(object))
-        {
+        if tracks && !context.session.track(object, &|object| self.exists(object)) {
             return None;
         }
         Some(match admission {

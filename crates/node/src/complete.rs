@@ -27,11 +27,12 @@ impl Node {
         out: &mut Outputs,
     ) {
         let ObjectJob {
-            turn: Turn {
-                entry,
-                state: Checkout(mut state),
-                event,
-            },
+            turn:
+                Turn {
+                    entry,
+                    state: Checkout(mut state),
+                    event,
+                },
             plan,
             results,
             ..
@@ -250,12 +251,7 @@ impl Node {
 
     /// Sends results: that of the request to the connection that it came on, those of calls that waited to where their sessions
     /// are.
-    fn send_results(
-        &self,
-        context: Option<&RequestContext>,
-        results: &Results,
-        out: &mut Outputs,
-    ) {
+    fn send_results(&self, context: Option<&RequestContext>, results: &Results, out: &mut Outputs) {
         for (call, result) in results.iter() {
             match context.filter(|context| context.call() == call) {
                 Some(context) => self.reply(context, result, out),

@@ -45,8 +45,6 @@ pub struct Connection {
     peer: OnceLock<PeerConnection>,
     /// The version of the routes by which its client sends the requests that come now.
     routes: AtomicU64,
-    /// The newest routes that its client was sent.
-    routes_sent: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -58,7 +56,6 @@ impl Connection {
             session: OnceLock::new(),
             peer: OnceLock::new(),
             routes: AtomicU64::new(0),
-            routes_sent: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         })
     }
@@ -108,12 +105,6 @@ impl Connection {
     /// Requests that follow are sent by routes of this version.
     pub(crate) fn set_routes(&self, version: u64) {
         self.routes.fetch_max(version, Ordering::Relaxed);
-    }
-
-    /// Whether its client has to be sent the routes of this version. From then on it is taken to know them.
-    pub(crate) fn must_send_routes(&self, version: u64) -> bool {
-        self.routes_sent.load(Ordering::Relaxed) < version
-            && self.routes_sent.fetch_max(version, Ordering::AcqRel) < version
     }
 
     /// Whether it was closed by either end.

@@ -61,9 +61,9 @@ impl Node {
                     }
                     Plan::Encode(rank) => Outcome::Encoded(image(replica, *rank)),
                     Plan::Checksum => Outcome::Checksum(checksum(replica)),
-                    Plan::CheckMove(new) => Outcome::Moved(with_cell(replica, |cell| {
-                        cell.can_move_to(new)
-                    })),
+                    Plan::CheckMove(new) => {
+                        Outcome::Moved(with_cell(replica, |cell| cell.can_move_to(new)))
+                    }
                     Plan::Move(new, _) => Outcome::Moved(in_turn(results, parked_max, |turn| {
                         with_cell(replica, |cell| cell.move_to(new, turn))
                     })),

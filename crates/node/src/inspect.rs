@@ -3,25 +3,16 @@
 use crucial_core::frame::{ClusterInfo, Inspect, MemberInfo, ObjectInfo, PartitionInfo};
 use crucial_object::ObjectId;
 
-use crate::ids::Millis;
-use crate::node::{Node, REPLICAS_MAX};
+use crate::ids::{Millis, REPLICAS_MAX};
+use crate::node::Node;
 use crate::objects::{RequestContext, Task};
-use crate::outputs::{ControlQuery, Output, Outputs};
+use crate::outputs::{ControlInfo, ControlQuery, Output, Outputs};
 use crate::replication::placement::wanted;
-use crate::replication::{Body, Home, NodeId, Replica};
+use crate::replication::{Body, Home, Replica};
 use crate::rounds::RoundKind;
 
 /// How many objects are listed in one answer.
 const OBJECTS_MAX: usize = 10_000;
-
-/// What the control group says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ControlInfo {
-    /// Who leads it, if that is known.
-    pub leader: Option<NodeId>,
-    /// Who votes in it.
-    pub voters: Vec<NodeId>,
-}
 
 impl Node {
     /// Answers a question about this server.

@@ -57,7 +57,10 @@ mod tests {
             forgives: false,
             ends_silent: true,
         };
-        assert!(look(&mut watch, 0, true).forgives, "the first look is one after nothing");
+        assert!(
+            look(&mut watch, 0, true).forgives,
+            "the first look is one after nothing"
+        );
         assert_eq!(look(&mut watch, 100, true), quiet);
         assert!(look(&mut watch, 401, true).forgives, "it was stopped");
         assert_eq!(look(&mut watch, 500, true), quiet);

@@ -48,12 +48,11 @@ mod work;
 
 pub use admit::REPLICAS_OF_PERSISTENT;
 pub use connection::{Connection, PeerConnection};
-pub use ids::{ConnectionId, Millis, ModuleId};
-pub use inspect::ControlInfo;
+pub use ids::{ConnectionId, Millis, ModuleId, REPLICAS_MAX};
 pub use job::{Done, Job};
 pub use limits::Limits;
-pub use node::{Config, Input, Node, REPLICAS_MAX, Status};
-pub use outputs::{ControlQuery, Frames, Output, Outputs};
+pub use node::{Config, Input, Node, Status};
+pub use outputs::{ControlInfo, ControlQuery, Frames, Output, Outputs};
 pub use session::Session;
 pub use types::{Module, NoModules, TypeSource};
 pub use work::{Work, WorkDone};

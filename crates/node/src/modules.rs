@@ -30,7 +30,13 @@ impl Node {
     }
     pub(crate) fn on_modules_view(&self, _: &Arc<View>, _: Millis, _: &mut Outputs) {}
     pub(crate) fn tick_modules(&self, _: Millis, _: &mut Outputs) {}
-    pub(crate) fn needs_module(&self, _: &Message, _: ViewVersion, _: Millis, _: &mut Outputs) -> bool {
+    pub(crate) fn needs_module(
+        &self,
+        _: &Message,
+        _: ViewVersion,
+        _: Millis,
+        _: &mut Outputs,
+    ) -> bool {
         false
     }
     pub(crate) fn end_module_round(&self, _: RoundKind, _: Millis, _: &mut Outputs) {}
@@ -38,10 +44,23 @@ impl Node {
         self.types.modules()
     }
     pub(crate) fn on_work_done(&self, _: WorkDone, _: Millis, _: &mut Outputs) {}
-    pub(crate) fn on_push(&self, context: RequestContext, _: Bytes, _: (bool, bool), _: Millis, out: &mut Outputs) {
+    pub(crate) fn on_push(
+        &self,
+        context: RequestContext,
+        _: Bytes,
+        _: (bool, bool),
+        _: Millis,
+        out: &mut Outputs,
+    ) {
         self.reply(&context, Err(&Error::Cancelled), out);
     }
-    pub(crate) fn on_remove_module(&self, context: RequestContext, _: ModuleId, _: Millis, out: &mut Outputs) {
+    pub(crate) fn on_remove_module(
+        &self,
+        context: RequestContext,
+        _: ModuleId,
+        _: Millis,
+        out: &mut Outputs,
+    ) {
         self.reply(&context, Err(&Error::Cancelled), out);
     }
 }

@@ -12,13 +12,12 @@ use crate::Limits;
 use crate::cell::Recording;
 use crate::connection::Connection;
 use crate::hash::HashSeed;
-use crate::ids::{ConnectionId, Millis};
+use crate::ids::{ConnectionId, Millis, REPLICAS_MAX};
 use crate::job::{Done, Executed};
 use crate::leases::LeaseWatch;
 use crate::membership::Membership;
 use crate::objects::{Homes, ObjectTable};
-use crate::inspect::ControlInfo;
-use crate::outputs::{ControlQuery, Outputs};
+use crate::outputs::{ControlInfo, ControlQuery, Outputs};
 use crate::partitions::Partitions;
 use crate::peers::Peers;
 use crate::replication::{Grant, Incarnation, NodeId, Timing, View, ViewVersion};
@@ -27,9 +26,6 @@ use crate::session::{Session, Sessions};
 use crate::timers::Timers;
 use crate::types::Types;
 use crate::work::WorkDone;
-
-/// On how many servers an object can be.
-pub const REPLICAS_MAX: u8 = 3;
 
 /// How a node is set up.
 #[derive(Clone, Debug)]

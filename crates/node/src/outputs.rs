@@ -46,6 +46,15 @@ pub enum Output {
 #[derive(Debug)]
 pub struct ControlQuery(pub(crate) RequestContext);
 
+/// What the control group says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ControlInfo {
+    /// Who leads it, if that is known.
+    pub leader: Option<NodeId>,
+    /// Who votes in it.
+    pub voters: Vec<NodeId>,
+}
+
 /// Collects what the node wants done. A thread of the shell keeps one and empties it after each step.
 #[derive(Default)]
 pub struct Outputs {

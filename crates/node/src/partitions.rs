@@ -98,7 +98,10 @@ impl PartitionState {
         standing: Standing,
     ) -> Admission {
         let must_queue = match context.retried {
-            true => self.waiting.get(object).is_some_and(|line| !line.again.is_empty()),
+            true => self
+                .waiting
+                .get(object)
+                .is_some_and(|line| !line.again.is_empty()),
             false => self.waiting.contains_key(object) || self.retrying.contains_key(object),
         };
         // A client with newer routes than this server's knows more than this server does.
@@ -186,7 +189,10 @@ impl PartitionState {
     pub fn check(&self) {
         let lines = self.waiting.values();
         let waiting: usize = lines.map(|line| line.again.len() + line.newer.len()).sum();
-        assert_eq!(waiting, self.waiting_len, "the count of waiting events is wrong");
+        assert_eq!(
+            waiting, self.waiting_len,
+            "the count of waiting events is wrong"
+        );
         self.partition.check();
     }
 }

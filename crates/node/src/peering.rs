@@ -109,7 +109,9 @@ impl Node {
         now: Millis,
         out: &mut Outputs,
     ) {
-        let Some(peer) = connection.peer() else { return };
+        let Some(peer) = connection.peer() else {
+            return;
+        };
         let (id, heard, message) = match message {
             Ok(message) if message.0.index() < self.partitions.len() => message,
             Ok((id, ..)) => {
@@ -148,7 +150,9 @@ impl Node {
     /// A server that was dialed has answered on this connection.
     pub(crate) fn on_peer_up(&self, connection: &Arc<Connection>, out: &mut Outputs) {
         self.count_connection(true);
-        let Some(peer) = connection.peer() else { return };
+        let Some(peer) = connection.peer() else {
+            return;
+        };
         let (node, incarnation) = (peer.node(), peer.incarnation());
         if self.peers.on_up(node, incarnation, connection.id) {
             // What was lost is sent again by the next ticks.

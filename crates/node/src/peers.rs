@@ -47,7 +47,9 @@ struct Queue {
 
 #[derive(Clone, Copy, Debug)]
 enum Link {
-    Down { until: Millis },
+    Down {
+        until: Millis,
+    },
     Dialing,
     Up(ConnectionId),
     /// The server is no member any more.
@@ -191,7 +193,9 @@ impl Peers {
     /// A dialed server has not answered, or its connection is closed.
     pub fn on_down(&self, node: NodeId, connection: Option<ConnectionId>, now: Millis) {
         let others = self.others.read();
-        let Some(peer) = others.get(&node) else { return };
+        let Some(peer) = others.get(&node) else {
+            return;
+        };
         let mut queue = peer.queue.lock();
         let is_meant = match (queue.link, connection) {
             (Link::Dialing, None) => true,

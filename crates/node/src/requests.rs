@@ -13,6 +13,7 @@ use crate::node::Node;
 use crate::objects::{Event, ObjectRequest, RequestContext, SessionEnd, Task};
 use crate::outputs::{Output, Outputs};
 use crate::rounds::RoundKind;
+use crate::session::Session;
 use crate::timers::Timer;
 
 /// A new connection has this long to say hello, in milliseconds.
@@ -156,10 +157,9 @@ impl Node {
             node: self.membership.me.0,
             routes: routes.routes.clone(),
         };
-        connection.must_send_routes(welcome.routes.version);
         connection.set_routes(hello.routes);
         out.frame(connection.id, |bytes| write_welcome(&welcome, bytes));
-        if let Some(previous) = session.attach(connection.id) {
+        if let Some(previous) = session.attach(connection.id, welcome.routes.version) {
             out.close(previous);
         }
         if session.has_ended() {
@@ -167,7 +167,7 @@ impl Node {
             out.close(connection.id);
         }
         // Newer routes may have come since.
-        self.send_routes(connection, out);
+        self.send_routes(&session, out);
         Ok(())
     }
 
@@ -205,7 +205,8 @@ impl Node {
             let error = Error::LimitExceeded {
                 limit: "queued_calls_max".to_owned(),
                 max: max as u64,
-                detail: "this many calls queue for the object, where a method takes long".to_owned(),
+                detail: "this many calls queue for the object, where a method takes long"
+                    .to_owned(),
             };
             self.reply(context, Err(&error), out);
         }
@@ -244,7 +245,7 @@ impl Node {
                 check,
                 module,
             } => self.on_push(context, module, (replace, check), now, out),
-            Operation::RemoveModule(id) => self.on_remove_module(context, id, now, out),
+            Operation::RemoveModule(id, _) => self.on_remove_module(context, id, now, out),
             Operation::Call(_)
             | Operation::Open(_)
             | Operation::Delete(_)
@@ -254,13 +255,7 @@ impl Node {
     }
 
     /// The session's cloud thread begins. It belongs to no other session any more.
-    fn on_begin(
-        &self,
-        context: &RequestContext,
-        attempt: Attempt,
-        now: Millis,
-        out: &mut Outputs,
-    ) {
+    fn on_begin(&self, context: &RequestContext, attempt: Attempt, now: Millis, out: &mut Outputs) {
         match self.sessions.begin(&context.session, attempt) {
             Ok(older) => {
                 if let Some(older) = older {
@@ -341,7 +336,7 @@ impl Node {
 
     /// The request was not executed here: its client has to look where newer routes say.
     pub(crate) fn send_moved(&self, context: &RequestContext, out: &mut Outputs) {
-        self.send_routes(&context.connection, out);
+        self.send_routes(&context.session, out);
         let version = self.version().0;
         out.frame(context.connection.id, |bytes| {
             crucial_core::frame::write_moved(context.sequence, version, bytes)
@@ -349,10 +344,12 @@ impl Node {
     }
 
     /// Sends a client the newest routes, unless it was sent them.
-    pub(crate) fn send_routes(&self, connection: &Connection, out: &mut Outputs) {
+    pub(crate) fn send_routes(&self, session: &Session, out: &mut Outputs) {
         let routes = self.membership.routes();
-        if connection.must_send_routes(routes.routes.version) {
-            out.frame(connection.id, |bytes| {
+        if session.must_send_routes(routes.routes.version)
+            && let Some(to) = session.connection()
+        {
+            out.frame(to, |bytes| {
                 bytes.extend_from_slice(&routes.frame);
                 Ok(())
             });
@@ -360,7 +357,13 @@ impl Node {
     }
 
     /// Asks for the encoded state of an object. The answer is among the outputs, with this token.
-    pub fn save(&self, object: crucial_object::ObjectId, token: u64, now: Millis, out: &mut Outputs) {
+    pub fn save(
+        &self,
+        object: crucial_object::ObjectId,
+        token: u64,
+        now: Millis,
+        out: &mut Outputs,
+    ) {
         let objects = match self.exists(&object) {
             true => vec![object],
             false => Vec::new(),

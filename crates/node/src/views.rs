@@ -33,8 +33,8 @@ impl Node {
             self.act(&mut part, actions, now, out);
         }
         self.membership.set_view(view);
-        for connection in self.sessions.connections() {
-            self.send_routes(&connection, out);
+        for session in self.sessions.live() {
+            self.send_routes(&session, out);
         }
         self.peers.dial(now, out);
         self.on_standing_changed(now, out);
@@ -78,7 +78,11 @@ impl Node {
             self.offer(object, Event::Task(Task::Forget, None), out);
         }
         if incarnation.0 > 0 && self.timers.len() == 0 {
-            self.add_timer(now + leases::pause(self.client_lease_ms), Timer::Leases, out);
+            self.add_timer(
+                now + leases::pause(self.client_lease_ms),
+                Timer::Leases,
+                out,
+            );
             self.add_timer(now + TICK_MS, Timer::Tick, out);
         }
     }
@@ -98,7 +102,11 @@ impl Node {
             }
             Timer::Leases => {
                 self.look_at_leases(now, out);
-                self.add_timer(now + leases::pause(self.client_lease_ms), Timer::Leases, out);
+                self.add_timer(
+                    now + leases::pause(self.client_lease_ms),
+                    Timer::Leases,
+                    out,
+                );
             }
             Timer::Tick => {
                 self.tick(now, out);

@@ -39,7 +39,10 @@ impl CellImage {
             Some(Ok(bytes)) => CALL_BYTES + bytes.len(),
             _ => CALL_BYTES,
         });
-        let parked = self.parked.iter().map(|parked| CALL_BYTES + parked.args.len());
+        let parked = self
+            .parked
+            .iter()
+            .map(|parked| CALL_BYTES + parked.args.len());
         self.state.len() + results.sum::<usize>() + parked.sum::<usize>()
     }
 }

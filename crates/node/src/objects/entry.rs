@@ -129,6 +129,10 @@ mod tests {
     fn an_entry_is_small() {
         // With the counts of its `Arc` and the allocator's own word this is what a small object costs besides its state,
         // and besides its places in the table and in its run.
-        assert!(size_of::<ObjectEntry>() <= 192, "{}", size_of::<ObjectEntry>());
+        assert!(
+            size_of::<ObjectEntry>() <= 192,
+            "{}",
+            size_of::<ObjectEntry>()
+        );
     }
 }

@@ -118,7 +118,7 @@ pub(crate) enum Task {
     /// Brings a backup to this copy. The backup holds this; `None`: nothing.
     Reconcile(NodeId, Epoch, Option<Holding>),
     /// Sends it to the node that joins, in this join of this incarnation of the server.
-    Copy(Incarnation, u64),
+    Copy(Incarnation, u32),
     /// Sends it whole to a node that has another one.
     Repair(NodeId),
     /// Describes it, if it has this key.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::replication::placement::wanted;
 use crate::replication::{
-    Configuration, Epoch, Incarnation, KeptModule, Member, NodeId, PartitionId, Assignment, View,
+    Assignment, Configuration, Epoch, Incarnation, KeptModule, Member, NodeId, PartitionId, View,
     ViewVersion,
 };
 
@@ -266,7 +266,10 @@ impl View {
         for partition in self.partitions() {
             let present = self.configuration(partition);
             if present.rank(node).is_some() {
-                let assignments = present.assignments.iter().filter(|assignment| assignment.node != node);
+                let assignments = present
+                    .assignments
+                    .iter()
+                    .filter(|assignment| assignment.node != node);
                 let mut assignments: Vec<_> = assignments.copied().collect();
                 if present.primary() == Some(node) {
                     // Who has most.
@@ -292,10 +295,18 @@ impl View {
         }
         for (assignment, incarnation) in assignments {
             if !self.has(assignment.node, *incarnation) {
-                return Err(Refusal::NoMember { node: assignment.node });
+                return Err(Refusal::NoMember {
+                    node: assignment.node,
+                });
             }
         }
-        self.set(partition, assignments.iter().map(|(assignment, _)| *assignment).collect());
+        self.set(
+            partition,
+            assignments
+                .iter()
+                .map(|(assignment, _)| *assignment)
+                .collect(),
+        );
         self.dismiss();
         Ok(())
     }
@@ -430,7 +441,10 @@ mod tests {
         control.apply(&join(1)).unwrap();
         control.apply(&join(2)).unwrap();
         for partition in control.view().partitions() {
-            assert_eq!(control.view().configuration(partition).assignments, [assignment(0, 1)]);
+            assert_eq!(
+                control.view().configuration(partition).assignments,
+                [assignment(0, 1)]
+            );
         }
     }
 
@@ -516,7 +530,10 @@ mod tests {
     fn a_life_that_has_ended_does_not_come_back() {
         let mut control = three();
         control.apply(&expire(1)).unwrap();
-        assert!(matches!(control.apply(&join(1)), Err(Refusal::Evicted { .. })));
+        assert!(matches!(
+            control.apply(&join(1)),
+            Err(Refusal::Evicted { .. })
+        ));
     }
 
     #[test]

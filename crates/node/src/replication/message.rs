@@ -232,9 +232,7 @@ impl Message {
             Message::Collect { .. } | Message::Accepted { .. } | Message::Diverged { .. } => {
                 HEADER_BYTES
             }
-            Message::Digest { holding, .. } => {
-                HEADER_BYTES + holding.len() * size_of::<Holding>()
-            }
+            Message::Digest { holding, .. } => HEADER_BYTES + holding.len() * size_of::<Holding>(),
             Message::Stream { entries, .. } => {
                 HEADER_BYTES + entries.iter().map(Entry::size).sum::<usize>()
             }
@@ -261,9 +259,7 @@ impl Entry {
                         ImageBody::Stub | ImageBody::Lost => 0,
                     }
             }
-            Entry::Drop { tombstones, .. } => {
-                HEADER_BYTES + tombstones.len() * size_of::<CallId>()
-            }
+            Entry::Drop { tombstones, .. } => HEADER_BYTES + tombstones.len() * size_of::<CallId>(),
         }
     }
 }

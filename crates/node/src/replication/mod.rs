@@ -21,11 +21,11 @@ mod view;
 
 pub use control::{Command, Control, MODULE_BYTES_MAX, MODULES_BYTES_MAX, Refusal};
 pub use ids::{Epoch, Incarnation, NodeId, PARTITIONS, PartitionId, Version, ViewVersion};
-pub use mutant::Mutant;
-pub use lease::{Grant, Lease, FailureDetector};
+pub use lease::{FailureDetector, Grant, Lease};
 pub use message::{Entry, Form, Holding, Home, Image, ImageBody, Lifecycle, Message, Origin};
+pub use mutant::Mutant;
 #[cfg(feature = "mutants")]
 pub use mutant::plant;
 pub use partition::{Action, Gate, Partition, Timing};
 pub use replica::{Body, Checksum, Replica, change_of};
-pub use view::{Configuration, KeptModule, Member, Assignment, View};
+pub use view::{Assignment, Configuration, KeptModule, Member, View};

@@ -1,6 +1,6 @@
 //! Which servers are to hold a partition: rendezvous hashing (Thaler, Ravishankar 1998).
 
-use crate::replication::{NodeId, PartitionId, Assignment, View};
+use crate::replication::{Assignment, NodeId, PartitionId, View};
 
 /// The assignments that a partition is to have: one for each of the nodes that rank first, with the ranks 0, 1, 2, ..
 pub fn wanted(partition: PartitionId, view: &View, replicas_max: u8) -> Vec<Assignment> {

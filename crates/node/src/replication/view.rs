@@ -130,7 +130,10 @@ impl Configuration {
 
     /// The rank of a node's assignment.
     pub fn rank(&self, node: NodeId) -> Option<u8> {
-        let assignment = self.assignments.iter().find(|assignment| assignment.node == node)?;
+        let assignment = self
+            .assignments
+            .iter()
+            .find(|assignment| assignment.node == node)?;
         Some(assignment.rank)
     }
 }

@@ -29,6 +29,8 @@ pub struct Session {
     listed: AtomicU64,
     /// The time of its last sign of life.
     seen_ms: AtomicU64,
+    /// The newest routes that it was sent on its connection.
+    routes_sent: AtomicU64,
     /// Its newest connection.
     connection: Mutex<Option<ConnectionId>>,
     /// `None`: the session has ended.
@@ -88,6 +90,7 @@ impl Session {
             in_flight: Mutex::default(),
             listed: AtomicU64::new(0),
             seen_ms: AtomicU64::new(now),
+            routes_sent: AtomicU64::new(0),
             connection: Mutex::default(),
             places: Mutex::new(Some(Places::new(seed))),
         }
@@ -132,10 +135,18 @@ impl Session {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Makes `connection` the one that replies go to. Gives the previous one, which is to be closed.
-    pub(crate) fn attach(&self, connection: ConnectionId) -> Option<ConnectionId> {
+    /// Makes `connection` the one that replies go to, on which routes of this version were sent. Gives the previous one, which
+    /// has to be closed.
+    pub(crate) fn attach(&self, connection: ConnectionId, routes: u64) -> Option<ConnectionId> {
+        self.routes_sent.store(routes, Ordering::Release);
         let previous = self.connection.lock().replace(connection);
         previous.filter(|previous| *previous != connection)
+    }
+
+    /// Whether the client has to be sent the routes of this version. From then on it is taken to know them.
+    pub(crate) fn must_send_routes(&self, version: u64) -> bool {
+        self.routes_sent.load(Ordering::Relaxed) < version
+            && self.routes_sent.fetch_max(version, Ordering::AcqRel) < version
     }
 
     /// The connection is closed.

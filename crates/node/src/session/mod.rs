@@ -11,4 +11,4 @@ mod registry;
 mod runs;
 
 pub use client::Session;
-pub(crate) use registry::{Ended, Greeting, Sessions};
+pub(crate) use registry::Sessions;

@@ -10,10 +10,7 @@ pub(crate) enum Presence {
     /// The session lives here.
     Live(Arc<Session>),
     /// Objects came here from another server of which the session may hold something. It has a lease to say hello.
-    Expected {
-        since_ms: Millis,
-        places: Places,
-    },
+    Expected { since_ms: Millis, places: Places },
     /// The session has ended, and its objects are not all told yet. None of the same id begins before that: its places
     /// would be taken for the old ones.
     Ending,

@@ -62,10 +62,12 @@ impl Known {
     }
 
     fn all_live(&self) -> impl Iterator<Item = &Arc<Session>> {
-        self.presence.values().filter_map(|presence| match presence {
-            Presence::Live(session) => Some(session),
-            _ => None,
-        })
+        self.presence
+            .values()
+            .filter_map(|presence| match presence {
+                Presence::Live(session) => Some(session),
+                _ => None,
+            })
     }
 
     /// Sets what is known of a session.
@@ -282,15 +284,12 @@ impl Sessions {
         connections
     }
 
-    /// The connections of all sessions.
-    pub fn connections(&self) -> Vec<ConnectionId> {
+    /// All sessions that live here.
+    pub fn live(&self) -> Vec<Arc<Session>> {
         let known = self.sessions.read();
-        let mut connections: Vec<_> = known
-            .all_live()
-            .filter_map(|session| session.connection())
-            .collect();
-        connections.sort_unstable();
-        connections
+        let mut live: Vec<_> = known.all_live().cloned().collect();
+        live.sort_unstable_by_key(|session| session.id);
+        live
     }
 
     /// The session runs this attempt from now on. Gives the session of an older attempt, which has to end.

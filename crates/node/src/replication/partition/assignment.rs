@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::requests::Requests;
-use super::stream::Outgoing;
 use super::state::{Action, Partition, Phase, Primary, Role};
+use super::stream::Outgoing;
 use crate::replication::mutant::Mutant;
-use crate::replication::{Command, Configuration, Entry, Epoch, Message, NodeId, View, ViewVersion};
+use crate::replication::{
+    Command, Configuration, Entry, Epoch, Message, NodeId, View, ViewVersion,
+};
 
 impl<R> Partition<R> {
     /// A new view came.

@@ -4,8 +4,8 @@ use crate::cell::{CallId, Change};
 use crucial_object::{ObjectId, SessionId};
 
 use super::join::Join;
-use super::stream::{UNASSIGNED, Outgoing};
 use super::state::{Action, Partition, Phase, Role};
+use super::stream::{Outgoing, UNASSIGNED};
 use crate::replication::mutant::Mutant;
 use crate::replication::{Entry, Image, Lifecycle, Message, NodeId, Replica, Version};
 

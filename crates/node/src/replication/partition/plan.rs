@@ -3,7 +3,7 @@
 use super::join::Join;
 use super::state::{Action, Partition, Phase, Proposal, Role};
 use crate::replication::placement::wanted;
-use crate::replication::{Command, Message, NodeId, Assignment, View};
+use crate::replication::{Assignment, Command, Message, NodeId, View};
 
 impl<R> Partition<R> {
     /// Time has passed.
@@ -78,7 +78,10 @@ impl<R> Partition<R> {
             }
         }
         let lacks = wanted.iter().find(|assignment| {
-            let present = primary.assignments.iter().find(|present| present.node == assignment.node);
+            let present = primary
+                .assignments
+                .iter()
+                .find(|present| present.node == assignment.node);
             present.is_none_or(|present| present.rank > assignment.rank)
         });
         if let Some(assignment) = lacks {
@@ -140,7 +143,9 @@ impl<R> Partition<R> {
         let Role::Primary(primary) = &mut self.role else {
             return;
         };
-        let life = |assignment: &Assignment| Some((*assignment, view.members.get(&assignment.node)?.incarnation));
+        let life = |assignment: &Assignment| {
+            Some((*assignment, view.members.get(&assignment.node)?.incarnation))
+        };
         let command = Command::Reconfigure {
             partition: self.id,
             epoch: primary.epoch,

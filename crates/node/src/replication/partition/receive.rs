@@ -3,8 +3,8 @@
 use crucial_object::ObjectId;
 
 use super::requests::Requests;
-use super::stream::Incoming;
 use super::state::{Action, Partition, Phase, Primary, Role};
+use super::stream::Incoming;
 use crate::replication::mutant::Mutant;
 use crate::replication::{Entry, Epoch, Holding, Lifecycle, Message, NodeId};
 
@@ -89,7 +89,9 @@ impl<R> Partition<R> {
                 entry => {
                     match &entry {
                         Entry::Install { done, .. } => self.done.record(*done),
-                        Entry::Drop { done, tombstones, .. } => {
+                        Entry::Drop {
+                            done, tombstones, ..
+                        } => {
                             self.done.record(*done);
                             self.done.add_tombstones(tombstones);
                         }

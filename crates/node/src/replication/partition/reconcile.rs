@@ -2,8 +2,8 @@
 
 use crucial_object::ObjectId;
 
-use super::stream::{Outgoing, UNASSIGNED};
 use super::state::{Action, Partition, Phase, Role};
+use super::stream::{Outgoing, UNASSIGNED};
 use crate::replication::{Entry, Holding, Image, NodeId, Replica};
 
 impl<R> Partition<R> {

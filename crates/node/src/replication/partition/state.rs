@@ -27,6 +27,17 @@ pub struct Timing {
     pub batch: usize,
 }
 
+impl Timing {
+    /// For servers whose lease lasts this long.
+    pub fn of_lease(lease_ms: u64) -> Timing {
+        Timing {
+            repeat_ms: (lease_ms / 4).max(50),
+            silence_ms: lease_ms.saturating_mul(4),
+            ..Timing::default()
+        }
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Timing {

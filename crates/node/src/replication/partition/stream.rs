@@ -153,7 +153,10 @@ impl Outgoing {
 
     /// Asserts what must hold of it.
     pub fn check(&self) {
-        assert!(self.base >= 1 && self.base <= self.unsent, "entries were acknowledged that were not sent");
+        assert!(
+            self.base >= 1 && self.base <= self.unsent,
+            "entries were acknowledged that were not sent"
+        );
         assert!(
             self.unsent <= self.base + self.entries.len() as u64,
             "entries were sent that there are not"
