@@ -20,6 +20,7 @@ mod admit;
 pub mod cell;
 mod complete;
 mod connection;
+pub mod control_group;
 mod ending;
 mod execute;
 mod hash;

@@ -191,34 +191,13 @@ impl Frames {
         &mut self.buffers[place - 1].1
     }
 
-    /// Takes all frames out. Each buffer may be given back by [`give_back`](Frames::give_back).
-    pub fn take(&mut self) -> impl Iterator<Item = (ConnectionId, Vec<u8>)> {
-        for (to, _) in &self.buffers {
+    /// Takes all frames out.
+    pub fn drain(&mut self, mut send: impl FnMut(ConnectionId, &[u8])) {
+        for (to, bytes) in self.buffers.drain(..) {
             self.places[to.index as usize] = 0;
+            send(to, &bytes);
+            give_back(&mut self.spare, bytes);
         }
-        self.buffers.drain(..)
-    }
-
-    /// Appends the frames of another one, which is empty then.
-    pub fn append(&mut self, other: &mut Frames) {
-        for (to, _) in &other.buffers {
-            other.places[to.index as usize] = 0;
-        }
-        for (to, bytes) in other.buffers.drain(..) {
-            let buffer = self.buffer(to);
-            if buffer.is_empty() {
-                let empty = std::mem::replace(buffer, bytes);
-                give_back(&mut other.spare, empty);
-            } else {
-                buffer.extend_from_slice(&bytes);
-                give_back(&mut other.spare, bytes);
-            }
-        }
-    }
-
-    /// Takes an empty or written buffer back, to be used again.
-    pub fn give_back(&mut self, buffer: Vec<u8>) {
-        give_back(&mut self.spare, buffer);
     }
 }
 
@@ -242,25 +221,24 @@ mod tests {
 
     #[test]
     fn frames_of_a_connection_are_together_and_in_order() {
-        let (mut frames, mut more) = (Frames::default(), Frames::default());
+        let mut frames = Frames::default();
         frames.buffer(id(3, 0)).push(1);
         frames.buffer(id(1, 0)).push(2);
         frames.buffer(id(3, 0)).push(3);
         // The same slot, used by another connection.
         frames.buffer(id(3, 1)).push(4);
-        more.buffer(id(1, 0)).push(5);
-        more.buffer(id(9, 0)).push(6);
-        frames.append(&mut more);
-        assert!(more.is_empty());
-        let all: Vec<_> = frames.take().collect();
+        let all = |frames: &mut Frames| {
+            let mut all = Vec::new();
+            frames.drain(|to, bytes| all.push((to, bytes.to_vec())));
+            all
+        };
         let expected = [
             (id(3, 0), vec![1, 3]),
-            (id(1, 0), vec![2, 5]),
+            (id(1, 0), vec![2]),
             (id(3, 1), vec![4]),
-            (id(9, 0), vec![6]),
         ];
-        assert_eq!(all, expected);
+        assert_eq!(all(&mut frames), expected);
         frames.buffer(id(3, 0)).push(7);
-        assert_eq!(frames.take().collect::<Vec<_>>(), [(id(3, 0), vec![7])]);
+        assert_eq!(all(&mut frames), [(id(3, 0), vec![7])]);
     }
 }

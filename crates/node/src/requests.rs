@@ -52,6 +52,11 @@ impl Node {
         }
     }
 
+    /// What came on a connection cannot be understood.
+    pub fn refuse(&self, connection: &Connection, error: &Error, out: &mut Outputs) {
+        out.refuse(connection.id, error);
+    }
+
     /// Nobody said hello on a connection.
     pub(crate) fn on_hello_timeout(&self, connection: &Connection, out: &mut Outputs) {
         if !connection.is_known() && !connection.is_closed() {

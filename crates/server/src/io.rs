@@ -3,23 +3,21 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use crucial_core::SpinPolicy;
 use crucial_core::frame::{self, Request, peer};
-use crucial_object::{Error, Sequence};
+use crucial_node::{Connection, Input, Job, Outputs};
+use crucial_object::Error;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
-use crate::connection::Connection;
-use crate::event_loop::{EventLoop, Loops};
 use crate::listener::Listener;
-use crate::service::{Effects, Job, Service};
-use crate::session::Session;
-use crate::slot::Arrival;
+use crate::queues::Queue;
+use crate::shell::Shell;
+use crate::socket::Socket;
 
 const WAKER: Token = Token(usize::MAX - 1);
 /// Listeners have the tokens from here on, below the waker's.
@@ -41,41 +39,34 @@ pub(crate) struct Io {
     listeners: Vec<Listener>,
     /// The listeners may have more to accept.
     accepting: bool,
-    peers: Slab<Peer>,
-    /// Peers that may have more to read.
+    readers: Slab<Reader>,
+    /// Readers that may have more to read.
     readable: VecDeque<usize>,
-    /// Requests that are not executed yet.
-    work: VecDeque<Work>,
-    /// Connections with replies to be written.
-    pub dirty: Vec<Arc<Connection>>,
+    /// Requests that are not taken in yet.
+    requests: VecDeque<Input>,
+    /// Outputs that are not carried out yet.
+    pub pending: Outputs,
     scratch: Box<[u8]>,
     spin: SpinPolicy,
 }
 
-/// A connection, as its loop sees it.
-struct Peer {
-    connection: Arc<Connection>,
+/// A socket, as its loop sees it.
+struct Reader {
+    socket: Arc<Socket>,
     buffer: BytesMut,
-    /// It is in `readable`.
+    /// Whether the reader is in `readable`.
     queued: bool,
 }
 
-enum Work {
-    /// Of a client.
-    Client(Arc<Connection>, Request),
-    /// Of another server.
-    Peer(Arc<Connection>, peer::Frame),
-}
-
-/// What came of reading from a peer.
+/// What came of reading from a socket.
 enum Reading {
     /// There may be more.
     More,
     /// There is no more for now.
     Drained,
-    /// Its client does not read; nothing is read from it until it does.
+    /// The other side does not read what was sent to it; nothing is read from it until it does.
     Held,
-    /// It is closed, or broke the protocol.
+    /// The socket is closed, or the other side broke the protocol.
     Ended,
 }
 
@@ -92,10 +83,10 @@ impl Io {
             events: Events::with_capacity(EVENTS_MAX),
             listeners,
             accepting: false,
-            peers: Slab::new(),
+            readers: Slab::new(),
             readable: VecDeque::new(),
-            work: VecDeque::new(),
-            dirty: Vec::new(),
+            requests: VecDeque::new(),
+            pending: Outputs::new(),
             scratch: vec![0; READ_BYTES_MAX].into(),
             spin: SpinPolicy::default(),
         })
@@ -105,32 +96,30 @@ impl Io {
         Waker::new(self.poll.registry(), WAKER)
     }
 
-    /// Takes requests in until one is a job; `None` when there are no more.
-    pub fn next_job(&mut self, service: &Service, effects: &mut Effects<'_>) -> Option<Job> {
-        while let Some(work) = self.work.pop_front() {
-            let job = match work {
-                Work::Client(connection, request) => accept(service, connection, request, effects),
-                Work::Peer(connection, frame) => service.accept_peer(connection, frame),
-            };
-            if job.is_some() {
-                return job;
+    /// Takes requests in until there is a job; `None` when there are no more.
+    pub fn next_job(&mut self, shell: &Shell) -> Option<Job> {
+        loop {
+            if let Some(job) = self.pending.jobs.pop_front() {
+                return Some(job);
             }
+            let request = self.requests.pop_front()?;
+            shell.node.handle(request, shell.now(), &mut self.pending);
         }
-        None
     }
 
-    /// Writes replies, then waits for something to do, and reads it.
-    pub fn wait(&mut self, loops: &Loops, event_loop: &EventLoop) {
-        for connection in self.dirty.drain(..) {
-            connection.flush();
+    /// Carries outputs out, then waits for something to do, and reads it.
+    pub fn wait(&mut self, shell: &Arc<Shell>, queue: &Queue) {
+        shell.flush(&mut self.pending);
+        if !self.pending.jobs.is_empty() {
+            return;
         }
-        if let Err(error) = self.poll(loops.service.spin) {
+        if let Err(error) = self.poll(shell.spin) {
             tracing::error!(%error, "poll");
         }
-        self.take_events();
-        self.adopt(loops, event_loop);
-        self.accept(loops);
-        self.read(loops);
+        self.take_events(shell);
+        self.adopt(shell, queue);
+        self.accept(shell);
+        self.read(shell);
     }
 
     fn poll(&mut self, spin: Duration) -> io::Result<()> {
@@ -153,9 +142,9 @@ impl Io {
     /// How long to wait at most, when something is left from the last round.
     fn pause(&self) -> Option<Duration> {
         let held = |index: &usize| {
-            self.peers
+            self.readers
                 .get(*index)
-                .is_some_and(|p| p.connection.unsent() > 0)
+                .is_some_and(|reader| reader.socket.unsent() > 0)
         };
         if self.readable.iter().any(|index| !held(index)) {
             return Some(Duration::ZERO);
@@ -166,7 +155,7 @@ impl Io {
         self.accepting.then_some(ACCEPT_RETRY)
     }
 
-    fn take_events(&mut self) {
+    fn take_events(&mut self, shell: &Shell) {
         for event in &self.events {
             let token = event.token();
             if token == WAKER {
@@ -176,22 +165,23 @@ impl Io {
                 self.accepting = true;
                 continue;
             }
-            let Some(peer) = self.peers.get_mut(token.0) else {
+            let Some(reader) = self.readers.get_mut(token.0) else {
                 continue;
             };
-            if event.is_writable() && peer.connection.unsent() > 0 {
-                peer.connection.flush();
+            if event.is_writable() && reader.socket.unsent() > 0 {
+                reader.socket.flush();
+                shell.on_drained(&reader.socket);
             }
             let readable = event.is_readable() || event.is_read_closed() || event.is_error();
-            if readable && !peer.queued {
-                peer.queued = true;
+            if readable && !reader.queued {
+                reader.queued = true;
                 self.readable.push_back(token.0);
             }
         }
         self.events.clear();
     }
 
-    fn accept(&mut self, loops: &Loops) {
+    fn accept(&mut self, shell: &Arc<Shell>) {
         if !self.accepting {
             return;
         }
@@ -200,14 +190,15 @@ impl Io {
             loop {
                 match listener.accept() {
                     Ok(stream) => {
-                        let connection = Connection::new(stream);
-                        loops.service.connected(&connection);
-                        loops.assign(connection);
+                        let socket = shell.sockets.insert(stream, None);
+                        let input = Input::Connected(socket.connection.clone());
+                        shell.node.handle(input, shell.now(), &mut self.pending);
+                        shell.queues.assign(socket);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
-                        tracing::error!(%error, "can not accept connections now");
+                        tracing::error!(%error, "cannot accept connections now");
                         self.accepting = true;
                         break;
                     }
@@ -216,69 +207,74 @@ impl Io {
         }
     }
 
-    /// Takes up the connections that were assigned to this loop.
-    fn adopt(&mut self, loops: &Loops, event_loop: &EventLoop) {
-        let arrivals = std::mem::take(&mut *event_loop.arrivals.lock());
-        for connection in arrivals {
-            let entry = self.peers.vacant_entry();
+    /// Takes up the sockets that were assigned to this loop.
+    fn adopt(&mut self, shell: &Shell, queue: &Queue) {
+        for socket in queue.take_sockets() {
+            let entry = self.readers.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
-            let descriptor = connection.stream().descriptor();
+            let descriptor = socket.stream().descriptor();
             let registered = self.poll.registry().register(
                 &mut SourceFd(&descriptor),
                 Token(entry.key()),
                 interest,
             );
             if let Err(error) = registered {
-                tracing::error!(%error, "can not watch a connection");
-                connection.close();
-                loops.service.disconnected(&connection);
+                tracing::error!(%error, "cannot watch a connection");
+                forget(&socket, shell, &mut self.pending);
                 continue;
             }
-            connection.flush();
+            socket.flush();
             self.readable.push_back(entry.key());
-            entry.insert(Peer {
-                connection,
+            entry.insert(Reader {
+                socket,
                 buffer: BytesMut::new(),
                 queued: true,
             });
         }
     }
 
-    /// Reads once from each peer that may have something.
-    fn read(&mut self, loops: &Loops) {
-        let service = &loops.service;
-        if self.readable.is_empty() {
-            return;
-        }
-        let now_ms = service.now_ms();
+    /// Reads once from each socket that may have something.
+    fn read(&mut self, shell: &Arc<Shell>) {
         for _ in 0..self.readable.len() {
             let Some(index) = self.readable.pop_front() else {
                 return;
             };
-            let Some(peer) = self.peers.get_mut(index) else {
+            let Some(reader) = self.readers.get_mut(index) else {
                 continue;
             };
-            match peer.read(&mut self.scratch, service, &mut self.work) {
+            let mut sink = Sink {
+                shell,
+                requests: &mut self.requests,
+                pending: &mut self.pending,
+            };
+            match reader.read(&mut self.scratch, &mut sink) {
                 Reading::More | Reading::Held => self.readable.push_back(index),
-                Reading::Drained => peer.queued = false,
+                Reading::Drained => reader.queued = false,
                 Reading::Ended => {
-                    self.forget(index, service);
-                    continue;
+                    let reader = self.readers.remove(index);
+                    // A refusal says why before the socket closes.
+                    shell.flush(&mut self.pending);
+                    forget(&reader.socket, shell, &mut self.pending);
                 }
-            }
-            if let Some(session) = self.peers[index].connection.session.get() {
-                session.seen(now_ms);
             }
         }
     }
+}
 
-    fn forget(&mut self, index: usize, service: &Service) {
-        let peer = self.peers.remove(index);
-        // What was refused says why before it closes.
-        peer.connection.flush();
-        peer.connection.close();
-        service.disconnected(&peer.connection);
-    }
+/// A socket is at its end.
+fn forget(socket: &Socket, shell: &Shell, pending: &mut Outputs) {
+    socket.flush();
+    socket.close();
+    shell.sockets.remove(socket.connection.id);
+    let input = Input::Closed(socket.connection.clone());
+    shell.node.handle(input, shell.now(), pending);
+}
+
+/// Where frames go that were read.
+struct Sink<'a> {
+    shell: &'a Arc<Shell>,
+    requests: &'a mut VecDeque<Input>,
+    pending: &'a mut Outputs,
 }
 
 fn poll_once(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
@@ -298,17 +294,12 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-impl Peer {
-    fn read(
-        &mut self,
-        scratch: &mut [u8],
-        service: &Service,
-        work: &mut VecDeque<Work>,
-    ) -> Reading {
-        if self.connection.unsent() > service.limits.unsent_bytes_max {
+impl Reader {
+    fn read(&mut self, scratch: &mut [u8], sink: &mut Sink<'_>) -> Reading {
+        if self.socket.unsent() > sink.shell.limits.unsent_bytes_max {
             return Reading::Held;
         }
-        let count = match self.connection.stream().read(scratch) {
+        let count = match self.socket.stream().read(scratch) {
             Ok(0) => return Reading::Ended,
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Reading::Drained,
@@ -316,8 +307,10 @@ impl Peer {
             Err(_) => return Reading::Ended,
         };
         self.buffer.extend_from_slice(&scratch[..count]);
-        if let Err(error) = self.split(service, work) {
-            self.connection.refuse(&error);
+        if let Err(error) = self.split(sink) {
+            sink.shell
+                .node
+                .refuse(&self.socket.connection, &error, sink.pending);
             return Reading::Ended;
         }
         // A read that fills less than the buffer has emptied the socket; the poll says when there is
@@ -329,111 +322,79 @@ impl Peer {
         }
     }
 
-    fn split(&mut self, service: &Service, work: &mut VecDeque<Work>) -> Result<(), Error> {
+    /// Splits what was read into frames. Handshakes are taken in at once, since they say how large the next frame may be.
+    fn split(&mut self, sink: &mut Sink<'_>) -> Result<(), Error> {
+        let connection = &self.socket.connection;
         loop {
-            let frame_bytes_max = match (self.connection.session.get(), self.connection.other.get())
-            {
-                (_, Some(_)) => service.limits.peer_frame_bytes_max,
-                (Some(_), _) => service.limits.frame_bytes_max,
+            let limits = &sink.shell.limits;
+            let frame_bytes_max = match (connection.session(), connection.peer()) {
+                (_, Some(_)) => limits.peer_frame_bytes_max,
+                (Some(_), _) => limits.frame_bytes_max,
                 _ => frame::HELLO_BYTES_MAX,
             };
             let Some(frame) = frame::split(&mut self.buffer, frame_bytes_max)? else {
                 return Ok(());
             };
-            if self.connection.other.get().is_some() || peer::is_of_peer(&frame) {
-                self.take_peer(service, peer::decode_frame(frame)?, work)?;
+            if connection.peer().is_some() || peer::is_of_peer(&frame) {
+                sink.take_peer(connection, peer::decode_frame(frame)?)?;
                 continue;
             }
-            match (frame::decode_request(frame)?, self.connection.session.get()) {
-                (Request::Hello { version, hello }, _) => {
-                    service.hello(&self.connection, version, hello)?;
-                    self.connection.flush();
-                }
-                (_, None) => {
-                    return Err(Error::Protocol {
-                        detail: "a request before the hello".to_owned(),
-                    });
-                }
-                (request, Some(_)) => {
-                    work.push_back(Work::Client(self.connection.clone(), request));
-                }
+            let request = frame::decode_request(frame)?;
+            let is_handshake = matches!(request, Request::Hello { .. });
+            let input = Input::Request(connection.clone(), request);
+            if is_handshake || connection.session().is_none() {
+                sink.take_in(input);
+            } else {
+                sink.requests.push_back(input);
             }
-        }
-    }
-
-    fn take_peer(
-        &self,
-        service: &Service,
-        frame: peer::Frame,
-        work: &mut VecDeque<Work>,
-    ) -> Result<(), Error> {
-        match frame {
-            peer::Frame::Hello { version, hello } => {
-                service.hello_peer(&self.connection, version, hello)?;
-                self.connection.flush();
-                Ok(())
-            }
-            frame if self.connection.other.get().is_some() => {
-                work.push_back(Work::Peer(self.connection.clone(), frame));
-                Ok(())
-            }
-            _ => Err(Error::Protocol {
-                detail: "words of another server before its hello".to_owned(),
-            }),
         }
     }
 }
 
-fn accept(
-    service: &Service,
-    connection: Arc<Connection>,
-    request: Request,
-    effects: &mut Effects<'_>,
-) -> Option<Job> {
-    let session = connection.session.get()?.clone();
-    match request {
-        Request::Hello { .. } => None,
-        Request::Routes(version) => {
-            connection.routes.fetch_max(version, Ordering::Relaxed);
-            None
-        }
-        Request::InFlight(in_flight) => {
-            session.waits_for(in_flight);
-            None
-        }
-        Request::Cancel { sequence, object } => {
-            let acked = Sequence(0);
-            service.withdraw(
-                arrive(session, connection, sequence, acked),
-                object,
-                effects,
-            )
-        }
-        Request::Numbered {
-            sequence,
-            acked,
-            operation,
-        } => service.accept(
-            arrive(session, connection, sequence, acked),
-            operation,
-            effects,
-        ),
+impl Sink<'_> {
+    fn take_in(&mut self, input: Input) {
+        let shell = self.shell;
+        shell.node.handle(input, shell.now(), self.pending);
+        shell.flush(self.pending);
     }
-}
 
-fn arrive(
-    session: Arc<Session>,
-    connection: Arc<Connection>,
-    sequence: Sequence,
-    acked: Sequence,
-) -> Arrival {
-    let routes = connection.routes.load(Ordering::Relaxed);
-    Arrival {
-        session,
-        connection,
-        sequence,
-        acked,
-        routes,
-        again: false,
+    fn take_peer(&mut self, connection: &Arc<Connection>, frame: peer::Frame) -> Result<(), Error> {
+        match (frame, connection.peer()) {
+            (peer::Frame::Hello { version, hello }, _) => {
+                self.take_in(Input::PeerHello(connection.clone(), version, hello));
+            }
+            (peer::Frame::Messages(bytes), Some(_)) => {
+                self.requests
+                    .push_back(Input::PeerMessages(connection.clone(), bytes));
+            }
+            (peer::Frame::Ask { id, body }, Some(peer)) => {
+                let (shell, to) = (self.shell.clone(), connection.id);
+                let respond = Box::new(move |body: Vec<u8>| {
+                    let mut frame = Vec::new();
+                    match peer::write_answer(id, &body, &mut frame) {
+                        Ok(()) => {
+                            if let Some(socket) = shell.sockets.find(to) {
+                                socket.send(&frame);
+                            }
+                        }
+                        Err(error) => tracing::error!(%error, "a response cannot be encoded"),
+                    }
+                });
+                self.shell.control.on_request(&peer.hello, body, respond);
+            }
+            (peer::Frame::Refused(error), Some(peer)) => {
+                tracing::warn!(node = %peer.node(), %error, "another server refuses");
+                self.pending
+                    .rest
+                    .push(crucial_node::Output::Close(connection.id));
+            }
+            (_, Some(_)) => {}
+            (_, None) => {
+                return Err(Error::Protocol {
+                    detail: "a peer message before the handshake".to_owned(),
+                });
+            }
+        }
+        Ok(())
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn start(loops: &Arc<Loops>) -> io::Result<JoinHandle<()>> {
 fn watch(loops: &Arc<Loops>) {
     let mut seen = vec![0; loops.loops.len()];
     let mut quiet = 0;
-    while !loops.service.is_stopping() {
+    while !loops.shell.is_stopping() {
         std::thread::park_timeout(if quiet < IDLE_AFTER { LOOK } else { IDLE_LOOK });
         quiet += 1;
         for (index, seen) in seen.iter_mut().enumerate() {
@@ -45,7 +45,7 @@ fn watch(loops: &Arc<Loops>) {
 }
 
 fn take_over(loops: &Arc<Loops>, index: usize) {
-    if !loops.service.begin_long_method() {
+    if !loops.shell.begin_long_method() {
         return;
     }
     tracing::debug!(index, "a method runs long: its loop goes to another thread");
@@ -54,6 +54,6 @@ fn take_over(loops: &Arc<Loops>, index: usize) {
     if let Err(error) = loops.spawn(index) {
         tracing::error!(%error, "no thread for an event loop");
         event_loop.restore_tenure(previous);
-        loops.service.end_long_method();
+        loops.shell.end_long_method();
     }
 }

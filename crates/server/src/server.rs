@@ -1,0 +1,264 @@
+//! A running server.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crucial_core::Endpoint;
+use crucial_node::control_group::{ControlGroup, Member};
+use crucial_node::replication::{Grant, Incarnation, View};
+use crucial_node::{Input, Millis, Node, Outputs};
+use crucial_object::ObjectId;
+
+use crate::event_loop::Loops;
+use crate::io::Io;
+use crate::listener::{Bound, SocketFile};
+use crate::lone::Lone;
+use crate::queues::Queues;
+use crate::shell::{Setup, Shell};
+use crate::start::{Config, Parts, StartError};
+use crate::{mailbox, watchdog};
+
+/// Shortest lease of a client.
+const LEASE_MIN: Duration = Duration::from_millis(100);
+
+/// How often a starting server looks whether it serves.
+const START_LOOK: Duration = Duration::from_millis(1);
+
+/// Counts of what a server holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Objects.
+    pub objects: usize,
+    /// Completion records, of all objects that no call is in just now.
+    pub records: usize,
+    /// Times at which something may have to be done, above all time-outs of waiting calls.
+    pub deadlines: usize,
+    /// Open connections.
+    pub connections: usize,
+    /// Sessions of live clients.
+    pub sessions: usize,
+    /// Threads, of all that the server has: loops, timers, watchdog, and those in long methods.
+    pub threads: usize,
+}
+
+/// A running server. Dropping it stops it.
+pub struct Server {
+    shell: Arc<Shell>,
+    endpoints: Vec<Endpoint>,
+    threads: Vec<JoinHandle<()>>,
+    /// Names questions to the node.
+    tokens: AtomicU64,
+    /// Socket files, removed at the end.
+    _files: Vec<SocketFile>,
+}
+
+impl Server {
+    /// Starts a server that is alone and takes no modules; when this returns it can be connected to.
+    pub fn start(config: Config) -> Result<Server, StartError> {
+        Server::start_with(config, Parts::default())
+    }
+
+    /// Starts a server with these parts; when this returns it can be connected to, and is a member of its cluster.
+    pub fn start_with(config: Config, parts: Parts) -> Result<Server, StartError> {
+        check(&config)?;
+        let mut bound = Bound::default();
+        for endpoint in &config.listen {
+            bound.listen(endpoint)?;
+        }
+        let control: Arc<dyn ControlGroup> = match parts.control {
+            Some(control) => control,
+            None => Arc::new(Lone::new()?),
+        };
+        let ios = ios(config.threads, bound.listeners)?;
+        let wakers = ios.iter().map(Io::waker).collect::<Result<_, _>>()?;
+        let shell = Shell::new(Setup {
+            node: Node::new(node_config(&config, &*control)?),
+            limits: config.limits,
+            spin: config.spin,
+            control,
+            types: parts.types,
+            queues: Queues::new(wakers),
+        });
+        let loops = Loops::new(shell.clone(), ios);
+        let mut server = Server {
+            shell,
+            endpoints: bound.endpoints,
+            threads: vec![watchdog::start(&loops)?],
+            tokens: AtomicU64::new(0),
+            _files: bound.files,
+        };
+        server.threads.push(mailbox::start(&server.shell)?);
+        for index in 0..loops.loops.len() {
+            server.threads.push(loops.spawn(index)?);
+        }
+        // If the server cannot become a member it stops as it is dropped.
+        server.join()?;
+        Ok(server)
+    }
+
+    /// Makes the server a member, and waits until it serves.
+    fn join(&self) -> Result<(), StartError> {
+        let member = Arc::new(Membership(Arc::downgrade(&self.shell)));
+        let control = &self.shell.control;
+        control
+            .start(member, &self.endpoints)
+            .map_err(StartError::Cluster)?;
+        while !self.shell.node.is_serving(self.shell.now()) {
+            if let Some(reason) = self.shell.wait_failed(START_LOOK) {
+                return Err(StartError::Cluster(reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the cluster: what this server holds goes to the others first. Blocks until that is done, or for so
+    /// long; whether it is done. The last server of a cluster has nobody to give anything to.
+    pub fn leave(&self, patience: Duration) -> bool {
+        self.shell.control.leave(patience)
+    }
+
+    /// Blocks until the server cannot go on, and says why; or for so long.
+    pub fn wait_failed(&self, patience: Duration) -> Option<String> {
+        self.shell.wait_failed(patience)
+    }
+
+    /// Where it listens, with the ports that it got.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// What it holds now. Takes a look at every object.
+    pub fn status(&self) -> Status {
+        let status = self.shell.node.status();
+        Status {
+            objects: status.objects,
+            records: status.records,
+            deadlines: status.deadlines,
+            connections: status.connections,
+            sessions: status.sessions,
+            threads: self.threads.len() + self.shell.long_methods(),
+        }
+    }
+
+    /// The encoded state of an object, between two of its calls; `None` if it has none of that id. Blocks while a
+    /// method of the object runs.
+    pub fn state(&self, id: ObjectId) -> Option<crucial_object::Result<Vec<u8>>> {
+        let token = self.tokens.fetch_add(1, Ordering::Relaxed);
+        let (answer, state) = mpsc::channel();
+        self.shell.saves.lock().insert(token, answer);
+        let mut out = Outputs::new();
+        self.shell.node.save(id, token, self.shell.now(), &mut out);
+        self.shell.finish(&mut out);
+        // The sender is dropped only behind the answer.
+        state.recv().ok().flatten()
+    }
+
+    /// Stops it: closes its connections, and waits for its threads, but not for methods that run long.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.shell.control.stop();
+        self.shell.stop();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has printed why.
+            let _ = thread.join();
+        }
+        self.shell.sockets.close();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn check(config: &Config) -> Result<(), StartError> {
+    if config.listen.is_empty() {
+        return Err(StartError::Config("`listen` is empty".to_owned()));
+    }
+    if config.lease < LEASE_MIN {
+        return Err(StartError::Config(format!(
+            "a lease of {:?} is below {LEASE_MIN:?}: clients could not keep it",
+            config.lease
+        )));
+    }
+    Ok(())
+}
+
+fn node_config(
+    config: &Config,
+    control: &dyn ControlGroup,
+) -> Result<crucial_node::Config, StartError> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
+    let seed = u64::from_le_bytes(seed);
+    Ok(crucial_node::Config {
+        limits: config.limits.clone(),
+        client_lease_ms: config.lease.as_millis() as Millis,
+        at_least_once: config.at_least_once,
+        ..crucial_node::Config::new(control.node(), control.lease_ms(), seed)
+    })
+}
+
+/// What each loop polls; the first has the listeners.
+fn ios(threads: usize, listeners: Vec<crate::listener::Listener>) -> std::io::Result<Vec<Io>> {
+    let count = match threads {
+        0 => std::thread::available_parallelism().map_or(1, Into::into),
+        threads => threads,
+    };
+    let mut listeners = Some(listeners);
+    (0..count)
+        .map(|_| Io::new(listeners.take().unwrap_or_default()))
+        .collect()
+}
+
+/// The server, as its control group sees it.
+struct Membership(Weak<Shell>);
+
+impl Membership {
+    fn input(&self, input: Input) {
+        if let Some(shell) = self.0.upgrade() {
+            shell.input(input);
+        }
+    }
+}
+
+impl Member for Membership {
+    fn now(&self) -> Millis {
+        self.0.upgrade().map_or(0, |shell| shell.now())
+    }
+
+    fn on_view(&self, view: Arc<View>) {
+        if let Some(shell) = self.0.upgrade() {
+            shell.mailbox.put_view(view);
+        }
+    }
+
+    fn on_lease(&self, grant: Grant) {
+        self.input(Input::Lease(grant));
+    }
+
+    fn on_evicted(&self) {
+        tracing::warn!(
+            "this server was taken for dead by the others: what it held is theirs, and it begins anew"
+        );
+        self.input(Input::Evicted);
+    }
+
+    fn begin(&self, cluster: u64, incarnation: Incarnation) {
+        self.input(Input::Cluster(cluster));
+        self.input(Input::Incarnation(incarnation));
+    }
+
+    fn on_failure(&self, reason: String) {
+        tracing::error!(reason, "this server cannot be part of the cluster any more");
+        if let Some(shell) = self.0.upgrade() {
+            shell.fail(reason);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What all threads of a server share: the node, and how its outputs are carried out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use crucial_node::control_group::ControlGroup;
+use crucial_node::{Input, Limits, Node, Output, Outputs, TypeSource};
+use crucial_object::Result;
+use parking_lot::{Condvar, Mutex};
+
+use crate::clock::Clock;
+use crate::dial;
+use crate::mailbox::Mailbox;
+use crate::queues::Queues;
+use crate::socket::{Socket, Sockets};
+use crate::work;
+
+/// A peer's connection takes no more while this many bytes wait to be written to it.
+const PEER_UNSENT_MAX: usize = 4 << 20;
+
+/// Answers to [`Node::save`], by their tokens.
+type Saves = HashMap<u64, Sender<Option<Result<Vec<u8>>>>>;
+
+pub(crate) struct Shell {
+    pub node: Node,
+    pub limits: Limits,
+    /// How long a loop spins before it sleeps.
+    pub spin: Duration,
+    pub control: Arc<dyn ControlGroup>,
+    pub types: Arc<dyn TypeSource>,
+    pub sockets: Sockets,
+    pub queues: Queues,
+    pub mailbox: Mailbox,
+    pub saves: Mutex<Saves>,
+    clock: Clock,
+    stopping: AtomicBool,
+    long_methods: AtomicUsize,
+    /// Why the server cannot go on.
+    failure: (Mutex<Option<String>>, Condvar),
+}
+
+/// What a shell is made of.
+pub(crate) struct Setup {
+    pub node: Node,
+    pub limits: Limits,
+    pub spin: Duration,
+    pub control: Arc<dyn ControlGroup>,
+    pub types: Arc<dyn TypeSource>,
+    pub queues: Queues,
+}
+
+impl Shell {
+    pub fn new(setup: Setup) -> Arc<Shell> {
+        Arc::new(Shell {
+            node: setup.node,
+            limits: setup.limits,
+            spin: setup.spin,
+            control: setup.control,
+            types: setup.types,
+            sockets: Sockets::default(),
+            queues: setup.queues,
+            mailbox: Mailbox::default(),
+            saves: Mutex::default(),
+            clock: Clock::new(),
+            stopping: AtomicBool::new(false),
+            long_methods: AtomicUsize::new(0),
+            failure: Default::default(),
+        })
+    }
+
+    /// The time of this server: from its start, and never back.
+    pub fn now(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// Takes in an event on a thread that executes nothing, and carries out what follows.
+    pub fn input(self: &Arc<Shell>, input: Input) {
+        let mut out = Outputs::new();
+        self.node.handle(input, self.now(), &mut out);
+        self.finish(&mut out);
+    }
+
+    /// Carries out outputs on a thread that executes nothing, as that may take long: jobs go to the loops.
+    pub fn finish(self: &Arc<Shell>, out: &mut Outputs) {
+        self.flush(out);
+        self.queues.post(out.jobs.drain(..));
+    }
+
+    /// Sends frames, and carries out the rest but for jobs.
+    pub fn flush(self: &Arc<Shell>, out: &mut Outputs) {
+        loop {
+            self.send_frames(out);
+            if out.rest.is_empty() {
+                return;
+            }
+            for output in std::mem::take(&mut out.rest) {
+                self.carry_out(output, out);
+            }
+        }
+    }
+
+    fn send_frames(&self, out: &mut Outputs) {
+        out.frames.drain(|to, bytes| {
+            if let Some(socket) = self.sockets.find(to) {
+                socket.send(bytes);
+            }
+        });
+    }
+
+    fn carry_out(self: &Arc<Shell>, output: Output, out: &mut Outputs) {
+        match output {
+            Output::Close(connection) => {
+                // Frames that were appended before it come first.
+                self.send_frames(out);
+                if let Some(socket) = self.sockets.find(connection) {
+                    socket.close_when_sent();
+                }
+            }
+            Output::PeerReady(node) => self.drain_peer(node),
+            Output::Dial {
+                node,
+                incarnation,
+                address,
+            } => dial::start(self, (node, incarnation), address),
+            Output::Propose(command) => self.control.propose(command),
+            Output::Start(work) => work::start(self, work),
+            Output::DescribeControl(query) => {
+                let info = Input::ControlInfo(query, self.control.info());
+                self.node.handle(info, self.now(), out);
+            }
+            Output::Saved(token, state) => {
+                if let Some(waiting) = self.saves.lock().remove(&token) {
+                    // Whoever asked may have stopped waiting.
+                    let _ = waiting.send(state);
+                }
+            }
+            Output::Wake(_) => self.mailbox.wake(),
+        }
+    }
+
+    /// Sends messages that queue for another server, as much as its connection takes.
+    pub fn drain_peer(&self, node: crucial_node::replication::NodeId) {
+        self.node.drain_peer(node, |connection, frames| {
+            let Some(socket) = self.sockets.find(connection) else {
+                return false;
+            };
+            socket.send(frames);
+            socket.unsent() < PEER_UNSENT_MAX
+        });
+    }
+
+    /// A socket's buffer has room again.
+    pub fn on_drained(&self, socket: &Socket) {
+        if let Some(node) = self.node.on_drained(&socket.connection) {
+            self.drain_peer(node);
+        }
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Makes all threads end.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.mailbox.wake();
+        self.queues.wake();
+    }
+
+    pub fn long_methods(&self) -> usize {
+        self.long_methods.load(Ordering::Relaxed)
+    }
+
+    /// Takes one of the places for long methods; false if there is none.
+    pub fn begin_long_method(&self) -> bool {
+        let less_than_max =
+            |count| (count < self.limits.long_methods_max).then_some(count + 1);
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.long_methods
+            .fetch_update(set, get, less_than_max)
+            .is_ok()
+    }
+
+    pub fn end_long_method(&self) {
+        self.long_methods.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The server cannot go on.
+    pub fn fail(&self, reason: String) {
+        let (failure, changed) = &self.failure;
+        failure.lock().get_or_insert(reason);
+        changed.notify_all();
+    }
+
+    /// Waits until the server cannot go on, for so long at most; gives the reason.
+    pub fn wait_failed(&self, patience: Duration) -> Option<String> {
+        let (failure, changed) = &self.failure;
+        let mut failure = failure.lock();
+        if failure.is_none() {
+            changed.wait_for(&mut failure, patience);
+        }
+        failure.clone()
+    }
+}
