@@ -9,7 +9,9 @@
 //! - [`Partition`]: a server's part in one partition: primary, backup, joining.
 //! - [`Replica`]: an object at one of its servers.
 //! - [`message`]: what the servers say to each other.
+//! - [`catalog`]: a server's part in what modules the cluster has.
 
+pub mod catalog;
 mod control;
 mod ids;
 mod lease;
