@@ -362,16 +362,16 @@ impl ModuleCatalog {
             self.take_message(self.me, message);
             self.coordinate(|coordinator, context| coordinator.begin_next(context));
         }
-        let Some(view) = self.view.clone() else {
+        // An earlier incarnation's view may lack a module that was kept with the help of this server: before the next one
+        // nothing is released.
+        let Some(view) = self.view.clone().filter(|_| self.is_member) else {
             return;
         };
         self.shelf.require(self.needs(&view));
         if let Some((module, bytes)) = self.coordinator.take_brought() {
             self.shelf.give(&module, bytes);
         }
-        if self.is_member {
-            self.shelf.fetch(self.now_ms, &mut self.out);
-        }
+        self.shelf.fetch(self.now_ms, &mut self.out);
         self.shelf
             .plan(self.installed.pinned(), self.now_ms, &mut self.out);
         self.plan_types(&view);

@@ -40,11 +40,20 @@ enum Content {
     Absent(Fetch),
     /// The bytes are here, and were not verified yet. Other bytes would be fetched from the next source.
     Arrived { bytes: Bytes, turn: usize },
-    /// The bytes are here. If the disk did not take them: why, and when that is tried again.
+    /// The bytes are here, verified.
     Held {
         bytes: Bytes,
-        unstored: Option<(String, u64)>,
+        unstored: Option<Unstored>,
     },
+}
+
+/// The disk did not take a module.
+#[derive(Debug)]
+struct Unstored {
+    /// Why not; `None` if somebody needs to know how the next try ends.
+    reason: Option<String>,
+    /// When it is tried again.
+    again_ms: u64,
 }
 
 #[derive(Debug)]
@@ -123,11 +132,10 @@ impl Shelf {
         if let Code::Failed(_) = item.code {
             item.code = Code::None;
         }
-        if let Content::Held { bytes, unstored } = &item.content
-            && unstored.is_some()
+        if let Content::Held { unstored, .. } = &mut item.content
+            && let Some(unstored) = unstored
         {
-            let (bytes, turn) = (bytes.clone(), 0);
-            item.content = Content::Arrived { bytes, turn };
+            (unstored.reason, unstored.again_ms) = (None, 0);
         }
     }
 
@@ -157,9 +165,9 @@ impl Shelf {
         match &self.items.get(module)?.content {
             Content::Held { unstored: None, .. } => self.code(module),
             Content::Held {
-                unstored: Some((reason, _)),
+                unstored: Some(unstored),
                 ..
-            } => Some(Err(reason)),
+            } => unstored.reason.as_deref().map(Err),
             _ => None,
         }
     }
@@ -386,8 +394,8 @@ impl Item {
             Content::Arrived { bytes, .. } => bytes.clone(),
             Content::Held {
                 bytes,
-                unstored: Some((_, again_ms)),
-            } if now_ms >= *again_ms => bytes.clone(),
+                unstored: Some(unstored),
+            } if now_ms >= unstored.again_ms => bytes.clone(),
             _ => return None,
         };
         Some(Work::Store { module, bytes })
@@ -427,7 +435,10 @@ impl Item {
             },
             Err(StoreError::Disk(reason)) => Content::Held {
                 bytes,
-                unstored: Some((reason, again_ms)),
+                unstored: Some(Unstored {
+                    reason: Some(reason),
+                    again_ms,
+                }),
             },
             Err(StoreError::Damaged) => Content::Absent(Fetch::new(self.need.size, turn)),
         };

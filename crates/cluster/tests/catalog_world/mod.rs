@@ -449,7 +449,14 @@ impl World {
             .map(|server| (server.peer, server.process))
             .collect();
         for (peer, process) in servers {
-            if !view.has(peer.node, peer.incarnation) {
+            let member = view.members.get(&peer.node);
+            if let Some(member) = member.filter(|member| member.incarnation != peer.incarnation) {
+                // The lease of that incarnation ends.
+                let incarnation = member.incarnation;
+                let node = peer.node;
+                let delay_ms = self.random.between(20, 100);
+                self.after(delay_ms, Event::Expire(Peer { node, incarnation }));
+            } else if member.is_none() {
                 let join = Command::Join {
                     node: peer.node,
                     incarnation: peer.incarnation,
