@@ -4,23 +4,42 @@
 
 mod catalog_world;
 
-use catalog_world::{Shape, World};
+use catalog_world::{Report, Shape, World};
 
-fn run(seeds: std::ops::Range<u64>) {
+fn run(seeds: std::ops::Range<u64>) -> Report {
+    let mut report = Report::default();
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| World::new(seed, Shape::of(seed)).run());
-        if let Err(panic) = outcome {
-            eprintln!("seed {seed}");
-            std::panic::resume_unwind(panic);
+        match outcome {
+            Ok(one) => report.add(one),
+            Err(panic) => {
+                eprintln!("seed {seed}");
+                std::panic::resume_unwind(panic);
+            }
         }
     }
+    report
 }
 
+/// `CATALOG_SEEDS` says how many schedules.
 #[test]
 fn all_servers_end_with_the_same_types_whatever_fails() {
     let seeds = std::env::var("CATALOG_SEEDS").ok();
-    let seeds = seeds.map_or(600, |seeds| seeds.parse().expect("a number of seeds"));
-    run(0..seeds);
+    let seeds = seeds.map_or(2_000, |seeds| seeds.parse().expect("a number of seeds"));
+    let report = run(0..seeds);
+    println!("{report:#?}");
+    // Schedules in which nothing happens would show nothing.
+    let happened = [
+        report.pushed,
+        report.moved,
+        report.refused,
+        report.unavailable,
+        report.removed,
+        report.swept,
+        report.evicted,
+        report.overtaken,
+    ];
+    assert!(happened.iter().all(|count| *count > seeds / 100), "{report:?}");
 }
 
 #[test]
@@ -43,7 +62,7 @@ fn planted_bugs_are_found() {
             let run = || World::new(seed, Shape::of(seed)).run();
             std::panic::catch_unwind(run).is_err()
         };
-        match (0..600).find(|seed| finds(*seed)) {
+        match (0..4_000).find(|seed| finds(*seed)) {
             Some(seed) => eprintln!("{mutant:?}: seed {seed}"),
             None => missed.push(mutant),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crucial_cluster::catalog::{
     Action, Limits, ModuleCatalog, ModuleId, ModuleMessage, Peer, Push, Reply, RequestId, Work,
 };
-use crucial_cluster::{Command, Control, Incarnation, NodeId, View, ViewVersion};
+use crucial_cluster::{Command, Control, Incarnation, NodeId, Refusal, View, ViewVersion};
 use crucial_object::Error;
 
 mod shell;
@@ -15,7 +15,7 @@ use shell::{Module, Shell, Trouble, has_type, hash};
 
 const LIMITS: Limits = Limits {
     repeat_ms: 40,
-    patience_ms: 4_000,
+    patience_ms: 300,
     sweep_ms: 200,
     sweep_pause_ms: 20,
     silence_ms: 60,
@@ -43,6 +43,7 @@ pub struct Shape {
     lost: u64,
     repeated: u64,
     damaged: u64,
+    patience_ms: u64,
     delay_ms: u64,
     work_ms: u64,
     faults: usize,
@@ -59,6 +60,7 @@ impl Shape {
             lost: [0, 0, 5, 20][random.below(4)],
             repeated: [0, 5, 20][random.below(3)],
             damaged: [0, 0, 2][random.below(3)],
+            patience_ms: [300, 2_000, 2_000][random.below(3)],
             delay_ms: [2, 10, 60][random.below(3)],
             work_ms: [2, 20, 80][random.below(3)],
             faults: [0, 2, 5][random.below(3)],
@@ -136,6 +138,37 @@ struct Request {
     answer: Option<Reply>,
 }
 
+/// What has happened in a run, or in several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// A checksum of the schedule.
+    pub trace: u64,
+    pub pushed: u64,
+    pub moved: u64,
+    pub refused: u64,
+    pub unavailable: u64,
+    pub removed: u64,
+    /// Modules that went because others had replaced them.
+    pub swept: u64,
+    pub evicted: u64,
+    /// Commands that rested on an older view.
+    pub overtaken: u64,
+}
+
+impl Report {
+    pub fn add(&mut self, other: Report) {
+        self.trace = self.trace.wrapping_mul(31) ^ other.trace;
+        self.pushed += other.pushed;
+        self.moved += other.moved;
+        self.refused += other.refused;
+        self.unavailable += other.unavailable;
+        self.removed += other.removed;
+        self.swept += other.swept;
+        self.evicted += other.evicted;
+        self.overtaken += other.overtaken;
+    }
+}
+
 pub struct World {
     random: Random,
     shape: Shape,
@@ -148,7 +181,7 @@ pub struct World {
     cuts: BTreeSet<(NodeId, NodeId)>,
     modules: Vec<Module>,
     requests: Vec<Request>,
-    trace: u64,
+    report: Report,
 }
 
 impl World {
@@ -167,7 +200,7 @@ impl World {
             cuts: BTreeSet::new(),
             modules,
             requests: Vec::new(),
-            trace: 0,
+            report: Report::default(),
         };
         for node in 1..=shape.servers {
             let peer = Peer {
@@ -178,7 +211,7 @@ impl World {
                 peer,
                 process: 0,
                 is_alive: true,
-                catalog: ModuleCatalog::new(peer, LIMITS),
+                catalog: ModuleCatalog::new(peer, limits(shape)),
                 shell: Shell::default(),
                 is_ticking: false,
             };
@@ -187,8 +220,8 @@ impl World {
         world
     }
 
-    /// Runs until all is well again. Gives a checksum of what has happened.
-    pub fn run(mut self) -> u64 {
+    /// Runs until all is well again.
+    pub fn run(mut self) -> Report {
         self.at(0, Event::Heartbeat);
         for _ in 0..self.shape.requests {
             let at_ms = self.random.between(0, FAULTS_MS);
@@ -205,14 +238,14 @@ impl World {
         let mut is_healed = false;
         while let Some(((at_ms, number), event)) = self.events.pop_first() {
             self.now_ms = at_ms;
-            self.trace = self.trace.wrapping_mul(31) ^ at_ms ^ (number << 20);
-            if !is_healed && at_ms > FAULTS_MS + LIMITS.patience_ms.min(300) {
+            self.report.trace = self.report.trace.wrapping_mul(31) ^ at_ms ^ (number << 20);
+            if !is_healed && at_ms > FAULTS_MS + 300 {
                 is_healed = true;
                 self.heal();
             }
             if is_healed && self.is_at_rest() {
                 self.check_rest();
-                return self.trace;
+                return self.report;
             }
             assert!(at_ms < REST_MS, "{}", self.why_not_at_rest());
             self.take(event);
@@ -340,15 +373,22 @@ impl World {
 
     fn apply(&mut self, command: &Command) {
         let before = self.control.view().clone();
-        // The control group refuses what comes too late.
-        let _ = self.control.apply(command);
+        if let Err(Refusal::Overtaken { .. }) = self.control.apply(command) {
+            self.report.overtaken += 1;
+        }
         let view = self.control.view().clone();
         if view.version == before.version {
             return;
         }
         match command {
             Command::Keep { id, replace, .. } => self.check_keep(id, *replace, &before),
-            Command::Drop { id, .. } => self.check_drop(id, &before),
+            Command::Drop { id, .. } => {
+                self.check_drop(id, &before);
+                let is_wish = |request: &Request| {
+                    matches!(request.wish, Wish::Remove { module } if self.modules[module].id == *id)
+                };
+                self.report.swept += u64::from(!self.requests.iter().any(is_wish));
+            }
             _ => {}
         }
         self.history.push(view.clone());
@@ -418,7 +458,6 @@ impl World {
                 .members
                 .get(&node)
                 .is_none_or(|member| member.incarnation > peer.incarnation)
-            && server.catalog.kept().count() < usize::MAX
             && self.was_member(peer, view);
         let server = self.servers.get_mut(&node).unwrap();
         if is_evicted {
@@ -426,6 +465,7 @@ impl World {
             // What it had is nobody's.
             server.shell.objects.clear();
             server.catalog.begin(server.peer.incarnation);
+            self.report.evicted += 1;
         } else {
             server.catalog.on_view(view);
         }
@@ -553,6 +593,17 @@ impl World {
         assert!(request.answer.is_none(), "a request has two answers");
         request.answer = Some(reply.clone());
         let request = &self.requests[id.0 as usize];
+        match &reply {
+            Reply::Pushed(Ok(pushed)) => {
+                self.report.pushed += 1;
+                self.report.moved += pushed.moved;
+            }
+            Reply::Removed(Ok(was_there)) => self.report.removed += u64::from(*was_there),
+            Reply::Pushed(Err(Error::Refused { .. })) | Reply::Removed(Err(Error::Refused { .. })) => {
+                self.report.refused += 1;
+            }
+            Reply::Pushed(Err(_)) | Reply::Removed(Err(_)) => self.report.unavailable += 1,
+        }
         let seen = request.seen;
         let later = || self.history.iter().filter(|view| view.version >= seen);
         match (&request.wish, reply) {
@@ -615,10 +666,15 @@ impl World {
         if !server.is_alive || !view.has(server.peer.node, server.peer.incarnation) {
             return;
         }
+        // An object that comes from another server may need any module.
+        let wanted = self.modules[usize::from(kind)].id;
+        server.catalog.want(&wanted);
         match makes {
             true => server.shell.make_object(kind, is_stubborn, &modules),
             false => drop(server.shell.objects.pop()),
         }
+        let node = server.peer.node;
+        self.drain(node);
     }
 
     fn fault(&mut self) {
@@ -661,7 +717,7 @@ impl World {
         server.is_alive = true;
         server.process += 1;
         server.peer.incarnation.0 += 1;
-        server.catalog = ModuleCatalog::new(server.peer, LIMITS);
+        server.catalog = ModuleCatalog::new(server.peer, limits(self.shape));
         server.is_ticking = false;
         // A new catalog does not know the time.
         server.catalog.tick(self.now_ms);
@@ -741,6 +797,13 @@ impl World {
                 assert!(!self.history.iter().any(has), "a refused module is kept");
             }
         }
+    }
+}
+
+fn limits(shape: Shape) -> Limits {
+    Limits {
+        patience_ms: shape.patience_ms,
+        ..LIMITS
     }
 }
 
