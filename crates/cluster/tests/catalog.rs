@@ -39,7 +39,10 @@ fn all_servers_end_with_the_same_types_whatever_fails() {
         report.evicted,
         report.overtaken,
     ];
-    assert!(happened.iter().all(|count| *count > seeds / 100), "{report:?}");
+    assert!(
+        happened.iter().all(|count| *count > seeds / 100),
+        "{report:?}"
+    );
 }
 
 #[test]

@@ -384,9 +384,7 @@ impl World {
             Command::Keep { id, replace, .. } => self.check_keep(id, *replace, &before),
             Command::Drop { id, .. } => {
                 self.check_drop(id, &before);
-                let is_wish = |request: &Request| {
-                    matches!(request.wish, Wish::Remove { module } if self.modules[module].id == *id)
-                };
+                let is_wish = |request: &Request| matches!(request.wish, Wish::Remove { module } if self.modules[module].id == *id);
                 self.report.swept += u64::from(!self.requests.iter().any(is_wish));
             }
             _ => {}
@@ -599,7 +597,8 @@ impl World {
                 self.report.moved += pushed.moved;
             }
             Reply::Removed(Ok(was_there)) => self.report.removed += u64::from(*was_there),
-            Reply::Pushed(Err(Error::Refused { .. })) | Reply::Removed(Err(Error::Refused { .. })) => {
+            Reply::Pushed(Err(Error::Refused { .. }))
+            | Reply::Removed(Err(Error::Refused { .. })) => {
                 self.report.refused += 1;
             }
             Reply::Pushed(Err(_)) | Reply::Removed(Err(_)) => self.report.unavailable += 1,

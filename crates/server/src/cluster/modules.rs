@@ -12,9 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crucial_cluster::{
-    Command, KeptModule, MODULE_BYTES_MAX, MODULES_BYTES_MAX, Message, Refusal, View, ViewVersion,
-};
+use bytes::Bytes;
+use crucial_cluster::{Command, KeptModule, Message, View, ViewVersion};
 use crucial_core::frame::Pushed;
 use crucial_object::{Error, Result, TypeInfo};
 use parking_lot::{Condvar, Mutex};
@@ -49,6 +48,8 @@ struct Papers {
     newest: Option<Arc<View>>,
     /// It is to be looked at.
     is_new: bool,
+    /// What clients have pushed to this server: the view has the modules' hashes only.
+    bytes: BTreeMap<[u8; 32], Bytes>,
     /// Modules of it that were let go, and are needed again.
     wanted: BTreeSet<[u8; 32]>,
     /// How it went with modules that were taken in, for who has pushed them.
@@ -124,19 +125,25 @@ pub(super) fn run(service: &Service, cluster: &Cluster) {
         let wanted = std::mem::take(&mut cluster.modules.papers.lock().wanted);
         for module in &view.modules {
             let is_needed = module.since > taken || wanted.contains(&module.id);
-            if is_needed && !service.is_stopping() {
-                let _ = service.types.hold(&module.bytes);
+            let bytes = cluster.module_bytes(&module.id);
+            if let Some(bytes) = bytes.filter(|_| is_needed && !service.is_stopping()) {
+                let _ = service.types.hold(&bytes);
             }
         }
+        let mut is_whole = true;
         for module in view.modules.iter().filter(|module| module.since > taken) {
-            if !service.is_stopping() {
+            is_whole &= cluster.module_bytes(&module.id).is_some();
+            if is_whole && !service.is_stopping() {
                 service.take_module(cluster, module, &mut effects);
             }
         }
         // Types of which the last module has gone are those of the one before.
         service.types.fill(&present);
         service.post(&mut effects);
-        (taken, last) = (view.version, present);
+        if is_whole {
+            taken = view.version;
+        }
+        last = present;
         // Who has waited for a type may have it now.
         cluster.try_again();
     }
@@ -151,14 +158,12 @@ impl Service {
         (replace, check): (bool, bool),
         effects: &mut Effects<'_>,
     ) -> Result<Pushed> {
-        if bytes.len() > MODULE_BYTES_MAX {
-            let bytes = bytes.len() as u64;
-            return Err(Error::Refused {
-                reason: Refusal::LargeModule { bytes }.to_string(),
-            });
-        }
         let module = self.types.hold(bytes)?;
-        let id = module.id;
+        let (id, size) = (module.id, bytes.len() as u64);
+        let room = cluster.view().check_room(&id, size);
+        room.map_err(|refusal| Error::Refused {
+            reason: refusal.to_string(),
+        })?;
         if let Err(refused) = self.check_push(cluster, bytes, (id, replace, check), effects) {
             self.types.let_go(&id);
             return Err(refused);
@@ -168,14 +173,13 @@ impl Service {
             return Ok(Pushed::of(module));
         }
         let papers = &cluster.modules.papers;
+        {
+            let mut papers = papers.lock();
+            papers.bytes.insert(id, Bytes::copy_from_slice(bytes));
+            cluster.modules.look_again(&mut papers);
+        }
         if !self.types.is_current(&id) {
-            let seen = cluster.modules.heard();
-            let keep = || Command::Keep {
-                id,
-                replace,
-                bytes: Arc::new(serde_bytes::ByteBuf::from(bytes)),
-                seen,
-            };
+            let keep = || cluster.keep(id, size, replace);
             self.until(cluster, keep, || papers.lock().outcomes.contains_key(&id))?;
         }
         // If it is being taken in just now, until that is through.
@@ -211,14 +215,6 @@ impl Service {
             papers.outcomes.remove(&id);
         }
         drop(papers);
-        let others = modules.iter().filter(|kept| kept.id != id);
-        let sum = others.map(|kept| kept.bytes.len()).sum::<usize>() + bytes.len();
-        if sum > MODULES_BYTES_MAX {
-            let bytes = sum as u64;
-            return Err(Error::Refused {
-                reason: Refusal::TooManyModules { bytes }.to_string(),
-            });
-        }
         let newcomer = self.types.compile(bytes, replace)?;
         self.check_newcomer(&newcomer, effects)
     }
@@ -237,12 +233,7 @@ impl Service {
             return Ok(());
         }
         let seen = cluster.modules.heard();
-        let keep = || Command::Keep {
-            id,
-            replace: true,
-            bytes: bytes.clone(),
-            seen,
-        };
+        let keep = || cluster.keep(id, bytes.len() as u64, true);
         let is_so = || {
             let view = cluster.view();
             let mut kept = view.modules.iter();
@@ -268,7 +259,14 @@ impl Service {
             let mut kept = view.modules.iter();
             kept.all(|module| (module.id, module.since) != (id, since))
         };
-        self.until(cluster, || Command::Drop { id, since }, is_gone)
+        let drop = || Command::Drop {
+            id,
+            since,
+            seen: cluster.modules.heard(),
+            node: cluster.me,
+            incarnation: cluster.incarnation(),
+        };
+        self.until(cluster, drop, is_gone)
     }
 
     /// Proposes something until it is so, unless it may be so already and is being taken in.
@@ -302,7 +300,10 @@ impl Service {
     /// Takes a module in that a view has. Its order has decided whose the types are: nobody is asked any more.
     fn take_module(&self, cluster: &Cluster, module: &KeptModule, effects: &mut Effects<'_>) {
         let _alone = self.types.pushing();
-        let newcomer = self.types.compile(&module.bytes, true);
+        let Some(bytes) = cluster.module_bytes(&module.id) else {
+            return;
+        };
+        let newcomer = self.types.compile(&bytes, true);
         let outcome = newcomer.map(|newcomer| self.take_in(&newcomer, effects));
         if let Err(error) = &outcome {
             tracing::error!(%error, "a module of the cluster can not be used at this server");
@@ -387,13 +388,24 @@ impl Cluster {
             return Vec::new();
         }
         let kept = papers.newest.iter().flat_map(|view| &view.modules);
-        kept.map(|kept| (kept.id, kept.bytes.len() as u64))
-            .collect()
+        kept.map(|kept| (kept.id, kept.size)).collect()
     }
 
-    fn module_bytes(&self, id: &[u8; 32]) -> Option<Arc<serde_bytes::ByteBuf>> {
+    fn keep(&self, id: [u8; 32], size: u64, replace: bool) -> Command {
+        Command::Keep {
+            id,
+            size,
+            replace,
+            seen: self.modules.heard(),
+            node: self.me,
+            incarnation: self.incarnation(),
+        }
+    }
+
+    fn module_bytes(&self, id: &[u8; 32]) -> Option<Bytes> {
         let papers = self.modules.papers.lock();
         let mut kept = papers.newest.as_ref()?.modules.iter();
-        Some(kept.find(|kept| kept.id == *id)?.bytes.clone())
+        kept.find(|kept| kept.id == *id)?;
+        papers.bytes.get(id).cloned()
     }
 }
