@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const MAGIC: [u8; 8] = *b"CRUCIALJ";
 
 /// The version of the format that this build writes, and the only one that it reads.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// Magic, and version.
 pub(crate) const HEADER_BYTES: usize = 10;
@@ -16,8 +16,8 @@ pub(crate) const HEADER_BYTES: usize = 10;
 /// Length, checksum of the length, checksum of the contents.
 const RECORD_HEADER_BYTES: usize = 12;
 
-/// Longest record, in bytes: a snapshot of the control group, which holds uploaded modules.
-pub const RECORD_BYTES_MAX: usize = 1 << 30;
+/// Longest record, in bytes: a snapshot of the control group.
+pub const RECORD_BYTES_MAX: usize = 64 << 20;
 
 /// Why a journal can not be used.
 #[derive(Debug, thiserror::Error)]
@@ -371,16 +371,16 @@ mod tests {
         let bytes = std::fs::read(directory.path().join("journal")).unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         // docs/disk.md
-        assert_eq!(hex, "4352554349414c4a0100020000003b50a6b0ac2a93d86869");
+        assert_eq!(hex, "4352554349414c4a0200020000003b50a6b0ac2a93d86869");
     }
 
     #[test]
     fn other_versions_and_other_files_are_refused() {
         let directory = directory();
         let path = directory.path().join("journal");
-        std::fs::write(&path, b"CRUCIALJ\x02\x00").unwrap();
+        std::fs::write(&path, b"CRUCIALJ\x01\x00").unwrap();
         let error = open(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("version 2"), "{error}");
+        assert!(error.contains("version 1"), "{error}");
         std::fs::write(&path, b"something else").unwrap();
         assert!(matches!(
             open(directory.path()),

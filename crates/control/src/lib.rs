@@ -7,9 +7,11 @@
 //! - [`Identity`]: who a server is, on disk.
 //! - [`journal`]: what a voter must not forget, on disk.
 //! - [`store`]: the log, the vote and the view of a voter, for the consensus library.
+//! - [`blobs`]: the bytes of uploaded modules, on disk; the log has their hashes only.
 //! - `network`, `link`, `question`: what servers say to each other about it.
 
 mod ask;
+pub mod blobs;
 mod config;
 mod find;
 mod group;
@@ -23,6 +25,7 @@ mod question;
 pub mod store;
 mod voters;
 
+pub use blobs::Blobs;
 pub use config::{Config, GroupError, GroupStatus, Member, Timing};
 pub use group::Group;
 pub use identity::Identity;

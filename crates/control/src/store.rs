@@ -81,6 +81,10 @@ mod bytes {
     }
 }
 
+/// Commands in the entries that go to another voter at a time, unless a single entry has more: all of it must be there,
+/// on disk, within a part of a lease. A command has less than 200 bytes.
+const COMMANDS_MAX: usize = 2_000;
+
 /// A journal that has grown to this, and to four times what it must hold, is written anew.
 const JOURNAL_BYTES_MIN: u64 = 4 << 20;
 
@@ -255,6 +259,29 @@ impl RaftLogReader<Group> for Store {
             .range(bounds)
             .map(|(_, entry)| entry.clone())
             .collect())
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> StorageResult<Vec<Entry<Group>>> {
+        let inner = self.0.lock();
+        let mut commands = 0;
+        let entries = inner.log.range(start..end).map(|(_, entry)| entry);
+        let entries = entries.take_while(|entry| {
+            let is_first = commands == 0;
+            commands += 1 + commands_of(entry);
+            is_first || commands <= COMMANDS_MAX
+        });
+        Ok(entries.cloned().collect())
+    }
+}
+
+fn commands_of(entry: &Entry<Group>) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(decision) => decision.commands.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
     }
 }
 
@@ -472,6 +499,39 @@ mod tests {
             let store = Store::open(directory.path(), 16).unwrap();
             Ok((directory, store.clone(), store))
         }
+    }
+
+    #[test]
+    fn entries_go_to_others_a_few_at_a_time() {
+        use openraft::CommittedLeaderId;
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = Store::open(directory.path(), 16).unwrap();
+        let command = Command::Leave {
+            node: crucial_cluster::NodeId(1),
+            incarnation: crucial_cluster::Incarnation(1),
+        };
+        for (index, count) in [(1, 10), (2, COMMANDS_MAX + 10), (3, 10)] {
+            let decision = Decision {
+                term: None,
+                commands: vec![command.clone(); count],
+            };
+            let entry = Entry {
+                log_id: LogId::new(CommittedLeaderId::new(1, 1), index),
+                payload: EntryPayload::Normal(decision),
+            };
+            store.0.lock().log.insert(index, entry);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.build().unwrap();
+        let mut from = |start| {
+            let read = store.limited_get_log_entries(start, 4);
+            let entries = runtime.block_on(read).unwrap();
+            let indices = entries.iter().map(|entry| entry.log_id.index);
+            indices.collect::<Vec<_>>()
+        };
+        assert_eq!(from(1), [1]);
+        assert_eq!(from(2), [2]);
+        assert_eq!(from(3), [3]);
     }
 
     /// What the library asks of a store.

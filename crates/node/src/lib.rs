@@ -17,6 +17,7 @@
 
 mod actions;
 mod admit;
+pub mod catalog;
 pub mod cell;
 mod complete;
 mod connection;

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::mutant::CatalogMutant;
 use crate::replication::placement::wanted;
 use crate::replication::{
     Assignment, Configuration, Epoch, Incarnation, KeptModule, Member, NodeId, PartitionId, View,
     ViewVersion,
 };
 
-/// Bytes of all uploaded modules that a cluster keeps.
-pub const MODULES_BYTES_MAX: usize = 256 << 20;
+/// Limit on the bytes of all uploaded modules of a cluster. Each server has them in memory and on disk.
+pub const MODULES_BYTES_MAX: u64 = 256 << 20;
 
-/// Largest module that a cluster keeps, in bytes: it goes to each server in one piece, within a part of a lease.
-pub const MODULE_BYTES_MAX: usize = 8 << 20;
+/// Limit on the bytes of one uploaded module.
+pub const MODULE_BYTES_MAX: u64 = 64 << 20;
 
 /// What changes the view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,24 +55,36 @@ pub enum Command {
         /// The new one, with the incarnations of those that have a assignment in it.
         assignments: Vec<(Assignment, Incarnation)>,
     },
-    /// Every server is to have a module, and its types are to be those of their names.
+    /// Adds a module to the view, or moves it to the last place. All members have its bytes and its code, and have
+    /// found that their objects can move to its types.
     Keep {
-        /// The SHA-256 of its bytes.
+        /// The SHA-256 of the module's bytes.
         id: [u8; 32],
-        /// Its types may be new versions of those of earlier ones.
+        /// The number of its bytes.
+        size: u64,
+        /// Whether its types may replace those of earlier modules.
         replace: bool,
-        /// WebAssembly.
-        bytes: Arc<serde_bytes::ByteBuf>,
-        /// The newest view that was known where it was pushed: if the module has come to its place since, that was this
-        /// command.
+        /// The view whose members and modules this decision rests on. The command has no effect if a server has joined
+        /// since then, or the modules have changed.
         seen: ViewVersion,
+        /// The server that asked the members. The command has no effect when that server is no member any more: the
+        /// others have then forgotten what it asked of them.
+        node: NodeId,
+        /// The incarnation of that server.
+        incarnation: Incarnation,
     },
-    /// No server needs a module any more.
+    /// Removes a module from the view. No member has an object of its types, or makes one.
     Drop {
-        /// Which.
+        /// The SHA-256 of the module's bytes.
         id: [u8; 32],
-        /// The view with which it came to its place: one that was pushed again stays.
+        /// The view with which the module came to its place.
         since: ViewVersion,
+        /// As in [`Keep`](Command::Keep).
+        seen: ViewVersion,
+        /// As in [`Keep`](Command::Keep).
+        node: NodeId,
+        /// The incarnation of that server.
+        incarnation: Incarnation,
     },
 }
 
@@ -125,6 +138,16 @@ pub enum Refusal {
     LargeModule {
         /// Its size.
         bytes: u64,
+    },
+    /// A server has joined, or the modules have changed.
+    #[error(
+        "the members or the modules have changed with view {present:?}, and the decision rests on view {seen:?}"
+    )]
+    Overtaken {
+        /// The view that the decision rests on.
+        seen: ViewVersion,
+        /// The view with which they changed last.
+        present: ViewVersion,
     },
     /// The configuration is another one by now.
     #[error("the partition is in epoch {present:?}, and the proposal follows epoch {epoch:?}")]
@@ -187,13 +210,24 @@ impl Control {
             } => view.reconfigure(*partition, *epoch, assignments)?,
             Command::Keep {
                 id,
+                size,
                 replace,
-                bytes,
                 seen,
-            } => view.keep((*id, *seen), *replace, bytes)?,
-            Command::Drop { id, since } => {
-                view.modules
-                    .retain(|module| (module.id, module.since) != (*id, *since));
+                node,
+                incarnation,
+            } => {
+                view.require_member(*node, *incarnation)?;
+                view.keep(*id, *size, *replace, *seen)?;
+            }
+            Command::Drop {
+                id,
+                since,
+                seen,
+                node,
+                incarnation,
+            } => {
+                view.require_member(*node, *incarnation)?;
+                view.drop_module(*id, *since, *seen)?;
             }
         }
         let is_same = view.members == self.view.members
@@ -209,6 +243,23 @@ impl Control {
 }
 
 impl View {
+    /// Whether there is room for a module.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::LargeModule`], [`Refusal::TooManyModules`].
+    pub fn check_room(&self, id: &[u8; 32], size: u64) -> Result<(), Refusal> {
+        if size > MODULE_BYTES_MAX {
+            return Err(Refusal::LargeModule { bytes: size });
+        }
+        let others = self.modules.iter().filter(|kept| kept.id != *id);
+        let bytes = others.map(|kept| kept.size).sum::<u64>() + size;
+        if bytes > MODULES_BYTES_MAX {
+            return Err(Refusal::TooManyModules { bytes });
+        }
+        Ok(())
+    }
+
     /// All members go by the same lease; the first says which.
     fn agree(&mut self, node: NodeId, lease_ms: u64) -> Result<(), Refusal> {
         if self.members.keys().all(|member| *member == node) {
@@ -243,6 +294,7 @@ impl View {
             leaving: false,
         };
         self.members.insert(node, member);
+        self.joined = self.version;
         self.fill();
         Ok(())
     }
@@ -311,33 +363,61 @@ impl View {
         Ok(())
     }
 
+    fn require_member(&self, node: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
+        match self.has(node, incarnation) {
+            true => Ok(()),
+            false => Err(Refusal::NoMember { node }),
+        }
+    }
+
+    /// Whether a decision about modules still has the members and modules that it rests on.
+    fn require_seen(&self, seen: ViewVersion) -> Result<(), Refusal> {
+        let present = self.joined.max(self.modules_changed);
+        match present <= seen || CatalogMutant::NoFence.is_planted() {
+            true => Ok(()),
+            false => Err(Refusal::Overtaken { seen, present }),
+        }
+    }
+
     fn keep(
         &mut self,
-        (id, seen): ([u8; 32], ViewVersion),
+        id: [u8; 32],
+        size: u64,
         replace: bool,
-        bytes: &Arc<serde_bytes::ByteBuf>,
+        seen: ViewVersion,
     ) -> Result<(), Refusal> {
         let mut kept = self.modules.iter();
         if kept.any(|kept| kept.id == id && kept.since > seen) {
+            // A repeated command.
             return Ok(());
         }
-        if bytes.len() > MODULE_BYTES_MAX {
-            let bytes = bytes.len() as u64;
-            return Err(Refusal::LargeModule { bytes });
-        }
-        let others = self.modules.iter().filter(|kept| kept.id != id);
-        let sum = others.map(|kept| kept.bytes.len()).sum::<usize>() + bytes.len();
-        if sum > MODULES_BYTES_MAX {
-            let bytes = sum as u64;
-            return Err(Refusal::TooManyModules { bytes });
-        }
+        self.require_seen(seen)?;
+        self.check_room(&id, size)?;
         self.modules.retain(|kept| kept.id != id);
         self.modules.push(KeptModule {
             id,
+            size,
             since: self.version,
             replace,
-            bytes: bytes.clone(),
         });
+        self.modules_changed = self.version;
+        Ok(())
+    }
+
+    fn drop_module(
+        &mut self,
+        id: [u8; 32],
+        since: ViewVersion,
+        seen: ViewVersion,
+    ) -> Result<(), Refusal> {
+        let is_kept = |kept: &KeptModule| (kept.id, kept.since) == (id, since);
+        if !self.modules.iter().any(is_kept) {
+            // A repeated command.
+            return Ok(());
+        }
+        self.require_seen(seen)?;
+        self.modules.retain(|kept| !is_kept(kept));
+        self.modules_changed = self.version;
         Ok(())
     }
 
@@ -556,74 +636,6 @@ mod tests {
             control.apply(&command).unwrap();
         }
         assert!(!control.view().has(NodeId(1), Incarnation(1)));
-    }
-
-    fn drop(id: u8, view: &View) -> Command {
-        let kept = view.modules.iter().find(|module| module.id == [id; 32]);
-        Command::Drop {
-            id: [id; 32],
-            since: kept.unwrap().since,
-        }
-    }
-
-    #[test]
-    fn a_module_is_kept_once_until_it_is_dropped() {
-        let mut control = three();
-        let keep = |id, bytes| Command::Keep {
-            id: [id; 32],
-            replace: true,
-            bytes: Arc::new(serde_bytes::ByteBuf::from(vec![0; bytes])),
-            seen: ViewVersion(0),
-        };
-        for _ in 0..2 {
-            control.apply(&keep(1, 10)).unwrap();
-            assert_eq!(control.view().modules.len(), 1);
-            assert_eq!(control.view().modules[0].since, control.view().version);
-        }
-        let refused = control.apply(&keep(2, MODULE_BYTES_MAX + 1));
-        assert!(matches!(refused, Err(Refusal::LargeModule { .. })));
-        let mut keep = |id| control.apply(&keep(id, MODULE_BYTES_MAX));
-        let refused = (2..=65).map(&mut keep).find(Result::is_err);
-        assert!(matches!(refused, Some(Err(Refusal::TooManyModules { .. }))));
-        assert_eq!(
-            control.view().modules.len(),
-            MODULES_BYTES_MAX / MODULE_BYTES_MAX
-        );
-        for id in 2..=(MODULES_BYTES_MAX / MODULE_BYTES_MAX) as u8 {
-            let drop = drop(id, control.view());
-            control.apply(&drop).unwrap();
-        }
-        let late = Command::Drop {
-            id: [1; 32],
-            since: ViewVersion(1),
-        };
-        control.apply(&late).unwrap();
-        assert_eq!(control.view().modules.len(), 1);
-        let drop = drop(1, control.view());
-        control.apply(&drop).unwrap();
-        assert!(control.view().modules.is_empty());
-    }
-
-    #[test]
-    fn a_module_that_is_pushed_again_comes_last() {
-        let mut control = three();
-        let keep = |id, seen| Command::Keep {
-            id: [id; 32],
-            replace: true,
-            bytes: Arc::default(),
-            seen,
-        };
-        for id in [1, 2, 1] {
-            let seen = control.view().version;
-            for _ in 0..2 {
-                // The second one is the first, said again.
-                control.apply(&keep(id, seen)).unwrap();
-            }
-        }
-        let view = control.view();
-        let ids: Vec<_> = view.modules.iter().map(|module| module.id[0]).collect();
-        assert_eq!(ids, [2, 1]);
-        assert_eq!(view.modules[1].since, view.version);
     }
 
     #[test]

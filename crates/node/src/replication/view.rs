@@ -19,21 +19,25 @@ pub struct View {
     pub lease_ms: u64,
     /// Of each partition.
     pub configurations: Vec<Arc<Configuration>>,
+    /// The view with which the last server joined.
+    pub joined: ViewVersion,
     /// Uploaded modules, in the order in which they were pushed the last time: a type is the last one's that has it.
     pub modules: Vec<KeptModule>,
+    /// The view with which the modules changed last.
+    pub modules_changed: ViewVersion,
 }
 
-/// A module that every server is to have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A module that every server is to have. Its bytes are not in the view: servers fetch them from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptModule {
-    /// The SHA-256 of its bytes.
+    /// The SHA-256 of the module's bytes.
     pub id: [u8; 32],
-    /// The view with which it came to its place.
+    /// The number of its bytes.
+    pub size: u64,
+    /// The view with which the module came to its place.
     pub since: ViewVersion,
-    /// Its types may be new versions of those of earlier ones.
+    /// Whether its types may replace those of earlier modules.
     pub replace: bool,
-    /// WebAssembly.
-    pub bytes: Arc<serde_bytes::ByteBuf>,
 }
 
 /// A server that is part of the cluster.
@@ -75,7 +79,9 @@ impl View {
             members: BTreeMap::new(),
             lease_ms: 0,
             configurations: vec![Arc::default(); partitions],
+            joined: ViewVersion::default(),
             modules: Vec::new(),
+            modules_changed: ViewVersion::default(),
         }
     }
 
