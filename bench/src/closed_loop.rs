@@ -145,7 +145,9 @@ impl<D: Dialogue> Connection<D> {
                 self.received.clear();
                 Ok(true)
             }
-            Some(length) => Err(format!("{} bytes follow the reply", self.received.len() - length).into()),
+            Some(length) => {
+                Err(format!("{} bytes follow the reply", self.received.len() - length).into())
+            }
             None => Ok(false),
         }
     }

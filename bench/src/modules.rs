@@ -12,11 +12,7 @@ use crucial_object::{Activation, Age, Instance, SessionId, encode, registry};
 use crate::Error;
 
 #[path = "../../crates/modules/tests/guest/src/lib.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the methods are called by name"
-)]
+#[allow(dead_code, unused_imports, reason = "the methods are called by name")]
 mod guest;
 
 /// The goals. A small method costs at most this much more than a native one.
@@ -98,7 +94,8 @@ pub fn run(options: &Options) -> Result<bool, Error> {
     let engine = Engine::new(Limits::default(), None)?;
     let module = engine.compile(&module()?)?;
     let subject = |type_name: &str, state: &[u8], method: &str, args: Vec<u8>| {
-        let info = registry::find(type_name).ok_or("the type is not linked into this executable")?;
+        let info =
+            registry::find(type_name).ok_or("the type is not linked into this executable")?;
         let index = info.methods.iter().position(|known| known.name == method);
         Ok::<_, Error>(Subject {
             native: info.restore(state, Age::Same)?,

@@ -54,7 +54,11 @@ fn make(client: &Arc<Client>, count: usize) -> Result<Vec<Shared<AtomicI64>>, Er
             .collect();
         let mut all = Vec::new();
         for maker in makers {
-            all.extend(maker.join().map_err(|_| "a thread that creates objects panicked")??);
+            all.extend(
+                maker
+                    .join()
+                    .map_err(|_| "a thread that creates objects panicked")??,
+            );
         }
         Ok(all)
     })

@@ -98,7 +98,9 @@ impl Source {
         };
         let bad = |detail: String| Err(Error::Content { path: name, detail });
         let Some(features) = all.ncols().checked_sub(1).filter(|count| *count > 0) else {
-            return bad("a row needs at least one feature, and the label as its last column".into());
+            return bad(
+                "a row needs at least one feature, and the label as its last column".into(),
+            );
         };
         let wrong = all
             .column(features)

@@ -15,7 +15,9 @@ pub fn plot(path: &Path, what: &str, history: &[f64]) -> Result<(), Error> {
     };
     // The plotting library would search for an axis for ever.
     if history.is_empty() {
-        return Err(bad(format!("there was no step, so that no {what} can be drawn")));
+        return Err(bad(format!(
+            "there was no step, so that no {what} can be drawn"
+        )));
     }
     if let Some(step) = history
         .iter()

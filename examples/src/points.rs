@@ -171,7 +171,7 @@ fn npy_points(reader: impl Read, path: &str) -> Result<Array2<f64>, Error> {
     };
     if npy.order() != npyz::Order::C || rows == 0 || columns == 0 {
         return Err(bad(
-            "the array must contain at least one point, in row-major order".to_owned()
+            "the array must contain at least one point, in row-major order".to_owned(),
         ));
     }
     let narrow = npy.dtype().num_bytes() == Some(4);

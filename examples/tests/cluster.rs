@@ -89,7 +89,10 @@ impl Cluster {
                     !running.is_finished(),
                     "the program ended before a server could be killed"
                 );
-                assert!(started.elapsed() < PATIENCE, "the program creates no objects");
+                assert!(
+                    started.elapsed() < PATIENCE,
+                    "the program creates no objects"
+                );
             }
             self.servers[victim].kill().expect("the server runs");
             self.servers[victim].wait().expect("the server was killed");
