@@ -331,7 +331,7 @@ fn misbehaviour_of_an_object_is_an_error_of_its_caller() {
         ("(i64.const 0x10_7fff_ffff)", "reply_bytes_max"),
         (
             "(i32.store (i32.const 33) (i32.const 1000)) (i64.const 0x20_0000_0005)",
-            "longer than the reply",
+            "longer than the module's reply",
         ),
         ("unreachable", "unreachable"),
         (panics, "unreachable"),
