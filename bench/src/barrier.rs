@@ -1,4 +1,4 @@
-//! P10: how long parties wait at a barrier, once the last has come.
+//! P10: the time from the arrival of the last party at a barrier until the parties continue.
 
 use std::sync::{Arc, Barrier as StdBarrier};
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::Error;
 use crate::redis::Redis;
 use crate::server::Server;
 
-/// P10's goals: the mean wait at so many parties, in milliseconds.
+/// P10's goals: number of parties and mean wait, in milliseconds.
 const GOALS: [(usize, f64); 2] = [(320, 2.0), (1800, 10.0)];
 
-/// Sessions that the parties share, as threads of so many worker processes.
+/// Number of sessions that the parties share, as the threads of this number of worker processes would.
 const CLIENTS: usize = 16;
 
 #[derive(Args)]
@@ -27,16 +27,16 @@ pub struct Options {
     /// Rounds
     #[arg(long, default_value_t = 30)]
     rounds: usize,
-    /// Fails if the mean wait is over P10's goals
+    /// Exit with an error if a mean wait exceeds P10's goals
     #[arg(long)]
     check: bool,
 }
 
-/// When a party came and went, round by round.
+/// When a party arrived and continued, for each round.
 type Visits = Vec<(Instant, Instant)>;
 
-/// Lets all parties come at once, round after round. The mean time from when the last has come until a party
-/// goes on: what comes before is the scheduling of so many threads on few cores, and no matter of the barrier.
+/// Lets all parties arrive together, round after round. Returns the mean time from the arrival of the last party until
+/// a party continues. The time before that is the scheduling of many threads on few cores, not the barrier's.
 fn waits<P: Send>(
     parties: Vec<P>,
     rounds: usize,
@@ -71,7 +71,7 @@ fn waits<P: Send>(
     for round in 0..rounds {
         let of_round = || visits.iter().filter_map(|visits| visits.get(round));
         let last = of_round().map(|(begin, _)| *begin).max();
-        let last = last.ok_or("there are no parties")?;
+        let last = last.ok_or("a barrier needs parties")?;
         total += of_round()
             .map(|(_, end)| end.saturating_duration_since(last))
             .sum::<Duration>();
@@ -92,7 +92,7 @@ fn crucial(parties: usize, rounds: usize) -> Result<Duration, Error> {
     })
 }
 
-/// A barrier as Lithops makes it of Redis: a counter, and a list on which all but the last block.
+/// A barrier as Lithops implements it with Redis: a counter, and a list on which all parties but the last block.
 fn redis(parties: usize, rounds: usize) -> Result<Duration, Error> {
     let server = Redis::start()?;
     let tokens: Vec<&[u8]> = vec![b"go"; parties - 1];
@@ -110,7 +110,7 @@ fn redis(parties: usize, rounds: usize) -> Result<Duration, Error> {
     })
 }
 
-/// Measures, and tells whether the goals are met.
+/// Measures. Returns whether the goals are met.
 pub fn run(options: &Options) -> Result<bool, Error> {
     let mut met = true;
     println!(
@@ -119,7 +119,7 @@ pub fn run(options: &Options) -> Result<bool, Error> {
     );
     for &parties in &options.parties {
         if parties < 2 {
-            return Err("a barrier has at least two parties".into());
+            return Err("a barrier needs at least two parties".into());
         }
         let ours = crucial(parties, options.rounds)?.as_secs_f64() * 1e3;
         let theirs = redis(parties, options.rounds)?.as_secs_f64() * 1e3;
@@ -131,7 +131,7 @@ pub fn run(options: &Options) -> Result<bool, Error> {
         met &= goal.is_none_or(|(_, goal)| ours <= *goal);
     }
     println!(
-        "\nMean wait of a party, once the last has come (goals: 320 parties ≤ 2 ms, 1800 ≤ 10 ms)"
+        "\nMean wait of a party after the last arrival (goals: 320 parties ≤ 2 ms, 1800 ≤ 10 ms)"
     );
     Ok(met || !options.check)
 }

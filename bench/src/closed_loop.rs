@@ -1,6 +1,6 @@
-//! Load: many connections, each with one request in flight, from one thread.
+//! A load generator: one thread with many connections, each with one request in flight.
 //!
-//! The same for all peers, so that what differs is the server.
+//! All peers get the same load, so that only the servers differ.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use crate::Error;
 
 /// One connection's side of a protocol.
 pub trait Dialogue {
-    /// Appends the request number `turn`.
+    /// Appends the request with the number `turn`.
     fn request(&mut self, turn: u64, out: &mut Vec<u8>) -> Result<(), Error>;
 
-    /// The length of the reply that `bytes` begin with, once it is whole.
+    /// The length of the reply at the beginning of `bytes`, if the reply is complete.
     fn reply_length(&mut self, bytes: &[u8]) -> Result<Option<usize>, Error>;
 }
 
@@ -33,11 +33,11 @@ struct Connection<D> {
     turn: u64,
 }
 
-/// How long a server may leave all connections without a reply.
+/// Time limit without a reply on any connection.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 impl<D: Dialogue> ClosedLoop<D> {
-    /// Connects once for each dialogue. Each sends `hello(index)` first, which is answered.
+    /// Connects once for each dialogue. Each connection first sends `hello(index)`, and waits for the reply.
     pub fn connect(
         address: SocketAddr,
         dialogues: impl Iterator<Item = (D, Option<Vec<u8>>)>,
@@ -65,8 +65,8 @@ impl<D: Dialogue> ClosedLoop<D> {
         Ok(ClosedLoop { poll, connections })
     }
 
-    /// Keeps one request of each connection in flight for so long; how many were answered. None is in
-    /// flight afterwards.
+    /// Keeps one request of each connection in flight for this duration, and returns the number of replies. Afterwards
+    /// no request is in flight.
     pub fn run(&mut self, time: Duration) -> Result<u64, Error> {
         let mut events = Events::with_capacity(1024);
         let mut scratch = vec![0; 64 << 10];
@@ -79,7 +79,7 @@ impl<D: Dialogue> ClosedLoop<D> {
         while in_flight > 0 {
             self.poll.poll(&mut events, Some(SILENCE_MAX))?;
             if events.is_empty() {
-                return Err("the server does not answer".into());
+                return Err("the server does not reply".into());
             }
             let more = start.elapsed() < time;
             for event in &events {
@@ -116,12 +116,12 @@ impl<D: Dialogue> Connection<D> {
         request.clear();
         self.dialogue.request(self.turn, request)?;
         self.turn += 1;
-        // One small request is in flight, so the socket has room.
+        // The socket's buffer has space, since only one small request is in flight.
         self.stream.write_all(request)?;
         Ok(())
     }
 
-    /// Reads what is there; whether the reply is whole.
+    /// Reads available bytes. Returns whether the reply is complete.
     fn receive(&mut self, scratch: &mut [u8]) -> Result<bool, Error> {
         loop {
             match self.stream.read(scratch) {
@@ -145,7 +145,9 @@ impl<D: Dialogue> Connection<D> {
                 self.received.clear();
                 Ok(true)
             }
-            Some(length) => Err(format!("{} bytes too many", self.received.len() - length).into()),
+            Some(length) => {
+                Err(format!("{} bytes follow the reply", self.received.len() - length).into())
+            }
             None => Ok(false),
         }
     }

@@ -1,4 +1,4 @@
-//! P2 and P12: three servers.
+//! P2 and P12: measurements of three servers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use crate::Error;
 use crate::sample::{Sample, print_head};
 use crate::value::VALUE_BYTES;
 
-/// P2's goals: with two replicas, as shares of the time with one.
+/// P2's goals: the time with two replicas, as a multiple of the time with one.
 const PUT_GOAL: f64 = 1.8;
 const GET_GOAL: f64 = 1.05;
 
@@ -29,7 +29,7 @@ const READERS: usize = 100;
 const OBJECTS: usize = 200;
 const CLIENTS: usize = 10;
 
-/// How often the readers' progress is looked at.
+/// Length of the intervals in which reads are counted.
 const BUCKET: Duration = Duration::from_millis(100);
 
 #[derive(Args)]
@@ -37,13 +37,13 @@ pub struct Options {
     /// Calls of each kind in each round
     #[arg(long, default_value_t = 1000)]
     calls: usize,
-    /// Rounds, in which the two kinds of objects take turns
+    /// Rounds, in which the two kinds of objects alternate
     #[arg(long, default_value_t = 20)]
     rounds: usize,
-    /// How long each part of the second measurement takes, in seconds: before the crash, until the join, and after it
+    /// Duration of each phase of P12, in seconds: before the crash, until the join, and after it
     #[arg(long, default_value_t = 6)]
     seconds: u64,
-    /// Fails if a goal is missed
+    /// Exit with an error if a goal is missed
     #[arg(long)]
     check: bool,
 }
@@ -62,11 +62,11 @@ pub fn run(options: &Options) -> Result<bool, Error> {
     Ok(met || !options.check)
 }
 
-/// P2.
+/// Measures P2.
 fn replicas(cluster: &Cluster, spin_us: u64, options: &Options) -> Result<bool, Error> {
     let client = cluster.client_with(0, |config| {
         config.spin = Duration::from_micros(spin_us);
-        // As the servers reach each other, and as it is between machines.
+        // TCP, which the servers use among each other, and which clients on other machines use.
         config.local_socket = false;
     })?;
     let bytes = vec![7; VALUE_BYTES];
@@ -75,7 +75,7 @@ fn replicas(cluster: &Cluster, spin_us: u64, options: &Options) -> Result<bool, 
             .replicas(replicas)
             .create(Blob::new(bytes.clone()))
     };
-    // Several of each, as where an object is matters.
+    // Several objects of each kind, since the latency depends on an object's server.
     let of = |replicas: u8| -> crucial::Result<Vec<Shared<Blob>>> {
         (0..8)
             .map(|index| value(format!("p2-{replicas}-{index}"), replicas))
@@ -108,18 +108,19 @@ fn replicas(cluster: &Cluster, spin_us: u64, options: &Options) -> Result<bool, 
     Ok(puts[1].ratio(&puts[0]) <= PUT_GOAL && gets[1].ratio(&gets[0]) <= GET_GOAL)
 }
 
-/// What the readers have done.
+/// The progress of all readers.
 struct Progress {
     started: Instant,
     reads: AtomicU64,
-    /// When the last answer came, and the longest time between two, in microseconds.
+    /// The time of the last read, and the longest time between two reads, in microseconds.
     last_us: AtomicU64,
     longest_us: AtomicU64,
     stop: AtomicBool,
 }
 
 impl Progress {
-    fn note(&self) {
+    /// Records a read.
+    fn record_read(&self) {
         self.reads.fetch_add(1, Ordering::Relaxed);
         let now_us = self.started.elapsed().as_micros() as u64;
         let last_us = self.last_us.fetch_max(now_us, Ordering::Relaxed);
@@ -127,7 +128,7 @@ impl Progress {
         self.longest_us.fetch_max(pause_us, Ordering::Relaxed);
     }
 
-    /// Counts the reads of each tenth of a second, for so long.
+    /// Counts the reads in each tenth of a second, for this duration.
     fn watch(&self, time: Duration) -> Vec<u64> {
         let mut counts = Vec::new();
         let started = Instant::now();
@@ -142,7 +143,7 @@ impl Progress {
     }
 }
 
-/// P12.
+/// Measures P12.
 fn readers(mut cluster: Cluster, options: &Options) -> Result<bool, Error> {
     let owner = cluster.client(0)?;
     let objects: Vec<Shared<Blob>> = caller::with(owner.clone(), || {
@@ -177,7 +178,7 @@ fn readers(mut cluster: Cluster, options: &Options) -> Result<bool, Error> {
                 scope.spawn(move || read(number, client, objects, progress))
             })
             .collect();
-        // Caches, branch predictors, and the kernel's tables.
+        // The first second warms up caches, branch predictors and the kernel's tables.
         progress.watch(Duration::from_secs(1));
         let steady = progress.watch(part);
         progress.longest_us.store(0, Ordering::Relaxed);
@@ -205,7 +206,7 @@ fn read(
         while !progress.stop.load(Ordering::Relaxed) {
             let which = random.below(OBJECTS as u64) as usize;
             objects[which].get()?;
-            progress.note();
+            progress.record_read();
         }
         Ok(())
     })
@@ -218,26 +219,26 @@ fn judge(steady: &[u64], crash: &[u64], join: &[u64], standstill: Duration) -> b
         counts.get(counts.len() / 2).copied().unwrap_or(0)
     };
     let usual = median(steady);
-    // From here on half of the tenths of the next second are at full rate.
+    // The rate has recovered when half of the tenths of the following second are at the full rate.
     let enough = (usual as f64 * RECOVERED) as u64;
     let recovered = join.windows(10).position(|window| median(window) >= enough);
-    let recovery = recovered.map(|place| BUCKET * place as u32);
+    let recovery = recovered.map(|index| BUCKET * index as u32);
     let per_second = |counts: &[u64]| {
         let seconds = counts
             .chunks(10)
             .map(|tenths| tenths.iter().sum::<u64>().to_string());
         seconds.collect::<Vec<_>>().join(" ")
     };
-    println!("P12, {READERS} readers, {OBJECTS} objects of two replicas, reads in each second");
+    println!("P12, {READERS} readers, {OBJECTS} objects with two replicas, reads per second");
     println!("before:           {}", per_second(steady));
     println!("after the crash:  {}", per_second(crash));
     println!("after the join:   {}", per_second(join));
-    println!("without progress: {standstill:.2?} (goal {STANDSTILL_GOAL:?})");
+    println!("longest pause:    {standstill:.2?} (goal {STANDSTILL_GOAL:?})");
     match recovery {
         Some(time) => println!(
-            "at {RECOVERED} of the usual rate {time:.1?} after the join (goal {RECOVERY_GOAL:?})"
+            "{RECOVERED} of the usual rate was reached {time:.1?} after the join (goal {RECOVERY_GOAL:?})"
         ),
-        None => println!("not at {RECOVERED} of the usual rate after the join"),
+        None => println!("{RECOVERED} of the usual rate was not reached after the join"),
     }
     standstill <= STANDSTILL_GOAL && recovery.is_some_and(|time| time <= RECOVERY_GOAL)
 }

@@ -16,25 +16,25 @@ use crate::sample::{Sample, print_head};
 use crate::server::Server;
 use crate::value::{VALUE_BYTES, Value};
 
-/// P1's goals, as shares of a Redis GET.
+/// P1's goals, as multiples of a Redis GET.
 const GOAL: f64 = 1.1;
-const WISHED: f64 = 0.3;
+const STRETCH_GOAL: f64 = 0.3;
 
 #[derive(Args)]
 pub struct Options {
     /// Calls of each kind in each round
     #[arg(long, default_value_t = 3000)]
     calls: usize,
-    /// Rounds, in which Crucial and Redis take turns
+    /// Rounds, in which Crucial and Redis alternate
     #[arg(long, default_value_t = 10)]
     rounds: usize,
-    /// Fails if a small call takes longer than this, as a share of a Redis GET (p50, TCP, as shipped);
-    /// 1.1 if no share is given
+    /// Exit with an error if a small call takes longer than this multiple of a Redis GET (p50, TCP, as shipped);
+    /// 1.1 by default
     #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "1.1")]
     check: Option<f64>,
 }
 
-/// A way to a server, and what was measured on it.
+/// A connection to a server with its measurements.
 struct Way {
     name: &'static str,
     client: Arc<Client>,
@@ -117,10 +117,10 @@ impl RedisSamples {
     }
 }
 
-/// Measures, and tells whether the goal is met.
+/// Measures. Returns whether the goal is met.
 pub fn run(options: &Options) -> Result<bool, Error> {
     if options.calls == 0 || options.rounds == 0 {
-        return Err("at least one round of one call is needed".into());
+        return Err("--rounds and --calls must be at least 1".into());
     }
     let redis_server = Redis::start()?;
     let mut redis = redis_server.connect()?;
@@ -146,9 +146,9 @@ pub fn run(options: &Options) -> Result<bool, Error> {
     for way in &ways {
         way.print(&of_redis);
     }
-    let share = ways[0].load.ratio(&of_redis.get);
+    let multiple = ways[0].load.ratio(&of_redis.get);
     println!(
-        "\nA small read, TCP, as shipped: {share:.2} × Redis GET (p50; goal ≤ {GOAL}, wished ≤ {WISHED})"
+        "\nA small read, TCP, as shipped: {multiple:.2} × Redis GET (p50; goal ≤ {GOAL}, stretch goal ≤ {STRETCH_GOAL})"
     );
-    Ok(options.check.is_none_or(|goal| share <= goal))
+    Ok(options.check.is_none_or(|goal| multiple <= goal))
 }

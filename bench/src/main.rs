@@ -2,7 +2,7 @@
 
 #![allow(
     unexpected_cfgs,
-    reason = "the uploaded types have other versions, for tests"
+    reason = "the uploaded types have further versions for tests"
 )]
 
 use std::process::ExitCode;
@@ -35,20 +35,20 @@ enum Command {
     Latency(latency::Options),
     /// Spawn and join of a cloud thread that does nothing
     Spawn(spawn::Options),
-    /// 1 KB values, many connections in a closed loop, one server core, against Redis; and what completion
-    /// records cost
+    /// 1 KB values, many connections in a closed loop, one server core, against Redis; and the cost of completion
+    /// records
     Throughput(throughput::Options),
-    /// The wait at a barrier of many parties, against a barrier of Redis lists
+    /// The wait at a barrier of many parties, against a barrier made of Redis lists
     Barrier(barrier::Options),
     /// Methods of uploaded types against native ones, inside the server
     Modules(modules::Options),
-    /// Three servers: what a second replica costs, and what readers see when a server crashes and another joins
+    /// Three servers: the cost of a second replica, and the effect on readers when a server crashes and another joins
     Cluster(cluster::Options),
-    /// A million small objects: memory, and latency
+    /// A million small objects: memory and latency
     Objects(objects::Options),
 }
 
-/// What a measurement can fail with.
+/// The error of a measurement.
 type Error = Box<dyn std::error::Error>;
 
 #[crucial::main]
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     if cfg!(debug_assertions) {
         eprintln!(
-            "figures of a debug build mean nothing: cargo run --release -p crucial-bench -- .."
+            "a debug build gives no meaningful figures: use cargo run --release -p crucial-bench -- .."
         );
         return ExitCode::FAILURE;
     }
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     match met {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
-            eprintln!("the goal is missed");
+            eprintln!("a goal was missed");
             ExitCode::FAILURE
         }
         Err(error) => {

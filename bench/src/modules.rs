@@ -1,4 +1,4 @@
-//! What a method of an uploaded type costs over that of a native one, inside the server: both are called as a server
+//! The cost of methods of uploaded types compared with native ones, inside the server: both are called as a server
 //! calls its objects, with encoded arguments and results.
 
 use std::path::Path;
@@ -12,31 +12,27 @@ use crucial_object::{Activation, Age, Instance, SessionId, encode, registry};
 use crate::Error;
 
 #[path = "../../crates/modules/tests/guest/src/lib.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the methods are called by their names"
-)]
+#[allow(dead_code, unused_imports, reason = "the methods are called by name")]
 mod guest;
 
-/// The goals: a small method costs at most this much more than native,
+/// The goals. A small method costs at most this much more than a native one.
 const SMALL_GOAL: Duration = Duration::from_nanos(300);
-/// and one that computes runs at least at this part of the native speed,
+/// A computing method reaches at least this share of the native speed.
 const COMPUTE_GOAL: f64 = 0.95;
-/// as does one that decodes and adds many numbers.
+/// A method that decodes and adds many numbers reaches at least this share of the native speed.
 const ADD_GOAL: f64 = 0.5;
 
 #[derive(Args)]
 pub struct Options {
-    /// Times that everything is measured, native and uploaded by turns
+    /// Rounds, in which native and uploaded methods alternate
     #[arg(long, default_value_t = 21)]
     rounds: usize,
-    /// Fails if a goal is missed
+    /// Exit with an error if a goal is missed
     #[arg(long)]
     check: bool,
 }
 
-/// The module of the types that this executable has natively, built as `crucial build` does it.
+/// Builds the module of the types that are linked into this executable, as `crucial build` does.
 fn module() -> Result<Vec<u8>, Error> {
     let manifest =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/modules/tests/guest/Cargo.toml");
@@ -52,13 +48,13 @@ fn module() -> Result<Vec<u8>, Error> {
         .args(["-C", "link-arg=--export=__stack_pointer"])
         .status()?;
     if !status.success() {
-        return Err("cargo could not build the module".into());
+        return Err("cargo cannot build the module".into());
     }
     let file = target.join("wasm32-unknown-unknown/release/guest.wasm");
     Ok(std::fs::read(file)?)
 }
 
-/// A method of an object, native and uploaded.
+/// A method of an object, native or uploaded.
 struct Subject {
     native: Box<dyn Instance>,
     uploaded: Box<dyn Instance>,
@@ -66,7 +62,7 @@ struct Subject {
     args: Vec<u8>,
 }
 
-/// Calls a method again and again; the mean time of a call.
+/// Calls a method repeatedly, and returns the mean duration of a call.
 fn time(
     instance: &mut dyn Instance,
     index: usize,
@@ -98,12 +94,13 @@ pub fn run(options: &Options) -> Result<bool, Error> {
     let engine = Engine::new(Limits::default(), None)?;
     let module = engine.compile(&module()?)?;
     let subject = |type_name: &str, state: &[u8], method: &str, args: Vec<u8>| {
-        let info = registry::find(type_name).ok_or("the type is not linked")?;
+        let info =
+            registry::find(type_name).ok_or("the type is not linked into this executable")?;
         let index = info.methods.iter().position(|known| known.name == method);
         Ok::<_, Error>(Subject {
             native: info.restore(state, Age::Same)?,
             uploaded: module.restore(type_name, state, Age::Same)?,
-            index: index.ok_or("there is no such method")?,
+            index: index.ok_or("the type has no such method")?,
             args,
         })
     };

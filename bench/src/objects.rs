@@ -12,10 +12,10 @@ use crate::Error;
 use crate::sample::{Sample, print_head};
 use crate::server::Server;
 
-/// P15's goal, in bytes for each object over its state.
+/// P15's goal: bytes per object beyond the object's state.
 const GOAL: f64 = 300.0;
 
-/// Threads that make objects.
+/// Number of threads that create objects.
 const MAKERS: usize = 8;
 
 #[derive(Args)]
@@ -23,15 +23,15 @@ pub struct Options {
     /// Objects
     #[arg(long, default_value_t = 1_000_000)]
     objects: usize,
-    /// Calls of which the latency is taken, with few objects and with all
+    /// Number of measured calls, with few objects and with all
     #[arg(long, default_value_t = 20_000)]
     calls: usize,
-    /// Fails if an object takes more bytes than this; 300 if none are given
+    /// Exit with an error if an object takes more bytes than this; 300 by default
     #[arg(long, value_name = "BYTES", num_args = 0..=1, default_missing_value = "300")]
     check: Option<f64>,
 }
 
-/// Makes objects, each changed once, so that it has a completion record; some handles to them.
+/// Creates objects and changes each once, so that each has a completion record. Returns handles to some of them.
 fn make(client: &Arc<Client>, count: usize) -> Result<Vec<Shared<AtomicI64>>, Error> {
     std::thread::scope(|scope| {
         let makers: Vec<_> = (0..MAKERS)
@@ -54,7 +54,11 @@ fn make(client: &Arc<Client>, count: usize) -> Result<Vec<Shared<AtomicI64>>, Er
             .collect();
         let mut all = Vec::new();
         for maker in makers {
-            all.extend(maker.join().map_err(|_| "a maker panicked")??);
+            all.extend(
+                maker
+                    .join()
+                    .map_err(|_| "a thread that creates objects panicked")??,
+            );
         }
         Ok(all)
     })
@@ -76,7 +80,7 @@ fn latency(
     Ok(sample)
 }
 
-/// Measures, and tells whether the goal is met.
+/// Measures. Returns whether the goal is met.
 pub fn run(options: &Options) -> Result<bool, Error> {
     let server = Server::start(50, None)?;
     let client = Client::connect(Config::new(server.endpoint.clone()))?;

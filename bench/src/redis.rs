@@ -10,14 +10,14 @@ use tempfile::TempDir;
 use crate::Error;
 use crate::server::on_core;
 
-/// A running server. It is stopped when this is dropped.
+/// A running server. The server is stopped when the value is dropped.
 pub struct Redis {
     process: Child,
     port: u16,
     _directory: TempDir,
 }
 
-/// How long a server may take until it answers.
+/// Time limit for a server's first reply.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Redis {
@@ -26,7 +26,7 @@ impl Redis {
         Redis::start_on(None)
     }
 
-    /// The same, on one core only if one is given.
+    /// Starts `redis-server`, bound to a core if that is given.
     pub fn start_on(core: Option<usize>) -> Result<Redis, Error> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let directory = tempfile::tempdir()?;
@@ -44,17 +44,17 @@ impl Redis {
         })
     }
 
-    /// Where it listens.
+    /// The server's address.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    /// Its process id.
+    /// The server's process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Connects, as soon as the server answers.
+    /// Connects, and waits until the server replies.
     pub fn connect(&self) -> Result<Connection, Error> {
         let start = Instant::now();
         loop {
@@ -81,7 +81,7 @@ impl Drop for Redis {
     }
 }
 
-/// A connection, for requests whose replies are short.
+/// A connection for requests with short replies.
 pub struct Connection {
     stream: TcpStream,
     request: Vec<u8>,
@@ -104,7 +104,7 @@ impl Connection {
         Ok(line.trim_start_matches(':').trim_end().parse()?)
     }
 
-    /// Sends a command whose reply has so many lines.
+    /// Sends a command whose reply has this number of lines.
     pub fn request_lines(&mut self, command: &[&[u8]], lines: usize) -> Result<(), Error> {
         self.send(command)?;
         let count = |reply: &[u8]| reply.iter().filter(|byte| **byte == b'\n').count();
@@ -118,7 +118,7 @@ impl Connection {
         Ok(self.stream.write_all(&self.request)?)
     }
 
-    /// Reads until the reply is whole; its length.
+    /// Reads until the reply is complete, and returns its length.
     fn receive(&mut self, is_whole: impl Fn(&[u8]) -> Result<bool, Error>) -> Result<usize, Error> {
         let mut length = 0;
         loop {
@@ -144,8 +144,8 @@ pub fn write_command(command: &[&[u8]], out: &mut Vec<u8>) {
     }
 }
 
-/// The length of the reply that `bytes` begin with (`+OK`, `:1`, `$5 hello`: one line, or a line and as
-/// many bytes as it says), once it is whole.
+/// The length of the reply at the beginning of `bytes`, if the reply is complete. A reply (`+OK`, `:1`, `$5 hello`) is
+/// one line, or a line with a length and that number of bytes.
 pub fn reply_length(bytes: &[u8]) -> Result<Option<usize>, Error> {
     let Some(line) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
         return Ok(None);

@@ -1,8 +1,8 @@
-//! Samples of a time.
+//! Samples of durations.
 
 use std::time::{Duration, Instant};
 
-/// Times, to be looked at by rank.
+/// Measured durations.
 #[derive(Default)]
 pub struct Sample {
     times: Vec<Duration>,
@@ -11,7 +11,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// One round: runs `f` so many times, and adds the time of each.
+    /// Measures a round: runs `f` this number of times, and records each duration.
     pub fn measure<E>(
         &mut self,
         count: usize,
@@ -30,7 +30,7 @@ impl Sample {
         Ok(())
     }
 
-    /// The time that this percentage of all does not exceed, in microseconds.
+    /// The percentile of all durations, in microseconds.
     pub fn percentile_us(&self, percent: usize) -> f64 {
         let mut times = self.times.clone();
         times.sort_unstable();
@@ -40,8 +40,8 @@ impl Sample {
             .map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
     }
 
-    /// The p50 as a share of `peer`'s, whose rounds alternated with these: the median over the rounds, so
-    /// that a neighbour's noise in some of them changes little.
+    /// The p50 as a multiple of `peer`'s, whose rounds alternated with these. The result is the median over all rounds, so
+    /// that noise from other processes in some rounds changes little.
     pub fn ratio(&self, peer: &Sample) -> f64 {
         let rounds = self.medians.iter().zip(&peer.medians);
         let mut ratios: Vec<f64> = rounds
@@ -76,7 +76,7 @@ pub fn print_head(ratio: &str) {
     println!("{:44} {:>9} {:>9} {ratio:>9}", "", "p50 µs", "p99 µs");
 }
 
-/// The command that makes this table, and the size of the machine.
+/// Prints the command that makes this table and the machine's number of cores.
 pub fn command() -> String {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);

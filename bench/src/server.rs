@@ -1,4 +1,4 @@
-//! A Crucial server: this executable, started again.
+//! A Crucial server, which runs in another process of this executable.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
@@ -8,20 +8,20 @@ use crucial_core::Endpoint;
 
 use crate::Error;
 
-/// A server process with one loop. It is killed when this is dropped.
+/// A server process with one loop. The process is killed when the value is dropped.
 pub struct Server {
     process: Child,
-    /// Where it listens.
+    /// The server's address.
     pub endpoint: Endpoint,
 }
 
 impl Server {
-    /// Starts a server, on `core` only if one is given, and waits until it is ready.
+    /// Starts a server, bound to `core` if that is given, and waits until the server is ready.
     pub fn start(spin_us: u32, core: Option<usize>) -> Result<Server, Error> {
         Server::start_with(spin_us, core, &[])
     }
 
-    /// The same, with more options.
+    /// Starts a server with more options.
     pub fn start_with(
         spin_us: u32,
         core: Option<usize>,
@@ -42,7 +42,7 @@ impl Server {
         })
     }
 
-    /// Its resident memory, in bytes.
+    /// The server's resident memory, in bytes.
     pub fn resident_bytes(&self) -> Result<u64, Error> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -50,7 +50,7 @@ impl Server {
         Ok(kilobytes.ok_or("no VmRSS")?.parse::<u64>()? << 10)
     }
 
-    /// Its process id.
+    /// The server's process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
@@ -63,7 +63,8 @@ impl Drop for Server {
     }
 }
 
-/// A command that runs on one core only. (`taskset` becomes the program, so the process id is its.)
+/// A command that is bound to one core. (`taskset` executes the program in its own process, so that the process id is
+/// the program's.)
 pub fn on_core(program: OsString, core: Option<usize>) -> Command {
     let Some(core) = core else {
         return Command::new(program);

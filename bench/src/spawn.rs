@@ -1,4 +1,4 @@
-//! P13: how long it takes to start a cloud thread, and to have its result.
+//! P13: the time to start a cloud thread and get its result.
 
 use clap::Args;
 use crucial::{cloud, thread};
@@ -8,10 +8,10 @@ use crate::sample::{Sample, print_head};
 
 #[derive(Args)]
 pub struct Options {
-    /// Warm threads, one after the other
+    /// Number of warm threads, one after the other
     #[arg(long, default_value_t = 2000)]
     threads: usize,
-    /// Fails if a warm spawn and join takes longer than so many microseconds (p50); 1000 if none are given
+    /// Exit with an error if a warm spawn and join takes longer than this, in microseconds (p50); 1000 by default
     #[arg(long, value_name = "MICROSECONDS", num_args = 0..=1, default_missing_value = "1000")]
     check: Option<f64>,
 }
@@ -19,10 +19,10 @@ pub struct Options {
 #[cloud]
 fn nothing() {}
 
-/// Measures, and tells whether the goal is met.
+/// Measures. Returns whether the goal is met.
 pub fn run(options: &Options) -> Result<bool, Error> {
     let mut cold = Sample::default();
-    // Each memory size has workers of its own, so a new size needs a new worker.
+    // A worker serves only one memory size, so that each new size needs a new worker.
     let mut memory_mb = 1000;
     thread::spawn(nothing()).join()?;
     cold.measure(50, || {

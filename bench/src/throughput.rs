@@ -1,4 +1,4 @@
-//! P3's first look: 1 KB values, many connections in a closed loop, one server core.
+//! P3, preliminary: 1 KB values, many connections in a closed loop, one server core.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,15 +27,15 @@ pub struct Options {
     /// Objects (Redis: keys), of 1 KB each
     #[arg(long, default_value_t = 800)]
     objects: usize,
-    /// Rounds, in which the servers take turns
+    /// Rounds, in which the servers alternate
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Milliseconds of get, and of put, of each server in each round
+    /// Milliseconds of get and of put on each server in each round
     #[arg(long, default_value_t = 1000)]
     milliseconds: u64,
 }
 
-/// The core that servers have for themselves; the load comes from another.
+/// The core of the measured server. The load comes from another core.
 const SERVER_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
 
@@ -50,7 +50,7 @@ struct CrucialDialogue {
     objects: Arc<Vec<ObjectId>>,
     kind: Kind,
     index: usize,
-    /// Behind it: the encoded arguments of a put.
+    /// The encoded arguments of a put.
     arguments: Arc<Vec<u8>>,
     sequence: u64,
 }
@@ -79,7 +79,7 @@ impl Dialogue for CrucialDialogue {
         let Some(whole) = whole.filter(|whole| *whole <= bytes.len()) else {
             return Ok(None);
         };
-        // A get is answered with the value, a put with nothing but the frame's head.
+        // The reply to a get contains the value; the reply to a put is only the frame's head.
         let is_value = whole > VALUE_BYTES;
         if self.sequence > 0 && is_value != matches!(self.kind, Kind::Get) {
             let frame = bytes[frame::LENGTH_BYTES..whole].to_vec();
@@ -116,7 +116,7 @@ fn key(index: usize) -> String {
     format!("value:{index:05}")
 }
 
-/// Which object a connection's request is for: all the same often, in no order.
+/// The object of a connection's request: all objects equally often, in a scattered order.
 fn pick(index: usize, turn: u64, objects: usize) -> usize {
     let mixed = (turn + 1)
         .wrapping_mul(0x9E37_79B9_7F4A_7C15)
@@ -124,7 +124,7 @@ fn pick(index: usize, turn: u64, objects: usize) -> usize {
     (mixed >> 33) as usize % objects
 }
 
-/// Connections of one kind of request to one server, and what was measured.
+/// Connections for one kind of request to one server, with their measurements.
 struct Load<D> {
     name: String,
     process: u32,
@@ -154,7 +154,7 @@ impl<D: Dialogue> Load<D> {
         Ok(())
     }
 
-    /// Prints a line, and gives requests per second, and CPU time per request.
+    /// Prints a line, and returns requests per second and CPU time per request.
     fn print(&self) -> (f64, f64) {
         let per_second = self.answered as f64 / self.seconds;
         let cpu_us = self.cpu_seconds * 1e6 / self.answered as f64;
@@ -167,7 +167,7 @@ impl<D: Dialogue> Load<D> {
     }
 }
 
-/// The CPU time of a process so far: fields 14 and 15 of its `stat`.
+/// The CPU time of a process so far: fields 14 and 15 of `/proc/PID/stat`.
 fn cpu_seconds(process: u32) -> Result<f64, Error> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let after_name = stat.rsplit(')').next().ok_or("no stat")?;
@@ -177,7 +177,7 @@ fn cpu_seconds(process: u32) -> Result<f64, Error> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// A Crucial server with its objects, and the client that owns them.
+/// A Crucial server with its objects and the client that owns them.
 struct Crucial {
     server: Server,
     client: Arc<Client>,
@@ -209,7 +209,7 @@ impl Crucial {
         options: &Options,
     ) -> Result<Load<CrucialDialogue>, Error> {
         let Endpoint::Tcp { host, port } = &self.server.endpoint else {
-            return Err("it listens on TCP".into());
+            return Err("the server must listen on TCP".into());
         };
         let address = SocketAddr::new(host.parse()?, *port);
         let arguments = Arc::new(encode(&(ByteBuf::from(vec![8; VALUE_BYTES]),))?);
@@ -262,11 +262,11 @@ fn redis_load(server: &Redis, kind: Kind, options: &Options) -> Result<Load<Redi
 /// Measures.
 pub fn run(options: &Options) -> Result<(), Error> {
     if options.connections == 0 || options.objects == 0 {
-        return Err("at least one connection and one object are needed".into());
+        return Err("--connections and --objects must be at least 1".into());
     }
     let cores = std::thread::available_parallelism()?.get();
     if cores <= LOAD_CORE {
-        return Err("two cores are needed: one for the server, one for the load".into());
+        return Err("the measurement needs two cores: one for the server, one for the load".into());
     }
     let redis = Redis::start_on(Some(SERVER_CORE))?;
     let mut setup = redis.connect()?;
@@ -333,7 +333,7 @@ fn measure(
         let (rate, cpu) = load.print();
         println!(
             "{:44} {:>8.2}× {:>8.2}×",
-            "  as a share of Redis",
+            "  as a multiple of Redis",
             rate / redis_rate,
             cpu / redis_cpu
         );

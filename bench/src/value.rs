@@ -1,10 +1,10 @@
-//! A value of 1 KB, which is got and put whole, as Redis does it.
+//! A value of 1 KB that is read and replaced as a whole, as in Redis.
 
 use crucial::shared;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-/// How large a value is.
+/// Size of a value, in bytes.
 pub const VALUE_BYTES: usize = 1024;
 
 /// The shared object.
@@ -15,7 +15,7 @@ pub struct Value {
 
 #[shared]
 impl Value {
-    /// A value whose bytes are all the same.
+    /// Returns a value whose bytes are all equal.
     pub fn new(byte: u8) -> Value {
         Value {
             bytes: ByteBuf::from(vec![byte; VALUE_BYTES]),

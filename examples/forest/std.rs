@@ -1,4 +1,4 @@
-//! A random forest, with std threads: each trains some trees, and writes the votes of each as a row of one
+//! A random forest, with std threads: each trains some trees, and writes each tree's votes as a row of a
 //! matrix.
 
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use crucial_examples::{Monitor, Result};
 use clap::Parser;
 use crucial_examples::forest::Job;
 
-/// Learns to read handwritten digits, or to classify the rows of a file, and tests itself.
+/// Trains a classifier of handwritten digits, or of the rows of a file, and tests it.
 #[derive(Parser)]
 struct Options {
-    /// A .csv, .csv.gz or .npy file in place of the digits; the last column is the class: 0, 1, 2 ..
+    /// A .csv, .csv.gz or .npy file instead of the digits; the last column is the class: 0, 1, 2 ..
     #[arg(long)]
     file: Option<PathBuf>,
     /// Number of trees
@@ -21,7 +21,7 @@ struct Options {
     /// Number of threads
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
     threads: u16,
-    /// The depth of a tree at most
+    /// Largest depth of a tree
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=100))]
     depth: u16,
     /// Seed

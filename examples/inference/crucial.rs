@@ -1,5 +1,5 @@
-//! Inference (§6.4 of the paper), with cloud threads: a model that is a shared object answers requests where it
-//! is, or is fetched by those who have them.
+//! Inference (§6.4 of the paper), with cloud threads: a model, which is a shared object, processes requests on
+//! its server, or is fetched by the threads that have requests.
 
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use clap::Parser;
 use crucial_example_types::inference::Model;
 use crucial_examples::inference::{Job, Served, Variant, report, train};
 
-/// Reads handwritten digits: requests go to the model, or the model goes to the requests.
+/// Classifies handwritten digits: requests go to the model, or the model goes to the requests.
 #[derive(Parser)]
 struct Options {
-    /// Where requests are answered; both are measured if this is not given
+    /// Where requests are processed; by default both variants are measured
     #[arg(long, value_enum)]
     variant: Option<Variant>,
     /// Number of requests

@@ -1,5 +1,5 @@
-//! Inference (§6.4 of the paper), with std threads: a model in memory answers requests, or is copied by those
-//! who have them.
+//! Inference (§6.4 of the paper), with std threads: a model in memory processes requests, or is copied by
+//! the threads that have requests.
 
 use std::sync::Barrier;
 use std::thread;
@@ -10,10 +10,10 @@ use crucial_examples::{Monitor, Result};
 use clap::Parser;
 use crucial_examples::inference::{Classifier, Job, Served, Variant, report, train};
 
-/// Reads handwritten digits: requests go to the model, or the model goes to the requests.
+/// Classifies handwritten digits: requests go to the model, or the model goes to the requests.
 #[derive(Parser)]
 struct Options {
-    /// Where requests are answered; both are measured if this is not given
+    /// Where requests are processed; by default both variants are measured
     #[arg(long, value_enum)]
     variant: Option<Variant>,
     /// Number of requests
@@ -45,19 +45,19 @@ impl Options {
     }
 }
 
-/// The model that all requests need.
+/// The model that processes all requests.
 pub struct Model {
-    /// It reads digits.
+    /// The classifier of digits.
     pub classifier: Classifier,
 }
 
 impl Model {
-    /// The digit in a picture.
+    /// Returns the digit in a picture.
     pub fn classify(&self, picture: &[f64]) -> u8 {
         self.classifier.classify(picture)
     }
 
-    /// All of it.
+    /// Returns the whole value.
     pub fn fetch(&self) -> Classifier {
         self.classifier.clone()
     }

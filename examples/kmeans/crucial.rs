@@ -13,16 +13,16 @@ use crucial_examples::kmeans::{Step, assign, initial, report, write_centroids};
 use crucial_examples::plot::plot;
 use crucial_examples::points::Source;
 
-/// Clusters points: handwritten digits, a file, or made-up ones.
+/// Clusters points: handwritten digits, a file, or generated points.
 #[derive(Parser)]
 struct Options {
-    /// A .csv, .csv.gz or .npy file with a point in each row, in place of the digits
+    /// A .csv, .csv.gz or .npy file with a point in each row, instead of the digits
     #[arg(long, conflicts_with = "generate")]
     file: Option<PathBuf>,
-    /// Make up so many points, in place of the digits
+    /// Generate this number of points, instead of the digits
     #[arg(long)]
     generate: Option<usize>,
-    /// Dimensions of made-up points
+    /// Dimensions of generated points
     #[arg(long, default_value_t = 100)]
     dimensions: usize,
     /// Number of clusters
@@ -31,19 +31,19 @@ struct Options {
     /// Number of threads
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
     threads: u16,
-    /// Steps at most
+    /// Largest number of steps
     #[arg(long, default_value_t = 100)]
     iterations: u64,
-    /// Ends when no centroid moves farther than this (squared distance)
+    /// Stop when no centroid moves farther than this (squared distance)
     #[arg(long, default_value_t = 1e-9)]
     tolerance: f64,
-    /// Seed of the initial centroids and of made-up points
+    /// Seed of the initial centroids and of generated points
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Writes the centroids as CSV
+    /// Write the centroids to this file, as CSV
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Draws the inertia of each step as SVG
+    /// Plot the inertia of each step to this file, as SVG
     #[arg(long)]
     plot: Option<PathBuf>,
 }
@@ -72,7 +72,7 @@ impl Options {
     }
 }
 
-/// What each thread is told.
+/// The arguments of each thread.
 #[derive(Clone, Serialize, Deserialize)]
 struct Job {
     source: Source,
@@ -81,7 +81,7 @@ struct Job {
     tolerance: f64,
 }
 
-/// What the threads share.
+/// The objects that the threads share.
 #[derive(Clone, Serialize, Deserialize)]
 struct Globals {
     centroids: Shared<GlobalCentroids>,
@@ -96,7 +96,7 @@ fn cluster(index: usize, job: &Job, globals: &Globals) -> Result<()> {
     while globals.iterations.load()? < job.iterations {
         let centroids = globals.centroids.get()?;
         let partial = assign(points.view(), &centroids);
-        // The last one to contribute has the result of the step.
+        // The last contribution returns the result of the step.
         let step = globals.centroids.update(index, partial)?;
         if let Some((inertia, moved)) = step {
             globals.delta.record(inertia, moved)?;

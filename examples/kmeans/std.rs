@@ -12,16 +12,16 @@ use crucial_examples::kmeans::{Partial, Step, assign, initial, report, write_cen
 use crucial_examples::plot::plot;
 use crucial_examples::points::Source;
 
-/// Clusters points: handwritten digits, a file, or made-up ones.
+/// Clusters points: handwritten digits, a file, or generated points.
 #[derive(Parser)]
 struct Options {
-    /// A .csv, .csv.gz or .npy file with a point in each row, in place of the digits
+    /// A .csv, .csv.gz or .npy file with a point in each row, instead of the digits
     #[arg(long, conflicts_with = "generate")]
     file: Option<PathBuf>,
-    /// Make up so many points, in place of the digits
+    /// Generate this number of points, instead of the digits
     #[arg(long)]
     generate: Option<usize>,
-    /// Dimensions of made-up points
+    /// Dimensions of generated points
     #[arg(long, default_value_t = 100)]
     dimensions: usize,
     /// Number of clusters
@@ -30,19 +30,19 @@ struct Options {
     /// Number of threads
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
     threads: u16,
-    /// Steps at most
+    /// Largest number of steps
     #[arg(long, default_value_t = 100)]
     iterations: u64,
-    /// Ends when no centroid moves farther than this (squared distance)
+    /// Stop when no centroid moves farther than this (squared distance)
     #[arg(long, default_value_t = 1e-9)]
     tolerance: f64,
-    /// Seed of the initial centroids and of made-up points
+    /// Seed of the initial centroids and of generated points
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Writes the centroids as CSV
+    /// Write the centroids to this file, as CSV
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Draws the inertia of each step as SVG
+    /// Plot the inertia of each step to this file, as SVG
     #[arg(long)]
     plot: Option<PathBuf>,
 }
@@ -71,7 +71,7 @@ impl Options {
     }
 }
 
-/// What each thread is told.
+/// The arguments of each thread.
 #[derive(Clone)]
 struct Job {
     source: Source,
@@ -80,14 +80,14 @@ struct Job {
     tolerance: f64,
 }
 
-/// The centroids, and what the threads contribute to the next ones.
+/// The centroids, and the threads' contributions to the next step.
 pub struct GlobalCentroids {
-    /// The step that they work on.
+    /// The current step.
     pub step: Step,
 }
 
 impl GlobalCentroids {
-    /// The centroids, one after the other.
+    /// All centroids, one after the other.
     pub fn get(&self) -> Vec<f64> {
         self.step.centroids().to_vec()
     }
@@ -97,13 +97,13 @@ impl GlobalCentroids {
         self.step.counts().to_vec()
     }
 
-    /// Takes the contribution of a part; the last one of a step gets what [`Step::contribute`] gives.
+    /// Adds the contribution of a part. The last one of a step gets the result of [`Step::contribute`].
     pub fn update(&mut self, part: usize, partial: Partial) -> Option<(f64, f64)> {
         self.step.contribute(part, partial)
     }
 }
 
-/// How the steps went.
+/// The history of the steps.
 #[derive(Default)]
 pub struct GlobalDelta {
     moved: f64,
@@ -111,13 +111,13 @@ pub struct GlobalDelta {
 }
 
 impl GlobalDelta {
-    /// The result of a step.
+    /// Records the result of a step.
     pub fn record(&mut self, inertia: f64, moved: f64) {
         self.history.push(inertia);
         self.moved = moved;
     }
 
-    /// How far the centroids moved in the last step.
+    /// The largest squared distance that a centroid moved in the last step.
     pub fn moved(&self) -> f64 {
         self.moved
     }
@@ -128,7 +128,7 @@ impl GlobalDelta {
     }
 }
 
-/// What the threads share.
+/// The objects that the threads share.
 #[derive(Clone)]
 struct Globals {
     centroids: Arc<Mutex<GlobalCentroids>>,
@@ -142,7 +142,7 @@ fn cluster(index: usize, job: &Job, globals: &Globals) -> Result<(), Error> {
     while globals.iterations.load(Ordering::SeqCst) < job.iterations {
         let centroids = globals.centroids.lock().unwrap().get();
         let partial = assign(points.view(), &centroids);
-        // The last one to contribute has the result of the step.
+        // The last contribution returns the result of the step.
         let step = globals.centroids.lock().unwrap().update(index, partial);
         if let Some((inertia, moved)) = step {
             globals.delta.lock().unwrap().record(inertia, moved);

@@ -1,5 +1,5 @@
-//! Logistic regression by gradient descent (§6.2 of the paper), with cloud threads: each has a part of the
-//! rows, and the weights are a shared object.
+//! Logistic regression by gradient descent (§6.2 of the paper), with cloud threads: each thread has a
+//! part of the rows, and the weights are a shared object.
 
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use crucial_example_types::logistic::Model;
 use crucial_examples::logistic::{Job, Source, report};
 use crucial_examples::plot::plot;
 
-/// Learns to tell benign from malignant tissue, or any two classes of rows in a file.
+/// Trains a classifier of benign and malignant tissue, or of any two classes of rows in a file.
 #[derive(Parser)]
 struct Options {
     /// A .csv, .csv.gz or .npy file; the last column is the label, 0 or 1
     #[arg(long, conflicts_with = "generate")]
     file: Option<PathBuf>,
-    /// Make up so many rows, with so many features
+    /// Generate this number of rows, with this number of features
     #[arg(long, num_args = 2, value_names = ["ROWS", "COLS"])]
     generate: Option<Vec<usize>>,
     /// Number of threads
@@ -28,10 +28,10 @@ struct Options {
     /// The learning rate
     #[arg(long, default_value_t = 0.5)]
     rate: f64,
-    /// Seed of made-up rows
+    /// Seed of generated rows
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Draws the loss before each step as SVG
+    /// Plot the loss before each step to this file, as SVG
     #[arg(long)]
     plot: Option<PathBuf>,
 }

@@ -1,5 +1,5 @@
-//! Logistic regression by gradient descent (§6.2 of the paper), with std threads: each has a part of the
-//! rows, and the weights are in a monitor.
+//! Logistic regression by gradient descent (§6.2 of the paper), with std threads: each thread has a
+//! part of the rows, and the weights are in a monitor.
 
 use std::path::PathBuf;
 use std::task::Poll;
@@ -11,13 +11,13 @@ use clap::Parser;
 use crucial_examples::logistic::{Descent, Job, Partial, Source, report};
 use crucial_examples::plot::plot;
 
-/// Learns to tell benign from malignant tissue, or any two classes of rows in a file.
+/// Trains a classifier of benign and malignant tissue, or of any two classes of rows in a file.
 #[derive(Parser)]
 struct Options {
     /// A .csv, .csv.gz or .npy file; the last column is the label, 0 or 1
     #[arg(long, conflicts_with = "generate")]
     file: Option<PathBuf>,
-    /// Make up so many rows, with so many features
+    /// Generate this number of rows, with this number of features
     #[arg(long, num_args = 2, value_names = ["ROWS", "COLS"])]
     generate: Option<Vec<usize>>,
     /// Number of threads
@@ -29,10 +29,10 @@ struct Options {
     /// The learning rate
     #[arg(long, default_value_t = 0.5)]
     rate: f64,
-    /// Seed of made-up rows
+    /// Seed of generated rows
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Draws the loss before each step as SVG
+    /// Plot the loss before each step to this file, as SVG
     #[arg(long)]
     plot: Option<PathBuf>,
 }
@@ -60,15 +60,15 @@ impl Options {
     }
 }
 
-/// The weights, and what the threads contribute to the next ones.
+/// The weights, and the threads' contributions to the next step.
 pub struct Model {
-    /// How far they are.
+    /// The state of the descent.
     pub descent: Descent,
 }
 
 impl Model {
-    /// Takes what a part of the rows contributes to a step, and waits for the other parts; the next step,
-    /// and its weights. A thread that was started again finds out here how far the others are.
+    /// Adds the contribution of a part of the rows to a step, and waits for the other parts. Returns the number of the next
+    /// step and its weights, by which a restarted thread learns the progress of the others.
     pub fn contribute(
         &mut self,
         step: u64,

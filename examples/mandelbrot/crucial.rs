@@ -1,4 +1,4 @@
-//! The Mandelbrot set as a picture, with cloud threads: a parallel for over its rows.
+//! The Mandelbrot set as a picture, with cloud threads: a parallel loop over its rows.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -38,6 +38,6 @@ fn main() -> Result<()> {
     })?;
     let pixels = parts.concat();
     write_png(&options.out, size, &pixels)?;
-    println!("{} is written", options.out.display());
+    println!("wrote {}", options.out.display());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The Mandelbrot set as a picture, with std threads: a parallel for over its rows.
+//! The Mandelbrot set as a picture, with std threads: a parallel loop over its rows.
 
 use std::path::PathBuf;
 use std::thread;
@@ -35,6 +35,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         pixels.extend(thread.join().expect("the thread did not panic"));
     }
     write_png(&options.out, size, &pixels)?;
-    println!("{} is written", options.out.display());
+    println!("wrote {}", options.out.display());
     Ok(())
 }

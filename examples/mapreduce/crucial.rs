@@ -1,5 +1,5 @@
-//! A map-reduce (§6.3.1 of the paper), with cloud threads: results come through promises, a shared object that
-//! adds them up, or a shared map that is polled.
+//! A map-reduce (§6.3.1 of the paper), with cloud threads: the client gets the results through promises, a
+//! shared object that adds them up, or a polled shared map.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use clap::Parser;
 use crucial_example_types::mapreduce::Total;
 use crucial_examples::mapreduce::{Job, Outcome, Partial, Variant, compute, report};
 
-/// Tasks count random points; measures how long it takes to get their results together.
+/// Counts random points in tasks, and measures how long it takes to combine their results.
 #[derive(Parser)]
 struct Options {
     /// Number of tasks
@@ -22,13 +22,13 @@ struct Options {
     /// Random points of each task
     #[arg(long, default_value_t = 1_000_000)]
     points: u64,
-    /// How results get together; all ways if this is not given
+    /// How results are combined; by default all variants are measured
     #[arg(long, value_enum)]
     variant: Option<Variant>,
-    /// Milliseconds between two looks at the map, when polling
+    /// Milliseconds between two polls of the map
     #[arg(long, default_value_t = 10)]
     poll_ms: u64,
-    /// How often each way is measured; the median is printed
+    /// Number of measurements of each variant; the median is printed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     rounds: u64,
 }
@@ -50,7 +50,7 @@ impl Options {
     }
 }
 
-/// Where a task leaves its result.
+/// The destination of a task's result.
 #[derive(Clone, Serialize, Deserialize)]
 enum Output {
     Future(Shared<Promise<Partial>>),
@@ -77,7 +77,7 @@ fn start(job: &Job, outputs: impl IntoIterator<Item = Output>) -> Vec<JoinHandle
         .collect()
 }
 
-/// Takes the time, then waits for the tasks.
+/// Records the time of the result, then joins the tasks.
 fn finish(total: Partial, threads: Vec<JoinHandle<Result<()>>>) -> Result<Outcome> {
     let outcome = Outcome::of(total);
     for thread in threads {

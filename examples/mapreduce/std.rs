@@ -1,5 +1,5 @@
-//! A map-reduce (§6.3.1 of the paper), with std threads: results come through channels, an object that adds
-//! them up, or a map that is polled.
+//! A map-reduce (§6.3.1 of the paper), with std threads: the client gets the results through channels, an
+//! object that adds them up, or a polled map.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
@@ -12,7 +12,7 @@ use crucial_examples::{Monitor, Result};
 use clap::Parser;
 use crucial_examples::mapreduce::{Job, Outcome, Partial, Variant, compute, report};
 
-/// Tasks count random points; measures how long it takes to get their results together.
+/// Counts random points in tasks, and measures how long it takes to combine their results.
 #[derive(Parser)]
 struct Options {
     /// Number of tasks
@@ -21,13 +21,13 @@ struct Options {
     /// Random points of each task
     #[arg(long, default_value_t = 1_000_000)]
     points: u64,
-    /// How results get together; all ways if this is not given
+    /// How results are combined; by default all variants are measured
     #[arg(long, value_enum)]
     variant: Option<Variant>,
-    /// Milliseconds between two looks at the map, when polling
+    /// Milliseconds between two polls of the map
     #[arg(long, default_value_t = 10)]
     poll_ms: u64,
-    /// How often each way is measured; the median is printed
+    /// Number of measurements of each variant; the median is printed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     rounds: u64,
 }
@@ -49,22 +49,22 @@ impl Options {
     }
 }
 
-/// Adds up results, and has the sum when all are there.
+/// Adds up results; the sum is available after the last one.
 pub struct Total {
-    /// Results that are not there yet.
+    /// The number of missing results.
     pub missing: u64,
-    /// The sum of the others.
+    /// The sum of the present results.
     pub sum: Partial,
 }
 
 impl Total {
-    /// A task has its result.
+    /// Adds the result of a task.
     pub fn add(&mut self, partial: Partial) {
         self.sum.add(partial);
         self.missing -= 1;
     }
 
-    /// The sum, when all are there.
+    /// Waits for the sum of all results.
     pub fn result(&self) -> Poll<Partial> {
         match self.missing {
             0 => Poll::Ready(self.sum),
@@ -73,7 +73,7 @@ impl Total {
     }
 }
 
-/// Where a task leaves its result.
+/// The destination of a task's result.
 #[derive(Clone)]
 enum Output {
     Future(mpsc::Sender<Partial>),
@@ -99,7 +99,7 @@ fn start(job: &Job, outputs: impl IntoIterator<Item = Output>) -> Vec<JoinHandle
         .collect()
 }
 
-/// Takes the time, then waits for the tasks.
+/// Records the time of the result, then joins the tasks.
 fn finish(total: Partial, threads: Vec<JoinHandle<Result<()>>>) -> Result<Outcome> {
     let outcome = Outcome::of(total);
     for thread in threads {
@@ -112,7 +112,7 @@ fn futures(job: &Job) -> Result<Outcome> {
     let (outputs, futures): (Vec<_>, Vec<_>) = (0..job.tasks).map(|_| mpsc::channel()).unzip();
     let threads = start(job, outputs.into_iter().map(Output::Future));
     let mut total = Partial::default();
-    // The future of a task that panicked is closed; joining it says so.
+    // The channel of a task that panicked is closed; the join reports the panic.
     for partial in futures.iter().flat_map(|future| future.recv()) {
         total.add(partial);
     }

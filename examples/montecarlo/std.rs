@@ -7,7 +7,7 @@ use std::thread;
 use clap::Parser;
 use crucial_examples::montecarlo::sample;
 
-/// Estimates π: the share of random points in a square that fall within the circle.
+/// Estimates π by the share of random points in a square that are within the circle.
 #[derive(Parser)]
 struct Options {
     /// Number of threads

@@ -13,13 +13,13 @@ struct Options {
     /// Number of philosophers
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=1000))]
     philosophers: u16,
-    /// How often each eats
+    /// Number of meals of each philosopher
     #[arg(long, default_value_t = 20)]
     meals: u64,
-    /// How long a meal takes at most, in microseconds
+    /// Longest duration of a meal, in microseconds
     #[arg(long, default_value_t = 1000)]
     meal_us: u64,
-    /// They eat without forks, to see that this is noticed
+    /// Eat without forks, to see that the table detects it
     #[arg(long)]
     careless: bool,
 }

@@ -14,13 +14,13 @@ struct Options {
     /// Number of philosophers
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=1000))]
     philosophers: u16,
-    /// How often each eats
+    /// Number of meals of each philosopher
     #[arg(long, default_value_t = 20)]
     meals: u64,
-    /// How long a meal takes at most, in microseconds
+    /// Longest duration of a meal, in microseconds
     #[arg(long, default_value_t = 1000)]
     meal_us: u64,
-    /// They eat without forks, to see that this is noticed
+    /// Eat without forks, to see that the table detects it
     #[arg(long)]
     careless: bool,
 }
@@ -36,24 +36,24 @@ impl Options {
     }
 }
 
-/// The table, which sees when neighbours eat together.
+/// The table, which detects neighbours that eat at the same time.
 pub struct Table {
-    /// Who sits there.
+    /// The philosophers at the table.
     pub seats: Seats,
 }
 
 impl Table {
-    /// A philosopher begins to eat; a panic if a neighbour does.
+    /// Records that a philosopher begins to eat. Panics if a neighbour is eating.
     pub fn begin(&mut self, philosopher: usize) {
         self.seats.begin(philosopher);
     }
 
-    /// A philosopher has eaten.
+    /// Records that a philosopher has eaten.
     pub fn end(&mut self, philosopher: usize) {
         self.seats.end(philosopher);
     }
 
-    /// How often each has eaten.
+    /// The number of meals of each philosopher.
     pub fn meals(&self) -> Vec<u64> {
         self.seats.meals()
     }

@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 /// Santa, his reindeer and his elves.
 #[derive(Parser)]
 struct Options {
-    /// Deliveries of toys until everybody goes home
+    /// Number of deliveries of toys before everybody goes home
     #[arg(long, default_value_t = 15)]
     deliveries: u64,
-    /// Holidays, work and talks take up to so many milliseconds
+    /// Longest duration of holidays, work and talks, in milliseconds
     #[arg(long, default_value_t = 20)]
     millis: u64,
-    /// What the helpers run in
+    /// What the helpers run as
     #[arg(long, value_enum, default_value_t = Variant::Cloud)]
     variant: Variant,
 }
@@ -31,14 +31,14 @@ enum Variant {
     Cloud,
 }
 
-/// The gates of a kind of helper.
+/// The gates of one kind of helper.
 #[derive(Clone, Serialize, Deserialize)]
 struct Gates {
     entry: Shared<Gate>,
     exit: Shared<Gate>,
 }
 
-/// What all share.
+/// The objects that Santa and all helpers share.
 #[derive(Clone, Serialize, Deserialize)]
 struct NorthPole {
     lobby: Shared<Lobby>,
@@ -56,7 +56,7 @@ impl NorthPole {
         }
     }
 
-    /// Passes some time; not the same for everybody.
+    /// Waits for a time that differs between threads.
     fn pause(&self, who: u64, round: u64) {
         let share = (who * 37 + round * 61) % 100;
         std::thread::sleep(Duration::from_micros(self.millis * 10 * share));
@@ -126,7 +126,7 @@ fn north_pole(millis: u64) -> Result<NorthPole> {
     })
 }
 
-/// Runs the problem until all have gone home; what happened.
+/// Runs the problem until everybody has gone home, and returns the events.
 fn run(deliveries: u64, millis: u64) -> Result<Vec<Event>> {
     let pole = north_pole(millis)?;
     let mut threads = vec![thread::spawn(santa(pole.clone(), deliveries))];

@@ -12,15 +12,15 @@ use crucial_examples::santa::{ELVES, ELVES_AT_A_TIME, Event, Kind, REINDEER, che
 /// Santa, his reindeer and his elves.
 #[derive(Parser)]
 struct Options {
-    /// Deliveries of toys until everybody goes home
+    /// Number of deliveries of toys before everybody goes home
     #[arg(long, default_value_t = 15)]
     deliveries: u64,
-    /// Holidays, work and talks take up to so many milliseconds
+    /// Longest duration of holidays, work and talks, in milliseconds
     #[arg(long, default_value_t = 20)]
     millis: u64,
 }
 
-/// The helpers of one kind that wait for Santa, or are with him.
+/// The helpers of one kind that wait for Santa or are with him.
 pub struct Group {
     size: u64,
     members: u64,
@@ -29,7 +29,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// An empty group, of at most `size`.
+    /// Returns an empty group of at most `size` helpers.
     pub fn new(size: u64) -> Group {
         Group {
             size,
@@ -40,11 +40,11 @@ impl Group {
     }
 }
 
-/// Where helpers wait for Santa, and Santa waits for helpers.
+/// The monitor in which helpers wait for Santa, and Santa waits for helpers.
 pub struct Lobby {
-    /// They deliver toys when all are there.
+    /// The reindeer, who deliver toys when all have arrived.
     pub reindeer: Group,
-    /// They consult Santa, a few at a time.
+    /// The elves, who consult Santa in small groups.
     pub elves: Group,
 }
 
@@ -58,7 +58,7 @@ impl Lobby {
 }
 
 impl Lobby {
-    /// A helper joins its group when there is room; `None` when everybody goes home.
+    /// A helper joins its group when the group has a free place. Returns `None` when everybody goes home.
     pub fn join(&mut self, kind: Kind) -> Poll<Option<u64>> {
         let group = self.group(kind);
         if group.closed {
@@ -82,7 +82,7 @@ impl Lobby {
         }
     }
 
-    /// The group is done, and others may join.
+    /// The group has finished, and other helpers may join.
     pub fn dismiss(&mut self, kind: Kind) {
         let group = self.group(kind);
         group.members = 0;
@@ -104,7 +104,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A helper waits for the gate, and goes through; false when everybody goes home.
+    /// A helper waits for the gate and passes it. Returns false when everybody goes home.
     pub fn pass(&mut self) -> Poll<bool> {
         if self.free == 0 && !self.closed {
             return Poll::Pending;
@@ -118,7 +118,7 @@ impl Gate {
         self.closed = true;
     }
 
-    /// Santa opens the gate for `size` helpers, and waits until all are through.
+    /// Santa opens the gate for `size` helpers, and waits until all have passed.
     pub fn operate(&mut self, size: u64, opened: &mut Option<()>) -> Poll<()> {
         if opened.is_none() {
             self.free = size;
@@ -132,32 +132,32 @@ impl Gate {
     }
 }
 
-/// What happened.
+/// The list of events.
 #[derive(Default)]
 pub struct Log {
     events: Vec<Event>,
 }
 
 impl Log {
-    /// It goes on.
+    /// Appends an event.
     pub fn add(&mut self, event: Event) {
         self.events.push(event);
     }
 
-    /// All of it.
+    /// Returns the whole value.
     pub fn events(&self) -> Vec<Event> {
         self.events.clone()
     }
 }
 
-/// The gates of a kind of helper.
+/// The gates of one kind of helper.
 #[derive(Clone)]
 struct Gates {
     entry: Arc<Monitor<Gate>>,
     exit: Arc<Monitor<Gate>>,
 }
 
-/// What all share.
+/// The objects that Santa and all helpers share.
 #[derive(Clone)]
 struct NorthPole {
     lobby: Arc<Monitor<Lobby>>,
@@ -175,7 +175,7 @@ impl NorthPole {
         }
     }
 
-    /// Passes some time; not the same for everybody.
+    /// Waits for a time that differs between threads.
     fn pause(&self, who: u64, round: u64) {
         let share = (who * 37 + round * 61) % 100;
         thread::sleep(Duration::from_micros(self.millis * 10 * share));
@@ -243,7 +243,7 @@ fn north_pole(millis: u64) -> NorthPole {
     }
 }
 
-/// Runs the problem until all have gone home; what happened.
+/// Runs the problem until everybody has gone home, and returns the events.
 fn run(deliveries: u64, millis: u64) -> Vec<Event> {
     let pole = north_pole(millis);
     let santas = pole.clone();

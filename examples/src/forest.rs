@@ -1,5 +1,4 @@
-//! Random forests: each tree learns from a bootstrap sample, and votes on the rows that are kept for the
-//! test.
+//! Random forests: each tree is trained on a bootstrap sample, and votes on the test rows.
 
 use std::path::PathBuf;
 
@@ -16,22 +15,22 @@ use smartcore::linalg::basic::matrix::DenseMatrix;
 use crate::points::{digits, load_file};
 use crate::{Error, Result};
 
-/// What each thread is told.
+/// The arguments of each thread.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
-    /// The rows, in place of the digits; the last column is the class.
+    /// The rows, instead of the digits; the last column is the class.
     pub file: Option<PathBuf>,
     /// Number of trees.
     pub trees: usize,
     /// Number of threads.
     pub threads: usize,
-    /// The depth of a tree at most.
+    /// Largest depth of a tree.
     pub depth: u16,
     /// Seed.
     pub seed: u64,
 }
 
-/// Rows to learn from, and rows for the test: a fifth.
+/// Training rows, and test rows: a fifth of all rows.
 pub struct Split {
     seed: u64,
     depth: u16,
@@ -43,12 +42,12 @@ pub struct Split {
 }
 
 impl Job {
-    /// The trees of a thread.
+    /// The numbers of a thread's trees.
     pub fn part(&self, thread: usize) -> std::ops::Range<usize> {
         thread * self.trees / self.threads..(thread + 1) * self.trees / self.threads
     }
 
-    /// The rows, split by the seed: the same for all threads.
+    /// The rows, split by the seed, so that all threads have the same split.
     pub fn split(&self) -> Result<Split> {
         if self.threads > self.trees {
             return Err(Error::Option(format!(
@@ -66,7 +65,7 @@ impl Job {
         };
         if rows.nrows() < 10 || rows.ncols() < 2 {
             return Err(bad(format!(
-                "{} rows of {} columns: at least 10 are needed, with a feature and a class",
+                "{} rows of {} columns: at least 10 rows are needed, each with a feature and a class",
                 rows.nrows(),
                 rows.ncols()
             )));
@@ -88,14 +87,14 @@ impl Job {
     }
 }
 
-/// Some of the rows: their features, and their classes.
+/// Features and classes of some rows.
 fn choose(rows: &Array2<f64>, chosen: &[usize]) -> Result<(DenseMatrix<f64>, Vec<u32>), String> {
     let rows = rows.select(Axis(0), chosen);
     let features = rows.ncols() - 1;
     let classes = rows.column(features).into_iter().map(|&class| {
         if class.fract() != 0.0 || !(0.0..=1e6).contains(&class) {
             return Err(format!(
-                "{class} in the last column, where classes are expected: 0, 1, 2 .."
+                "{class} in the last column, which must contain classes: 0, 1, 2 .."
             ));
         }
         Ok(class as u32)
@@ -108,14 +107,14 @@ fn choose(rows: &Array2<f64>, chosen: &[usize]) -> Result<(DenseMatrix<f64>, Vec
 }
 
 impl Split {
-    /// The number of rows in the test.
+    /// The number of test rows.
     pub fn tests(&self) -> usize {
         self.test_classes.len()
     }
 
-    /// Trains a tree; its votes: a class for each row of the test.
+    /// Trains a tree, and returns its votes: a class for each test row.
     pub fn votes(&self, tree: usize) -> Result<Vec<f64>> {
-        // A forest of one tree: it learns from a bootstrap sample, and each node sees some features.
+        // A forest of one tree: the tree is trained on a bootstrap sample, and each node uses some of the features.
         let options = RandomForestClassifierParameters::default()
             .with_n_trees(1)
             .with_max_depth(self.depth)
@@ -131,24 +130,24 @@ impl Split {
         }
     }
 
-    /// How many rows of the test have the class that is in the last column.
+    /// The number of test rows whose predicted class is right.
     fn hits(&self, votes: impl Iterator<Item = u32>) -> usize {
         let pairs = votes.zip(&self.test_classes);
         pairs.filter(|(vote, class)| vote == *class).count()
     }
 
-    /// Prints how good the trees are, and how good the forest is. The votes are those of tree after tree.
+    /// Prints the accuracy of single trees and of the forest. `votes` contains the votes of one tree after the other.
     pub fn report(&self, votes: &[f64]) {
         let tests = self.tests();
         let percent = |hits: usize, of: usize| 100.0 * hits as f64 / of as f64;
         let single = self.each(votes).map(|votes| self.hits(votes)).sum();
         println!(
-            "a tree alone is right in {:.2} % of the tests",
+            "mean accuracy of a single tree: {:.2} %",
             percent(single, votes.len())
         );
         let hits = self.hits(self.majority(votes).into_iter());
         println!(
-            "{} trees together: {hits} of {tests}, {:.2} %",
+            "accuracy of the forest of {} trees: {hits} of {tests}, {:.2} %",
             votes.len() / tests,
             percent(hits, tests)
         );
@@ -161,7 +160,7 @@ impl Split {
             .map(|votes| votes.iter().map(|vote| *vote as u32))
     }
 
-    /// The class with most votes for each row; of equal ones the lowest.
+    /// The class with most votes for each row; of several, the lowest.
     fn majority(&self, votes: &[f64]) -> Vec<u32> {
         let classes = votes.iter().fold(0, |most, vote| most.max(*vote as usize)) + 1;
         let mut counts = vec![0; self.tests() * classes];
@@ -204,7 +203,7 @@ mod tests {
             "{tree} {forest}"
         );
         assert!(forest > tree);
-        // Trees differ, and are the same again.
+        // Trees differ from each other, and are reproducible.
         assert_ne!(split.votes(0).unwrap(), split.votes(1).unwrap());
         assert_eq!(split.votes(0).unwrap(), votes[..359]);
     }

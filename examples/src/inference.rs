@@ -1,5 +1,4 @@
-//! Classification of handwritten digits by their nearest centroids (§6.4 of the paper): the model, and
-//! requests to it.
+//! Classification of handwritten digits by their nearest centroids (§6.4 of the paper): the model and the requests.
 
 use std::time::Duration;
 
@@ -13,25 +12,25 @@ use crate::kmeans::{Step, assign, initial};
 use crate::points::digits;
 use crate::{Error, Result};
 
-/// Rows that the model learns from. The others are requests.
+/// Number of training rows. The other rows are requests.
 const KNOWN: usize = 1437;
 
 /// Steps of the training.
 const STEPS: usize = 30;
 
-/// Where a request is answered.
+/// Where a request is processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 pub enum Variant {
-    /// Where the model is: the request goes there
+    /// On the server of the model, which receives the request
     Remote,
-    /// In the thread that has the request: the model comes here
+    /// In the thread of the request, which fetches the model
     Fetch,
 }
 
-/// What each thread is told.
+/// The arguments of each thread.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
-    /// Where requests are answered.
+    /// Where requests are processed.
     pub variant: Variant,
     /// Number of requests.
     pub requests: usize,
@@ -39,7 +38,7 @@ pub struct Job {
     pub threads: usize,
 }
 
-/// Learns `k` clusters.
+/// Trains a model of `k` clusters.
 pub fn train(k: usize, seed: u64) -> Result<Classifier> {
     let all = digits()?;
     let known = all.slice(s![..KNOWN, ..]);
@@ -54,7 +53,7 @@ pub fn train(k: usize, seed: u64) -> Result<Classifier> {
     Ok(Classifier::new(step.centroids().to_vec(), names))
 }
 
-/// Each cluster stands for the digit that is most frequent in it.
+/// Assigns to each cluster the digit that is most frequent in it.
 fn names(clusters: &Classifier, k: usize, points: &Array2<f64>, labels: &[u8]) -> Vec<u8> {
     let mut counts = vec![[0; 10]; k];
     for (point, label) in points.rows().into_iter().zip(labels) {
@@ -65,13 +64,13 @@ fn names(clusters: &Classifier, k: usize, points: &Array2<f64>, labels: &[u8]) -
     names.collect()
 }
 
-/// The last column.
+/// Returns the last column.
 fn label(rows: &Array2<f64>) -> Vec<u8> {
     let last = rows.index_axis(Axis(1), rows.ncols() - 1);
     last.iter().map(|label| *label as u8).collect()
 }
 
-/// A picture, and the digit that it shows.
+/// A picture and the digit that it shows.
 pub struct Request {
     /// 8 × 8 pixels.
     pub picture: Vec<f64>,
@@ -80,7 +79,7 @@ pub struct Request {
 }
 
 impl Job {
-    /// The job, if there is a request for each thread.
+    /// Checks the job: each thread needs a request.
     pub fn check(&self) -> Result<()> {
         if self.requests >= self.threads {
             return Ok(());
@@ -91,7 +90,7 @@ impl Job {
         )))
     }
 
-    /// The requests of a thread: pictures that the model has not seen, over and over.
+    /// The requests of a thread: pictures that are not training rows, repeated as needed.
     pub fn part(&self, thread: usize) -> Result<Vec<Request>> {
         let all = digits()?;
         let unseen = all.slice(s![KNOWN.., ..]).to_owned();
@@ -109,16 +108,16 @@ impl Job {
     }
 }
 
-/// What a thread did.
+/// The result of a thread.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Served {
-    /// How many answers were right.
+    /// The number of right answers.
     pub hits: usize,
-    /// How long it took.
+    /// The duration.
     pub time: Duration,
 }
 
-/// Prints accuracy, and throughput. All threads start together, so the slowest says how long it took.
+/// Prints accuracy and throughput. All threads start together, so that the slowest one determines the duration.
 pub fn report(job: &Job, served: &[Served]) {
     let hits: usize = served.iter().map(|served| served.hits).sum();
     let accuracy = 100.0 * hits as f64 / job.requests as f64;

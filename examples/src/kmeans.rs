@@ -1,4 +1,4 @@
-//! k-means (Lloyd's algorithm): the kernel. What a step is made of is in the crate of the shared types.
+//! k-means (Lloyd's algorithm): the kernel. The state of a step is in the crate of the shared types.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,14 +12,14 @@ pub use crucial_example_types::kmeans::{Partial, Step};
 
 use crate::Error;
 
-/// How many points are compared with the centroids at a time, to stay in the cache.
+/// Number of points that are compared with the centroids at a time, so that they stay in the cache.
 const BLOCK: usize = 256;
 
-/// `k` distinct points of `points`, chosen at random.
+/// Chooses `k` distinct points at random.
 pub fn initial(points: &Array2<f64>, k: usize, seed: u64) -> Result<Vec<f64>, Error> {
     if k == 0 || k > points.nrows() {
         return Err(Error::Option(format!(
-            "{k} clusters of {} points: at least 1, and at most as many as points",
+            "{k} clusters of {} points: the number must be between 1 and the number of points",
             points.nrows()
         )));
     }
@@ -28,8 +28,8 @@ pub fn initial(points: &Array2<f64>, k: usize, seed: u64) -> Result<Vec<f64>, Er
     Ok(points.select(Axis(0), &chosen).into_raw_vec_and_offset().0)
 }
 
-/// Assigns each point to its nearest centroid, in the form |x|² − 2 x·c + |c|², so that the work is a
-/// product of matrices.
+/// Assigns each point to its nearest centroid. The distance is computed as |x|² − 2 x·c + |c|², so that most of the
+/// work is a product of matrices.
 pub fn assign(points: ArrayView2<'_, f64>, centroids: &[f64]) -> Partial {
     let dimensions = points.ncols();
     let k = centroids.len() / dimensions;
@@ -72,7 +72,7 @@ pub fn report(history: &[f64], counts: &[u64]) {
     println!("cluster sizes: {counts:?}");
 }
 
-/// Writes the centroids as CSV, one in each line, with all digits.
+/// Writes the centroids as CSV, one per line, with full precision.
 pub fn write_centroids(path: &Path, centroids: &[f64], dimensions: usize) -> Result<(), Error> {
     let mut text = String::new();
     for centroid in centroids.chunks(dimensions) {

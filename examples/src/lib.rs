@@ -1,5 +1,5 @@
-//! What the std-thread version and the Crucial version of each application share: numbers, files,
-//! pictures; of threads only what std lacks (a [`Monitor`]).
+//! The code that the std-thread version and the Crucial version of each application share: numbers, files and pictures,
+//! and a [`Monitor`], which std lacks.
 
 use std::any::Any;
 use std::fmt;
@@ -26,31 +26,31 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What can go wrong with an application's input and output.
 #[derive(thiserror::Error)]
 pub enum Error {
-    /// A file can not be read or written.
+    /// A file cannot be read or written.
     #[error("{path}: {source}")]
     File {
         /// The file.
         path: String,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file holds something else than expected.
+    /// A file has unexpected contents.
     #[error("{path}: {detail}")]
     Content {
         /// The file.
         path: String,
-        /// Where, and what is wrong.
+        /// The position, and what is wrong.
         detail: String,
     },
-    /// An option makes no sense.
+    /// An option is invalid.
     #[error("{0}")]
     Option(String),
-    /// A picture can not be drawn.
-    #[error("can not draw {path}: {detail}")]
+    /// A picture cannot be drawn.
+    #[error("cannot draw {path}: {detail}")]
     Picture {
         /// The file.
         path: String,
-        /// Why not.
+        /// The cause.
         detail: String,
     },
     /// A thread panicked.
@@ -58,14 +58,14 @@ pub enum Error {
     Panicked(String),
 }
 
-// What a `main` that fails prints.
+// A failing `main` prints the error with `Debug`.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-// So that a std thread is joined as a cloud thread is: `thread.join()??`.
+// This conversion lets a std thread be joined like a cloud thread: `thread.join()??`.
 impl From<Box<dyn Any + Send>> for Error {
     fn from(panic: Box<dyn Any + Send>) -> Error {
         let message = panic.downcast_ref::<String>().cloned();

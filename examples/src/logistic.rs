@@ -1,5 +1,4 @@
-//! Logistic regression by gradient descent: the kernel and its data. The weights are in the crate of the
-//! shared types.
+//! Logistic regression by gradient descent: the kernel and its data. The weights are in the crate of the shared types.
 
 use std::path::PathBuf;
 
@@ -17,28 +16,28 @@ use crate::{Error, Result};
 /// 569 samples of breast tissue; see `data/README.md`.
 static BREAST_CANCER: &[u8] = include_bytes!("../data/breast_cancer.csv");
 
-/// As many numbers as are added side by side. The order of the additions is fixed, whatever the machine.
+/// Number of sums that are added in parallel. The order of the additions does not depend on the machine.
 const LANES: usize = 8;
 
-/// Where rows come from. Small, so that each thread can be told, and loads its own part.
+/// The source of the rows. The value is small: it is sent to each thread, which loads its own part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Source {
     /// The breast-cancer data.
     BreastCancer,
     /// A file: `.csv`, `.csv.gz` or `.npy`. The last column is the label, 0 or 1.
     File(PathBuf),
-    /// Normal features, with labels drawn by a model of random weights.
+    /// Normally distributed features, with labels from a model with random weights.
     Generated {
         /// Number of rows.
         rows: usize,
-        /// Features of each.
+        /// Number of features.
         columns: usize,
         /// Seed.
         seed: u64,
     },
 }
 
-/// What each thread is told.
+/// The arguments of each thread.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
     /// The rows.
@@ -59,7 +58,7 @@ pub struct Rows {
 }
 
 impl Source {
-    /// The number of rows, and of features.
+    /// The numbers of rows and of features.
     pub fn shape(&self) -> Result<(usize, usize)> {
         match *self {
             Source::Generated { rows, columns, .. } => Ok((rows, columns)),
@@ -99,7 +98,9 @@ impl Source {
         };
         let bad = |detail: String| Err(Error::Content { path: name, detail });
         let Some(features) = all.ncols().checked_sub(1).filter(|count| *count > 0) else {
-            return bad("a row has at least one feature, and the label as its last column".into());
+            return bad(
+                "a row needs at least one feature, and the label as its last column".into(),
+            );
         };
         let wrong = all
             .column(features)
@@ -107,7 +108,7 @@ impl Source {
             .position(|&y| y != 0.0 && y != 1.0);
         match wrong {
             Some(row) => bad(format!(
-                "the label of row {} (its last column) is {}, where 0 or 1 is expected",
+                "the label of row {} (its last column) is {}, and must be 0 or 1",
                 row + 1,
                 all[(row, features)]
             )),
@@ -116,14 +117,14 @@ impl Source {
     }
 }
 
-/// Gives each column the mean 0 and the standard deviation 1.
+/// Normalizes each column to mean 0 and standard deviation 1.
 fn standardise(mut features: ndarray::ArrayViewMut2<'_, f64>) {
     for mut column in features.axis_iter_mut(Axis(1)) {
         let count = column.len() as f64;
         let mean = column.sum() / count;
         column -= mean;
         let deviation = (column.dot(&column) / count).sqrt();
-        // A constant column says nothing, and stays 0.
+        // A constant column has no information, and becomes 0.
         if deviation > 0.0 {
             column /= deviation;
         }
@@ -131,7 +132,7 @@ fn standardise(mut features: ndarray::ArrayViewMut2<'_, f64>) {
 }
 
 impl Job {
-    /// The job, if there are as many rows as threads; and the number of rows and features.
+    /// Checks the job: there must be as many rows as threads. Returns the job and the numbers of rows and features.
     pub fn check(&self) -> Result<(usize, usize)> {
         let (rows, columns) = self.source.shape()?;
         if rows == 0 || columns == 0 {
@@ -140,7 +141,7 @@ impl Job {
         }
         if !(self.rate > 0.0 && self.rate.is_finite()) {
             return Err(Error::Option(format!(
-                "a learning rate of {}: it is a positive number",
+                "a learning rate of {}, but it is a positive number",
                 self.rate
             )));
         }
@@ -187,7 +188,7 @@ impl Rows {
         let mut rows = Rows::new(columns + 1);
         let mut features = vec![0.0; columns];
         for row in range {
-            // Each row has its own seed, so that it is the same whatever the parts are.
+            // Each row has its own seed, so that the rows do not depend on the partition.
             let mut random = Xoshiro256PlusPlus::seed_from_u64(seed ^ ((row as u64 + 1) << 20));
             features.fill_with(|| StandardNormal.sample(&mut random));
             let z = truth[0] + dot(&truth[1..], &features);
@@ -212,7 +213,7 @@ impl Rows {
             for (sum, value) in gradient.iter_mut().zip(row) {
                 *sum += error * value;
             }
-            // log(1 + eᶻ) − y z, so that large z do not overflow.
+            // log(1 + eᶻ) − y z, computed without overflow for large z.
             loss += z.max(0.0) + (-z.abs()).exp().ln_1p() - label * z;
         }
         Partial {
@@ -222,7 +223,7 @@ impl Rows {
         }
     }
 
-    /// How many rows the weights classify as their labels say.
+    /// The number of rows that the weights classify correctly.
     pub fn hits(&self, weights: &[f64]) -> u64 {
         let hits = self
             .each()
@@ -252,7 +253,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// Prints the loss before each step, and how many rows are classified right in the end.
+/// Prints the loss before each step, and the final accuracy.
 pub fn report(losses: &[f64], hits: u64, rows: usize) {
     for (step, loss) in losses.iter().enumerate() {
         println!("step {:3}: loss {loss:.12}", step + 1);
@@ -319,7 +320,7 @@ mod tests {
             for (a, b) in whole.losses().iter().zip(up.losses()) {
                 assert!((a - b).abs() < 1e-9, "{a} and {b}");
             }
-            // All weights 0 are a guess.
+            // With all weights 0, the model guesses.
             assert!((whole.losses()[0] - 2f64.ln()).abs() < 1e-12);
             assert!(whole.losses().is_sorted_by(|a, b| a > b));
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::Error;
 
-/// Renders rows of a picture of the whole set, `size` by `size` pixels: one grey value for each pixel.
+/// Renders rows of a picture of the whole set with `size` by `size` pixels: a grey value for each pixel.
 pub fn render(rows: Range<u64>, size: u64, iterations_max: u32) -> Vec<u8> {
     let scale = 3.0 / size as f64;
     let mut pixels = Vec::with_capacity(((rows.end - rows.start) * size) as usize);

@@ -1,5 +1,5 @@
-//! A map-reduce to measure how results get together (§6.3.1 of the paper): how long after the end of the
-//! last task the client has the result.
+//! A map-reduce that measures how results are combined (§6.3.1 of the paper): the time from the end of the last task
+//! until the client has the result.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,36 +9,36 @@ pub use crucial_example_types::mapreduce::Partial;
 
 use crate::montecarlo::sample;
 
-/// How results get from the tasks to the client.
+/// How the results of the tasks reach the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Variant {
-    /// Each task fulfils a future of its own, and the client waits for one after the other
+    /// Each task fulfils its own future, and the client waits for one after the other
     Futures,
     /// All tasks add to one object, and the client waits for the sum
     AutoReduce,
-    /// Each task puts its result into a map, and the client looks again and again until it is full
+    /// Each task inserts its result into a map, and the client polls the map until it is full
     Polling,
 }
 
-/// What is to be done.
+/// The job.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// Number of tasks.
     pub tasks: u64,
-    /// Random points of each.
+    /// Random points of each task.
     pub points: u64,
-    /// How long the client sleeps between two looks.
+    /// Time between two polls.
     pub poll: Duration,
 }
 
-/// What the client has in the end.
+/// The result at the client.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     inside: i64,
     late: Duration,
 }
 
-/// Counts how many of a task's random points are inside the circle.
+/// Counts the random points of a task that are inside the circle.
 pub fn compute(task: u64, points: u64) -> Partial {
     Partial {
         inside: sample(points, task),
@@ -47,7 +47,7 @@ pub fn compute(task: u64, points: u64) -> Partial {
 }
 
 impl Outcome {
-    /// The result, which the client has now.
+    /// Records that the client has the result now.
     pub fn of(total: Partial) -> Outcome {
         Outcome {
             inside: total.inside,
@@ -61,7 +61,7 @@ fn now_us() -> u64 {
     since.map_or(0, |since| since.as_micros() as u64)
 }
 
-/// Prints the result of some rounds, and the median of the time that it took to get together.
+/// Prints the result of all rounds, and the median time to combine it.
 pub fn report(variant: Variant, job: &Job, mut rounds: Vec<Outcome>) {
     rounds.sort_by_key(|outcome| outcome.late);
     let Some(median) = rounds.get(rounds.len() / 2) else {

@@ -1,9 +1,9 @@
-//! A monitor: how threads of one process share a value with methods that wait.
+//! A monitor, with which the threads of one process share a value that has waiting methods.
 
 use std::sync::{Condvar, Mutex};
 use std::task::Poll;
 
-/// Lets threads of one process share a value, and wait until a method of it is ready.
+/// Shares a value between the threads of one process; threads can wait until a method of the value is ready.
 #[derive(Default)]
 pub struct Monitor<T> {
     value: Mutex<T>,
@@ -11,7 +11,7 @@ pub struct Monitor<T> {
 }
 
 impl<T> Monitor<T> {
-    /// A monitor of `value`.
+    /// Returns a monitor of `value`.
     pub fn new(value: T) -> Monitor<T> {
         Monitor {
             value: Mutex::new(value),
@@ -32,11 +32,11 @@ impl<T> Monitor<T> {
         self.wait(|value, _: &mut Option<()>| method(value))
     }
 
-    /// Runs a method until it is ready. It remembers in the ticket what it did.
+    /// Runs a method until it is ready. The method keeps its progress in the ticket.
     pub fn wait<R, S>(&self, mut method: impl FnMut(&mut T, &mut Option<S>) -> Poll<R>) -> R {
         let mut ticket = None;
         let mut value = self.value.lock().unwrap_or_else(|e| e.into_inner());
-        // Only a method's first run changes the value while it is not ready.
+        // A method that is not ready may change the value only in its first run.
         let mut first = true;
         loop {
             let outcome = method(&mut value, &mut ticket);

@@ -1,4 +1,4 @@
-//! The dining philosophers (Dijkstra 1965): what each does.
+//! The dining philosophers (Dijkstra 1965): the behaviour of one philosopher.
 
 use std::time::Duration;
 
@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 
 pub use crucial_example_types::philosophers::Seats;
 
-/// What each philosopher is told.
+/// The arguments of each philosopher.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Dinner {
-    /// Number of philosophers, and of forks.
+    /// Number of philosophers and of forks.
     pub philosophers: usize,
-    /// How often each eats.
+    /// Number of meals of each philosopher.
     pub meals: u64,
-    /// How long a meal takes at most, in microseconds.
+    /// Longest duration of a meal, in microseconds.
     pub meal_us: u64,
-    /// Whether they eat without forks.
+    /// Whether the philosophers eat without forks.
     pub careless: bool,
 }
 
 impl Dinner {
-    /// The forks beside a philosopher, the lower number first. All take them in this order, so that they
-    /// can not wait for each other in a circle.
+    /// The forks beside a philosopher, the lower number first. All philosophers take them in this order, which
+    /// prevents deadlock.
     pub fn forks(&self, philosopher: usize) -> (usize, usize) {
         let right = (philosopher + 1) % self.philosophers;
         (philosopher.min(right), philosopher.max(right))
     }
 
-    /// Passes some time; not the same for everybody.
+    /// Waits for a time that differs between threads.
     pub fn pause(&self, philosopher: usize, meal: u64) {
         let share = (philosopher as u64 * 37 + meal * 61) % 50 + 50;
         std::thread::sleep(Duration::from_micros(self.meal_us * share / 100));
     }
 }
 
-/// Prints who ate how often.
+/// Prints the number of meals of each philosopher.
 pub fn report(meals: &[u64]) {
     for (philosopher, meals) in meals.iter().enumerate() {
         println!("philosopher {philosopher}: {meals} meals");

@@ -1,21 +1,23 @@
-//! Pictures of how a program went.
+//! Plots of a program's progress.
 
 use std::path::Path;
 
 use crate::Error;
 
-/// What is not below this is not drawn.
+/// Values from this limit on are not drawn.
 const MOST: f64 = 1e300;
 
-/// Draws a value of each step as an SVG picture.
+/// Plots a value for each step as an SVG picture.
 pub fn plot(path: &Path, what: &str, history: &[f64]) -> Result<(), Error> {
     let bad = |detail: String| Error::Picture {
         path: path.display().to_string(),
         detail,
     };
-    // The drawing library would look for an axis for ever.
+    // The plotting library would search for an axis for ever.
     if history.is_empty() {
-        return Err(bad(format!("no step was made, so there is no {what}")));
+        return Err(bad(format!(
+            "there was no step, so that no {what} can be drawn"
+        )));
     }
     if let Some(step) = history
         .iter()

@@ -1,4 +1,4 @@
-//! Points to be clustered: from a file, made up, or the digits that come with the program.
+//! The points to cluster: from a file, generated, or the digits that come with the program.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -15,7 +15,7 @@ use crate::Error;
 /// 1797 handwritten digits of 8 × 8 pixels; see `data/README.md`.
 static DIGITS: &[u8] = include_bytes!("../data/digits.csv.gz");
 
-/// Where points come from. Small, so that each thread can be told, and loads its own part.
+/// The source of the points. The value is small: it is sent to each thread, which loads its own part.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Source {
     /// The handwritten digits, without their labels.
@@ -26,7 +26,7 @@ pub enum Source {
     Generated {
         /// Number of points.
         points: usize,
-        /// Dimensions of each.
+        /// Number of dimensions.
         dimensions: usize,
         /// Number of centres.
         centres: usize,
@@ -70,11 +70,11 @@ impl Source {
             ..
         } = *self
         else {
-            unreachable!("only made-up points are made up");
+            unreachable!("the points are generated");
         };
         if dimensions == 0 || centres == 0 {
             return Err(Error::Option(
-                "points need dimensions, and centres".to_owned(),
+                "the points need at least one dimension and one centre".to_owned(),
             ));
         }
         let uniform = Uniform::new(-1.0, 1.0).map_err(|e| Error::Option(e.to_string()))?;
@@ -84,7 +84,7 @@ impl Source {
             Array2::from_shape_simple_fn((centres, dimensions), || uniform.sample(&mut random));
         let mut points = Array2::zeros((end - start, dimensions));
         for (row, mut point) in (start..end).zip(points.rows_mut()) {
-            // Each point has its own seed, so that it is the same whatever the parts are.
+            // Each point has its own seed, so that the points do not depend on the partition.
             let mut random = Xoshiro256PlusPlus::seed_from_u64(seed ^ (row as u64 + 1) << 20);
             for (value, middle) in point.iter_mut().zip(centre.row(row % centres)) {
                 *value = middle + normal.sample(&mut random);
@@ -115,7 +115,7 @@ pub(crate) fn load_file(path: &Path) -> Result<Array2<f64>, Error> {
         csv_points(reader, &name)
     } else {
         Err(Error::Option(format!(
-            "{name}: the name of a file of points ends in .csv, .csv.gz or .npy"
+            "{name}: the name must end in .csv, .csv.gz or .npy"
         )))
     }
 }
@@ -137,11 +137,11 @@ pub(crate) fn csv_points(reader: impl Read, path: &str) -> Result<Array2<f64>, E
         let line = record.position().map_or(0, csv::Position::line);
         let row: Result<Vec<f64>, _> = record.iter().map(str::parse::<f64>).collect();
         match row {
-            // A first line of names.
+            // The first line may contain names.
             Err(_) if line == 1 => continue,
             _ if columns != 0 && columns != record.len() => {
                 return Err(bad(format!(
-                    "line {line} has {} values, not {columns} as the lines before it",
+                    "line {line} has {} values, the lines before it have {columns}",
                     record.len()
                 )));
             }
@@ -166,12 +166,12 @@ fn npy_points(reader: impl Read, path: &str) -> Result<Array2<f64>, Error> {
     let shape = npy.shape().to_vec();
     let &[rows, columns] = &shape[..] else {
         return Err(bad(format!(
-            "an array of shape {shape:?}, where two dimensions are expected"
+            "the array has the shape {shape:?}, and must have two dimensions"
         )));
     };
     if npy.order() != npyz::Order::C || rows == 0 || columns == 0 {
         return Err(bad(
-            "points are expected in row-major order, at least one".to_owned()
+            "the array must contain at least one point, in row-major order".to_owned(),
         ));
     }
     let narrow = npy.dtype().num_bytes() == Some(4);

@@ -1,8 +1,8 @@
 //! The Santa Claus problem (Trono 1994; paper §6.3.3): its monitors, and the check of its rules.
 //!
-//! Santa sleeps until all nine reindeer are back from their holidays, or three of ten elves want to
-//! consult him. Nine reindeer go first. He delivers toys with the reindeer, or talks with the elves, and
-//! nobody of the group begins before all are there, or leaves before all are done.
+//! Santa sleeps until all nine reindeer are back from their holidays, or three of ten elves want to consult him.
+//! Reindeer have priority. Santa delivers toys with the reindeer, or talks with the elves. No member of a group begins
+//! before all have arrived, or leaves before all are done.
 //!
 //! The monitors are methods that return [`Poll`](std::task::Poll): std threads run them under a
 //! [`Monitor`](crate::Monitor), shared objects as they are.
@@ -18,7 +18,7 @@ pub const ELVES: u64 = 10;
 /// How many elves consult Santa at a time.
 pub const ELVES_AT_A_TIME: u64 = 3;
 
-/// Checks the rules; says which one is broken.
+/// Checks the rules. The error says which rule was broken.
 pub fn check(events: &[Event], deliveries: u64) -> Result<String, String> {
     let teams = |kind: Kind| {
         let mut teams: Vec<BTreeSet<u64>> = Vec::new();
@@ -37,7 +37,7 @@ pub fn check(events: &[Event], deliveries: u64) -> Result<String, String> {
     }
     for (teams, size) in [(&sleighs, REINDEER), (&consultations, ELVES_AT_A_TIME)] {
         if let Some(team) = teams.iter().find(|team| team.len() as u64 != size) {
-            return Err(format!("a team of {team:?}, which is not {size}"));
+            return Err(format!("a team of {team:?}, whose size should be {size}"));
         }
     }
     Ok(format!(

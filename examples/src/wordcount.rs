@@ -1,4 +1,4 @@
-//! Words, and how often they occur in texts.
+//! Counts the words of texts.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// How many words made-up texts choose from.
+/// Vocabulary of generated texts.
 const VOCABULARY: usize = 3000;
 const SYLLABLES: [&str; 12] = [
     "ba", "ne", "ti", "ko", "lu", "sha", "re", "mi", "no", "du", "van", "es",
 ];
 
-/// A text. Small, so that a thread can be told which ones to count.
+/// A text. The value is small: it is sent to the thread that counts the text.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Text {
-    /// A file. What is not UTF-8 in it separates words.
+    /// A file. Invalid UTF-8 in it separates words.
     File(PathBuf),
-    /// Made-up words; some are much more frequent than others, as in languages (Zipf's law).
+    /// Generated words, whose frequencies follow Zipf's law, as in natural languages.
     Generated {
         /// Number of words.
         words: usize,
@@ -54,7 +54,7 @@ pub fn files(directory: &Path) -> Result<Vec<Text>> {
     Ok(paths.into_iter().map(Text::File).collect())
 }
 
-/// Made-up texts.
+/// Generates texts.
 pub fn generated(texts: u64, words: usize, seed: u64) -> Vec<Text> {
     (0..texts)
         .map(|text| Text::Generated {
@@ -64,7 +64,7 @@ pub fn generated(texts: u64, words: usize, seed: u64) -> Vec<Text> {
         .collect()
 }
 
-/// Deals texts to threads.
+/// Distributes the texts to the threads.
 pub fn deal(texts: &[Text], threads: usize) -> Result<Vec<&[Text]>> {
     if threads > texts.len() {
         return Err(Error::Option(format!(
@@ -78,7 +78,7 @@ pub fn deal(texts: &[Text], threads: usize) -> Result<Vec<&[Text]>> {
     Ok(dealt.collect())
 }
 
-/// The words of texts, each with the number of times it occurs.
+/// Counts how many times each word occurs in the texts.
 pub fn words(texts: &[Text]) -> Result<Vec<(String, u64)>> {
     let mut counts = HashMap::new();
     for text in texts {
@@ -112,7 +112,7 @@ impl Text {
 }
 
 fn make_up(words: usize, seed: u64) -> Result<String> {
-    // All texts have the same words.
+    // All texts use the same vocabulary.
     let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
     let vocabulary: Vec<String> = (0..VOCABULARY)
         .map(|rank| {
@@ -127,7 +127,7 @@ fn make_up(words: usize, seed: u64) -> Result<String> {
     Ok(chosen.collect::<Vec<_>>().join(" "))
 }
 
-/// Prints the most frequent words; equally frequent ones in alphabetical order.
+/// Prints the most frequent words; equally frequent words are in alphabetical order.
 pub fn report(mut counts: Vec<(String, u64)>, top: usize) {
     let total: u64 = counts.iter().map(|(_, count)| count).sum();
     println!("{total} words, {} different", counts.len());

@@ -1,4 +1,4 @@
-//! Runs both versions of each application, as a user would, and compares what they say.
+//! Runs both versions of each application as a user does, and compares their output.
 
 mod programs;
 
@@ -125,7 +125,7 @@ fn i04_mandelbrot_is_the_same_picture() {
     assert!(std == crucial);
 }
 
-/// The numbers after `word` in what a program says.
+/// The numbers after `word` in a program's output.
 fn numbers(said: &str, word: &str) -> Vec<f64> {
     let after = said.lines().filter_map(|line| line.split(word).nth(1));
     after
@@ -201,7 +201,7 @@ fn i07_logistic_regression_learns_plots_and_explains_bad_input() {
     }
 }
 
-/// The words and their numbers, as a program prints them.
+/// The words and their counts in a program's output.
 fn word_counts(said: &str) -> Vec<(u64, String)> {
     let lines = said.lines().skip(1).map(|line| {
         let (count, word) = line.trim().split_once(' ').expect("a number and a word");
@@ -328,7 +328,7 @@ fn map_reduce_gets_the_same_result_in_all_ways() {
         let results: Vec<_> = said.lines().collect();
         assert_eq!(results.len(), 3, "{said}");
         let ways = ["futures", "auto-reduce", "polling"];
-        // What the tasks count alone, one after the other.
+        // The expected result is computed sequentially.
         let inside: i64 = (0..12)
             .map(|task| crucial_examples::montecarlo::sample(100_000, task))
             .sum();
@@ -398,7 +398,7 @@ fn all_programs_explain_themselves() {
         let usage = format!("Usage: {name} ");
         assert!(crucial.contains(&usage), "{crucial}");
         let (_, crucial) = crucial.split_once("Options:").expect("options");
-        // Santa has variants of his own.
+        // Santa's versions have different options.
         if name != "santa" {
             assert!(std.ends_with(crucial), "{std}\n{crucial}");
         }

@@ -1,5 +1,5 @@
-//! Runs applications on a cluster of three servers, one of which is killed in the middle: each ends with the right
-//! result, and no error.
+//! Runs applications on a cluster of three servers, one of which is killed meanwhile: each must end with the right
+//! result and without an error.
 
 mod programs;
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use programs::{crucial, example, kmeans, output};
 
-/// How long servers may take to be ready, and a cluster to be whole, on a busy machine.
+/// Time limit for servers to be ready and a cluster to be complete, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Cluster {
@@ -23,7 +23,7 @@ struct Cluster {
 
 impl Cluster {
     fn start() -> Cluster {
-        // Below those that connections get by themselves, one of which could take a server's while it is away.
+        // Ports below the ephemeral range: otherwise a connection could take a server's port while the server is down.
         let first = 10_000 + (std::process::id() % 2000) as u16 * 10;
         let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
         let ports = (first..).filter(is_free).take(3);
@@ -48,7 +48,7 @@ impl Cluster {
             .arg("--data")
             .arg(self.directory.path().join(index.to_string()))
             .stdout(Stdio::piped());
-        server.spawn().expect("it starts")
+        server.spawn().expect("the server starts")
     }
 
     fn addresses(&self) -> String {
@@ -69,7 +69,7 @@ impl Cluster {
         }
     }
 
-    /// A program on this cluster, whose objects are on two servers each.
+    /// A program on this cluster, with two replicas of each object.
     fn program(&self, name: &str, arguments: &[&str]) -> Command {
         let mut program = example(name);
         program
@@ -79,7 +79,7 @@ impl Cluster {
         program
     }
 
-    /// Kills a server as soon as a program uses it, and starts it again when the program has ended.
+    /// Kills a server as soon as a program uses it, and restarts it when the program has ended.
     fn kill_while<R: Send>(&mut self, victim: usize, program: impl FnOnce() -> R + Send) -> R {
         std::thread::scope(|scope| {
             let running = scope.spawn(program);
@@ -87,12 +87,15 @@ impl Cluster {
             while !self.crucial(&["cluster", "objects"]).contains("run/") {
                 assert!(
                     !running.is_finished(),
-                    "it ended before a server could be killed"
+                    "the program ended before a server could be killed"
                 );
-                assert!(started.elapsed() < PATIENCE, "it makes no objects");
+                assert!(
+                    started.elapsed() < PATIENCE,
+                    "the program creates no objects"
+                );
             }
-            self.servers[victim].kill().expect("it is there");
-            self.servers[victim].wait().expect("it was there");
+            self.servers[victim].kill().expect("the server runs");
+            self.servers[victim].wait().expect("the server was killed");
             let done = running.join().expect("the program");
             let mut again = self.launch(victim);
             await_ready(&mut again);
@@ -104,10 +107,10 @@ impl Cluster {
 }
 
 fn await_ready(server: &mut Child) {
-    let stdout = server.stdout.take().expect("it has an output");
+    let stdout = server.stdout.take().expect("standard output is piped");
     let mut line = String::new();
     let read = BufReader::new(stdout).read_line(&mut line);
-    read.expect("the server says where it listens");
+    read.expect("the server prints its address");
     assert!(line.contains("ready at"), "{line}");
 }
 

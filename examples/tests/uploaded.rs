@@ -1,5 +1,5 @@
-//! Runs applications against a `crucial server` that was built without their types: they are uploaded to it
-//! while it runs.
+//! Runs applications on a `crucial server` that was built without their types: the types are uploaded to the running
+//! server.
 
 mod programs;
 
@@ -22,11 +22,11 @@ impl Server {
             .args(["server", "--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
             .spawn()
-            .expect("it starts");
-        let stdout = process.stdout.take().expect("it has an output");
+            .expect("the server starts");
+        let stdout = process.stdout.take().expect("standard output is piped");
         let mut line = String::new();
         let read = BufReader::new(stdout).read_line(&mut line);
-        read.expect("the server says where it listens");
+        read.expect("the server prints its address");
         let address = line.trim().rsplit(' ').next().unwrap_or_default();
         Server {
             crucial,
@@ -35,7 +35,7 @@ impl Server {
         }
     }
 
-    /// `crucial build` and `crucial push`, as a user types them; what the latter says.
+    /// Runs `crucial build` and `crucial push` as a user does, and returns the output of the latter.
     fn learn(&self, package: &str) -> String {
         let module = output(Command::new(&self.crucial).args(["build", "-p", package]));
         self.crucial(&["push", module.trim()])
@@ -46,7 +46,7 @@ impl Server {
         output(command.args(words).env("CRUCIAL_CLUSTER", &self.address))
     }
 
-    /// A program that uses this server, in place of one in its own process.
+    /// A program that uses this server instead of an embedded one.
     fn program(&self, name: &str, arguments: &[&str]) -> Command {
         let mut program = example(name);
         program
@@ -55,7 +55,7 @@ impl Server {
         program
     }
 
-    fn is_the_one_that_was_started(&mut self) -> bool {
+    fn is_running(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
     }
 }
@@ -67,7 +67,7 @@ impl Drop for Server {
     }
 }
 
-/// What a program says, without measured times.
+/// The output of a program without measured times.
 fn facts(said: &str) -> Vec<&str> {
     let facts = said.lines().map(|line| line.split("; ").next());
     facts.map(Option::unwrap_or_default).collect()
@@ -87,7 +87,7 @@ fn applications_run_with_uploaded_types_as_with_their_own() {
         ),
         ("inference", &["--requests", "500"]),
     ];
-    // Without the types, each says what to do.
+    // Without the types, each program says what to do.
     fails(
         &mut server.program("kmeans", &kmeans_arguments),
         "crucial push",
@@ -105,7 +105,7 @@ fn applications_run_with_uploaded_types_as_with_their_own() {
         assert!(pushed.contains(&type_name), "{pushed}");
     }
 
-    // To the last digit: a sandbox adds as a processor does.
+    // The results are equal to the last digit, since a sandbox adds as a processor does.
     let directory = tempfile::tempdir().expect("a directory");
     let mut embedded = example("kmeans");
     embedded.args(kmeans_arguments);
@@ -122,7 +122,7 @@ fn applications_run_with_uploaded_types_as_with_their_own() {
         assert!(!embedded.is_empty());
         assert_eq!(facts(&uploaded), facts(&embedded), "{name}");
     }
-    // Who comes first is different each time, the rules are not.
+    // The order of events differs each time, but the rules hold.
     for variant in ["objects", "cloud"] {
         let mut santa = server.program("santa", &santa_arguments);
         let said = output(santa.args(["--variant", variant]));
@@ -131,8 +131,8 @@ fn applications_run_with_uploaded_types_as_with_their_own() {
             "{variant}: {said}"
         );
     }
-    assert!(server.is_the_one_that_was_started());
-    // Their objects went with them.
+    assert!(server.is_running());
+    // The programs' objects ended with their runs.
     let modules = server.crucial(&["modules"]);
     assert!(modules.contains(r#""objects":0"#), "{modules}");
 }

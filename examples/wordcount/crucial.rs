@@ -1,4 +1,4 @@
-//! Word count, with cloud threads: each counts its texts, and merges its counts into one shared
+//! Word count, with cloud threads: each counts its texts and merges the counts into one shared
 //! map, in one call.
 
 use std::path::PathBuf;
@@ -12,21 +12,21 @@ use crucial_examples::wordcount::{Text, deal, files, generated, report, words};
 /// Counts the words of text files.
 #[derive(Parser)]
 struct Options {
-    /// A directory of text files, in place of made-up texts
+    /// A directory of text files, instead of generated texts
     directory: Option<PathBuf>,
     /// Number of threads
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
     threads: u16,
-    /// How many words to print, the most frequent ones
+    /// Number of most frequent words to print
     #[arg(long, default_value_t = 10)]
     top: usize,
-    /// Number of made-up texts
+    /// Number of generated texts
     #[arg(long, default_value_t = 12, conflicts_with = "directory", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     texts: u64,
-    /// Words of each made-up text
+    /// Words of each generated text
     #[arg(long, default_value_t = 10_000, conflicts_with = "directory")]
     words: usize,
-    /// Seed of made-up texts
+    /// Seed of generated texts
     #[arg(long, default_value_t = 1, conflicts_with = "directory")]
     seed: u64,
 }

@@ -1,8 +1,8 @@
-//! Calls of any method with any arguments on the library's objects.
+//! Calls arbitrary methods of the library's objects with arbitrary arguments.
 
 #![no_main]
 
-#[allow(dead_code, reason = "the other target uses the rest")]
+#[allow(dead_code, reason = "another target uses the rest")]
 #[path = "../../crates/core/tests/hostile_input/mod.rs"]
 mod hostile_input;
 

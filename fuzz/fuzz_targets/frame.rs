@@ -1,8 +1,8 @@
-//! The bytes of a connection, in pieces, through the frame decoders.
+//! Feeds arbitrary bytes in pieces to the frame decoders.
 
 #![no_main]
 
-#[allow(dead_code, reason = "the other target uses the rest")]
+#[allow(dead_code, reason = "another target uses the rest")]
 #[path = "../../crates/core/tests/hostile_input/mod.rs"]
 mod hostile_input;
 

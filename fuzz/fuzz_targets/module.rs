@@ -1,6 +1,7 @@
-//! `cargo +nightly fuzz run module seeds/module`, which has the module that behaves of `crates/modules/tests/hostile.rs`.
+//! Compiles arbitrary bytes as a module. If the module is accepted, its last bytes are used as a state and as arguments.
 //!
-//! Any bytes as a module; and, if they are taken, the last of them as a state and as arguments.
+//! `cargo +nightly fuzz run module seeds/module` starts with the well-behaved module of
+//! `crates/modules/tests/hostile.rs`.
 
 #![no_main]
 

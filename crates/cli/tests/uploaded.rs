@@ -56,7 +56,7 @@ fn a08_a_type_is_added_to_a_running_server_and_used_at_once() {
 
         let account = Shared::new(Account::default()).unwrap();
         assert_eq!(account.deposit(5), Ok(5));
-        assert_eq!(account.take(7), Err(Error::from("not as much")));
+        assert_eq!(account.take(7), Err(Error::from("insufficient funds")));
         let waiting = account.deferred().withdraw(10);
         assert_eq!(account.deposit(5), Ok(10));
         assert_eq!(waiting.wait(), Ok(5));

@@ -1,4 +1,4 @@
-//! How a server asks whoever leads the control group.
+//! Sends requests to the leader of the control group.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,23 +12,24 @@ use crate::group::Shared;
 use crate::question::{Answer, Question, encode};
 use crate::store::Group as Types;
 
-/// Proposals of so long go to the leader together.
-const BATCH: Duration = Duration::from_millis(3);
+/// How long proposals are collected into a batch.
+const BATCH_INTERVAL: Duration = Duration::from_millis(3);
 
-/// Commands in one proposal.
-const BATCH_MAX: usize = 2_000;
+/// Most commands in a batch, after which no further proposal is added.
+const BATCH_COMMANDS_MAX: usize = 2_000;
 
-/// Proposals that wait to be carried to the leader. What is above is lost.
+/// Most proposals that wait to be sent to the leader. Further ones are dropped.
 pub(crate) const PROPOSALS_MAX: usize = 16_384;
 
-/// How long a leader may take to answer a proposal.
+/// Time limit for the leader's response to a proposal.
 pub(crate) const PROPOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many addresses are tried for one question.
+/// Most addresses that are tried for one request.
 const HOPS_MAX: usize = 5;
 
 impl Shared {
-    /// Asks whoever leads. The answer is none of [`Answer::Elsewhere`]; an error says what was tried last.
+    /// Sends a request to the leader, and follows redirections. Never returns [`Answer::Elsewhere`]; an error describes
+    /// the last attempt.
     pub async fn ask(&self, raft: &Raft<Types>, question: &Question) -> Result<Answer, String> {
         let bytes = encode(question);
         let timeout = match question {
@@ -42,9 +43,9 @@ impl Shared {
             if tried.len() == HOPS_MAX || !tried.insert(address.clone()) {
                 continue;
             }
-            match self.ask_one(&address, &bytes, timeout).await {
+            match self.request_from(&address, &bytes, timeout).await {
                 Ok(Answer::Elsewhere(leader)) => {
-                    last = "nobody leads the control group just now".to_owned();
+                    last = "the control group has no leader at present".to_owned();
                     candidates.extend(leader);
                 }
                 Ok(answer) => return Ok(answer),
@@ -54,7 +55,7 @@ impl Shared {
         Err(last)
     }
 
-    async fn ask_one(
+    async fn request_from(
         &self,
         address: &str,
         question: &[u8],
@@ -63,14 +64,14 @@ impl Shared {
         if address == self.config.address {
             let question = postcard::from_bytes(question).map_err(|error| error.to_string())?;
             let answered = tokio::time::timeout(timeout, self.answer(question));
-            return answered.await.map_err(|_| "no answer in time".to_owned());
+            return answered.await.map_err(|_| "no response in time".to_owned());
         }
-        let asked = self.links.ask(address, None, question, timeout).await;
+        let asked = self.links.request(address, None, question, timeout).await;
         let answer = asked.map_err(|error| error.to_string())?;
         postcard::from_bytes(&answer).map_err(|error| error.to_string())
     }
 
-    /// Who may lead, the most likely one last.
+    /// The addresses of possible leaders, the most likely one last.
     async fn candidates(&self, raft: &Raft<Types>) -> Vec<String> {
         let metrics = raft.metrics().borrow().clone();
         let membership = metrics.membership_config.membership();
@@ -81,31 +82,31 @@ impl Shared {
         };
         candidates.retain(|seed| *seed != self.config.address);
         candidates.extend(membership.voter_ids().filter_map(|id| address(&id)));
-        // Not always in the same order.
+        // The order varies, so that a dead server is not always tried first.
         if candidates.len() > 1 {
-            let turn = (self.now_ms() / 10) as usize % candidates.len();
-            candidates.rotate_left(turn);
+            let offset = (self.now_ms() / 10) as usize % candidates.len();
+            candidates.rotate_left(offset);
         }
         candidates.extend(metrics.current_leader.and_then(|leader| address(&leader)));
         candidates
     }
 
-    /// Carries proposals to the leader, several at a time.
+    /// Sends proposals to the leader in batches.
     pub async fn carry(self: Arc<Self>, mut proposed: mpsc::Receiver<Vec<Command>>) {
         let Some(raft) = self.raft.get().cloned() else {
             return;
         };
         while let Some(first) = proposed.recv().await {
-            tokio::time::sleep(BATCH).await;
+            tokio::time::sleep(BATCH_INTERVAL).await;
             let mut batch = first;
-            while batch.len() < BATCH_MAX
+            while batch.len() < BATCH_COMMANDS_MAX
                 && let Ok(more) = proposed.try_recv()
             {
                 batch.extend(more);
             }
-            // What is lost is proposed again by who wants it.
+            // The proposer repeats a lost proposal.
             if let Err(error) = self.ask(&raft, &Question::Propose(batch)).await {
-                tracing::debug!(error, "proposals were lost");
+                tracing::debug!(error, "cannot send proposals to the leader");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! How a server is part of the control group, and what can go wrong.
+//! Configuration, errors and status of a server's part in the control group.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,31 +9,32 @@ use crucial_cluster::{Grant, Incarnation, NodeId, View};
 use crate::journal::JournalError;
 use crate::store::OpenError;
 
-/// How a server is part of the control group.
+/// The configuration of a server's part in the control group.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where journal and identity are.
+    /// The directory of the journal and the identity.
     pub directory: PathBuf,
-    /// Where other servers and clients reach this one, `HOST:PORT`.
+    /// The address at which other servers and clients reach this server, `HOST:PORT`.
     pub address: String,
-    /// Servers of the cluster to join; a name may stand for several. Empty: it founds one, or goes on with its own.
+    /// Servers of the cluster to join; a name may resolve to several addresses. If the list is empty, the server founds
+    /// a cluster, or continues in the cluster of its directory.
     pub join: Vec<String>,
-    /// How many partitions a new cluster has.
+    /// The number of partitions of a new cluster.
     pub partitions: usize,
-    /// Times.
+    /// Leases and heartbeats.
     pub timing: Timing,
-    /// For how long it tries to join.
+    /// How long the server tries to join before it gives up.
     pub join_patience: Duration,
 }
 
-/// Times, in milliseconds; the same at all servers.
+/// Leases and heartbeats, in milliseconds. All servers must have the same values.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// How long a server may serve after a heartbeat.
+    /// How long a server may serve after sending a heartbeat.
     pub lease_ms: u64,
-    /// How far clocks of two servers may run apart while a lease lasts.
+    /// Largest difference that the clocks of two servers may accumulate during a lease.
     pub drift_ms: u64,
-    /// Between two heartbeats of a server.
+    /// Interval between two heartbeats of a server.
     pub heartbeat_ms: u64,
 }
 
@@ -44,7 +45,7 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// The times that go with a lease.
+    /// Returns the times that fit a lease of this length.
     pub fn of_lease(lease_ms: u64) -> Timing {
         Timing {
             lease_ms,
@@ -53,102 +54,107 @@ impl Timing {
         }
     }
 
-    /// After so much silence a server's lease has ended for certain.
+    /// After this time without a heartbeat, a server's lease has certainly expired.
     pub(crate) fn wait_ms(&self) -> u64 {
         self.lease_ms + self.drift_ms
     }
 
-    /// How long an answer to a heartbeat may take. Four of them fit into a lease: whoever asks one that is dead still
-    /// finds the leader before its own lease has ended.
+    /// Time limit of a heartbeat request. Four of them fit into a lease, so that a server that first tries a dead
+    /// server still finds the leader before its own lease expires.
     pub(crate) fn heartbeat_timeout(&self) -> Duration {
         Duration::from_millis((self.lease_ms / 4).max(50))
     }
 
-    /// Between two heartbeats of the consensus library's leader.
+    /// Interval between two heartbeats of the consensus library's leader.
     pub(crate) fn raft_heartbeat_ms(&self) -> u64 {
         (self.lease_ms / 10).max(20)
     }
 }
 
-/// What a server does with what the group decides. Called on the group's threads, which must not be held up, and in
-/// which the group can not be [stopped](crate::Group::stop).
+/// Receives the group's decisions. The functions are called on the group's threads: they must not block, and must not
+/// [stop](crate::Group::stop) the group.
 pub trait Member: Send + Sync + 'static {
-    /// The server's clock, in milliseconds: never back.
+    /// The server's monotonic clock, in milliseconds.
     fn now_ms(&self) -> u64;
-    /// A newer view. Some in between may be left out.
+    /// A newer view was committed. Intermediate views may be skipped.
     fn view(&self, view: Arc<View>);
-    /// A lease, from the time of a heartbeat on.
+    /// A lease was granted. It begins when the heartbeat was sent.
     fn granted(&self, grant: Grant);
-    /// This life was taken for dead. What it held is nobody's.
+    /// This incarnation was evicted. All its state is invalid.
     fn over(&self);
-    /// A life begins; called before it joins.
+    /// A new incarnation begins. Called before it joins.
     fn begin(&self, incarnation: Incarnation);
-    /// The group can not go on here: the disk is full, say. The server is to stop.
+    /// The group cannot continue on this server, for example because the disk is full. The server must stop.
     fn failed(&self, error: GroupError);
 }
 
-/// Why a server is not, or can not stay, part of the control group.
+/// Why a server cannot join or stay in the control group.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GroupError {
-    /// Its directory can not be used.
+    /// The server's directory cannot be used.
     #[error("{0}")]
     Directory(String),
     /// No cluster was found.
-    #[error("no cluster to join was found within {patience:?}: {tried}")]
+    #[error("found no cluster to join within {patience:?}: {tried}")]
     Nobody {
-        /// How long it looked.
+        /// How long the server searched.
         patience: Duration,
-        /// What was tried, and what came of it.
+        /// The addresses that were tried, with the results.
         tried: String,
     },
-    /// Its cluster was found, and nobody decides there.
+    /// The cluster was found, but has no leader.
     #[error(
-        "the cluster did not take this server in within {patience:?}: {last}; a majority of the servers that vote must run and reach each other"
+        "the cluster did not accept this server within {patience:?}: {last}; a majority of the voters must run and reach \
+         each other"
     )]
     NoLeader {
-        /// How long it tried.
+        /// How long the server tried to join.
         patience: Duration,
-        /// What came of the last try.
+        /// The result of the last attempt.
         last: String,
     },
-    /// Its directory is another cluster's.
+    /// The server's directory belongs to another cluster.
     #[error(
-        "this server's directory belongs to the cluster {own:016x}, and {address} to the cluster {theirs:016x}: join a server of its own \
-         cluster, or give it another --data directory"
+        "this server's directory belongs to the cluster {own:016x}, but {address} belongs to the cluster {theirs:016x}: \
+         join a server of the directory's cluster, or use another --data directory"
     )]
     AnotherCluster {
-        /// Of the directory.
+        /// The cluster of the directory.
         own: u64,
-        /// Of the server there.
+        /// The cluster of the contacted server.
         theirs: u64,
-        /// Who was asked.
+        /// The address of the contacted server.
         address: String,
     },
-    /// It belongs to a cluster of which it knows nobody.
+    /// The server belongs to a cluster, but knows no server of it.
     #[error(
-        "this server's directory belongs to the cluster {own:016x}, but says nothing of its servers: say by --join where one of them is, or give it another --data directory to found a new cluster"
+        "this server's directory belongs to the cluster {own:016x}, but its journal, which lists the cluster's servers, \
+         is missing: name one of them with --join, or use another --data directory to found a new cluster"
     )]
     Lonely {
-        /// Of the directory.
+        /// The cluster of the directory.
         own: u64,
     },
-    /// Another server is it.
+    /// Another server runs with the same identity.
     #[error(
-        "the same identity twice: {node} is a member of the cluster, and still was after {patience:?}, which is longer than its lease: another server runs with a copy of this one's --data directory; give each a directory of its own"
+        "the same identity twice: another incarnation of {node} was still a member after {patience:?}, which is longer \
+         than its lease, so that another server must run with a copy of this server's --data directory; give each \
+         server its own directory"
     )]
     Twice {
-        /// Who.
+        /// The node id that both servers have.
         node: NodeId,
-        /// How long it waited for the other's end.
+        /// How long this server waited for the end of the other.
         patience: Duration,
     },
-    /// The group does not take it in.
-    #[error("the cluster does not take this server in: {0}")]
+    /// The cluster refuses the server.
+    #[error("the cluster refuses this server: {0}")]
     Refused(String),
     /// The consensus library has stopped.
     #[error(
-        "the control group has stopped at this server: {0}; see that its --data directory is writable and has room, and start it again"
+        "the control group has stopped on this server: {0}; check that the --data directory is writable and not full, and \
+         restart the server"
     )]
     Stopped(String),
 }
@@ -165,19 +171,19 @@ impl From<OpenError> for GroupError {
     }
 }
 
-/// What a server knows of the group.
+/// The state of the group as this server knows it.
 #[derive(Clone, Debug, Default)]
 pub struct GroupStatus {
-    /// Who leads.
+    /// The leader.
     pub leader: Option<NodeId>,
-    /// Who votes; while that is being changed, who did before.
+    /// The voters; while they are being changed, the previous voters.
     pub voters: Vec<NodeId>,
-    /// Who only listens.
+    /// The members that receive the log and do not vote.
     pub learners: Vec<NodeId>,
-    /// Counts elections.
+    /// The leader's term.
     pub term: u64,
-    /// The last entry of the log that this server's view contains.
+    /// The index of the last log entry that this server's view contains.
     pub applied: u64,
-    /// The last entry that it has in a snapshot only.
+    /// The index of the last log entry that is kept only in a snapshot.
     pub purged: u64,
 }

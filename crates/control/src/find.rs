@@ -1,4 +1,4 @@
-//! Which cluster a server is part of: the one that its directory says, or that of its seeds, or one that it founds.
+//! Determines a server's cluster: the cluster of its directory, the cluster of its seeds, or a new one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,28 +14,28 @@ use crate::group::Shared;
 use crate::identity::random;
 use crate::store::Group as Types;
 
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Pause between two probes of the seeds.
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
 
-/// What came of asking the seeds.
+/// The result of probing the seeds.
 #[derive(Default)]
-struct Looked {
-    /// A cluster, and who is part of it.
+struct ProbeResult {
+    /// A cluster, and the address of a member.
     found: Option<(u64, String)>,
-    /// What each of the others said.
+    /// The failures of the other seeds.
     tried: Vec<String>,
 }
 
 impl Shared {
-    /// Finds the cluster that this server is part of, or is to be; or founds it.
+    /// Finds the cluster that this server belongs to or joins, or founds a cluster.
     pub async fn find_cluster(self: &Arc<Self>, raft: &Raft<Types>) -> Result<(), GroupError> {
         let own = self.identity.lock().cluster();
         let is_initialized = raft.is_initialized().await.map_err(stopped)?;
         match (own, is_initialized) {
-            (0, true) => self.go_on_founding(raft),
+            (0, true) => self.resume_founding(raft),
             (own, true) => {
-                // It knows its cluster, and needs no seed; but one of another cluster is a mistake.
-                check(own, self.look().await.found)?;
+                // The server knows its cluster and needs no seed, but a seed of another cluster is a mistake.
+                check_same_cluster(own, self.probe_seeds().await.found)?;
                 self.set_cluster(own)
             }
             (_, false) => self.find_or_found(own, raft).await,
@@ -48,7 +48,8 @@ impl Shared {
         raft: &Raft<Types>,
     ) -> Result<(), GroupError> {
         if self.config.join.is_empty() {
-            // Its journal may be lost, and its cluster go on without it.
+            // With a cluster but without a journal, the journal was lost. The cluster may still exist without this
+            // server, so that founding it again would make a second one.
             return match own {
                 0 => self.found(raft).await,
                 own => Err(GroupError::Lonely { own }),
@@ -56,8 +57,8 @@ impl Shared {
         }
         let started = Instant::now();
         loop {
-            let looked = self.look().await;
-            if let Some((cluster, _)) = check(own, looked.found)? {
+            let probed = self.probe_seeds().await;
+            if let Some((cluster, _)) = check_same_cluster(own, probed.found)? {
                 return self.set_cluster(cluster);
             }
             let is_first = self.config.join.first() == Some(&self.config.address);
@@ -67,73 +68,81 @@ impl Shared {
             if started.elapsed() > self.config.join_patience {
                 return Err(GroupError::Nobody {
                     patience: self.config.join_patience,
-                    tried: looked.tried.join("; "),
+                    tried: probed.tried.join("; "),
                 });
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(PROBE_PAUSE).await;
         }
     }
 
-    /// Founds a cluster. If it is interrupted it is gone on with at the next start: until it has a name nobody joins.
+    /// Founds a cluster. An interrupted founding is resumed at the next start: no server can join before the cluster
+    /// has an id.
     async fn found(&self, raft: &Raft<Types>) -> Result<(), GroupError> {
         let me = BTreeMap::from([(self.node.0, BasicNode::new(self.config.address.clone()))]);
         raft.initialize(me).await.map_err(stopped)?;
         self.set_cluster(random())
     }
 
-    fn go_on_founding(&self, raft: &Raft<Types>) -> Result<(), GroupError> {
+    fn resume_founding(&self, raft: &Raft<Types>) -> Result<(), GroupError> {
         let metrics = raft.metrics().borrow().clone();
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
         if voters != BTreeSet::from([self.node.0]) {
             let directory = self.config.directory.display();
             return Err(GroupError::Directory(format!(
-                "{directory} has the journal of another server, and no identity that goes with it: restore the file `identity`, or move the directory away and let this server join anew"
+                "the journal in {directory} belongs to another server than the identity: restore the file `identity`, \
+                 or move the directory away and let this server join again"
             )));
         }
         self.set_cluster(random())
     }
 
-    /// Asks the seeds which cluster they are part of, all at once.
-    async fn look(self: &Arc<Self>) -> Looked {
-        let mut asked = JoinSet::new();
+    /// Asks all seeds in parallel for their cluster.
+    async fn probe_seeds(self: &Arc<Self>) -> ProbeResult {
+        let mut probes = JoinSet::new();
         for address in self.seeds().await {
             if address != self.config.address {
                 let links = self.links.clone();
-                asked.spawn(async move { (links.who(&address).await, address) });
+                probes.spawn(async move { (links.identify(&address).await, address) });
             }
         }
-        let mut looked = Looked::default();
-        for (who, address) in asked.join_all().await {
-            self.note(&mut looked, who, address);
+        let mut probed = ProbeResult::default();
+        for (welcome, address) in probes.join_all().await {
+            self.record_probe(&mut probed, welcome, address);
         }
-        looked
+        probed
     }
 
-    fn note(&self, looked: &mut Looked, who: io::Result<peer::Welcome>, address: String) {
-        match who {
+    fn record_probe(
+        &self,
+        probed: &mut ProbeResult,
+        welcome: io::Result<peer::Welcome>,
+        address: String,
+    ) {
+        match welcome {
             Ok(welcome) if welcome.node == self.node.0 => {}
             Ok(welcome) if welcome.cluster == 0 => {
-                looked.tried.push(format!("{address} has found none yet"));
+                probed.tried.push(format!("{address} has no cluster yet"));
             }
-            Ok(welcome) => looked.found = Some((welcome.cluster, address)),
-            Err(error) => looked.tried.push(format!("{address}: {error}")),
+            Ok(welcome) => probed.found = Some((welcome.cluster, address)),
+            Err(error) => probed.tried.push(format!("{address}: {error}")),
         }
     }
 
-    /// All addresses of the seeds: a name may stand for several.
+    /// The addresses of all seeds. A name may resolve to several.
     pub async fn seeds(&self) -> Vec<String> {
         let mut addresses = Vec::new();
         for seed in &self.config.join {
             match tokio::net::lookup_host(seed).await {
                 Ok(found) => {
                     let found: Vec<_> = found.map(|address| address.to_string()).collect();
-                    // One address is called as it is written, as servers know themselves by that.
+                    // A name with one address is used as written, so that it can be compared with a server's own
+                    // address.
                     match found.len() {
                         0 | 1 => addresses.push(seed.clone()),
                         _ => addresses.extend(found),
                     }
                 }
-                // It says why when it is connected to.
+                // The failure to resolve the name is reported when a connection is tried.
                 Err(_) => addresses.push(seed.clone()),
             }
         }
@@ -141,8 +150,11 @@ impl Shared {
     }
 }
 
-/// What was found, if it is not another cluster than the directory's.
-fn check(own: u64, found: Option<(u64, String)>) -> Result<Option<(u64, String)>, GroupError> {
+/// Returns what was found, unless it is another cluster than the directory's.
+fn check_same_cluster(
+    own: u64,
+    found: Option<(u64, String)>,
+) -> Result<Option<(u64, String)>, GroupError> {
     match found {
         Some((theirs, address)) if own != 0 && theirs != own => Err(GroupError::AnotherCluster {
             own,

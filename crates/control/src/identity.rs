@@ -1,4 +1,4 @@
-//! Who a server is: kept in its data directory. `docs/disk.md` is the format.
+//! A server's identity, stored in its data directory. `docs/disk.md` documents the format.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,16 @@ use crucial_cluster::{Incarnation, NodeId};
 
 use crate::journal::{HEADER_BYTES, JournalError, lock};
 
-/// What the file begins with.
+/// The first bytes of the file.
 const MAGIC: [u8; 8] = *b"CRUCIALI";
 
-/// The version of the format that this build writes, and the only one that it reads.
+/// The format's version: the only one that this build writes and reads.
 const VERSION: u16 = 1;
 
-/// Magic, version, cluster, node, incarnation, checksum.
+/// The length of the file: magic, version, cluster, node, incarnation, checksum.
 const BYTES: usize = 8 + 2 + 8 + 8 + 8 + 4;
 
-/// A server, in one of its lives.
+/// The identity of a server: its cluster, its node id, and its incarnation.
 #[derive(Debug)]
 pub struct Identity {
     path: PathBuf,
@@ -26,16 +26,16 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads the identity in a directory, or makes one; each time it is a new life.
+    /// Reads the identity in a directory, or creates one, and begins a new incarnation.
     ///
-    /// A server whose journal is gone is another one from here on: as a voter it has forgotten what it has promised.
+    /// A server whose journal is missing gets a new node id: as a voter it has lost its promises.
     ///
     /// # Errors
     ///
-    /// [`JournalError`], if the file is damaged or can not be written.
+    /// [`JournalError`], if the file is damaged or cannot be written.
     pub fn open(directory: &Path) -> Result<Identity, JournalError> {
-        std::fs::create_dir_all(directory).map_err(failed("make", directory))?;
-        // Whoever runs with it must not find another life in it.
+        std::fs::create_dir_all(directory).map_err(failed("create", directory))?;
+        // The lock keeps two processes from using the same incarnation.
         let _lock = lock(directory)?;
         let path = directory.join("identity");
         let (cluster, mut node, incarnation) = match std::fs::read(&path) {
@@ -46,7 +46,7 @@ impl Identity {
         if cluster != 0 && !has_records(directory) {
             let old = node;
             node = NodeId(random());
-            tracing::warn!(%old, %node, "there is no journal of this server: it is another one from now on");
+            tracing::warn!(%old, %node, "the journal of this server is missing: the server gets a new node id");
         }
         let mut identity = Identity {
             path,
@@ -58,37 +58,37 @@ impl Identity {
         Ok(identity)
     }
 
-    /// The cluster that it belongs to; 0: none yet.
+    /// The server's cluster; 0 before it has joined one.
     pub fn cluster(&self) -> u64 {
         self.cluster
     }
 
-    /// Which server.
+    /// The server's node id.
     pub fn node(&self) -> NodeId {
         self.node
     }
 
-    /// In which life.
+    /// The server's incarnation.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
     }
 
-    /// Begins the next life. When this returns, no later one has its number.
+    /// Begins the next incarnation. When the function returns, the number is on disk and will not be used again.
     ///
     /// # Errors
     ///
-    /// [`JournalError`], if it can not be written.
+    /// [`JournalError`], if the file cannot be written.
     pub fn begin_life(&mut self) -> Result<Incarnation, JournalError> {
         self.incarnation.0 += 1;
         self.write()?;
         Ok(self.incarnation)
     }
 
-    /// It belongs to this cluster from now on.
+    /// Records that the server belongs to a cluster.
     ///
     /// # Errors
     ///
-    /// [`JournalError`], if it can not be written.
+    /// [`JournalError`], if the file cannot be written.
     pub fn belong_to(&mut self, cluster: u64) -> Result<(), JournalError> {
         self.cluster = cluster;
         self.write()
@@ -115,7 +115,7 @@ impl Identity {
     }
 }
 
-/// Whether the journal in a directory has any.
+/// Whether the journal in a directory has any record.
 fn has_records(directory: &Path) -> bool {
     let journal = std::fs::metadata(directory.join("journal"));
     journal.is_ok_and(|journal| journal.len() > HEADER_BYTES as u64)
@@ -132,13 +132,16 @@ fn parse(bytes: &[u8], path: &Path) -> Result<(u64, NodeId, u64), JournalError> 
         detail,
     };
     if !bytes.starts_with(&MAGIC) {
-        return Err(foreign("it is something else".to_owned()));
+        return Err(foreign("the file does not begin with CRUCIALI".to_owned()));
     }
     let version = bytes
         .get(8..10)
         .map(|two| u16::from_le_bytes([two[0], two[1]]));
     if version != Some(VERSION) {
-        return Err(foreign(format!("its version is {version:?}")));
+        return Err(match version {
+            Some(version) => foreign(format!("the file has version {version}")),
+            None => foreign("the file has no version".to_owned()),
+        });
     }
     let damaged = |detail| JournalError::Damaged {
         path: path.to_owned(),
@@ -146,11 +149,11 @@ fn parse(bytes: &[u8], path: &Path) -> Result<(u64, NodeId, u64), JournalError> 
         detail,
     };
     if bytes.len() != BYTES {
-        return Err(damaged("it has another length"));
+        return Err(damaged("the file's length is wrong"));
     }
     let (contents, checksum) = bytes.split_at(BYTES - 4);
     if crc32fast::hash(contents).to_le_bytes() != checksum {
-        return Err(damaged("its checksum is another one"));
+        return Err(damaged("the file's checksum is wrong"));
     }
     let number = |at: usize| {
         let mut eight = [0; 8];
@@ -160,7 +163,7 @@ fn parse(bytes: &[u8], path: &Path) -> Result<(u64, NodeId, u64), JournalError> 
     Ok((number(10), NodeId(number(18)), number(26)))
 }
 
-/// A number that nobody else chooses, and not 0.
+/// A random number that is not 0, for ids that must not collide.
 pub(crate) fn random() -> u64 {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).expect("the operating system has random numbers");
@@ -172,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_start_is_a_new_life_of_the_same_server() {
+    fn each_start_is_a_new_incarnation_of_the_same_server() {
         let directory = tempfile::tempdir().unwrap();
         let mut first = Identity::open(directory.path()).unwrap();
         first.belong_to(7).unwrap();
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_lost_its_journal_is_another_server() {
+    fn a_server_without_its_journal_gets_a_new_node_id() {
         let directory = tempfile::tempdir().unwrap();
         let mut first = Identity::open(directory.path()).unwrap();
         first.belong_to(7).unwrap();
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_in_use_is_left_alone() {
+    fn a_directory_in_use_is_not_changed() {
         let directory = tempfile::tempdir().unwrap();
         drop(Identity::open(directory.path()).unwrap());
         let path = directory.path().join("identity");
@@ -213,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told() {
+    fn damage_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         drop(Identity::open(directory.path()).unwrap());
         let path = directory.path().join("identity");
         let good = std::fs::read(&path).unwrap();
-        for place in 0..good.len() {
+        for position in 0..good.len() {
             let mut bad = good.clone();
-            bad[place] ^= 1;
+            bad[position] ^= 1;
             std::fs::write(&path, &bad).unwrap();
             let error = Identity::open(directory.path()).unwrap_err().to_string();
             assert!(error.contains("identity"), "{error}");

@@ -1,99 +1,100 @@
-//! What a voter must not forget, on disk: a file of records, each with checksums. `docs/disk.md` is its format.
+//! The durable state of a voter: a file of records, each with checksums. `docs/disk.md` documents the format.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// What a journal begins with.
+/// The first bytes of a journal.
 const MAGIC: [u8; 8] = *b"CRUCIALJ";
 
 /// The version of the format that this build writes, and the only one that it reads.
 const VERSION: u16 = 2;
 
-/// Magic, and version.
+/// The length of the file's header: magic and version.
 pub(crate) const HEADER_BYTES: usize = 10;
 
-/// Length, checksum of the length, checksum of the contents.
+/// The length of a record's header: length, checksum of the length, checksum of the contents.
 const RECORD_HEADER_BYTES: usize = 12;
 
 /// Longest record, in bytes: a snapshot of the control group.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
 
-/// Why a journal can not be used.
+/// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// The file or its directory can not be read or written.
+    /// The file or its directory cannot be read or written.
     #[error(
-        "can not {what} {path}: {source}; see that the directory is there, writable, and has room"
+        "cannot {what} {path}: {source}; check that the directory exists, is writable, and is not full"
     )]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         what: &'static str,
-        /// Where.
+        /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// Another process has it.
-    #[error("{path} is in use by another process: give each server a data directory of its own")]
+    /// Another process uses the directory.
+    #[error("{path} is in use by another process: give each server its own data directory")]
     InUse {
-        /// Where.
+        /// The file that the other process has locked.
         path: PathBuf,
     },
-    /// It is no journal, or another version's.
-    #[error("{path} is no journal of version {VERSION}, which this build reads: {detail}")]
+    /// The file has another format or another version of the format.
+    #[error("{path} does not have the format that this build reads (version {VERSION}): {detail}")]
     Foreign {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// What it is.
+        /// How the file differs.
         detail: String,
     },
-    /// What was written is not what is there.
+    /// The file does not contain what was written.
     #[error(
-        "{path} is damaged at byte {offset}: {detail}; a voter that has forgotten something must not vote, so move the directory away and let this server join anew"
+        "{path} is damaged at byte {offset}: {detail}; a voter that has lost data must not vote: move the directory away \
+         and let this server join again"
     )]
     Damaged {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// The first byte of the record.
+        /// The position of the damaged record's first byte.
         offset: u64,
-        /// What is wrong.
+        /// The kind of damage.
         detail: &'static str,
     },
     /// A record is too long.
-    #[error("a record of {bytes} bytes, where {RECORD_BYTES_MAX} (RECORD_BYTES_MAX) are allowed")]
+    #[error("the record has {bytes} bytes, the limit is {RECORD_BYTES_MAX} (RECORD_BYTES_MAX)")]
     TooLong {
-        /// Its length.
+        /// The record's length, in bytes.
         bytes: usize,
     },
 }
 
-/// A file of records that is appended to, and now and then replaced as a whole.
+/// A file of records. Records are appended; sometimes the whole file is replaced.
 #[derive(Debug)]
 pub struct Journal {
     directory: PathBuf,
     path: PathBuf,
     file: File,
-    /// How much of the file is good; what is behind was never acknowledged.
+    /// The length of the file's valid part. Bytes after it were never acknowledged.
     bytes: u64,
-    /// Held as long as the journal is open.
+    /// Keeps the directory locked while the journal is open.
     _lock: File,
 }
 
 impl Journal {
-    /// Opens the journal in a directory, or makes both. Gives its records, too. An unfinished last record, which
-    /// nobody was told of, is cut off.
+    /// Opens the journal in a directory and returns its records; creates both if they do not exist. An incomplete last
+    /// record was never acknowledged, and is removed.
     ///
     /// # Errors
     ///
-    /// [`JournalError`]; the file is as it was then.
+    /// [`JournalError`]; the file is not changed then.
     pub fn open(directory: &Path) -> Result<(Journal, Vec<Vec<u8>>), JournalError> {
         let failed = |what, path: &Path| {
             let path = path.to_owned();
             move |source| JournalError::Io { what, path, source }
         };
-        std::fs::create_dir_all(directory).map_err(failed("make", directory))?;
+        std::fs::create_dir_all(directory).map_err(failed("create", directory))?;
         let lock = lock(directory)?;
         let path = directory.join("journal");
         if !path.exists() {
@@ -113,9 +114,9 @@ impl Journal {
             tracing::warn!(
                 path = %path.display(),
                 bytes = contents.len() as u64 - bytes,
-                "an unfinished record is cut off"
+                "removing an incomplete record"
             );
-            file.set_len(bytes).map_err(failed("cut", &path))?;
+            file.set_len(bytes).map_err(failed("truncate", &path))?;
             file.sync_all().map_err(failed("sync", &path))?;
         }
         file.seek(SeekFrom::Start(bytes))
@@ -130,11 +131,11 @@ impl Journal {
         Ok((journal, records))
     }
 
-    /// Appends records. When it returns they are on disk.
+    /// Appends records. When the function returns, the records are on disk.
     ///
     /// # Errors
     ///
-    /// [`JournalError`]; then none of them counts.
+    /// [`JournalError`]; no record was appended then.
     pub fn append<'r>(
         &mut self,
         records: impl IntoIterator<Item = &'r [u8]>,
@@ -148,7 +149,7 @@ impl Journal {
             .write_all(&bytes)
             .and_then(|()| self.file.sync_data());
         if let Err(source) = written {
-            self.take_back();
+            self.remove_unfinished();
             return Err(JournalError::Io {
                 what: "write",
                 path: self.path.clone(),
@@ -159,38 +160,39 @@ impl Journal {
         Ok(())
     }
 
-    /// What was not written whole goes. If even that fails it is cut off, or refused, when the journal is opened.
-    fn take_back(&mut self) {
+    /// Removes an incomplete write. If this fails, the incomplete record is removed or refused when the journal is
+    /// opened.
+    fn remove_unfinished(&mut self) {
         let cut = self.file.set_len(self.bytes);
         let cut = cut.and_then(|()| self.file.seek(SeekFrom::Start(self.bytes)));
         if let Err(error) = cut {
-            tracing::error!(path = %self.path.display(), %error, "what was half written stays");
+            tracing::error!(path = %self.path.display(), %error, "cannot remove an incomplete record");
         }
     }
 
-    /// Replaces all records by these: either all are there afterwards, or the old ones.
+    /// Atomically replaces all records.
     ///
     /// # Errors
     ///
-    /// [`JournalError`]; then the old ones are there.
+    /// [`JournalError`]; the old records are kept then.
     pub fn replace(&mut self, records: &[&[u8]]) -> Result<(), JournalError> {
         (self.file, self.bytes) = write_whole(&self.directory, &self.path, records)?;
         Ok(())
     }
 
-    /// From here on nothing can be written.
+    /// Makes all further writes fail.
     #[cfg(test)]
     pub(crate) fn break_file(&mut self) {
         self.file = File::open(&self.path).unwrap();
     }
 
-    /// Its length, in bytes.
+    /// The journal's length, in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 }
 
-/// Keeps other processes out of the directory.
+/// Locks the directory against other processes.
 pub(crate) fn lock(directory: &Path) -> Result<File, JournalError> {
     let path = directory.join("lock");
     let mut options = OpenOptions::new();
@@ -215,7 +217,7 @@ pub(crate) fn lock(directory: &Path) -> Result<File, JournalError> {
     }
 }
 
-/// Writes a journal under another name, and gives it its own when it is on disk.
+/// Writes a journal under a temporary name, and renames it after its contents are on disk.
 fn write_whole(
     directory: &Path,
     path: &Path,
@@ -233,7 +235,7 @@ fn write_whole(
         file.write_all(&bytes)?;
         file.sync_all()?;
         std::fs::rename(&new, path)?;
-        // So that the name is on disk, too.
+        // Syncing the directory makes the new name durable.
         File::open(directory)?.sync_all()?;
         Ok(file)
     };
@@ -262,26 +264,29 @@ fn frame(record: &[u8], out: &mut Vec<u8>) -> Result<(), JournalError> {
     Ok(())
 }
 
-/// Not zero for a length of zero, so that a stretch of zeroes is no record.
+/// The checksum of a length. It is not zero for a length of zero, so that a run of zeroes is not a valid record.
 fn length_checksum(length: [u8; 4]) -> u32 {
     crc32fast::hash(&[&MAGIC[..], &length].concat())
 }
 
-/// The records, and where the last ends.
+/// Returns the records and the position at which the last one ends.
 fn parse(contents: &[u8], path: &Path) -> Result<(Vec<Vec<u8>>, u64), JournalError> {
     let foreign = |detail: String| JournalError::Foreign {
         path: path.to_owned(),
         detail,
     };
     let Some((header, _)) = contents.split_at_checked(HEADER_BYTES) else {
-        return Err(foreign(format!("{} bytes", contents.len())));
+        return Err(foreign(format!(
+            "the file has only {} bytes",
+            contents.len()
+        )));
     };
     if header[..8] != MAGIC {
-        return Err(foreign("it begins with something else".to_owned()));
+        return Err(foreign("the file does not begin with CRUCIALJ".to_owned()));
     }
     let version = u16::from_le_bytes([header[8], header[9]]);
     if version != VERSION {
-        return Err(foreign(format!("it is of version {version}")));
+        return Err(foreign(format!("the file has version {version}")));
     }
     let mut records = Vec::new();
     let mut offset = HEADER_BYTES;
@@ -292,13 +297,13 @@ fn parse(contents: &[u8], path: &Path) -> Result<(Vec<Vec<u8>>, u64), JournalErr
             offset: offset as u64,
             detail,
         };
-        // An append that was not finished leaves a piece of a record, or room that was never filled.
+        // An interrupted append leaves an incomplete record, or allocated space that is still zero.
         if rest.len() < RECORD_HEADER_BYTES || rest.iter().all(|byte| *byte == 0) {
             break;
         }
         let word = |at: usize| [rest[at], rest[at + 1], rest[at + 2], rest[at + 3]];
         if u32::from_le_bytes(word(4)) != length_checksum(word(0)) {
-            return Err(damaged("the length of a record is not what was written"));
+            return Err(damaged("the checksum of a record's length is wrong"));
         }
         let length = u32::from_le_bytes(word(0)) as usize;
         let Some(record) = rest.get(RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + length) else {
@@ -306,11 +311,11 @@ fn parse(contents: &[u8], path: &Path) -> Result<(Vec<Vec<u8>>, u64), JournalErr
         };
         if crc32fast::hash(record) != u32::from_le_bytes(word(8)) {
             let is_last = rest.len() == RECORD_HEADER_BYTES + length;
-            // Its length was written, and its end not.
+            // The record's length was written, and its end was not.
             if is_last && record.last() == Some(&0) {
                 break;
             }
-            return Err(damaged("a record is not what was written"));
+            return Err(damaged("the checksum of a record is wrong"));
         }
         records.push(record.to_vec());
         offset += RECORD_HEADER_BYTES + length;
@@ -332,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_appended_is_there() {
+    fn appended_records_are_kept() {
         let directory = directory();
         let (mut journal, none) = Journal::open(directory.path()).unwrap();
         assert_eq!(none, Vec::<Vec<u8>>::new());
@@ -344,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_replaced_is_gone() {
+    fn replaced_records_are_removed() {
         let directory = directory();
         let (mut journal, _) = Journal::open(directory.path()).unwrap();
         journal.append([&[7; 1000][..]]).unwrap();
@@ -389,16 +394,16 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_can_not_be_written_says_so() {
+    fn an_unwritable_directory_is_reported() {
         let directory = directory();
         let file = directory.path().join("file");
         std::fs::write(&file, b"").unwrap();
         let error = open(&file.join("inside")).unwrap_err().to_string();
-        assert!(error.contains("can not make"), "{error}");
+        assert!(error.contains("cannot create"), "{error}");
     }
 
     proptest! {
-        /// A journal that ends anywhere has the records that are whole.
+        /// A journal that is cut at any position keeps its complete records.
         #[test]
         fn a_cut_leaves_a_prefix(
             records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..8),
@@ -417,11 +422,11 @@ mod tests {
             prop_assert_eq!(good as usize, ends[whole]);
         }
 
-        /// A byte that changes in what was followed by more is noticed.
+        /// A changed byte is detected in all but the last record.
         #[test]
-        fn a_changed_byte_is_noticed(
+        fn a_changed_byte_is_detected(
             records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..8),
-            place in any::<prop::sample::Index>(),
+            position in any::<prop::sample::Index>(),
             change in 1u8..,
         ) {
             let mut bytes = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
@@ -430,7 +435,7 @@ mod tests {
             }
             let followed = bytes.len();
             frame(b"the last", &mut bytes).unwrap();
-            bytes[place.index(followed)] ^= change;
+            bytes[position.index(followed)] ^= change;
             prop_assert!(parse(&bytes, Path::new("journal")).is_err());
         }
     }

@@ -1,4 +1,4 @@
-//! Connections to the other servers, for questions.
+//! Connections to the other servers, for requests.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,30 +16,30 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-/// How long a connection may take to be made.
+/// Time limit for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
 
-/// An address that did not answer is not tried again for so long.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Pause after a failed connection before the same address is tried again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Longest answer.
-const ANSWER_BYTES_MAX: usize = 1 << 30;
+/// Longest response, in bytes.
+const RESPONSE_BYTES_MAX: usize = 1 << 30;
 
-/// What a frame has besides the question: kind and number.
-const ASK_BYTES: usize = 9;
+/// The size of a request frame without its body: kind and id.
+const REQUEST_HEADER_BYTES: usize = 9;
 
 /// The connections of one server.
 pub(crate) struct Links {
     node: NodeId,
     incarnation: AtomicU64,
     cluster: AtomicU64,
-    links: Mutex<HashMap<String, Arc<tokio::sync::Mutex<State>>>>,
+    links: Mutex<HashMap<String, Arc<tokio::sync::Mutex<AddressState>>>>,
 }
 
 #[derive(Default)]
-struct State {
+struct AddressState {
     link: Option<Arc<Link>>,
-    /// When it failed last, and why.
+    /// The time and the cause of the last failure.
     failed: Option<(Instant, String)>,
 }
 
@@ -47,22 +47,22 @@ struct Link {
     welcome: peer::Welcome,
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     next: AtomicU64,
-    answers: Arc<Answers>,
-    /// Takes in the answers.
+    pending: Arc<PendingRequests>,
+    /// The task that reads responses.
     reader: AbortHandle,
 }
 
-/// What is awaited on a connection.
+/// The requests of a connection that wait for a response.
 #[derive(Default)]
-struct Answers {
+struct PendingRequests {
     waiting: Mutex<HashMap<u64, oneshot::Sender<Bytes>>>,
-    /// Nothing more comes.
+    /// The connection can no longer be used.
     dead: AtomicBool,
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // With both halves the connection is closed.
+        // The task holds the other half of the connection, which closes when both halves are dropped.
         self.reader.abort();
     }
 }
@@ -81,35 +81,36 @@ impl Links {
         self.cluster.store(cluster, Ordering::Release);
     }
 
-    /// A new life begins: what others answered the old one is not for this.
+    /// Begins a new incarnation. Responses to earlier incarnations are dropped with their connections.
     pub fn begin_life(&self, incarnation: Incarnation) {
         self.incarnation.store(incarnation.0, Ordering::Release);
         self.links.lock().clear();
     }
 
-    /// Who is at an address, whichever cluster it is part of. It may be part of one soon, so the connection is not kept.
-    pub async fn who(&self, address: &str) -> io::Result<peer::Welcome> {
+    /// Asks the server at an address for its identity, in whatever cluster it is. The connection is not kept, since the
+    /// server may join another cluster soon.
+    pub async fn identify(&self, address: &str) -> io::Result<peer::Welcome> {
         Ok(self.connect(address, 0).await?.welcome)
     }
 
-    /// Asks; `node`: who must be there.
-    pub async fn ask(
+    /// Sends a request and waits for the response. If `node` is given, the server at the address must have this id.
+    pub async fn request(
         &self,
         address: &str,
         node: Option<u64>,
-        question: &[u8],
+        request: &[u8],
         timeout: Duration,
     ) -> io::Result<Bytes> {
-        let asked = async {
+        let response = async {
             let link = self.link(address).await?;
             if node.is_some_and(|node| node != link.welcome.node) {
-                link.answers.dead.store(true, Ordering::Release);
+                link.pending.dead.store(true, Ordering::Release);
                 return Err(io::Error::other("another server is at this address"));
             }
-            link.ask(question).await
+            link.request(request).await
         };
-        match tokio::time::timeout(timeout, asked).await {
-            Ok(answer) => answer,
+        match tokio::time::timeout(timeout, response).await {
+            Ok(response) => response,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
@@ -123,12 +124,12 @@ impl Links {
             .clone();
         let mut state = state.lock().await;
         if let Some(link) = &state.link
-            && !link.answers.dead.load(Ordering::Acquire)
+            && !link.pending.dead.load(Ordering::Acquire)
         {
             return Ok(link.clone());
         }
         if let Some((at, why)) = &state.failed
-            && at.elapsed() < PAUSE
+            && at.elapsed() < RECONNECT_PAUSE
         {
             return Err(io::Error::other(why.clone()));
         }
@@ -163,7 +164,7 @@ impl Links {
             let mut buffer = BytesMut::new();
             loop {
                 let split = frame::split(&mut buffer, frame::HELLO_BYTES_MAX);
-                if let Some(frame) = split.map_err(|_| no_server())? {
+                if let Some(frame) = split.map_err(|_| not_a_server())? {
                     return io::Result::Ok((stream, buffer, frame));
                 }
                 if stream.read_buf(&mut buffer).await? == 0 {
@@ -177,33 +178,38 @@ impl Links {
         let welcome = match peer::decode_frame(frame) {
             Ok(peer::Frame::Welcome(welcome)) => welcome,
             Ok(peer::Frame::Refused(error)) => return Err(io::Error::other(error)),
-            _ => return Err(no_server()),
+            _ => return Err(not_a_server()),
         };
         let (reader, writer) = stream.into_split();
-        let answers = Arc::new(Answers::default());
-        let reading = tokio::spawn(read(answers.clone(), reader, rest));
+        let pending = Arc::new(PendingRequests::default());
+        let reading = tokio::spawn(read_responses(pending.clone(), reader, rest));
         Ok(Arc::new(Link {
             welcome,
             writer: tokio::sync::Mutex::new(writer),
             next: AtomicU64::new(0),
-            answers,
+            pending,
             reader: reading.abort_handle(),
         }))
     }
 }
 
-fn no_server() -> io::Error {
-    io::Error::other("what answers there is no Crucial server that can be part of a cluster")
+fn not_a_server() -> io::Error {
+    io::Error::other("not a Crucial server that supports clusters")
 }
 
-async fn read(answers: Arc<Answers>, mut reader: OwnedReadHalf, mut buffer: BytesMut) {
+/// Reads responses until the connection ends.
+async fn read_responses(
+    pending: Arc<PendingRequests>,
+    mut reader: OwnedReadHalf,
+    mut buffer: BytesMut,
+) {
     loop {
-        match frame::split(&mut buffer, ANSWER_BYTES_MAX) {
+        match frame::split(&mut buffer, RESPONSE_BYTES_MAX) {
             Ok(Some(frame)) => {
                 if let Ok(peer::Frame::Answer { id, body }) = peer::decode_frame(frame)
-                    && let Some(waiting) = answers.waiting.lock().remove(&id)
+                    && let Some(waiting) = pending.waiting.lock().remove(&id)
                 {
-                    // Who asked may have stopped waiting.
+                    // The sender of the request may have stopped waiting.
                     let _ = waiting.send(body);
                 }
                 continue;
@@ -216,74 +222,77 @@ async fn read(answers: Arc<Answers>, mut reader: OwnedReadHalf, mut buffer: Byte
             _ => break,
         }
     }
-    answers.dead.store(true, Ordering::Release);
-    // Whoever waits hears that there will be no answer.
-    answers.waiting.lock().clear();
+    pending.dead.store(true, Ordering::Release);
+    // Dropping the senders fails all pending requests.
+    pending.waiting.lock().clear();
 }
 
 impl Link {
-    async fn ask(&self, question: &[u8]) -> io::Result<Bytes> {
-        let (bytes_max, bytes) = (self.welcome.frame_bytes_max, question.len() + ASK_BYTES);
+    async fn request(&self, request: &[u8]) -> io::Result<Bytes> {
+        let (bytes_max, bytes) = (
+            self.welcome.frame_bytes_max,
+            request.len() + REQUEST_HEADER_BYTES,
+        );
         if bytes as u64 > bytes_max {
             return Err(io::Error::other(format!(
-                "a question of {bytes} bytes, where {bytes_max} (frame_bytes_max) are allowed there"
+                "the request has {bytes} bytes, the other server's limit is {bytes_max} (frame_bytes_max)"
             )));
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, answer) = oneshot::channel();
+        let (sender, response) = oneshot::channel();
         let mut bytes = Vec::with_capacity(bytes);
-        peer::write_ask(id, question, &mut bytes).map_err(io::Error::other)?;
-        self.answers.waiting.lock().insert(id, sender);
-        let asked = Asked {
-            answers: &self.answers,
+        peer::write_ask(id, request, &mut bytes).map_err(io::Error::other)?;
+        self.pending.waiting.lock().insert(id, sender);
+        let guard = PendingGuard {
+            pending: &self.pending,
             id,
         };
-        // Behind a question that does not get through this one does not either: who asked stops waiting.
+        // If an earlier request is stuck in the socket, this one waits behind it until its own time limit.
         let mut writer = self.writer.lock().await;
-        let written = Written {
-            answers: &self.answers,
-            is_whole: false,
+        let write_guard = WriteGuard {
+            pending: &self.pending,
+            is_complete: false,
         };
         writer.write_all(&bytes).await?;
-        written.whole();
+        write_guard.complete();
         drop(writer);
-        if self.answers.dead.load(Ordering::Acquire) {
+        if self.pending.dead.load(Ordering::Acquire) {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let answer = answer.await;
-        drop(asked);
-        answer.map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let response = response.await;
+        drop(guard);
+        response.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
-/// A question, as long as somebody waits for the answer.
-struct Asked<'a> {
-    answers: &'a Answers,
+/// Removes a request from the pending requests when its sender stops waiting.
+struct PendingGuard<'a> {
+    pending: &'a PendingRequests,
     id: u64,
 }
 
-impl Drop for Asked<'_> {
+impl Drop for PendingGuard<'_> {
     fn drop(&mut self) {
-        self.answers.waiting.lock().remove(&self.id);
+        self.pending.waiting.lock().remove(&self.id);
     }
 }
 
-/// A frame that is being written. If that is given up, nothing can follow on the connection.
-struct Written<'a> {
-    answers: &'a Answers,
-    is_whole: bool,
+/// Marks the connection as dead if the write of a frame is abandoned, since no other frame can follow a partial one.
+struct WriteGuard<'a> {
+    pending: &'a PendingRequests,
+    is_complete: bool,
 }
 
-impl Written<'_> {
-    fn whole(mut self) {
-        self.is_whole = true;
+impl WriteGuard<'_> {
+    fn complete(mut self) {
+        self.is_complete = true;
     }
 }
 
-impl Drop for Written<'_> {
+impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
-        if !self.is_whole {
-            self.answers.dead.store(true, Ordering::Release);
+        if !self.is_complete {
+            self.pending.dead.store(true, Ordering::Release);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The consensus library's messages, over the links.
+//! Sends the consensus library's messages over the connections to the other servers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::store::Group as Types;
 /// Makes connections for the consensus library.
 pub(crate) struct Network(pub Arc<Links>);
 
-/// To one other server.
+/// The consensus library's connection to another server.
 pub(crate) struct Connection {
     links: Arc<Links>,
     target: u64,
@@ -40,24 +40,27 @@ impl RaftNetworkFactory<Types> for Network {
 }
 
 impl Connection {
-    async fn ask<E: std::error::Error>(
+    async fn request<E: std::error::Error>(
         &self,
         question: &Question,
         timeout: Duration,
     ) -> Result<Answer, RPCError<u64, BasicNode, E>> {
         let question = encode(question);
-        let asked = self
+        let response = self
             .links
-            .ask(&self.address, Some(self.target), &question, timeout);
-        let bytes = asked.await.map_err(|error| match error.kind() {
-            // It is not tried again at once.
+            .request(&self.address, Some(self.target), &question, timeout);
+        let bytes = response.await.map_err(|error| match error.kind() {
+            // Unlike an unreachable server, one that is only slow is tried again at once.
             std::io::ErrorKind::TimedOut => RPCError::Network(NetworkError::new(&error)),
             _ => RPCError::Unreachable(Unreachable::new(&error)),
         })?;
         postcard::from_bytes(&bytes).map_err(|error| RPCError::Network(NetworkError::new(&error)))
     }
 
-    #[expect(clippy::result_large_err, reason = "it is the library's own")]
+    #[expect(
+        clippy::result_large_err,
+        reason = "the library defines the error type"
+    )]
     fn remote<T, E: std::error::Error>(
         &self,
         result: Result<T, E>,
@@ -66,8 +69,8 @@ impl Connection {
     }
 }
 
-fn wrong<E: std::error::Error>() -> RPCError<u64, BasicNode, E> {
-    let error = std::io::Error::other("an answer to another question");
+fn mismatch<E: std::error::Error>() -> RPCError<u64, BasicNode, E> {
+    let error = std::io::Error::other("the response does not match the request");
     RPCError::Network(NetworkError::new(&error))
 }
 
@@ -77,9 +80,12 @@ impl RaftNetwork<Types> for Connection {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        match self.ask(&Question::Append(rpc), option.hard_ttl()).await? {
+        match self
+            .request(&Question::Append(rpc), option.hard_ttl())
+            .await?
+        {
             Answer::Append(result) => self.remote(result),
-            _ => Err(wrong()),
+            _ => Err(mismatch()),
         }
     }
 
@@ -92,11 +98,11 @@ impl RaftNetwork<Types> for Connection {
         RPCError<u64, BasicNode, RaftError<u64, InstallSnapshotError>>,
     > {
         match self
-            .ask(&Question::Snapshot(rpc), option.hard_ttl())
+            .request(&Question::Snapshot(rpc), option.hard_ttl())
             .await?
         {
             Answer::Snapshot(result) => self.remote(result),
-            _ => Err(wrong()),
+            _ => Err(mismatch()),
         }
     }
 
@@ -105,9 +111,12 @@ impl RaftNetwork<Types> for Connection {
         rpc: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        match self.ask(&Question::Vote(rpc), option.hard_ttl()).await? {
+        match self
+            .request(&Question::Vote(rpc), option.hard_ttl())
+            .await?
+        {
             Answer::Vote(result) => self.remote(result),
-            _ => Err(wrong()),
+            _ => Err(mismatch()),
         }
     }
 }

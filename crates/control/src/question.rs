@@ -1,4 +1,4 @@
-//! What servers ask each other about the control group.
+//! The requests and responses between servers of the control group.
 
 use crucial_cluster::{Command, Grant, Incarnation, NodeId, Refusal, ViewVersion};
 use openraft::error::{InstallSnapshotError, RaftError};
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::Group as Types;
 
-/// A question.
+/// A request to another server.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Question {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<u64>),
     Snapshot(InstallSnapshotRequest<Types>),
-    /// A server lives.
+    /// A server is alive and asks for a lease.
     Heartbeat {
         node: NodeId,
         incarnation: Incarnation,
@@ -25,25 +25,25 @@ pub(crate) enum Question {
     Propose(Vec<Command>),
 }
 
-/// The answer.
+/// The response to a request.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Answer {
     Append(Result<AppendEntriesResponse<u64>, RaftError<u64>>),
     Vote(Result<VoteResponse<u64>, RaftError<u64>>),
     Snapshot(Result<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>>),
     Grant(Grant),
-    /// The server is no member, or not in this life.
+    /// This incarnation of the server is not a member.
     Over {
-        /// It has a vote in the group still, and is to go on with that until another has it.
+        /// The server still has a vote in the group, and must keep voting until another server has taken it over.
         votes: bool,
     },
     Proposed(Vec<Result<ViewVersion, Refusal>>),
-    /// Another server leads, perhaps the one there.
+    /// This server does not lead; the address is the leader's, if it is known.
     Elsewhere(Option<String>),
-    /// It could not be answered.
+    /// The request failed, for this reason.
     Failed(String),
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_allocvec(value).expect("questions and answers are plain data")
+    postcard::to_allocvec(value).expect("requests and responses are plain data")
 }

@@ -1,4 +1,4 @@
-//! Who votes in the control group: a few of the members, chosen by the leader.
+//! The leader's choice of the control group's voters among the members.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,52 +11,52 @@ use crate::group::Shared;
 use crate::leader::leads;
 use crate::store::Group as Types;
 
-/// How often it is looked at.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Interval between two checks of the voters.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a change of who votes may take.
+/// Time limit for a change of the voters.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A server that is behind by more entries gets no vote yet.
-const ENTRIES_BEHIND_MAX: u64 = 500;
+/// Most log entries that a server may lack to become a voter.
+const MISSING_ENTRIES_MAX: u64 = 500;
 
-/// When there are fewer servers than voters the others keep their votes for so many leases: mostly they are back then.
-const LEASES_OF_VOTE: u64 = 3;
+/// How many leases a missing voter keeps its vote if no other server can replace it: it is probably restarting.
+const VOTE_RETENTION_LEASES: u64 = 3;
 
 type Change = ChangeMembers<u64, BasicNode>;
 
 impl Shared {
-    /// Keeps the group's members, and who of them votes, as the view wants it, whenever this server leads.
+    /// While this server leads, adjusts the group's members and voters to the view.
     pub async fn arrange_all(self: Arc<Self>) {
         let Some(raft) = self.raft.get().cloned() else {
             return;
         };
         let mut fewer_since = None;
         loop {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
             if leads(&raft).await.is_none() {
                 fewer_since = None;
                 continue;
             }
             if let Some(next) = self.next_change(&raft, &mut fewer_since) {
-                change(&raft, next).await;
+                apply_change(&raft, next).await;
             }
         }
     }
 
-    /// What is to be changed first. Nothing else is until that is done.
+    /// The next change to make. Changes are made one at a time.
     fn next_change(&self, raft: &Raft<Types>, fewer_since: &mut Option<Instant>) -> Option<Change> {
         let view = self.view();
         let metrics = raft.metrics().borrow().clone();
         let membership = metrics.membership_config.membership();
-        if let Some(change) = missing(&view, membership) {
+        if let Some(change) = missing_member(&view, membership) {
             return Some(change);
         }
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
         let is_ready = |id: u64| self.is_ready(id, &metrics);
         let wanted = wanted_voters(&view, self.node, &voters, is_ready);
         if membership.get_joint_config().len() > 1 {
-            // A change was begun, perhaps by another leader, and is to be finished.
+            // A change has begun, perhaps under another leader, and must be finished first.
             let last = membership.get_joint_config().last().cloned();
             return wanted.or(last).map(Change::ReplaceAllVoters);
         }
@@ -72,7 +72,8 @@ impl Shared {
         (!gone.is_empty()).then_some(Change::RemoveNodes(gone))
     }
 
-    /// Whether a server was heard just now, and has nearly the whole log: a vote of another would only hold things up.
+    /// Whether the server was heard during the last lease and has nearly the whole log. Any other voter would only
+    /// delay decisions.
     fn is_ready(&self, id: u64, metrics: &RaftMetrics<u64, BasicNode>) -> bool {
         let reign = self.reign.lock();
         let (now_ms, within_ms) = (self.now_ms(), self.config.timing.lease_ms);
@@ -85,10 +86,11 @@ impl Shared {
         let matching = metrics.replication.as_ref().and_then(|all| all.get(&id));
         let has = matching.and_then(|has| has.map(|has| has.index));
         let last = metrics.last_log_index.unwrap_or_default();
-        is_heard && has.is_some_and(|has| has + ENTRIES_BEHIND_MAX >= last)
+        is_heard && has.is_some_and(|has| has + MISSING_ENTRIES_MAX >= last)
     }
 
-    /// Servers that start again are away for a moment: that is no reason to let fewer vote.
+    /// Whether the voters may be replaced now. The number of voters is not reduced at once, since a restarting server
+    /// is missing only for a moment.
     fn may_replace(
         &self,
         view: &View,
@@ -105,35 +107,35 @@ impl Shared {
             return true;
         }
         let since = *fewer_since.get_or_insert_with(Instant::now);
-        since.elapsed().as_millis() as u64 > LEASES_OF_VOTE * self.config.timing.lease_ms
+        since.elapsed().as_millis() as u64 > VOTE_RETENTION_LEASES * self.config.timing.lease_ms
     }
 }
 
-/// A member of the view that is none of the group, or is elsewhere.
-fn missing(view: &View, membership: &Membership<u64, BasicNode>) -> Option<Change> {
+/// The change for the first member of the view that the group lacks or knows under another address.
+fn missing_member(view: &View, membership: &Membership<u64, BasicNode>) -> Option<Change> {
     view.members.iter().find_map(|(node, member)| {
-        let there = BTreeMap::from([(node.0, BasicNode::new(member.address.clone()))]);
+        let entry = BTreeMap::from([(node.0, BasicNode::new(member.address.clone()))]);
         match membership.get_node(&node.0) {
             Some(known) if known.addr == member.address => None,
-            Some(_) => Some(Change::SetNodes(there)),
-            None => Some(Change::AddNodes(there)),
+            Some(_) => Some(Change::SetNodes(entry)),
+            None => Some(Change::AddNodes(entry)),
         }
     })
 }
 
-async fn change(raft: &Raft<Types>, change: Change) {
-    tracing::info!(?change, "the members of the control group change");
-    // Who votes no more stays as a listener. What does not come about is tried again.
+async fn apply_change(raft: &Raft<Types>, change: Change) {
+    tracing::info!(?change, "changing the members of the control group");
+    // A former voter stays as a learner. A failed change is tried again.
     let changed = raft.change_membership(change, true);
     match tokio::time::timeout(CHANGE_TIMEOUT, changed).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "the group's members could not be changed"),
-        Err(_) => tracing::debug!("a change of the group's members takes long"),
+        Ok(Err(error)) => tracing::debug!(%error, "cannot change the group's members"),
+        Err(_) => tracing::debug!("timeout of a change of the group's members"),
     }
 }
 
-/// Who is to vote: an odd number of those that stay and can, those that do already before others, the leader first.
-/// `None` if it is better to change nothing: most of them could not be asked just now, and so nothing be decided.
+/// Chooses the voters: an odd number of staying members, the leader first, then present voters, then ready members.
+/// `None` if most of the chosen members are not ready, since such a group could decide nothing.
 fn wanted_voters(
     view: &View,
     leader: NodeId,
@@ -183,7 +185,7 @@ mod tests {
         ids.iter().copied().collect()
     }
 
-    /// With all ready but these.
+    /// The wanted voters if all servers but the `late` ones are ready.
     fn wanted(
         (nodes, leaving): (&[u64], &[u64]),
         leader: u64,
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn voters_are_odd_in_number_and_change_no_more_than_they_must() {
+    fn the_number_of_voters_is_odd_and_changes_are_minimal() {
         let all_ready = |nodes: &[u64], leaving: &[u64], leader, present: &[u64]| {
             wanted((nodes, leaving), leader, present, &[]).unwrap()
         };
@@ -213,21 +215,21 @@ mod tests {
         let six = [1, 2, 3, 4, 5, 6];
         let five = [2, 3, 4, 5, 6];
         assert_eq!(all_ready(&six, &[], 6, &five), set(&five));
-        // A leader that leaves gives its vote away.
+        // A leaving leader is replaced as a voter.
         assert_eq!(all_ready(&[1, 2], &[1], 1, &[1]), set(&[2]));
     }
 
     #[test]
-    fn who_is_not_heard_or_behind_gets_no_vote_and_keeps_one() {
+    fn a_server_that_is_not_ready_gets_no_vote_but_keeps_one() {
         assert_eq!(wanted((&[1, 2, 3], &[]), 1, &[1], &[3]).unwrap(), set(&[1]));
         let present = [1, 2, 3];
         let kept = wanted((&present, &[]), 1, &present, &[3]).unwrap();
         assert_eq!(kept, set(&present));
-        // Nothing could be decided without most of them.
+        // No change if most of the new voters are not ready.
         assert_eq!(wanted((&present, &[]), 1, &present, &[2, 3]), None);
         assert_eq!(wanted((&[1, 2], &[1]), 1, &[1], &[2]), None);
         assert_eq!(wanted((&[], &[]), 1, &[1], &[]), None);
-        // The one that is left is one that can be asked.
+        // The only remaining voter is a ready one.
         let left = wanted((&present, &[1]), 1, &present, &[2]).unwrap();
         assert_eq!(left, set(&[3]));
     }

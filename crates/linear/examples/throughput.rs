@@ -1,6 +1,5 @@
-//! Prints how long it takes to check 5000 operations by 8 clients on one register, some of them
-//! unanswered, as they are and with one output made wrong:
-//! `cargo run --release -p crucial-linear --example throughput`.
+//! Measures the check of 5000 operations by 8 clients on one register, some of them unanswered: once as recorded, and
+//! once with a wrong output. `cargo run --release -p crucial-linear --example throughput`.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ type Log = History<(), Input, Output>;
 
 fn main() {
     let history = record();
-    report("as it is", &history);
+    report("as recorded", &history);
     let mut operations = history.operations().to_vec();
     let last = operations
         .iter_mut()
@@ -52,9 +51,9 @@ fn client(process: u64, round: u64, number: &AtomicI64, recorder: &Recorder<(), 
         1 => Input::FetchAdd(1),
         _ => Input::Store(round as i64),
     };
-    // Only those that lost their answer are dropped here.
+    // The result is not needed: an `Err` is an operation without an answer.
     let _ = recorder.record(process, (), input, || {
-        // The sleeps are the network: they make the calls overlap.
+        // The sleeps simulate a network, so that the calls overlap.
         std::thread::sleep(Duration::from_micros(50));
         let output = match input {
             Input::FetchAdd(more) => Output::Value(number.fetch_add(more, Ordering::SeqCst)),

@@ -1,13 +1,13 @@
-//! Barriers: all of a round wait for each other.
+//! The check of barriers, at which all calls of a round wait for each other.
 //!
-//! A barrier is no sequential object: the calls of a round take effect *together*. So the check is
-//! another one: whether the waits can be parted into rounds such that all waits of a round were
-//! running at one instant, and one of them leads.
+//! A barrier is not a sequential object: the calls of a round take effect *together*. So barriers have
+//! their own check: whether the waits can be partitioned into rounds such that all waits of a round
+//! were running at the same instant, and one of them is the leader.
 //!
-//! Rounds are formed in the order of their first return. The wait that returns first needs others
-//! that were called before that; which of them is the best choice is known: those that return first
-//! (any other choice can be changed into this one), and unanswered ones only if nothing else is left,
-//! since they can wait forever and can be leader or not. So this check is exact and fast.
+//! Rounds are formed in the order of their first return. The wait that returns first needs partners
+//! that were called before its return. The best partners are the waits that return earliest (any other
+//! choice can be exchanged for this one). Unanswered waits come last, since they may wait forever and
+//! may be leader or not. So the check is exact and fast.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -16,25 +16,25 @@ use std::hash::Hash;
 
 use crate::{History, Operation};
 
-/// A wait: no input; the output is whether it leads its round.
+/// A wait. Its output is whether the call is the leader of its round.
 pub type Wait<K> = Operation<K, (), bool>;
 
-/// A wait that returned, and was not one of a full round.
+/// A wait that returned without a complete round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
     /// The barrier, as `Debug` shows it.
     pub object: String,
-    /// The place of the wait in [`History::operations`].
+    /// The index of the wait in [`History::operations`].
     pub wait: usize,
-    /// Its process.
+    /// The process that waited.
     pub process: u64,
-    /// The ticks of its call and its return.
+    /// The ticks of the call and of the return.
     pub times: (u64, u64),
-    /// How many leaders (at most one) there could have been in its round.
+    /// The number of possible leaders in the round: 0 or 1.
     pub leaders: usize,
-    /// How many others (one less than the parties) there could have been.
+    /// The number of possible followers in the round, less than `parties`.
     pub followers: usize,
-    /// How many parties make a round.
+    /// The number of waits that complete a round.
     pub parties: usize,
 }
 
@@ -43,8 +43,8 @@ impl fmt::Display for Broken {
         let (called, returned) = self.times;
         write!(
             f,
-            "barrier {}: [{called}, {returned}]  process {} returned in a round of {} with {} leaders \
-             and {} others, and there is no better one",
+            "barrier {}: [{called}, {returned}]  process {} returned, but its round of {} can have at most {} \
+             leaders and {} followers",
             self.object, self.process, self.parties, self.leaders, self.followers
         )
     }
@@ -52,8 +52,8 @@ impl fmt::Display for Broken {
 
 impl Error for Broken {}
 
-/// Checks that each wait that returned was one of a full round of `parties`, with one leader. With 0
-/// parties, as with 1, nobody waits. A wait without an answer may have been in a round or in none.
+/// Checks that each wait that returned was part of a complete round of `parties` waits with one leader. With
+/// 0 or 1 parties, no call waits. A wait without an answer may have been part of a round.
 ///
 /// ```
 /// use crucial_linear::barrier::{Wait, check};
@@ -68,7 +68,7 @@ impl Error for Broken {}
 ///
 /// # Errors
 ///
-/// The first wait, in the order of the returns, that can not have been in a round.
+/// The first wait, in the order of returns, that cannot have been part of a round.
 pub fn check<K: Eq + Hash + Debug>(
     history: &History<K, (), bool>,
     parties: usize,
@@ -78,27 +78,27 @@ pub fn check<K: Eq + Hash + Debug>(
     order.sort_by_key(|(_, wait)| (returned(wait), wait.called));
     let mut barriers: Vec<Vec<(usize, &Wait<K>)>> = Vec::new();
     let mut numbers = HashMap::new();
-    for (place, wait) in order {
+    for (index, wait) in order {
         let number = *numbers.entry(&wait.object).or_insert(barriers.len());
         if number == barriers.len() {
             barriers.push(Vec::new());
         }
-        barriers[number].push((place, wait));
+        barriers[number].push((index, wait));
     }
     barriers
         .into_iter()
         .try_for_each(|waits| check_one(waits, parties))
 }
 
-/// `waits` are in the order of their returns, the unanswered ones last.
+/// Checks the waits of one barrier, which are in the order of their returns, unanswered ones last.
 fn check_one<K: Debug>(mut waits: Vec<(usize, &Wait<K>)>, parties: usize) -> Result<(), Broken> {
-    while let Some(&(place, first)) = waits.first() {
+    while let Some(&(index, first)) = waits.first() {
         let Some((_, end)) = first.answer else {
             break;
         };
         let (mut leaders, mut followers) = (0, 0);
         waits.retain(|(_, wait)| {
-            // One that returned before it was called is in no round.
+            // A wait that was called after the first return belongs to a later round.
             if wait.called > end {
                 return true;
             }
@@ -117,7 +117,7 @@ fn check_one<K: Debug>(mut waits: Vec<(usize, &Wait<K>)>, parties: usize) -> Res
         if leaders + followers < parties || first.called > end {
             return Err(Broken {
                 object: format!("{:?}", first.object),
-                wait: place,
+                wait: index,
                 process: first.process,
                 times: (first.called, end),
                 leaders,

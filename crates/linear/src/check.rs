@@ -1,17 +1,17 @@
-//! The check of a history: each object by itself.
+//! The check of a history, for each object separately.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
 
-use crate::search::{Outcome, Part, Stuck, search};
+use crate::search::{DeadEnd, Outcome, Part, search};
 use crate::{Failure, History, Model, Operation, Violation};
 
-/// How often the model may be asked for one object, unless [`Checker::steps_max`] says otherwise.
-/// A bound on time and on memory: each step keeps at most one state.
+/// Most steps of the model for one object, unless [`Checker::steps_max`] sets another limit. The limit bounds
+/// time and memory: each step keeps at most one state.
 pub const STEPS_MAX: u64 = 4_000_000;
 
-/// Checks `history` with a [`Checker`] of the usual limit.
+/// Checks `history` with a [`Checker`] and the default limit.
 ///
 /// # Errors
 ///
@@ -24,18 +24,18 @@ where
     Checker::new(model).check(history)
 }
 
-/// Checks histories of objects that a model describes.
+/// Checks histories against a model.
 #[derive(Clone, Copy, Debug)]
 pub struct Checker<'m, M> {
     model: &'m M,
     steps_max: u64,
 }
 
-/// An operation and its place in the history.
+/// An operation with its index in the history.
 type Numbered<'h, K, I, O> = (usize, &'h Operation<K, I, O>);
 
 impl<'m, M: Model> Checker<'m, M> {
-    /// A checker that gives up after [`STEPS_MAX`] steps on an object.
+    /// Returns a checker that gives up after [`STEPS_MAX`] steps on an object.
     pub const fn new(model: &'m M) -> Self {
         Checker {
             model,
@@ -43,18 +43,18 @@ impl<'m, M: Model> Checker<'m, M> {
         }
     }
 
-    /// The same with another limit.
+    /// Returns this checker with another limit.
     #[must_use]
     pub const fn steps_max(self, steps_max: u64) -> Self {
         Checker { steps_max, ..self }
     }
 
-    /// Whether the operations on each object can be put in an order that the model allows.
+    /// Checks whether the operations on each object have an order that the model allows.
     ///
     /// # Errors
     ///
-    /// [`Failure::Violation`] if they can not, for the first such object in the history; otherwise
-    /// [`Failure::Undecided`] if the limit was too low for one.
+    /// [`Failure::Violation`] for the first object in the history without such an order; otherwise
+    /// [`Failure::Undecided`] if the limit was too low for an object.
     pub fn check<K>(&self, history: &History<K, M::Input, M::Output>) -> Result<(), Failure>
     where
         K: Eq + Hash + Debug,
@@ -71,9 +71,9 @@ impl<'m, M: Model> Checker<'m, M> {
                         steps_max: self.steps_max,
                     });
                 }
-                Outcome::Stuck(stuck) => {
-                    let (end, stuck) = self.shortest(&part, stuck);
-                    let violation = Violation::new(history, &part, end, &stuck);
+                Outcome::DeadEnd(dead_end) => {
+                    let (end, dead_end) = self.shortest(&part, dead_end);
+                    let violation = Violation::new(history, &part, end, &dead_end);
                     return Err(Failure::Violation(Box::new(violation)));
                 }
             }
@@ -81,30 +81,29 @@ impl<'m, M: Model> Checker<'m, M> {
         undecided.map_or(Ok(()), Err)
     }
 
-    /// Cuts a history without an order as short as it can be without becoming linearizable: up to
-    /// the return that is one too many. What has an order has one for each of its beginnings, so the
-    /// place can be found by bisection.
+    /// Finds the shortest prefix of a history that is not linearizable. Each prefix of a linearizable history is
+    /// linearizable, so that the prefix can be found by bisection over the returns.
     fn shortest<K>(
         &self,
         part: &[Numbered<'_, K, M::Input, M::Output>],
-        stuck: Stuck<M::State>,
-    ) -> (u64, Stuck<M::State>) {
+        dead_end: DeadEnd<M::State>,
+    ) -> (u64, DeadEnd<M::State>) {
         let mut returns: Vec<u64> = part
             .iter()
             .filter_map(|(_, operation)| operation.answer.as_ref())
             .map(|answer| answer.1)
             .collect();
         returns.sort_unstable();
-        let mut shortest = (u64::MAX, stuck);
+        let mut shortest = (u64::MAX, dead_end);
         let (mut low, mut high) = (0, returns.len());
         while low < high {
             let middle = low + (high - low) / 2;
             match self.search(part, returns[middle]) {
-                Outcome::Stuck(stuck) => {
-                    shortest = (returns[middle], stuck);
+                Outcome::DeadEnd(dead_end) => {
+                    shortest = (returns[middle], dead_end);
                     high = middle;
                 }
-                // Undecided ones are not shown to be wrong: the result is then not the shortest.
+                // An undecided prefix counts as linearizable: the result may then not be the shortest.
                 Outcome::Linearizable | Outcome::Undecided { .. } => low = middle + 1,
             }
         }
@@ -121,16 +120,16 @@ impl<'m, M: Model> Checker<'m, M> {
     }
 }
 
-/// The operations on each object with their places in the history. No part is empty.
+/// The operations on each object with their indexes in the history. No part is empty.
 fn parts<K: Eq + Hash, I, O>(history: &History<K, I, O>) -> Vec<Vec<Numbered<'_, K, I, O>>> {
     let mut numbers = HashMap::new();
     let mut parts: Vec<Vec<_>> = Vec::new();
-    for (place, operation) in history.operations().iter().enumerate() {
+    for (index, operation) in history.operations().iter().enumerate() {
         let number = *numbers.entry(&operation.object).or_insert(parts.len());
         if number == parts.len() {
             parts.push(Vec::new());
         }
-        parts[number].push((place, operation));
+        parts[number].push((index, operation));
     }
     parts
 }

@@ -1,28 +1,28 @@
-//! What was called, and what came back, when.
+//! Recorded calls with their times and results.
 
 use std::fmt::{self, Debug};
 
 /// One call on one object.
 ///
-/// Times are ticks of one counter that all processes share. Of two operations the first precedes the
-/// second if it returned at a lower tick than the second was called; otherwise they overlap.
-/// An operation that returned before it was called fits nowhere.
+/// Times are ticks of a counter that all processes share. An operation precedes another one if the tick of its
+/// return is lower than the tick of the other's call; otherwise the two overlap. An operation that returned
+/// before it was called makes a history invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation<K, I, O> {
-    /// Who called. For the reader only: the order of a process's calls is that of their times.
+    /// The calling process. It is only shown: the order of a process's calls follows from their times.
     pub process: u64,
-    /// The object it was called on: the key by which a history is parted.
+    /// The called object: each object's operations are checked separately.
     pub object: K,
     /// The method and its arguments.
     pub input: I,
     /// The tick just before the call.
     pub called: u64,
-    /// The output and the tick just after the return; `None` if the answer never came.
+    /// The output and the tick just after the return; `None` if no answer arrived.
     pub answer: Option<(O, u64)>,
 }
 
 impl<K, I, O> Operation<K, I, O> {
-    /// An operation without an answer (yet).
+    /// Returns an operation without an answer.
     pub fn called(process: u64, object: K, input: I, called: u64) -> Self {
         Operation {
             process,
@@ -33,7 +33,7 @@ impl<K, I, O> Operation<K, I, O> {
         }
     }
 
-    /// The same operation, answered.
+    /// Returns this operation with an answer.
     #[must_use]
     pub fn returned(mut self, output: O, returned: u64) -> Self {
         self.answer = Some((output, returned));
@@ -67,7 +67,7 @@ pub struct History<K, I, O> {
 }
 
 impl<K, I, O> History<K, I, O> {
-    /// An empty history.
+    /// Returns an empty history.
     pub const fn new() -> Self {
         History {
             operations: Vec::new(),

@@ -1,17 +1,17 @@
 //! Checks whether a recorded history of concurrent calls is linearizable.
 //!
 //! A history is linearizable (Herlihy and Wing 1990) if each operation can be given one instant
-//! between its call and its return such that the operations, in the order of these instants, are
-//! what one thread alone could have seen. An operation whose answer never came (a lost connection, a
-//! crash) may have its instant at any time after its call, or none.
+//! between its call and its return such that the operations, in the order of these instants, are a
+//! possible execution by a single thread. An operation without an answer (a lost connection, a crash)
+//! may take effect at any time after its call, or never.
 //!
-//! In the order in which a test meets them:
+//! In the order in which a test uses them:
 //!
-//! - [`Recorder`]: many threads make their calls through it; it gives the [`History`].
-//! - [`Model`]: what one object does when it is used by one thread. [`models`] has ready ones.
-//! - [`check()`] and [`Checker`]: whether the history fits the model.
-//! - [`Violation`]: where it does not, in words.
-//! - [`barrier`]: barriers are no sequential objects, and have their own check.
+//! - [`Recorder`]: records the calls of many threads as a [`History`].
+//! - [`Model`]: describes the sequential behaviour of one object. [`models`] has models of common objects.
+//! - [`check()`] and [`Checker`]: decide whether the history fits the model.
+//! - [`Violation`]: explains why a history does not fit.
+//! - [`barrier`]: the check for barriers, which are not sequential objects.
 //!
 //! ```
 //! use std::sync::atomic::{AtomicI64, Ordering};
@@ -27,7 +27,7 @@
 //!         scope.spawn(move || {
 //!             for _ in 0..10 {
 //!                 let _ = recorder.record(process, "number", Input::FetchAdd(1), || {
-//!                     // A call over a network; an `Err` would mean "nobody knows".
+//!                     // A call over a network; an `Err` would mean that its effect is unknown.
 //!                     Ok::<_, ()>(Output::Value(number.fetch_add(1, Ordering::SeqCst)))
 //!                 });
 //!             }
@@ -37,22 +37,22 @@
 //! check(&recorder.into_history(), &Register::default()).unwrap();
 //! ```
 //!
-//! # How
+//! # Algorithm
 //!
-//! The checker looks for an order as Wing and Gong do: again and again it takes an operation that no
-//! other one, still to be placed, wholly precedes, and asks the model whether its output is possible
-//! now. Three things keep this from taking forever:
+//! The checker searches for an order as Wing and Gong do: it repeatedly picks an operation that no other
+//! remaining operation precedes, and asks the model whether the operation's output is possible now.
+//! Three optimizations make the search fast:
 //!
-//! - *Memory* (Lowe): two ways to place the same operations that end in the same state have the same
-//!   future, so only the first is followed.
-//! - *Parts* (Horn and Kroening): a history is linearizable if and only if the history of each object
-//!   is, so each object is checked by itself.
-//! - *Unanswered operations last*: the search places them only where it can not go on without, takes
-//!   equal ones in the order of their calls, and drops a way that has used up more of them than
-//!   another one to the same place.
+//! - *Memoization* (Lowe): two orders of the same operations that lead to the same state have the same
+//!   future, so that only the first one is followed.
+//! - *Partitioning* (Horn and Kroening): a history is linearizable if and only if the history of each
+//!   object is, so that each object is checked separately.
+//! - *Unanswered operations last*: the search places them only where no other operation fits, takes
+//!   equal ones in the order of their calls, and drops an order that has used more of them than another
+//!   order with the same result.
 //!
-//! Whether a history is linearizable is an NP-complete question (Gibbons and Korach 1997), so there
-//! is a limit to the work, [`STEPS_MAX`]; beyond it the answer is [`Failure::Undecided`].
+//! Deciding whether a history is linearizable is NP-complete (Gibbons and Korach 1997). So the work is
+//! limited by [`STEPS_MAX`]; beyond the limit the result is [`Failure::Undecided`].
 //!
 //! # Sources
 //!

@@ -1,11 +1,11 @@
-//! What an object does when one thread uses it.
+//! Sequential specifications of objects.
 
 use std::fmt::Debug;
 use std::hash::Hash;
 
 /// A sequential specification of one object.
 pub trait Model {
-    /// All that future outputs depend on. Equal states must have equal futures.
+    /// The state that determines all future outputs. Equal states must have equal futures.
     type State: Clone + Eq + Hash + Debug;
     /// The method and its arguments. Equal inputs must be interchangeable.
     type Input: PartialEq + Debug;
@@ -15,11 +15,11 @@ pub trait Model {
     /// The state of a new object.
     fn init(&self) -> Self::State;
 
-    /// The state after `input` had `output` in `state`; `None` if that is impossible, because the
-    /// output would be another one or because the call would still wait.
+    /// The state after a call of `input` in `state` that returned `output`; `None` if that is impossible, because
+    /// the output would differ or the call would wait.
     ///
-    /// With no output, nobody saw the answer, and any output that is possible in `state` is right.
-    /// [`matching`] does the comparison for objects whose output follows from state and input.
+    /// Without an output, the answer is unknown, and any output that is possible in `state` is accepted.
+    /// [`matching`] compares outputs for objects whose output follows from state and input.
     fn step(
         &self,
         state: &Self::State,
@@ -28,12 +28,12 @@ pub trait Model {
     ) -> Option<Self::State>;
 }
 
-/// The state of `next`, if its output is the one that was seen or none was seen.
+/// The state of `next`, if its output equals the observed output, or none was observed.
 ///
 /// ```
 /// use crucial_linear::{Model, matching};
 ///
-/// /// A counter whose one method adds and gives the sum.
+/// /// A counter whose only method adds a number and returns the sum.
 /// struct Counter;
 ///
 /// impl Model for Counter {
@@ -51,7 +51,9 @@ pub trait Model {
 ///     }
 /// }
 /// ```
-pub fn matching<S, O: PartialEq>(next: (S, O), seen: Option<&O>) -> Option<S> {
+pub fn matching<S, O: PartialEq>(next: (S, O), observed: Option<&O>) -> Option<S> {
     let (state, output) = next;
-    seen.is_none_or(|seen| *seen == output).then_some(state)
+    observed
+        .is_none_or(|observed| *observed == output)
+        .then_some(state)
 }

@@ -4,10 +4,10 @@ use smallvec::SmallVec;
 
 const BITS: usize = u64::BITS as usize;
 
-/// A set of small numbers. Operations are placed roughly in the order of their numbers, so the set
-/// is a long run from 0 and a few more: the words of the run that are full are only counted.
+/// A set of small numbers. Operations are placed roughly in the order of their numbers, so the set is mostly a
+/// long run from 0 and a few larger numbers. Of the run, only the number of full words is stored.
 ///
-/// The representation is unique: the first word kept is not full and the last is not empty.
+/// The representation is unique: the first stored word is not full, and the last is not empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct NumberSet {
     full: usize,
@@ -19,7 +19,7 @@ impl NumberSet {
         self.word(number / BITS) >> (number % BITS) & 1 == 1
     }
 
-    /// This set and `number`.
+    /// Returns this set with `number` added.
     pub(crate) fn with(&self, number: usize) -> NumberSet {
         let mut set = self.clone();
         let Some(index) = (number / BITS).checked_sub(set.full) else {
@@ -93,7 +93,7 @@ mod tests {
         ) {
             let model: BTreeSet<usize> = (0..run).chain(more.iter().copied()).collect();
             let set = of(&model);
-            // The order of insertion leaves no trace.
+            // The representation does not depend on the order of insertion.
             prop_assert_eq!(&set, &of(model.iter().rev()));
             let absent: Vec<usize> = (0..400).filter(|n| !model.contains(n)).collect();
             prop_assert_eq!(set.absent(400).collect::<Vec<_>>(), absent);

@@ -1,11 +1,11 @@
-//! Writes down the calls of many threads.
+//! Records the calls of many threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{History, Operation};
 
-/// Records calls with their times. Threads share it by reference.
+/// Records calls with their times. Threads share a recorder by reference.
 #[derive(Debug)]
 pub struct Recorder<K, I, O> {
     ticks: AtomicU64,
@@ -13,7 +13,7 @@ pub struct Recorder<K, I, O> {
 }
 
 impl<K, I, O> Recorder<K, I, O> {
-    /// An empty recorder.
+    /// Returns an empty recorder.
     pub const fn new() -> Self {
         Recorder {
             ticks: AtomicU64::new(0),
@@ -21,8 +21,8 @@ impl<K, I, O> Recorder<K, I, O> {
         }
     }
 
-    /// Makes the call and records it. An `Err` means that nobody knows whether the call took effect;
-    /// an error that is an answer of the object belongs into the output. A panic counts as `Err`.
+    /// Makes the call and records it. An `Err` means that the call's effect is unknown; an error that the object
+    /// itself returned belongs into the output. A panic counts as an `Err`.
     pub fn record<E>(
         &self,
         process: u64,
@@ -39,12 +39,12 @@ impl<K, I, O> Recorder<K, I, O> {
         Ok(output)
     }
 
-    /// Records that a call begins, for calls that [`record`](Recorder::record) can not wrap.
+    /// Records that a call begins, for calls that [`record`](Recorder::record) cannot wrap.
     pub fn begin(&self, process: u64, object: K, input: I) -> Running<'_, K, I, O> {
-        // It is in the list from now on: others may see its effect before it returns, if it does.
+        // The operation is listed before the call: others may see its effect before it returns, or without a return.
         let mut operations = self.operations();
         let number = operations.len();
-        // Read after the wait for the lock, so that the wait does not blur the time.
+        // The tick is taken after waiting for the lock, since the wait is no part of the call.
         let called = self.tick();
         operations.push(Operation::called(process, object, input, called));
         Running {
@@ -53,7 +53,7 @@ impl<K, I, O> Recorder<K, I, O> {
         }
     }
 
-    /// What was recorded so far. Calls that are still running have no answer in it.
+    /// A copy of the history recorded so far. Calls that are still running have no answer.
     pub fn history(&self) -> History<K, I, O>
     where
         K: Clone,
@@ -63,7 +63,7 @@ impl<K, I, O> Recorder<K, I, O> {
         self.operations().clone().into()
     }
 
-    /// What was recorded.
+    /// The recorded history.
     pub fn into_history(self) -> History<K, I, O> {
         self.operations
             .into_inner()
@@ -76,7 +76,7 @@ impl<K, I, O> Recorder<K, I, O> {
     }
 
     fn operations(&self) -> MutexGuard<'_, Vec<Operation<K, I, O>>> {
-        // Each change is one push or one assignment, so a panic leaves nothing half done.
+        // A poisoned lock is safe to use: each change is a single push or assignment.
         self.operations
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -89,9 +89,9 @@ impl<K, I, O> Default for Recorder<K, I, O> {
     }
 }
 
-/// A call that was begun. If it is dropped, its answer never came.
+/// A call that has begun. If the value is dropped, the call has no answer.
 #[derive(Debug)]
-#[must_use = "without `returned` the operation counts as one that got no answer"]
+#[must_use = "without a call of `returned` the operation counts as unanswered"]
 pub struct Running<'a, K, I, O> {
     recorder: &'a Recorder<K, I, O>,
     number: usize,

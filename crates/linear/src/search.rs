@@ -1,9 +1,9 @@
 //! The search for an order of the operations of one object.
 //!
-//! A *node* is a set of operations that were placed and the state they led to. The search goes on at
-//! the node with the most answered operations; among these, at the one that used the fewest
-//! unanswered ones; among these, at the newest. So it runs straight ahead as a depth-first search
-//! does, and where it is stuck it tries the cheapest way out first.
+//! A *node* is a set of placed operations and the state that they lead to. The search continues at the node with
+//! the most answered operations; among these, at the node with the fewest unanswered operations; among these, at
+//! the newest. So it proceeds like a depth-first search, and in a dead end it places as few unanswered operations
+//! as possible.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,10 +16,10 @@ use smallvec::SmallVec;
 use crate::number_set::NumberSet;
 use crate::{Model, Operation};
 
-/// An operation as the search sees it.
+/// An operation in the search.
 struct Call<'h, M: Model> {
-    /// Its place in the history.
-    place: usize,
+    /// The operation's index in the history.
+    index: usize,
     input: &'h M::Input,
     output: Option<&'h M::Output>,
     called: u64,
@@ -30,26 +30,26 @@ struct Call<'h, M: Model> {
 pub(crate) struct Part<'h, M: Model> {
     answered: Vec<Call<'h, M>>,
     unanswered: Vec<Call<'h, M>>,
-    /// For each unanswered operation the last one before it with an equal input.
-    twins: Vec<Option<usize>>,
+    /// For each unanswered operation, the last earlier one with an equal input.
+    previous_equal: Vec<Option<usize>>,
 }
 
 impl<'h, M: Model> Part<'h, M> {
-    /// What could be seen of `operations` at the tick `end`: later calls are not there, and
-    /// operations that return later have no answer.
+    /// The operations as they were at the tick `end`: later calls are left out, and operations that return later
+    /// have no answer.
     pub(crate) fn new<K: 'h>(
         operations: impl IntoIterator<Item = (usize, &'h Operation<K, M::Input, M::Output>)>,
         end: u64,
     ) -> Self {
         let mut answered = Vec::new();
         let mut unanswered = Vec::new();
-        for (place, operation) in operations {
+        for (index, operation) in operations {
             if operation.called > end {
                 continue;
             }
             let answer = operation.answer.as_ref().filter(|answer| answer.1 <= end);
             let call = Call {
-                place,
+                index,
                 input: &operation.input,
                 output: answer.map(|answer| &answer.0),
                 called: operation.called,
@@ -62,18 +62,18 @@ impl<'h, M: Model> Part<'h, M> {
         }
         answered.sort_by_key(|call: &Call<'h, M>| call.called);
         unanswered.sort_by_key(|call: &Call<'h, M>| call.called);
-        let twins = (0..unanswered.len())
+        let previous_equal = (0..unanswered.len())
             .map(|i| (0..i).rfind(|&j| unanswered[j].input == unanswered[i].input))
             .collect();
         Part {
             answered,
             unanswered,
-            twins,
+            previous_equal,
         }
     }
 
-    /// The answered operations that can be next after those in `placed`, and the tick at which the
-    /// first of them returns: what was called later can not be next.
+    /// The answered operations that can be next after those in `placed`, and the tick at which the first of them
+    /// returns. Operations that were called after this tick cannot be next.
     fn next(&self, placed: &NumberSet) -> (SmallVec<[usize; 16]>, u64) {
         let mut next = SmallVec::new();
         let mut end = u64::MAX;
@@ -89,47 +89,47 @@ impl<'h, M: Model> Part<'h, M> {
     }
 }
 
-/// What a search found.
+/// The result of a search.
 pub(crate) enum Outcome<S> {
-    /// There is an order.
+    /// An order exists.
     Linearizable,
-    /// There is none.
-    Stuck(Stuck<S>),
-    /// The limit was reached. So many operations have an order.
+    /// No order exists.
+    DeadEnd(DeadEnd<S>),
+    /// The limit was reached; the longest order found has `placed` operations.
     Undecided { placed: usize },
 }
 
-/// The longest order that was found. Operations are given by their places in the history.
-pub(crate) struct Stuck<S> {
+/// The longest order that was found, if none is complete. Operations are given by their indexes in the history.
+pub(crate) struct DeadEnd<S> {
     pub(crate) prefix: Vec<usize>,
     pub(crate) state: S,
-    /// The answered operations that would be next, each with an output that is impossible in `state`.
+    /// The answered operations that could be next. The output of each is impossible in `state`.
     pub(crate) refused: Vec<usize>,
 }
 
 /// Which operations to place next at a node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Turn {
+enum Expansion {
     Answered,
     Unanswered,
 }
 
-/// A node whose followers are to be found: the greatest is next.
+/// A node to expand. The greatest is expanded first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Open {
     answered: usize,
     unanswered: Reverse<usize>,
     node: usize,
-    turn: Turn,
+    expansion: Expansion,
 }
 
 struct Node<S> {
     answered: NumberSet,
     unanswered: NumberSet,
     state: S,
-    /// How many operations were placed: answered and unanswered.
+    /// The number of placed operations: answered and unanswered.
     placed: (usize, usize),
-    /// The node before, and the place in the history of the operation that led from there to here.
+    /// The previous node, and the index in the history of the operation that led from there to this node.
     from: Option<(usize, usize)>,
 }
 
@@ -144,7 +144,7 @@ struct Search<'p, 'h, M: Model> {
     steps: u64,
 }
 
-/// Looks for an order in `part`, in about `steps_max` steps of the model.
+/// Searches for an order of `part`, with about `steps_max` steps of the model at most.
 pub(crate) fn search<M: Model>(model: &M, part: &Part<'_, M>, steps_max: u64) -> Outcome<M::State> {
     let mut search = Search {
         model,
@@ -175,22 +175,22 @@ pub(crate) fn search<M: Model>(model: &M, part: &Part<'_, M>, steps_max: u64) ->
             let placed = answered + unanswered;
             return Outcome::Undecided { placed };
         }
-        match open.turn {
-            Turn::Answered => search.place_answered(open.node),
-            Turn::Unanswered => search.place_unanswered(open.node),
+        match open.expansion {
+            Expansion::Answered => search.place_answered(open.node),
+            Expansion::Unanswered => search.place_unanswered(open.node),
         }
     }
-    Outcome::Stuck(search.stuck(deepest))
+    Outcome::DeadEnd(search.dead_end(deepest))
 }
 
 impl<M: Model> Search<'_, '_, M> {
     fn place_answered(&mut self, from: usize) {
         let part = self.part;
         let (next, end) = part.next(&self.nodes[from].answered);
-        // The newest node is followed first: let that be the earliest call.
+        // The newest node is expanded first, so that the earliest call is added last.
         for number in next.into_iter().rev() {
             let call = &part.answered[number];
-            // One that returned before it was called.
+            // Only an operation that returned before it was called can fail this test: it is never placed.
             if call.called > end {
                 continue;
             }
@@ -203,11 +203,11 @@ impl<M: Model> Search<'_, '_, M> {
                 unanswered: node.unanswered.clone(),
                 state,
                 placed: (node.placed.0 + 1, node.placed.1),
-                from: Some((from, call.place)),
+                from: Some((from, call.index)),
             });
         }
         if !part.unanswered.is_empty() {
-            self.open(from, Turn::Unanswered);
+            self.open(from, Expansion::Unanswered);
         }
     }
 
@@ -221,15 +221,17 @@ impl<M: Model> Search<'_, '_, M> {
             .collect();
         for number in absent.into_iter().rev() {
             let call = &part.unanswered[number];
-            // Of equal operations the first called is as good as any.
-            if part.twins[number].is_some_and(|twin| !self.nodes[from].unanswered.contains(twin)) {
+            // Equal operations are interchangeable, so that the first called one is placed first.
+            if part.previous_equal[number]
+                .is_some_and(|previous| !self.nodes[from].unanswered.contains(previous))
+            {
                 continue;
             }
             let Some(state) = self.step(from, call) else {
                 continue;
             };
             let node = &self.nodes[from];
-            // Without an effect it may as well never happen.
+            // An unanswered operation without an effect need not be placed.
             if state == node.state {
                 continue;
             }
@@ -238,7 +240,7 @@ impl<M: Model> Search<'_, '_, M> {
                 unanswered: node.unanswered.with(number),
                 state,
                 placed: (node.placed.0, node.placed.1 + 1),
-                from: Some((from, call.place)),
+                from: Some((from, call.index)),
             });
         }
     }
@@ -249,7 +251,8 @@ impl<M: Model> Search<'_, '_, M> {
             .step(&self.nodes[from].state, call.input, call.output)
     }
 
-    /// Adds a node, unless one is known from which all is possible that is possible from it.
+    /// Adds a node, unless a known node has the same answered operations and state and uses no other unanswered
+    /// operations.
     fn add(&mut self, node: Node<M::State>) {
         let hash_of = |hasher: &FixedState, node: &Node<M::State>| {
             hasher.hash_one((&node.answered, &node.state))
@@ -269,37 +272,37 @@ impl<M: Model> Search<'_, '_, M> {
         let (nodes, hasher) = (&self.nodes, &self.hasher);
         self.seen
             .insert_unique(hash, number, |&number| hash_of(hasher, &nodes[number]));
-        self.open(number, Turn::Answered);
+        self.open(number, Expansion::Answered);
     }
 
-    fn open(&mut self, node: usize, turn: Turn) {
+    fn open(&mut self, node: usize, expansion: Expansion) {
         let (answered, unanswered) = self.nodes[node].placed;
-        let unanswered = match turn {
-            Turn::Answered => unanswered,
-            Turn::Unanswered => unanswered + 1,
+        let unanswered = match expansion {
+            Expansion::Answered => unanswered,
+            Expansion::Unanswered => unanswered + 1,
         };
         self.open.push(Open {
             answered,
             unanswered: Reverse(unanswered),
             node,
-            turn,
+            expansion,
         });
     }
 
-    fn stuck(mut self, deepest: usize) -> Stuck<M::State> {
+    fn dead_end(mut self, deepest: usize) -> DeadEnd<M::State> {
         let mut prefix = Vec::new();
         let mut node = deepest;
-        while let Some((from, place)) = self.nodes[node].from {
-            prefix.push(place);
+        while let Some((from, index)) = self.nodes[node].from {
+            prefix.push(index);
             node = from;
         }
         prefix.reverse();
         let (next, _) = self.part.next(&self.nodes[deepest].answered);
         let refused = next
             .into_iter()
-            .map(|number| self.part.answered[number].place)
+            .map(|number| self.part.answered[number].index)
             .collect();
-        Stuck {
+        DeadEnd {
             prefix,
             state: self.nodes.swap_remove(deepest).state,
             refused,

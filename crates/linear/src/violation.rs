@@ -3,32 +3,32 @@
 use std::error::Error;
 use std::fmt::{self, Debug, Display};
 
-use crate::search::Stuck;
+use crate::search::DeadEnd;
 use crate::{History, Operation};
 
-/// How many operations of an order are shown; those before are counted.
+/// How many operations of an order are shown. Earlier ones are only counted.
 const SHOWN_MAX: usize = 12;
 
-/// Why a check did not succeed. `Debug` is as readable as `Display`, for `unwrap` in tests.
+/// Why a check did not succeed. `Debug` prints the same text as `Display`, for `unwrap` in tests.
 pub enum Failure {
     /// The history is not linearizable.
     Violation(Box<Violation>),
-    /// The limit to the work was reached before an order was found or all were tried.
+    /// The limit of steps was reached before an order was found or all orders were tried.
     Undecided {
         /// The object, as `Debug` shows it.
         object: String,
-        /// How many operations it has.
+        /// The number of operations on the object.
         operations: usize,
-        /// How many of them are in the longest order that was found. If a higher limit does not get
-        /// further, the history is most likely wrong near there.
+        /// The number of operations in the longest order that was found. If a higher limit does not increase this
+        /// number, the history is most likely wrong near there.
         placed: usize,
-        /// The limit.
+        /// The limit of steps.
         steps_max: u64,
     },
 }
 
 impl Failure {
-    /// The violation, if it is one.
+    /// The violation, if the history is not linearizable.
     pub fn violation(&self) -> Option<&Violation> {
         match self {
             Failure::Violation(violation) => Some(violation),
@@ -63,12 +63,11 @@ impl Debug for Failure {
 
 impl Error for Failure {}
 
-/// An object whose operations fit no order.
+/// An object whose operations have no valid order.
 ///
-/// It speaks of the shortest beginning of the history that is wrong already: up to the return of the
-/// [`culprit`](Violation::culprit), without which that beginning is linearizable. Operations that had
-/// not returned by then count as unanswered. Numbers of operations are their places in
-/// [`History::operations`].
+/// The violation describes the shortest prefix of the history that is not linearizable. The prefix ends at the
+/// return of the [`culprit`](Violation::culprit), without which it is linearizable. Operations that return later
+/// count as unanswered. Operations are given by their indexes in [`History::operations`].
 pub struct Violation {
     object: String,
     culprit: Option<usize>,
@@ -82,7 +81,7 @@ impl Violation {
         history: &History<K, I, O>,
         part: &[(usize, &Operation<K, I, O>)],
         end: u64,
-        stuck: &Stuck<S>,
+        dead_end: &DeadEnd<S>,
     ) -> Violation {
         let operations = history.operations();
         let culprit = part.iter().find(|(_, operation)| {
@@ -90,17 +89,17 @@ impl Violation {
             answer.is_some_and(|answer| answer.1 == end)
         });
         let mut violation = Violation {
-            // A part has at least the operations that could not be placed.
+            // The part is not empty: it contains at least the operations that could not be placed.
             object: part
                 .first()
                 .map(|(_, operation)| format!("{:?}", operation.object))
                 .unwrap_or_default(),
-            culprit: culprit.map(|&(place, _)| place),
-            prefix: stuck.prefix.clone(),
-            refused: stuck.refused.clone(),
+            culprit: culprit.map(|&(index, _)| index),
+            prefix: dead_end.prefix.clone(),
+            refused: dead_end.refused.clone(),
             text: String::new(),
         };
-        let text = violation.describe(operations, end, &stuck.state);
+        let text = violation.describe(operations, end, &dead_end.state);
         violation.text = text.unwrap_or_default();
         violation
     }
@@ -110,8 +109,7 @@ impl Violation {
         &self.object
     }
 
-    /// The operation whose return made the history wrong. `None` if the limit of the checker was too
-    /// low to find out.
+    /// The operation whose return makes the prefix invalid. `None` if the checker's limit was too low to find it.
     pub fn culprit(&self) -> Option<usize> {
         self.culprit
     }
@@ -121,7 +119,7 @@ impl Violation {
         &self.prefix
     }
 
-    /// The operations of which one had to be next after [`prefix`](Violation::prefix), and none could.
+    /// The operations that could follow [`prefix`](Violation::prefix) by their times, and cannot by their outputs.
     pub fn refused(&self) -> &[usize] {
         &self.refused
     }
@@ -144,17 +142,17 @@ impl Violation {
         if hidden > 0 {
             writeln!(text, "  ({hidden} operations)")?;
         }
-        for &place in &self.prefix[hidden..] {
-            let operation = &operations[place];
+        for &index in &self.prefix[hidden..] {
+            let operation = &operations[index];
             let answer = operation.answer.as_ref();
             let running = answer.is_some_and(|answer| answer.1 > end);
-            let note = if running { "  (still running)" } else { "" };
-            writeln!(text, "  {operation}{note}")?;
+            let remark = if running { "  (still running)" } else { "" };
+            writeln!(text, "  {operation}{remark}")?;
         }
         writeln!(text, "leads to the state\n  {state:?}")?;
         write!(text, "in which none of these is possible:")?;
-        for &place in &self.refused {
-            write!(text, "\n  {}", operations[place])?;
+        for &index in &self.refused {
+            write!(text, "\n  {}", operations[index])?;
         }
         Ok(text)
     }

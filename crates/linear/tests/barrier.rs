@@ -1,4 +1,4 @@
-//! Which waits at a barrier can have been.
+//! Tests of the check of barriers.
 
 use crucial_linear::barrier::{Broken, Wait, check};
 use proptest::prelude::*;
@@ -29,13 +29,13 @@ fn rounds() {
 }
 
 #[test]
-fn nobody_returns_before_the_last_arrives() {
+fn no_wait_returns_before_the_last_arrives() {
     let broken = checked(&[wait(0, 0, 1, false), wait(1, 2, 3, true)], 2).unwrap_err();
     assert_eq!((broken.wait, broken.leaders, broken.followers), (0, 0, 1));
     assert_eq!(
         broken.to_string(),
-        "barrier 'b': [0, 1]  process 0 returned in a round of 2 with 0 leaders and 1 others, and \
-         there is no better one"
+        "barrier 'b': [0, 1]  process 0 returned, but its round of 2 can have at most 0 leaders and \
+         1 followers"
     );
 }
 
@@ -63,19 +63,19 @@ fn unanswered_waits_may_have_arrived() {
     checked(&[lost(0)], 2).unwrap();
     for leads in [false, true] {
         checked(&[lost(0), wait(1, 1, 2, leads)], 2).unwrap();
-        // It arrives in one round only, and not before its call.
+        // An unanswered wait is part of one round only, and of none before its call.
         checked(&[lost(0), wait(1, 1, 2, leads), wait(1, 3, 4, leads)], 2).unwrap_err();
         checked(&[wait(1, 1, 2, leads), lost(3)], 2).unwrap_err();
     }
 }
 
 #[test]
-fn nonsense_times_are_no_round() {
+fn invalid_times_are_a_violation() {
     checked(&[wait(0, 5, 2, true)], 1).unwrap_err();
 }
 
-/// Whether the waits can be parted into rounds, by trying all ways.
-fn some_parting(waits: &[Wait<char>], parties: usize) -> bool {
+/// Whether the waits can be partitioned into rounds, by trying all partitions.
+fn some_partition(waits: &[Wait<char>], parties: usize) -> bool {
     let Some(first) = waits.iter().position(|wait| wait.answer.is_some()) else {
         return true;
     };
@@ -93,13 +93,13 @@ fn some_parting(waits: &[Wait<char>], parties: usize) -> bool {
             && last_call <= first_return
             && leaders <= 1
             && followers < parties
-            && some_parting(&rest, parties)
+            && some_partition(&rest, parties)
     })
 }
 
 proptest! {
     #[test]
-    fn agrees_with_all_partings(
+    fn agrees_with_trying_all_partitions(
         waits in prop::collection::vec((0u64..12, 0u64..8, 0u8..5), 0..7),
         parties in 1usize..4,
     ) {
@@ -111,6 +111,6 @@ proptest! {
                 _ => wait(process, called, called + length, answer == 1),
             })
             .collect();
-        prop_assert_eq!(checked(&waits, parties).is_ok(), some_parting(&waits, parties));
+        prop_assert_eq!(checked(&waits, parties).is_ok(), some_partition(&waits, parties));
     }
 }

@@ -1,4 +1,4 @@
-//! What the models of locks, latches, semaphores, queues and maps allow.
+//! Tests of the models of locks, latches, semaphores, queues and maps.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -9,11 +9,11 @@ use crucial_linear::models::{
 };
 use crucial_linear::{History, Model, Operation, check};
 
-/// Object, input and output; `None` is no answer.
+/// Object, input and output; the output is `None` if there was no answer.
 type Call<M, K> = (K, <M as Model>::Input, Option<<M as Model>::Output>);
 
-/// Whether one process can have made these calls.
-fn in_turn<M: Model<Input: Clone, Output: Clone>, K: Clone + Eq + Hash + Debug>(
+/// Whether one process can have made these calls one after the other.
+fn is_sequential<M: Model<Input: Clone, Output: Clone>, K: Clone + Eq + Hash + Debug>(
     model: &M,
     calls: &[Call<M, K>],
 ) -> bool {
@@ -37,7 +37,7 @@ fn lock() {
 
     let allowed = |calls: &[(LockInput, Option<LockOutput>)]| {
         let calls: Vec<_> = calls.iter().map(|&(i, o)| ((), i, o)).collect();
-        in_turn(&Lock, &calls)
+        is_sequential(&Lock, &calls)
     };
     let lock = |token| (LockInput::Lock, Some(Locked(token)));
     let unlock = |token, output| (LockInput::Unlock { token }, output);
@@ -50,20 +50,20 @@ fn lock() {
         unlock(3, Some(Unlocked)),
         lock(7)
     ]));
-    // Two at once; a token again; a lower token.
+    // Two holders; a repeated token; a lower token.
     assert!(!allowed(&[lock(3), lock(4)]));
     assert!(!allowed(&[lock(3), unlock(3, Some(Unlocked)), lock(3)]));
     assert!(!allowed(&[lock(3), unlock(3, Some(Unlocked)), lock(2)]));
-    // Busy although free; released by another's token; not released by its own.
+    // Busy although free; released by a wrong token; not released by the right token.
     assert!(!allowed(&[busy]));
     assert!(!allowed(&[lock(3), unlock(2, Some(Unlocked))]));
     assert!(!allowed(&[lock(3), unlock(3, Some(NotHeld))]));
     assert!(allowed(&[lock(3), unlock(2, Some(NotHeld)), busy]));
-    // A lost unlock did release it, or not yet.
+    // An unanswered unlock may have released the lock.
     assert!(allowed(&[lock(3), unlock(3, None), lock(4)]));
     assert!(allowed(&[lock(3), unlock(3, None), busy]));
     assert!(!allowed(&[lock(3), unlock(2, None), lock(4)]));
-    // A lost lock takes it for good, until its token is found out.
+    // An unanswered lock may hold the lock, until its token is used.
     assert!(allowed(&[lost, busy, unlock(5, Some(Unlocked)), lock(6)]));
     assert!(!allowed(&[lost, busy, unlock(5, Some(Unlocked)), lock(5)]));
     assert!(!allowed(&[lost, busy, lock(6)]));
@@ -80,7 +80,7 @@ fn semaphore() {
     let semaphore = |try_may_fail, calls: &[(SemaphoreInput, SemaphoreOutput)]| {
         let calls: Vec<_> = calls.iter().map(|&(i, o)| ((), i, Some(o))).collect();
         let permits = 2;
-        in_turn(
+        is_sequential(
             &Semaphore {
                 permits,
                 try_may_fail,
@@ -103,7 +103,7 @@ fn semaphore() {
     assert!(!semaphore(false, &[refused]));
     assert!(semaphore(true, &[refused, (Available, Permits(2))]));
     assert!(!semaphore(true, &[refused, (Available, Permits(1))]));
-    // More permits than can be counted.
+    // The number of permits overflows.
     assert!(!semaphore(false, &[(Release(u64::MAX), Done)]));
 }
 
@@ -114,7 +114,7 @@ fn latch() {
 
     let latch = |calls: &[(LatchInput, LatchOutput)]| {
         let calls: Vec<_> = calls.iter().map(|&(i, o)| ((), i, Some(o))).collect();
-        in_turn(&Latch(2), &calls)
+        is_sequential(&Latch(2), &calls)
     };
     let down = (CountDown, Done);
     assert!(latch(&[
@@ -134,7 +134,7 @@ fn queue() {
 
     let queue = |calls: &[(QueueInput<char>, Option<QueueOutput<char>>)]| {
         let calls: Vec<_> = calls.iter().map(|&(i, o)| ((), i, o)).collect();
-        in_turn(&Queue::default(), &calls)
+        is_sequential(&Queue::default(), &calls)
     };
     let push = |value| (QueueInput::Push(value), Some(Done));
     let pop = |value| (QueueInput::Pop, Some(Popped(value)));
@@ -151,7 +151,7 @@ fn queue() {
     assert!(!queue(&[push('a'), pop('a'), pop('a')]));
     assert!(!queue(&[push('a'), empty]));
     assert!(!queue(&[(QueueInput::Pop, Some(Empty))]));
-    // A lost push or pop.
+    // An unanswered push or pop.
     let lost_push = (QueueInput::Push('a'), None);
     let lost_pop = (QueueInput::TryPop, None);
     assert!(queue(&[lost_push, empty, pop('a'), empty]));
@@ -172,7 +172,7 @@ fn map_entries_are_independent() {
 
     let map = |calls: &[(&'static str, EntryInput<u8>, EntryOutput<u8>)]| {
         let calls: Vec<_> = calls.iter().map(|&(k, i, o)| (k, i, Some(o))).collect();
-        in_turn(&Entry::default(), &calls)
+        is_sequential(&Entry::default(), &calls)
     };
     let set = |current, new| CompareAndSet { current, new };
     assert!(map(&[

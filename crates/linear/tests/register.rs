@@ -1,4 +1,4 @@
-//! Histories of one register that are known to be linearizable, or known not to be.
+//! Histories of a register that are known to be linearizable or not.
 
 use crucial_linear::models::{Register, RegisterInput, RegisterOutput};
 use crucial_linear::{Checker, Failure, History, Operation, Recorder, Violation, check};
@@ -28,7 +28,7 @@ fn violation(operations: impl IntoIterator<Item = Call>) -> Box<Violation> {
 }
 
 #[test]
-fn nothing_happened() {
+fn histories_without_answers_are_linearizable() {
     accepted([]);
     accepted([unanswered(0, 0, Store(1))]);
 }
@@ -70,7 +70,7 @@ fn stale_read() {
 }
 
 #[test]
-fn a_value_that_was_seen_stays_seen() {
+fn an_observed_value_stays_observed() {
     // Both reads overlap the write, but the second follows the first.
     let reads = |first, second| {
         [
@@ -95,7 +95,7 @@ fn lost_update() {
 
 #[test]
 fn duplicated_effect() {
-    // A call that is made again after a lost connection must not add again.
+    // A call that is repeated after a lost connection must not add twice.
     let total = |sum| {
         [
             answered(0, (0, 1), FetchAdd(5), Value(0)),
@@ -124,7 +124,7 @@ fn processes_see_writes_in_one_order() {
 
 #[test]
 fn sequential_consistency_is_not_enough() {
-    // Each process's order could be kept, but the read begins after the write has returned.
+    // The order of each process could be kept, but the second call begins after the first has returned.
     violation([
         answered(0, (0, 1), Swap(1), Value(0)),
         answered(1, (2, 3), Swap(2), Value(0)),
@@ -153,7 +153,7 @@ fn an_unanswered_operation_may_have_happened_or_not() {
             answered(1, (1, 2), Load, Value(seen)),
         ]);
     }
-    // Or happen later, even after its own process has gone on.
+    // The operation may take effect later, even after later calls of its own process.
     accepted([
         unanswered(0, 0, FetchAdd(3)),
         answered(0, (1, 2), Load, Value(0)),
@@ -167,7 +167,7 @@ fn an_unanswered_operation_happens_at_most_once() {
         unanswered(0, 0, FetchAdd(3)),
         answered(1, (1, 2), Load, Value(6)),
     ]);
-    // What was seen can not be undone.
+    // An observed effect cannot be undone.
     let violation = violation([
         unanswered(0, 0, FetchAdd(3)),
         answered(1, (1, 2), Load, Value(3)),
@@ -199,20 +199,20 @@ fn an_unanswered_operation_that_must_have_happened_before_another() {
         ]
     };
     accepted(history(2));
-    // It is used up.
+    // The unanswered operation takes effect only once.
     violation(history(1));
 }
 
 #[test]
 fn many_unanswered_operations() {
-    // All 60 happened; each other order of them or part of them leads nowhere.
+    // All 60 operations took effect: no subset of them explains the read.
     let adds = (0..60).map(|process| unanswered(process, process, FetchAdd(1)));
     accepted(
         adds.clone()
             .chain([answered(99, (70, 71), Load, Value(60))]),
     );
     violation(adds.chain([answered(99, (70, 71), Load, Value(61))]));
-    // Writes of different values: only the last of them counts.
+    // Writes of different values: only the last one is observed.
     let stores = (0..60).map(|n| unanswered(n, n, Store(n as i64)));
     let read = |at, value| answered(99, (at, at + 1), Load, Value(value));
     accepted(
@@ -237,13 +237,13 @@ fn objects_are_checked_one_by_one() {
 }
 
 #[test]
-fn times_may_be_nonsense() {
+fn invalid_times_are_a_violation() {
     let violation = violation([
         answered(0, (0, 1), Store(0), Done),
         answered(0, (9, 5), Load, Value(0)),
     ]);
     assert!(violation.to_string().contains("[9, 5]"), "{violation}");
-    // One tick for two events: nothing precedes the other.
+    // Two events at the same tick: neither precedes the other.
     accepted([
         answered(0, (5, 5), Load, Value(1)),
         answered(1, (5, 5), Store(1), Done),
@@ -252,7 +252,7 @@ fn times_may_be_nonsense() {
 
 #[test]
 fn the_work_is_bounded() {
-    // 24 additions that may have happened, and a read that none of their 2^24 sums explains.
+    // 24 unanswered additions, and a read that none of their 2^24 sums explains.
     let history: History<_, _, _> = (0..24)
         .map(|n| unanswered(n, n, FetchAdd(1 << n)))
         .chain([answered(99, (200, 201), Load, Value(-1))])
@@ -269,7 +269,7 @@ fn the_work_is_bounded() {
 }
 
 #[test]
-fn a_recorder_knows_what_was_not_answered() {
+fn a_recorder_keeps_unanswered_operations() {
     let recorder = Recorder::new();
     let done: Result<_, ()> = recorder.record(1, "x", Store(1), || Ok(Done));
     assert_eq!(done, Ok(Done));

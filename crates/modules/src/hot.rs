@@ -1,280 +1,138 @@
-//! Which objects have an instance in memory.
+//! The limit on objects in memory, and the thread that enforces it.
 //!
-//! An object is hot, in an instance of its module, or cold: the bytes of its state. A call heats it. When there are
-//! more than [`instances_max`](crate::Limits::instances_max) instances, or they take more than
-//! [`instances_bytes_max`](crate::Limits::instances_bytes_max), a thread cools those that were not called for
-//! longest, as nearly as the clock algorithm tells: each gets a second chance if it was called since it was last
-//! looked at. Saving an object is its own code, which may be slow or fail; so no call waits for it but those of the
-//! same object, and one that can not be saved stays hot.
+//! When there are more than [`instances_max`](crate::Limits::instances_max) instances, or they take more than
+//! [`instances_bytes_max`](crate::Limits::instances_bytes_max), a thread cools the least recently called objects, as
+//! approximated by the clock algorithm: an object that was called since the hand last passed gets a second chance.
+//! Saving an object runs the object's own code, which may be slow or fail. So no lock of this module is held
+//! meanwhile, only calls of the same object wait, and an object that cannot be saved stays hot.
 //!
-//! With twice as many, a new call waits for a moment, and is refused. What an object owes to others, as to calls that
-//! wait in it, is done in any case, in an instance that goes right after: one for each thread that executes.
+//! At twice the limit, a reservation waits for a moment and is then refused. Mandatory work is done anyway, in a
+//! temporary instance beyond the limit: at most one for each executing thread.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crucial_object::{Age, Error, Result};
+use crucial_object::{Error, Result};
 use parking_lot::{Condvar, Mutex};
 
-use crate::Limits;
-use crate::instance::Guest;
-use crate::module::Module;
+use crate::limits::Limits;
 
-/// How long a call waits for others to be cooled when there are twice as many instances as there may be.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a reservation waits at twice the limit.
+const RESERVATION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A pause of the cooling thread, when all instances are in use.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Pause of the cooling thread while all instances are in use.
+const COOLING_PAUSE: Duration = Duration::from_millis(2);
 
-/// Where an object is.
-pub(crate) struct Place {
-    pub module: Arc<Module>,
-    pub type_name: Arc<str>,
-    /// Called since it was last looked at.
-    used: AtomicBool,
-    /// Locked while a call is in it; and while it is cooled, of which only its own calls take notice.
-    state: Mutex<State>,
-}
-
-enum State {
-    Hot(Box<Guest>, Counted),
-    Cold(Box<[u8]>),
-}
-
-/// Whether there may be an instance more for it.
+/// Whether the work of an object may be refused for lack of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Room {
-    /// If there is room. A call that has done nothing yet can be refused.
-    Asked,
-    /// In any case: a call waits in the object or is taken back, a session has ended, and there is nobody to be told
-    /// that it was not done.
-    Owed,
+pub(crate) enum Admission {
+    /// The work may be refused: a new call has had no effect yet.
+    Refusable,
+    /// The work must be done, since nobody could be told of a refusal: a parked call is polled or cancelled, or a
+    /// session has ended.
+    Mandatory,
 }
 
-impl Place {
-    /// A hot object, from its encoded state.
-    pub fn new(
-        module: &Arc<Module>,
-        type_name: &str,
-        state: &[u8],
-        age: Age,
-    ) -> Result<Arc<Place>> {
-        let mut counted = module.engine().hot.count(&module.counts)?;
-        let guest = Guest::restored(module, type_name, state, age)?;
-        counted.resize(guest.size());
-        let place = Arc::new(Place {
-            module: module.clone(),
-            type_name: type_name.into(),
-            used: AtomicBool::new(true),
-            state: Mutex::new(State::Hot(Box::new(guest), counted)),
-        });
-        module.engine().hot.enter(&place);
-        Ok(place)
-    }
+/// An object that the cooling thread can turn into bytes.
+pub(crate) trait Coolable: Send + Sync {
+    /// Returns whether the object was called since the last invocation of this function.
+    fn take_used(&self) -> bool;
 
-    /// Lets `f` have the instance; heats the object if need be.
-    pub fn with<R>(
-        self: &Arc<Self>,
-        room: Room,
-        f: impl FnOnce(&mut Guest) -> Result<R>,
-    ) -> Result<R> {
-        self.used.store(true, Ordering::Relaxed);
-        let mut state = self.state.lock();
-        if let State::Cold(bytes) = &*state {
-            let hot = &self.module.engine().hot;
-            let counted = match room {
-                Room::Asked => hot.count(&self.module.counts)?,
-                Room::Owed => match hot.count_now(&self.module.counts) {
-                    Some(counted) => counted,
-                    None => return self.with_passing(&mut state, f),
-                },
-            };
-            let guest = self.heated(bytes)?;
-            *state = State::Hot(Box::new(guest), counted);
-            hot.enter(self);
-        }
-        match &mut *state {
-            State::Hot(guest, counted) => {
-                let result = f(guest);
-                counted.resize(guest.size());
-                if matches!(result, Err(Error::Panicked { .. })) {
-                    // The object is what the method left behind. The instance may be more than that: memory that
-                    // was taken and never given back. So it goes, if the object can be had without it.
-                    let mut bytes = Vec::new();
-                    if guest.save(&mut bytes).is_ok() {
-                        *state = State::Cold(bytes.into());
-                    }
-                }
-                result
-            }
-            State::Cold(_) => unreachable!("it was heated"),
-        }
-    }
-
-    /// Lets `f` have an instance that goes right after, and is there beyond what may be. What it did has not happened
-    /// if it can not be saved.
-    fn with_passing<R>(
-        &self,
-        state: &mut State,
-        f: impl FnOnce(&mut Guest) -> Result<R>,
-    ) -> Result<R> {
-        let State::Cold(bytes) = state else {
-            unreachable!("a hot object has its instance");
-        };
-        let mut counted = self.module.engine().hot.count_beyond(&self.module.counts);
-        let mut guest = self.heated(bytes)?;
-        let result = f(&mut guest);
-        counted.resize(guest.size());
-        let mut after = Vec::new();
-        match (guest.save(&mut after), &result) {
-            (Ok(()), _) => *bytes = after.into(),
-            (Err(_), Err(_)) => {}
-            (Err(error), Ok(_)) => {
-                return Err(Error::Panicked {
-                    what: self.type_name.to_string(),
-                    message: format!("it can not be saved: {error}"),
-                    location: "its sandbox".to_owned(),
-                });
-            }
-        }
-        result
-    }
-
-    /// An instance for a cold object.
-    fn heated(&self, bytes: &[u8]) -> Result<Guest> {
-        let guest = Guest::restored(&self.module, &self.type_name, bytes, Age::Same)?;
-        self.module.counts.heated.fetch_add(1, Ordering::Relaxed);
-        Ok(guest)
-    }
-
-    /// Appends the encoded state; a cold object stays so.
-    pub fn save(&self, out: &mut Vec<u8>) -> Result<()> {
-        match &mut *self.state.lock() {
-            State::Hot(guest, _) => guest.save(out),
-            State::Cold(bytes) => {
-                out.extend_from_slice(bytes);
-                Ok(())
-            }
-        }
-    }
-
-    fn cool(&self) -> Cooled {
-        let Some(mut state) = self.state.try_lock() else {
-            return Cooled::Later;
-        };
-        let State::Hot(guest, _) = &mut *state else {
-            return Cooled::Done;
-        };
-        let mut bytes = Vec::new();
-        match guest.save(&mut bytes) {
-            Ok(()) => {
-                *state = State::Cold(bytes.into());
-                Cooled::Done
-            }
-            Err(error) => {
-                tracing::warn!(type_name = &*self.type_name, %error, "an object stays in memory, as it can not be saved");
-                Cooled::Never
-            }
-        }
-    }
+    /// Replaces the object's instance by its encoded state.
+    fn cool(&self) -> CoolOutcome;
 }
 
-enum Cooled {
-    Done,
-    /// A call is in it.
-    Later,
-    Never,
+pub(crate) enum CoolOutcome {
+    /// The object is cold.
+    Cold,
+    /// A call is executing in the object.
+    Busy,
+    /// The object cannot be saved and stays hot.
+    Unsavable,
 }
 
-/// Of one module.
+/// Counters of one module.
 #[derive(Default)]
-pub(crate) struct Counts {
-    /// Hot objects.
-    hot: AtomicUsize,
-    /// How often a cold one was heated.
-    heated: AtomicU64,
+pub(crate) struct ModuleCounters {
+    /// Objects that are hot.
+    pub hot: AtomicUsize,
+    /// How many times a cold object was heated.
+    pub heated: AtomicU64,
 }
 
-impl Module {
-    /// How many objects of its types have an instance in memory.
-    pub fn hot(&self) -> usize {
-        self.counts.hot.load(Ordering::Relaxed)
-    }
-
-    /// How often a call found an object of its types cold, and heated it.
-    pub fn heated(&self) -> u64 {
-        self.counts.heated.load(Ordering::Relaxed)
-    }
+/// The hot objects of an engine.
+pub(crate) struct HotObjects {
+    shared: Arc<HotShared>,
 }
 
-/// All hot objects of an engine.
-pub(crate) struct Hot {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
+/// The part of [`HotObjects`] that its thread and all reservations share.
+struct HotShared {
     instances_max: usize,
     bytes_max: usize,
-    state: Mutex<Queue>,
-    /// There is something to cool, or no more to do at all.
-    over: Condvar,
-    /// An instance went.
-    under: Condvar,
+    clock: Mutex<ClockQueue>,
+    /// Notified when a limit is exceeded or the engine is dropped.
+    limit_exceeded: Condvar,
+    /// Notified when an instance is dropped.
+    instance_dropped: Condvar,
 }
 
-enum Exceeded {
+enum ExceededLimit {
     Instances,
     Bytes,
 }
 
 #[derive(Default)]
-struct Queue {
+struct ClockQueue {
     /// The hand of the clock is at the front.
-    places: VecDeque<Weak<Place>>,
+    objects: VecDeque<Weak<dyn Coolable>>,
     instances: usize,
     bytes: usize,
     closed: bool,
 }
 
-impl Inner {
-    fn is_over(&self, queue: &Queue, times: usize) -> bool {
-        self.exceeded(queue, times).is_some()
+impl HotShared {
+    fn is_over(&self, clock: &ClockQueue, factor: usize) -> bool {
+        self.exceeded_limit(clock, factor).is_some()
     }
 
-    /// The limit that is exceeded so many times.
-    fn exceeded(&self, queue: &Queue, times: usize) -> Option<Exceeded> {
-        if queue.instances > self.instances_max.saturating_mul(times) {
-            Some(Exceeded::Instances)
-        } else if queue.bytes > self.bytes_max.saturating_mul(times) {
-            Some(Exceeded::Bytes)
+    /// The limit of which more than `factor` times the allowed amount is in use.
+    fn exceeded_limit(&self, clock: &ClockQueue, factor: usize) -> Option<ExceededLimit> {
+        if clock.instances > self.instances_max.saturating_mul(factor) {
+            Some(ExceededLimit::Instances)
+        } else if clock.bytes > self.bytes_max.saturating_mul(factor) {
+            Some(ExceededLimit::Bytes)
         } else {
             None
         }
     }
 
-    fn counted(self: &Arc<Self>, queue: &mut Queue, counts: &Arc<Counts>) -> Counted {
-        queue.instances += 1;
-        counts.hot.fetch_add(1, Ordering::Relaxed);
-        Counted {
-            inner: self.clone(),
-            counts: counts.clone(),
+    fn add_instance(
+        self: &Arc<Self>,
+        clock: &mut ClockQueue,
+        counters: &Arc<ModuleCounters>,
+    ) -> Reservation {
+        clock.instances += 1;
+        counters.hot.fetch_add(1, Ordering::Relaxed);
+        Reservation {
+            shared: self.clone(),
+            counters: counters.clone(),
             bytes: 0,
         }
     }
 
-    fn error(&self, exceeded: Exceeded) -> Error {
+    fn error(&self, exceeded: ExceededLimit) -> Error {
         let (limit, max, detail) = match exceeded {
-            Exceeded::Instances => (
+            ExceededLimit::Instances => (
                 "instances_max",
                 self.instances_max,
-                "so many uploaded objects are in use at this moment, or can not be saved",
+                "too many uploaded objects are in use at the same time, or cannot be saved",
             ),
-            Exceeded::Bytes => (
+            ExceededLimit::Bytes => (
                 "instances_bytes_max",
                 self.bytes_max,
-                "uploaded objects that are in use at this moment, or can not be saved, take as many bytes",
+                "uploaded objects that are in use, or cannot be saved, take too much memory",
             ),
         };
         Error::LimitExceeded {
@@ -285,142 +143,145 @@ impl Inner {
     }
 }
 
-impl Hot {
-    /// None yet; and the thread that cools.
-    pub fn new(limits: &Limits) -> std::io::Result<Hot> {
-        let inner = Arc::new(Inner {
+impl HotObjects {
+    /// Starts the cooling thread.
+    pub fn new(limits: &Limits) -> std::io::Result<HotObjects> {
+        let shared = Arc::new(HotShared {
             instances_max: limits.instances_max.max(1),
             bytes_max: limits.instances_bytes_max,
-            state: Mutex::default(),
-            over: Condvar::new(),
-            under: Condvar::new(),
+            clock: Mutex::default(),
+            limit_exceeded: Condvar::new(),
+            instance_dropped: Condvar::new(),
         });
-        let theirs = inner.clone();
+        let of_thread = shared.clone();
         std::thread::Builder::new()
             .name("crucial-cool".to_owned())
-            .spawn(move || cool(&theirs))?;
-        Ok(Hot { inner })
+            .spawn(move || cool_objects(&of_thread))?;
+        Ok(HotObjects { shared })
     }
 
-    /// How many instances there are.
+    /// The number of instances in memory.
     pub fn len(&self) -> usize {
-        self.inner.state.lock().instances
+        self.shared.clock.lock().instances
     }
 
-    /// Counts an instance that is to be made; waits for a moment until there may be one more.
-    fn count(&self, counts: &Arc<Counts>) -> Result<Counted> {
-        let inner = &self.inner;
-        let mut queue = inner.state.lock();
+    /// Reserves a new instance. At twice the limit, waits for a moment, and then fails.
+    pub fn reserve(&self, counters: &Arc<ModuleCounters>) -> Result<Reservation> {
+        let shared = &self.shared;
+        let mut clock = shared.clock.lock();
         let mut deadline = None;
-        while let Some(exceeded) = inner.exceeded(&queue, 2) {
-            inner.over.notify_one();
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
-            if inner.under.wait_until(&mut queue, deadline).timed_out() {
-                return Err(inner.error(exceeded));
+        while let Some(exceeded) = shared.exceeded_limit(&clock, 2) {
+            shared.limit_exceeded.notify_one();
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + RESERVATION_TIMEOUT);
+            let waited = shared.instance_dropped.wait_until(&mut clock, deadline);
+            if waited.timed_out() {
+                return Err(shared.error(exceeded));
             }
         }
-        Ok(inner.counted(&mut queue, counts))
+        Ok(shared.add_instance(&mut clock, counters))
     }
 
-    /// Counts an instance that is to be made, if there may be one more.
-    fn count_now(&self, counts: &Arc<Counts>) -> Option<Counted> {
-        let mut queue = self.inner.state.lock();
-        let is_over = self.inner.is_over(&queue, 2);
-        (!is_over).then(|| self.inner.counted(&mut queue, counts))
+    /// Reserves a new instance without waiting; `None` at twice the limit.
+    pub fn try_reserve(&self, counters: &Arc<ModuleCounters>) -> Option<Reservation> {
+        let mut clock = self.shared.clock.lock();
+        let is_over = self.shared.is_over(&clock, 2);
+        (!is_over).then(|| self.shared.add_instance(&mut clock, counters))
     }
 
-    /// Counts an instance that is to be made, and to go again soon.
-    fn count_beyond(&self, counts: &Arc<Counts>) -> Counted {
-        self.inner.counted(&mut self.inner.state.lock(), counts)
+    /// Reserves a temporary instance regardless of the limit.
+    pub fn reserve_beyond_limit(&self, counters: &Arc<ModuleCounters>) -> Reservation {
+        let mut clock = self.shared.clock.lock();
+        self.shared.add_instance(&mut clock, counters)
     }
 
-    /// The object is hot.
-    fn enter(&self, place: &Arc<Place>) {
-        let mut queue = self.inner.state.lock();
-        queue.places.push_back(Arc::downgrade(place));
-        if self.inner.is_over(&queue, 1) {
-            self.inner.over.notify_one();
+    /// Adds an object that has become hot, so that it can be cooled again.
+    pub fn add(&self, object: Weak<dyn Coolable>) {
+        let mut clock = self.shared.clock.lock();
+        clock.objects.push_back(object);
+        if self.shared.is_over(&clock, 1) {
+            self.shared.limit_exceeded.notify_one();
         }
     }
 }
 
-impl Drop for Hot {
+impl Drop for HotObjects {
     fn drop(&mut self) {
-        self.inner.state.lock().closed = true;
-        self.inner.over.notify_one();
+        self.shared.clock.lock().closed = true;
+        self.shared.limit_exceeded.notify_one();
     }
 }
 
-/// An instance, as long as it is there.
-struct Counted {
-    inner: Arc<Inner>,
-    counts: Arc<Counts>,
+/// The share of the limits that one instance takes until this value is dropped.
+pub(crate) struct Reservation {
+    shared: Arc<HotShared>,
+    counters: Arc<ModuleCounters>,
     bytes: usize,
 }
 
-impl Counted {
-    /// It takes so many bytes now.
-    fn resize(&mut self, bytes: usize) {
+impl Reservation {
+    /// Records the instance's present size.
+    pub fn resize(&mut self, bytes: usize) {
         if bytes == self.bytes {
             return;
         }
-        let mut queue = self.inner.state.lock();
-        queue.bytes = queue.bytes - self.bytes + bytes;
+        let mut clock = self.shared.clock.lock();
+        clock.bytes = clock.bytes - self.bytes + bytes;
         self.bytes = bytes;
-        if self.inner.is_over(&queue, 1) {
-            self.inner.over.notify_one();
+        if self.shared.is_over(&clock, 1) {
+            self.shared.limit_exceeded.notify_one();
         }
     }
 }
 
-impl Drop for Counted {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut queue = self.inner.state.lock();
-        queue.instances -= 1;
-        queue.bytes -= self.bytes;
-        self.counts.hot.fetch_sub(1, Ordering::Relaxed);
-        self.inner.under.notify_all();
+        let mut clock = self.shared.clock.lock();
+        clock.instances -= 1;
+        clock.bytes -= self.bytes;
+        self.counters.hot.fetch_sub(1, Ordering::Relaxed);
+        self.shared.instance_dropped.notify_all();
     }
 }
 
-fn cool(inner: &Inner) {
-    // How many were looked at in vain, one after the other.
-    let mut in_vain = 0;
-    let mut queue = inner.state.lock();
-    while !queue.closed {
-        if !inner.is_over(&queue, 1) || queue.places.is_empty() {
-            in_vain = 0;
-            inner.over.wait(&mut queue);
+/// The cooling thread.
+fn cool_objects(shared: &HotShared) {
+    // How many objects in a row were skipped.
+    let mut skipped = 0;
+    let mut clock = shared.clock.lock();
+    while !clock.closed {
+        if !shared.is_over(&clock, 1) || clock.objects.is_empty() {
+            skipped = 0;
+            shared.limit_exceeded.wait(&mut clock);
             continue;
         }
-        // Each has had its second chance, and was in use.
-        if in_vain > 2 * queue.places.len() {
-            in_vain = 0;
-            inner.over.wait_for(&mut queue, PAUSE);
+        // After two rounds each object has used its second chance: all of them are in use.
+        if skipped > 2 * clock.objects.len() {
+            skipped = 0;
+            shared.limit_exceeded.wait_for(&mut clock, COOLING_PAUSE);
             continue;
         }
-        let next = queue.places.pop_front();
-        let Some(place) = next.and_then(|place| place.upgrade()) else {
+        let next = clock.objects.pop_front();
+        let Some(object) = next.and_then(|object| object.upgrade()) else {
             continue;
         };
-        let cooled = if place.used.swap(false, Ordering::Relaxed) {
-            Cooled::Later
+        let outcome = if object.take_used() {
+            CoolOutcome::Busy
         } else {
-            drop(queue);
-            let cooled = place.cool();
-            queue = inner.state.lock();
-            cooled
+            drop(clock);
+            let outcome = object.cool();
+            clock = shared.clock.lock();
+            outcome
         };
-        match cooled {
-            Cooled::Later => {
-                in_vain += 1;
-                queue.places.push_back(Arc::downgrade(&place));
+        match outcome {
+            CoolOutcome::Busy => {
+                skipped += 1;
+                clock.objects.push_back(Arc::downgrade(&object));
             }
-            Cooled::Done | Cooled::Never => in_vain = 0,
+            CoolOutcome::Cold | CoolOutcome::Unsavable => skipped = 0,
         }
-        // The last reference may be this one, and its end counts.
-        drop(queue);
-        drop(place);
-        queue = inner.state.lock();
+        // Dropping the last reference drops the object's reservation, which takes the lock.
+        drop(clock);
+        drop(object);
+        clock = shared.clock.lock();
     }
 }

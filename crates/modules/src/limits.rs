@@ -1,4 +1,4 @@
-//! What a module may use.
+//! The limits of uploaded modules.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use std::time::Duration;
 pub struct Limits {
     /// Largest module, in bytes.
     pub module_bytes_max: usize,
-    /// Memory of one object's instance, in bytes.
+    /// Largest memory of one object's instance, in bytes.
     pub instance_bytes_max: usize,
-    /// Objects that have an instance in memory. Others are kept as the bytes of their state, and take the place of
-    /// those that were not called for longest when they are called. For a moment there may be twice as many.
+    /// Most objects that have an instance in memory. Other objects are kept as the bytes of their state; a call of
+    /// one of them replaces the least recently called. For a moment there may be twice this number.
     pub instances_max: usize,
-    /// Memory of all instances, in bytes.
+    /// Largest memory of all instances together, in bytes. For a moment it may be twice this amount.
     pub instances_bytes_max: usize,
     /// Largest state, result or ticket, in bytes.
     pub reply_bytes_max: usize,
-    /// How long one method may take. It is looked at every 10 ms.
+    /// Time limit of one method, checked every 10 ms.
     pub method_time_max: Duration,
 }
 

@@ -1,16 +1,17 @@
-//! Canonical NaNs, where their bits can be seen.
+//! Makes NaNs canonical where a program can observe their bits.
 //!
-//! WebAssembly leaves the bits of a NaN that arithmetic makes to the processor, and processors differ. The compiler
-//! can make each one canonical, which costs a comparison behind each operation. But between operations nobody sees
-//! these bits: only what is stored, reinterpreted as an integer, given to a function, or returned is seen. So this pass
-//! follows each value from the instruction that makes it ([`flow`]), and puts a comparison behind those instructions
-//! only whose values arithmetic has made *and* something sees. What is merely moved keeps its bits.
+//! WebAssembly does not define the bits of a NaN that arithmetic produces, and processors differ. The compiler can
+//! make every NaN canonical, at the cost of a comparison after each operation. But arithmetic ignores these bits:
+//! they can be observed only in a value that is stored, reinterpreted as an integer, passed to a function, or
+//! returned. So this pass follows each value from the instruction that produces it ([`dataflow`]), and inserts a
+//! comparison only after those arithmetic instructions whose results are observed. A value that is merely moved
+//! keeps its bits.
 //!
-//! It is run on whatever somebody uploads: it validates what it reads, takes time and memory in proportion to it, and
-//! leaves all else as it is. What it makes is validated again by the compiler.
+//! The pass runs on untrusted uploads: it validates its input, takes time and memory in proportion to the input's
+//! size, and changes nothing else. The compiler validates the output again.
 
+mod dataflow;
 mod effect;
-mod flow;
 #[cfg(test)]
 mod tests;
 
@@ -19,38 +20,40 @@ use wasmparser::{
     Payload, ValType, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
-use flow::{Flow, Mark, Shape};
+use dataflow::{DataFlow, Mark, Shape};
 
-/// Changes with what [`canonical`] makes, so that what was compiled from another is not used.
+/// The version of this pass. It must change with the output of [`canonicalize`], so that cached modules that were
+/// compiled from another output are not used.
 pub(crate) const VERSION: u32 = 1;
 
-/// What a module may use of WebAssembly: no threads, nothing that differs from machine to machine, nothing that needs
-/// a garbage collector.
+/// The features of WebAssembly that a module may use: no threads, nothing that differs between machines, and nothing
+/// that needs a garbage collector.
 pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM3
     .difference(WasmFeatures::RELAXED_SIMD)
     .difference(WasmFeatures::THREADS)
     .difference(WasmFeatures::EXCEPTIONS)
     .difference(WasmFeatures::GC_TYPES);
 
-/// The module with canonical NaNs. Of its custom sections it keeps the names.
+/// Returns the module with canonical NaNs. Of the custom sections only the names are kept.
 ///
 /// # Errors
 ///
-/// If it is no module, or uses more than [`FEATURES`].
-pub(crate) fn canonical(module: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut finder = Finder::default();
+/// If the bytes are not a valid module with [`FEATURES`].
+pub(crate) fn canonicalize(module: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut analyzer = Analyzer::default();
     rewrite(module, CANONICAL, |function, body| {
-        finder.marks(function, body)
+        analyzer.find_marks(function, body)
     })
 }
 
-/// The bits of a NaN, of both widths.
+/// The bits of a NaN in both widths.
 #[derive(Clone, Copy)]
 struct Nan(u32, u64);
 
 const CANONICAL: Nan = Nan(0x7fc0_0000, 0x7ff8_0000_0000_0000);
 
-/// The module with this NaN in place of others, where `find` says. It gives the function's number of locals, too.
+/// Returns the module with `nan` in place of other NaNs after the marked instructions. `find` returns the number of a
+/// function's locals and its marks.
 fn rewrite(
     module: &[u8],
     nan: Nan,
@@ -62,7 +65,7 @@ fn rewrite(
     let mut validator = Validator::new_with_features(FEATURES);
     let mut parser = Parser::new(0);
     parser.set_features(FEATURES);
-    // What is in the code section, while it is read.
+    // The contents of the new code section, while the old one is read.
     let mut code: Option<Vec<u8>> = None;
     let mut out = Vec::with_capacity(module.len());
     for payload in parser.parse_all(module) {
@@ -73,25 +76,25 @@ fn rewrite(
             let bytes = &module[body.range()];
             let bodies = code.get_or_insert_default();
             if marks.is_empty() {
-                sized(bytes, bodies);
+                write_sized(bytes, bodies);
             } else {
-                sized(&with_marks(&body, bytes, locals, &marks, nan)?, bodies);
+                write_sized(&with_marks(&body, bytes, locals, &marks, nan)?, bodies);
             }
             continue;
         }
         if let Some(bodies) = code.take() {
-            section(CODE, &bodies, &mut out);
+            write_section(CODE, &bodies, &mut out);
         }
         match &payload {
             Payload::Version { range, .. } => out.extend_from_slice(&module[range.clone()]),
             Payload::CodeSectionStart { count, .. } => {
-                unsigned(*count, code.get_or_insert_default());
+                write_unsigned(*count, code.get_or_insert_default());
             }
-            // The others may have positions in the code, which change.
+            // Other custom sections may contain positions in the code, which would be wrong now.
             Payload::CustomSection(custom) if custom.name() != "name" => {}
             payload => {
                 if let Some((id, range)) = payload.as_section() {
-                    section(id, &module[range], &mut out);
+                    write_section(id, &module[range], &mut out);
                 }
             }
         }
@@ -99,7 +102,7 @@ fn rewrite(
     Ok(out)
 }
 
-/// A function's body with a comparison at each mark.
+/// Returns a function's body with a comparison at each mark.
 fn with_marks(
     body: &FunctionBody<'_>,
     bytes: &[u8],
@@ -113,15 +116,15 @@ fn with_marks(
     let first_operator = body.get_operators_reader()?.original_position() - begin;
     let scratch = Scratch::new(locals, marks);
     let mut out = Vec::with_capacity(2 * bytes.len());
-    unsigned(count + scratch.groups(), &mut out);
+    write_unsigned(count + scratch.groups(), &mut out);
     out.extend_from_slice(&bytes[first_group..first_operator]);
     scratch.declare(&mut out);
     let mut copied = first_operator;
     for mark in marks {
-        let behind = mark.behind - begin;
-        out.extend_from_slice(&bytes[copied..behind]);
+        let end = mark.end - begin;
+        out.extend_from_slice(&bytes[copied..end]);
         scratch.compare(mark.shape, nan, &mut out);
-        copied = behind;
+        copied = end;
     }
     out.extend_from_slice(&bytes[copied..]);
     Ok(out)
@@ -129,20 +132,20 @@ fn with_marks(
 
 const CODE: u8 = 10;
 
-fn section(id: u8, contents: &[u8], out: &mut Vec<u8>) {
+fn write_section(id: u8, contents: &[u8], out: &mut Vec<u8>) {
     out.push(id);
-    sized(contents, out);
+    write_sized(contents, out);
 }
 
-/// The bytes behind their length.
-fn sized(bytes: &[u8], out: &mut Vec<u8>) {
-    // Like the module, they are much shorter than 4 GiB; else the compiler refuses what comes out.
-    unsigned(bytes.len() as u32, out);
+/// Writes the length of the bytes, and the bytes.
+fn write_sized(bytes: &[u8], out: &mut Vec<u8>) {
+    // The length fits in 32 bits, since modules are much smaller. A truncated length would be refused by the compiler.
+    write_unsigned(bytes.len() as u32, out);
     out.extend_from_slice(bytes);
 }
 
-/// As LEB128.
-fn unsigned(mut value: u32, out: &mut Vec<u8>) {
+/// Writes a number as LEB128.
+fn write_unsigned(mut value: u32, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -150,47 +153,47 @@ fn unsigned(mut value: u32, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Finds what is to be canonical, and keeps memory from one function to the next.
+/// Finds the instructions to mark. Its memory is reused from one function to the next.
 #[derive(Default)]
-struct Finder {
+struct Analyzer {
     allocations: FuncValidatorAllocations,
-    flow: Flow,
+    data_flow: DataFlow,
 }
 
-impl Finder {
-    fn marks(
+impl Analyzer {
+    fn find_marks(
         &mut self,
         function: FuncToValidate<ValidatorResources>,
         body: &FunctionBody<'_>,
     ) -> Result<(u32, Vec<Mark>), Error> {
         let mut validator = function.into_validator(std::mem::take(&mut self.allocations));
-        self.flow.clear(validator.len_locals());
+        self.data_flow.clear(validator.len_locals());
         validator.read_locals(&mut body.get_binary_reader())?;
         let mut operators = body.get_operators_reader()?;
         while !operators.eof() {
             let position = operators.original_position();
             let operator = operators.read()?;
-            let behind = operators.original_position();
-            self.flow
-                .step(&mut validator, position, &operator, behind)?;
+            let end = operators.original_position();
+            self.data_flow
+                .step(&mut validator, position, &operator, end)?;
         }
         operators.finish()?;
         let locals = validator.len_locals();
         self.allocations = validator.into_allocations();
-        Ok((locals, self.flow.marks()))
+        Ok((locals, self.data_flow.marks()))
     }
 }
 
-/// The locals that comparisons need: at most one of each type.
+/// The additional locals that comparisons need: at most one of each type.
 struct Scratch {
-    /// By type, in the order of [`SCRATCH`]: its index, if there is one.
+    /// The index of each local that is needed, in the order of [`SCRATCH_TYPES`].
     locals: [Option<u32>; 3],
 }
 
-const SCRATCH: [ValType; 3] = [ValType::F32, ValType::F64, ValType::V128];
+const SCRATCH_TYPES: [ValType; 3] = [ValType::F32, ValType::F64, ValType::V128];
 
-/// Which of [`SCRATCH`] holds this.
-fn scratch_of(shape: Shape) -> usize {
+/// The index in [`SCRATCH_TYPES`] of the type that holds this shape.
+fn scratch_index(shape: Shape) -> usize {
     match shape {
         Shape::F32 => 0,
         Shape::F64 => 1,
@@ -199,11 +202,11 @@ fn scratch_of(shape: Shape) -> usize {
 }
 
 impl Scratch {
-    /// Behind so many locals.
+    /// Adds the locals that the marks need to a function with this number of locals.
     fn new(locals: u32, marks: &[Mark]) -> Scratch {
         let mut used = [false; 3];
         for mark in marks {
-            used[scratch_of(mark.shape)] = true;
+            used[scratch_index(mark.shape)] = true;
         }
         let mut next = locals..;
         Scratch {
@@ -216,9 +219,9 @@ impl Scratch {
     }
 
     fn declare(&self, out: &mut Vec<u8>) {
-        for (local, of) in self.locals.iter().zip(SCRATCH) {
+        for (local, ty) in self.locals.iter().zip(SCRATCH_TYPES) {
             if local.is_some() {
-                let code = match of {
+                let code = match ty {
                     ValType::F32 => 0x7d,
                     ValType::F64 => 0x7c,
                     _ => 0x7b,
@@ -228,15 +231,15 @@ impl Scratch {
         }
     }
 
-    /// `if value == value { value } else { NaN }` on the top of the stack, for each lane.
+    /// Writes `if value == value { value } else { NaN }` for each lane of the value on the top of the stack.
     fn compare(&self, shape: Shape, nan: Nan, out: &mut Vec<u8>) {
-        // Each shape of a mark was counted.
-        let Some(local) = self.locals[scratch_of(shape)] else {
+        // `new` has seen every mark, so that the local exists.
+        let Some(local) = self.locals[scratch_index(shape)] else {
             return;
         };
         let Nan(nan_32, nan_64) = nan;
         out.push(0x22); // local.tee
-        unsigned(local, out);
+        write_unsigned(local, out);
         match shape {
             Shape::F32 => {
                 out.push(0x43); // f32.const
@@ -257,7 +260,7 @@ impl Scratch {
         }
         for _ in 0..2 {
             out.push(0x20); // local.get
-            unsigned(local, out);
+            write_unsigned(local, out);
         }
         out.extend_from_slice(match shape {
             Shape::F32 => &[0x5b, 0x1b],               // f32.eq, select

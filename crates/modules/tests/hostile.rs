@@ -1,5 +1,4 @@
-//! Modules that were written to do harm. Each is refused with the reason, or an error for who calls it; the
-//! host goes on.
+//! Malicious modules: each is refused with the reason, or gives its callers errors, and never harms the host.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +8,10 @@ use crucial_object::{Activation, Age, Error, Flow, Instance, Result, SessionId, 
 
 const PANIC: &str = r#"(import "crucial" "panic" (func $panic (param i32 i32)))"#;
 
-/// A reply: done, and no more.
+/// A successful reply without contents.
 const DONE: &str = "(i64.const 0x10_0000_0001)";
 
-/// The functions of a module, with the bodies of one that behaves.
+/// The functions of a well-behaved module: name, signature and body.
 const FUNCTIONS: [(&str, &str, &str); 10] = [
     ("crucial_abi", "(result i32)", "(i32.const 1)"),
     ("crucial_start", "", ""),
@@ -35,13 +34,13 @@ const FUNCTIONS: [(&str, &str, &str); 10] = [
     ("crucial_save", "(result i64)", DONE),
 ];
 
-/// A module of which one function has another body, with something before its functions and something behind.
+/// A well-behaved module with another body of one function, and additions before and after its functions.
 struct Hostile<'a> {
     before: &'a str,
     memory: &'a str,
     function: &'a str,
     body: &'a str,
-    behind: &'a str,
+    after: &'a str,
 }
 
 impl Default for Hostile<'_> {
@@ -51,7 +50,7 @@ impl Default for Hostile<'_> {
             memory: r#"(memory (export "memory") 1)"#,
             function: "",
             body: "",
-            behind: "",
+            after: "",
         }
     }
 }
@@ -73,7 +72,7 @@ impl Hostile<'_> {
             attends: true,
             methods: vec![method],
         }];
-        // At 0x40: done, and the types. At 0x10: done. At 0x20: done, and a ticket that is not there.
+        // At 0x40: success and the types. At 0x10: success. At 0x20: success without a ticket.
         let mut reply = vec![0];
         reply.extend(encode(&types).unwrap());
         let types = format!("(i64.const {})", pack(0x40, reply.len() as u32));
@@ -90,9 +89,9 @@ impl Hostile<'_> {
                 format!("(func (export \"{name}\") {signature} {body})\n")
             })
             .collect();
-        let (before, memory, behind) = (self.before, self.memory, self.behind);
+        let (before, memory, after) = (self.before, self.memory, self.after);
         format!(
-            "(module {before} {memory} {functions} {behind}
+            "(module {before} {memory} {functions} {after}
                (data (i32.const 0x40) \"{escaped}\")
                (data (i32.const 0x20) \"\\00\\ff\\ff\\ff\\ff\"))"
         )
@@ -128,7 +127,7 @@ fn touch(object: &mut dyn Instance) -> Result<Flow> {
 }
 
 #[test]
-fn one_that_behaves_is_taken() {
+fn a_well_behaved_module_is_accepted() {
     let mut object = object(&Hostile::default()).unwrap();
     assert_eq!(touch(&mut *object), Ok(Flow::Ready));
     object.cancel(0, Some(vec![1])).unwrap();
@@ -137,7 +136,7 @@ fn one_that_behaves_is_taken() {
 }
 
 #[test]
-fn what_is_forbidden_is_refused_with_the_reason() {
+fn forbidden_modules_are_refused_with_the_reason() {
     let import = |module: &str, name: &str, what: &str| {
         format!("{PANIC} (import \"{module}\" \"{name}\" {what})")
     };
@@ -171,21 +170,21 @@ fn what_is_forbidden_is_refused_with_the_reason() {
             )
         })
         .collect();
-    let other = |before, memory, behind| Hostile {
+    let other = |before, memory, after| Hostile {
         before,
         memory,
-        behind,
+        after,
         ..Hostile::default()
     };
     let memory = r#"(memory (export "memory") 1)"#;
     cases.extend([
-        // Threads: their memory, and their instructions.
+        // Shared memory, and atomic instructions.
         (other(PANIC, r#"(memory (export "memory") 1 2 shared)"#, ""), "threads"),
         (
             other(PANIC, memory, "(func (drop (i32.atomic.load (i32.const 0))))"),
             "threads",
         ),
-        // Arithmetic that differs from machine to machine.
+        // Arithmetic that differs between machines.
         (
             other(
                 PANIC,
@@ -194,15 +193,15 @@ fn what_is_forbidden_is_refused_with_the_reason() {
             ),
             "relaxed SIMD",
         ),
-        // More than one memory, more than an instance may have, and data that is outside.
+        // Two memories, a memory that is too large, and data outside of the memory.
         (other(PANIC, r#"(memory (export "memory") 1) (memory 1)"#, ""), "memor"),
         (other(PANIC, r#"(memory (export "memory") 4000)"#, ""), "memory"),
         (other(PANIC, memory, "(data (i32.const 100000) \"x\")"), "out of bounds"),
-        // A table of a size that no program needs.
+        // A table that is too large.
         (other(PANIC, memory, "(table 10000000 funcref)"), "table"),
-        // It says that it is called when it is loaded, and does not end.
+        // A start function that does not end.
         (other(PANIC, memory, "(func $begin (loop (br 0))) (start $begin)"), "method_time_max"),
-        // An import of the right name, and another type.
+        // An import with the right name and another type.
         (other(r#"(import "crucial" "panic" (func (param i64)))"#, memory, ""), "types incompatible"),
         (other(r#"(import "crucial" "panic" (memory 1))"#, "", ""), "memory"),
         (other(PANIC, "(memory 1)", ""), "it does not export memory"),
@@ -230,14 +229,14 @@ fn what_is_forbidden_is_refused_with_the_reason() {
             "",
         ),
     ] {
-        // What calls itself.
+        // A function that calls itself.
         let body = if reason.contains("stack") {
-            "(call $again)"
+            "(call $recurse)"
         } else {
             body
         };
-        let behind = if reason.contains("stack") {
-            "(func $again (call $again))"
+        let after = if reason.contains("stack") {
+            "(func $recurse (call $recurse))"
         } else {
             ""
         };
@@ -245,7 +244,7 @@ fn what_is_forbidden_is_refused_with_the_reason() {
             Hostile {
                 function,
                 body,
-                behind,
+                after,
                 ..Hostile::default()
             },
             reason,
@@ -255,12 +254,12 @@ fn what_is_forbidden_is_refused_with_the_reason() {
     for (hostile, reason) in cases {
         let start = Instant::now();
         let refused = engine.compile(&hostile.bytes()).err();
-        let what = (hostile.before, hostile.memory, hostile.body, hostile.behind);
-        let refused = refused.unwrap_or_else(|| panic!("it was taken: {what:?}"));
+        let what = (hostile.before, hostile.memory, hostile.body, hostile.after);
+        let refused = refused.unwrap_or_else(|| panic!("the module was accepted: {what:?}"));
         assert!(refused.to_string().contains(reason), "{what:?}: {refused}");
         assert!(start.elapsed() < Duration::from_secs(5), "{what:?}");
     }
-    // Functions of other types.
+    // Functions with other signatures.
     for (name, signature, _) in FUNCTIONS {
         let whole = format!("(func (export \"{name}\") {signature}");
         let text = Hostile::default().text();
@@ -280,14 +279,14 @@ fn what_is_forbidden_is_refused_with_the_reason() {
 }
 
 #[test]
-fn what_it_does_to_its_object_is_an_error_for_its_caller() {
-    let hostile = |function, body, behind| Hostile {
+fn misbehaviour_of_an_object_is_an_error_of_its_caller() {
+    let hostile = |function, body, after| Hostile {
         function,
         body,
-        behind,
+        after,
         ..Hostile::default()
     };
-    // Where the state goes in: the buffer is nowhere, or the reply is.
+    // While an object is restored: the buffer or the reply is outside of the memory.
     for (function, body, reason) in [
         ("crucial_buffer", "(i32.const -1)", "outside of its memory"),
         (
@@ -306,16 +305,16 @@ fn what_it_does_to_its_object_is_an_error_for_its_caller() {
             "(loop (br 0)) unreachable",
             "method_time_max",
         ),
-        // A status that there is none of; an error that can not be read.
+        // A status that does not exist; an error that cannot be decoded.
         (
             "crucial_restore",
             "(i32.store8 (i32.const 16) (i32.const 9)) (i64.const 0x10_0000_0001)",
-            "has no status",
+            "has no valid status",
         ),
         (
             "crucial_restore",
             "(i32.store8 (i32.const 16) (i32.const 2)) (i32.store8 (i32.const 17) (i32.const 255)) (i64.const 0x10_0000_0002)",
-            "does not know",
+            "cannot decode",
         ),
     ] {
         let error = object(&hostile(function, body, "")).err();
@@ -324,15 +323,15 @@ fn what_it_does_to_its_object_is_an_error_for_its_caller() {
             .to_string();
         assert!(error.contains(reason), "{body}: {error}");
     }
-    // What a method does.
+    // While a method runs.
     let panics = "(call $panic (i32.const -1) (i32.const -1)) unreachable";
     for (body, reason) in [
-        ("(i64.const 0x10_0000_0001)", "without a ticket"),
+        ("(i64.const 0x10_0000_0001)", "too short for a ticket"),
         ("(i64.const 0x10_0010_0000)", "outside of its memory"),
         ("(i64.const 0x10_7fff_ffff)", "reply_bytes_max"),
         (
             "(i32.store (i32.const 33) (i32.const 1000)) (i64.const 0x20_0000_0005)",
-            "longer than the reply",
+            "longer than the module's reply",
         ),
         ("unreachable", "unreachable"),
         (panics, "unreachable"),
@@ -343,26 +342,26 @@ fn what_it_does_to_its_object_is_an_error_for_its_caller() {
             "undefined element",
         ),
         ("(loop (br 0)) unreachable", "method_time_max"),
-        ("(call $again) unreachable", "the stack overflowed"),
+        ("(call $recurse) unreachable", "the stack overflowed"),
         (
             "(loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable",
             "instance_bytes_max",
         ),
     ] {
-        let behind = "(table 1 funcref) (func $again (call $again))";
-        let mut object = object(&hostile("crucial_dispatch", body, behind)).unwrap();
+        let after = "(table 1 funcref) (func $recurse (call $recurse))";
+        let mut object = object(&hostile("crucial_dispatch", body, after)).unwrap();
         let start = Instant::now();
         let error = touch(&mut *object).unwrap_err().to_string();
         assert!(error.contains(reason), "{body}: {error}");
         assert!(start.elapsed() < Duration::from_secs(2), "{body}");
-        // It can be tried again, and saved.
+        // The object can be called again, and saved.
         touch(&mut *object).unwrap_err();
         object.save(&mut Vec::new()).unwrap();
     }
 }
 
-/// Numbers that are as good as random, and the same each time.
-fn numbers() -> impl FnMut() -> usize {
+/// A pseudo-random generator with a fixed seed.
+fn random_numbers() -> impl FnMut() -> usize {
     let mut state = 0x2545_f491_4f6c_dd1du64;
     move || {
         state ^= state << 13;
@@ -373,34 +372,37 @@ fn numbers() -> impl FnMut() -> usize {
 }
 
 #[test]
-fn changed_modules_are_refused_or_run_and_harm_nobody() {
+fn mutated_modules_are_refused_or_run_without_harm() {
     let engine = engine();
     let whole = Hostile::default().bytes();
-    let mut number = numbers();
-    let (mut taken, mut made) = (0, 0);
+    let mut number = random_numbers();
+    let (mut accepted, mut restored) = (0, 0);
     for _ in 0..2000 {
         let mut bytes = whole.clone();
         for _ in 0..1 + number() % 3 {
-            let place = number() % bytes.len();
+            let position = number() % bytes.len();
             match number() % 4 {
-                0 => drop(bytes.remove(place)),
-                1 => bytes.insert(place, number() as u8),
-                _ => bytes[place] = number() as u8,
+                0 => drop(bytes.remove(position)),
+                1 => bytes.insert(position, number() as u8),
+                _ => bytes[position] = number() as u8,
             }
         }
         let Ok(module) = engine.compile(&bytes) else {
             continue;
         };
-        taken += 1;
+        accepted += 1;
         let Ok(mut object) = module.restore("hostile::Thing", b"state", Age::Same) else {
             continue;
         };
-        made += 1;
-        // Whatever comes of it.
+        restored += 1;
+        // The calls may fail, and must return.
         let _ = touch(&mut *object);
         let _ = object.cancel(0, Some(vec![1]));
         let _ = object.save(&mut Vec::new());
     }
-    // Many changes are in data, which none of this looks at.
-    assert!(taken > 20 && made > 20, "{taken} taken, {made} made");
+    // Many mutations change only data, which these calls do not use.
+    assert!(
+        accepted > 20 && restored > 20,
+        "{accepted} accepted, {restored} restored"
+    );
 }

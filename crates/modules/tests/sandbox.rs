@@ -1,4 +1,4 @@
-//! A module is built, compiled, called, and misused.
+//! A module is built, compiled, called, and misused, through the public API.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,7 @@ use crucial_object::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The module, built once for all tests.
+/// The guest module, built once for all tests.
 static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/Cargo.toml");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
@@ -35,7 +35,7 @@ static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
         .expect("cargo runs");
     assert!(status.success());
     let module = target.join("wasm32-unknown-unknown/release/guest.wasm");
-    std::fs::read(module).expect("cargo has built it")
+    std::fs::read(module).expect("cargo has built the module")
 });
 
 fn engine(limits: Limits) -> Engine {
@@ -46,7 +46,7 @@ fn module(limits: Limits) -> Arc<Module> {
     engine(limits).compile(&GUEST).unwrap()
 }
 
-/// An object, called by name.
+/// An object whose methods are called by name.
 struct Object {
     name: &'static str,
     module: Arc<Module>,
@@ -58,7 +58,7 @@ const NAME: &str = "guest::Account";
 impl Object {
     fn new(limits: Limits) -> Object {
         let module = module(limits);
-        // cents, holder, heap.
+        // The fields are cents, holder, heap.
         let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
         let instance = module.restore(NAME, &state, Age::Same).unwrap();
         Object {
@@ -97,12 +97,12 @@ impl Object {
 
     fn call<R: DeserializeOwned>(&mut self, method: &str, args: &impl Serialize) -> Result<R> {
         let result = self.poll(method, args, &mut None)?;
-        Ok(result.expect("it does not wait"))
+        Ok(result.expect("the method does not wait"))
     }
 }
 
 #[test]
-fn a_module_says_what_it_has() {
+fn a_module_describes_its_types() {
     let module = module(Limits::default());
     let account = module
         .types()
@@ -128,7 +128,7 @@ fn methods_tickets_and_errors_work_as_in_native_objects() {
     assert_eq!(account.call::<i64>("cents", &()), Ok(15));
     assert_eq!(
         account.call::<i64>("take", &(20i64,)),
-        Err(Error::from("not as much"))
+        Err(Error::from("insufficient funds"))
     );
     let mut ticket = None;
     assert_eq!(
@@ -177,7 +177,7 @@ fn panic_of(error: Error) -> (String, String) {
 }
 
 #[test]
-fn a_panic_has_its_message_and_place_and_the_state_is_as_it_was_left() {
+fn a_panic_has_message_and_location_and_keeps_the_state() {
     let mut account = Object::new(Limits::default());
     let (message, location) = panic_of(account.call::<()>("explode", &(9i64,)).unwrap_err());
     assert_eq!(message, "exploded at 9");
@@ -188,7 +188,7 @@ fn a_panic_has_its_message_and_place_and_the_state_is_as_it_was_left() {
 }
 
 #[test]
-fn what_takes_too_much_is_stopped() {
+fn methods_over_their_limits_are_stopped() {
     let mut account = Object::new(Limits {
         method_time_max: Duration::from_millis(100),
         instance_bytes_max: 32 << 20,
@@ -202,20 +202,20 @@ fn what_takes_too_much_is_stopped() {
     assert!(message.contains("stack"), "{message}");
     let (message, _) = panic_of(account.call::<()>("allocate_for_ever", &()).unwrap_err());
     assert!(message.contains("instance_bytes_max"), "{message}");
-    // The state is as it was left, and the object goes on if it is told to, however often that happens.
+    // The object keeps its state and can be called again, after any number of traps.
     assert_eq!(account.call::<i64>("cents", &()), Ok(5));
     let mut account = Object::new(Limits::default());
     for cents in 0..3000 {
         panic_of(account.call::<()>("explode", &(cents,)).unwrap_err());
         assert_eq!(account.call::<i64>("cents", &()), Ok(cents));
     }
-    // Others are as they were.
+    // Other objects are not affected.
     let mut other = Object::new(Limits::default());
     assert_eq!(other.call::<i64>("deposit", &(1i64,)), Ok(6));
 }
 
 #[test]
-fn what_is_no_module_is_refused_with_the_reason() {
+fn invalid_modules_are_refused_with_the_reason() {
     let engine = engine(Limits {
         module_bytes_max: 4 << 20,
         ..Limits::default()
@@ -248,9 +248,10 @@ fn what_is_no_module_is_refused_with_the_reason() {
     }
 }
 
-const MUCH: usize = usize::MAX;
+const UNLIMITED: usize = usize::MAX;
 
-/// An object as a server has it, and others that leave it no room: they can not be saved, so they stay.
+/// An object in a cell, as on a server, and other objects that use up the limit: they cannot be saved, so they stay
+/// in memory.
 struct Crowded {
     cell: Cell,
     others: Vec<Box<dyn Instance>>,
@@ -266,7 +267,7 @@ impl Crowded {
             method_time_max: Duration::from_millis(50),
             ..Limits::default()
         });
-        let its = module.clone();
+        let of_type = module.clone();
         let methods = module.types().iter().find(|info| info.name == NAME);
         let methods = methods.unwrap().methods.iter().map(|method| {
             let access = match method.writes {
@@ -280,7 +281,7 @@ impl Crowded {
             methods.collect::<Vec<_>>().leak(),
             true,
             module.id().0,
-            Box::new(move |state, age| its.restore(NAME, state, age)),
+            Box::new(move |state, age| of_type.restore(NAME, state, age)),
         )));
         let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
         Crowded {
@@ -291,8 +292,8 @@ impl Crowded {
         }
     }
 
-    /// Until there is no room for one more.
-    fn crowd(&mut self) -> Error {
+    /// Makes objects until the limit refuses one more, and returns that error.
+    fn use_up_limit(&mut self) -> Error {
         let cents = encode(&0i64).unwrap();
         loop {
             match self.module.restore("guest::Stuck", &cents, Age::Same) {
@@ -302,7 +303,7 @@ impl Crowded {
         }
     }
 
-    /// The results that a call brings about.
+    /// Makes a call, and returns the results of all calls that it completes.
     fn call(&mut self, session: u64, method: &str, args: &impl Serialize) -> Results {
         self.sequence += 1;
         let id = CallId {
@@ -332,42 +333,42 @@ impl Crowded {
 type Results = Vec<(CallId, Result<Vec<u8>>)>;
 
 #[test]
-fn an_object_does_what_it_owes_also_where_there_is_no_room_for_it() {
-    let mut crowded = Crowded::new(1, MUCH);
-    // Two calls wait, and a session holds it.
+fn mandatory_work_is_done_beyond_the_limit() {
+    let mut crowded = Crowded::new(1, UNLIMITED);
+    // Two calls wait, and a session holds the account.
     assert_eq!(crowded.call(1, "withdraw", &(20i64,)), []);
     assert_eq!(crowded.call(2, "withdraw", &(30i64,)), []);
-    let withdrawn = CallId {
+    let cancelled = CallId {
         session: SessionId(2),
         sequence: Sequence(2),
     };
     crowded.call(3, "hold", &());
-    let refused = crowded.crowd();
+    let refused = crowded.use_up_limit();
     let is_full = |error: &Error| match error {
         Error::LimitExceeded { limit, max: 1, .. } => limit == "instances_max",
         _ => false,
     };
     assert!(is_full(&refused), "{refused}");
     let instances = crowded.module.hot();
-    assert_eq!(instances, crowded.others.len(), "it is cold");
-    // A call is refused, before it has done anything.
+    assert_eq!(instances, crowded.others.len(), "the object is cold");
+    // A new call is refused before it has any effect.
     let results = crowded.call(4, "deposit", &(100i64,));
     assert!(
         matches!(&results[..], [(_, Err(error))] if is_full(error)),
         "{results:?}"
     );
-    // The session ends, and the call that is withdrawn ends; each is followed by a look at the calls that wait.
+    // A session ends and a waiting call is cancelled. After each of these, the waiting calls are polled.
     assert_eq!(
         crowded.turn(|cell, turn| cell.end_session(SessionId(3), turn)),
         []
     );
     let results = crowded.turn(|cell, turn| {
-        cell.cancel(withdrawn, &Error::Cancelled, turn);
+        cell.cancel(cancelled, &Error::Cancelled, turn);
     });
-    assert_eq!(results, [(withdrawn, Err(Error::Cancelled))]);
+    assert_eq!(results, [(cancelled, Err(Error::Cancelled))]);
     assert_eq!(crowded.cell.parked_len(), 1);
-    assert_eq!(crowded.module.hot(), instances, "it is cold again");
-    // There is room again. It was not poisoned, and all was done.
+    assert_eq!(crowded.module.hot(), instances, "the object is cold again");
+    // With memory available again, the object is not poisoned, and the mandatory work was done.
     crowded.others.clear();
     let results = crowded.call(5, "is_held", &());
     assert_eq!(results[0].1, encode(&false));
@@ -378,9 +379,9 @@ fn an_object_does_what_it_owes_also_where_there_is_no_room_for_it() {
 }
 
 #[test]
-fn the_limit_that_is_exceeded_is_named() {
-    let mut crowded = Crowded::new(MUCH, 2 << 20);
-    match crowded.crowd() {
+fn the_exceeded_limit_is_named() {
+    let mut crowded = Crowded::new(UNLIMITED, 2 << 20);
+    match crowded.use_up_limit() {
         Error::LimitExceeded { limit, max, .. } => {
             assert_eq!((limit.as_str(), max), ("instances_bytes_max", 2 << 20));
         }
@@ -393,8 +394,8 @@ fn the_limit_that_is_exceeded_is_named() {
     );
 }
 
-/// What the same calls give with an object that stays hot, and with one that is cooled after every call: the results of
-/// the calls, and the states in between.
+/// Makes the same calls on an object that stays hot and on an object that is cooled after every call. Returns the
+/// result and the state after each call.
 fn hot_and_cooled(name: &'static str) -> [Vec<(Vec<u64>, Vec<u8>)>; 2] {
     let module = module(Limits::default());
     [false, true].map(|is_cooled| {
@@ -402,7 +403,7 @@ fn hot_and_cooled(name: &'static str) -> [Vec<(Vec<u64>, Vec<u8>)>; 2] {
         let mut object = Object {
             name,
             module: module.clone(),
-            // Without an entry.
+            // The encoding of an empty map.
             instance: make(&[0]),
         };
         let calls = (0..300u64).map(|call| {
@@ -425,12 +426,12 @@ fn hot_and_cooled(name: &'static str) -> [Vec<(Vec<u64>, Vec<u8>)>; 2] {
 }
 
 #[test]
-fn an_ordered_object_is_the_same_however_often_it_was_cooled() {
+fn an_ordered_object_does_not_depend_on_when_it_was_cooled() {
     let [hot, cooled] = hot_and_cooled("guest::Ordered");
     assert_eq!(hot, cooled);
 }
 
-/// What docs/modules.md warns of: if this fails, the warning can go.
+/// docs/modules.md warns of this behaviour: if the test fails, the warning is no longer needed.
 #[test]
 fn an_object_with_a_hash_map_depends_on_when_it_was_cooled() {
     let [hot, cooled] = hot_and_cooled("guest::Hashed");
@@ -446,7 +447,7 @@ fn an_object_with_a_hash_map_depends_on_when_it_was_cooled() {
     assert_ne!(hot, cooled);
 }
 
-/// Memory of this process, in bytes.
+/// The resident memory of this process, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap();
     let pages = status.split(' ').nth(1).unwrap();
@@ -471,7 +472,7 @@ fn a_hundred_thousand_objects_take_less_than_two_gigabytes() {
         })
         .collect();
     let made = start.elapsed();
-    // Far more than are hot, in an order of its own, so that each call heats its object.
+    // Far more objects than may be hot, in an order in which each call finds its object cold.
     let start = Instant::now();
     let mut calls = 0;
     for place in (0..OBJECTS).map(|i| i * 7919 % OBJECTS).take(20_000) {
@@ -493,7 +494,7 @@ fn a_hundred_thousand_objects_take_less_than_two_gigabytes() {
 }
 
 #[test]
-fn an_object_that_can_not_be_saved_stays_and_others_go() {
+fn an_object_that_cannot_be_saved_stays_hot_and_others_are_cooled() {
     let engine = engine(Limits {
         instances_max: 4,
         method_time_max: Duration::from_millis(50),
@@ -517,7 +518,7 @@ fn an_object_that_can_not_be_saved_stays_and_others_go() {
                 other.call::<i64>("deposit", &(1i64,)),
                 Ok(cents as i64 + round)
             );
-            // Nobody waits for what is never saved.
+            // No call waits for the objects that cannot be saved.
             assert!(start.elapsed() < Duration::from_secs(1));
         }
     }
@@ -528,7 +529,7 @@ fn an_object_that_can_not_be_saved_stays_and_others_go() {
 }
 
 #[test]
-fn what_is_compiled_is_kept_on_disk_if_nobody_else_can_write_there() {
+fn compiled_modules_are_cached_where_no_other_user_can_write() {
     use std::os::unix::fs::PermissionsExt;
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("module-cache");
     let _ = std::fs::remove_dir_all(&directory);
@@ -557,7 +558,7 @@ fn what_is_compiled_is_kept_on_disk_if_nobody_else_can_write_there() {
     };
     let modified = || std::fs::metadata(file).unwrap().modified().unwrap();
     let before = modified();
-    // Changed, or cut: compiled again, and written again.
+    // A damaged or truncated file: the module is compiled and written again.
     let whole = std::fs::read(file).unwrap();
     let mut changed = whole.clone();
     *changed.last_mut().unwrap() ^= 1;
@@ -567,14 +568,14 @@ fn what_is_compiled_is_kept_on_disk_if_nobody_else_can_write_there() {
         assert_eq!(std::fs::read(file).unwrap().len(), whole.len());
     }
     assert!(modified() > before);
-    // Others can write to it: it is not read. (An unreadable one would not end up as it was.)
-    std::fs::write(file, b"theirs").unwrap();
+    // A directory to which other users can write is not read: the forged file would be loaded otherwise.
+    std::fs::write(file, b"forged").unwrap();
     std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).unwrap();
     compile();
 }
 
 #[test]
-fn arguments_of_any_bytes_are_errors_or_calls() {
+fn random_arguments_are_errors_or_calls() {
     let mut account = Object::new(Limits {
         method_time_max: Duration::from_millis(20),
         ..Limits::default()

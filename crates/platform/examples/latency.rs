@@ -1,4 +1,4 @@
-//! What a cold and a warm invocation take, and what many at once take to start:
+//! Measures cold and warm invocations, and the start of many workers at once:
 //! `cargo run --release -p crucial-platform --example latency`.
 
 use std::sync::mpsc;
@@ -28,11 +28,11 @@ fn main() -> std::io::Result<()> {
     let platform = LocalPlatform::start(LocalConfig::default())?;
     invoke(&platform, 1, b"first");
 
-    // A worker is only for invocations of its own memory size, so that each of these needs a new one.
+    // A worker runs only invocations with its own memory limit, so that each of these needs a new worker.
     let memory_mb = 1000;
     let cold =
         (0..COLD).map(|index| time(|| invoke_with(&platform, 1, b"cold", Some(memory_mb + index))));
-    report("cold, with the start of a worker", cold.collect());
+    report("cold (starts a worker)", cold.collect());
 
     for size in [16, 64 << 10, 1 << 20] {
         let payload = vec![7; size];
@@ -43,10 +43,10 @@ fn main() -> std::io::Result<()> {
 
     for count in [100, 800] {
         let taken = time(|| invoke(&platform, count, b"slow"));
-        println!("{count} at once that sleep for 5 s: {taken:?}");
+        println!("{count} concurrent invocations that sleep for 5 s: {taken:?}");
     }
     let taken = time(|| invoke(&platform, 20_000, b"short"));
-    println!("20000 short ones: {taken:?}");
+    println!("20000 short invocations: {taken:?}");
     let taken = time(|| platform.shutdown());
     println!("shutdown: {taken:?}");
     Ok(())
@@ -64,7 +64,7 @@ fn report(what: &str, mut times: Vec<Duration>) {
     println!("{what}: p50 {p50:?}, p99 {p99:?} of {}", times.len());
 }
 
-/// Runs a payload so many times at once, and waits for all.
+/// Runs a payload `count` times concurrently, and waits for all results.
 fn invoke(platform: &dyn Platform, count: usize, payload: &[u8]) {
     invoke_with(platform, count, payload, None);
 }

@@ -19,7 +19,7 @@ struct Envelope<'a> {
 
 /// Wraps bytes.
 pub(crate) fn wrap(payload: &[u8]) -> Vec<u8> {
-    // By hand, as payloads can be large: base64 needs no escapes, and nothing is copied.
+    // Written without serde, since payloads can be large: base64 needs no escapes, so nothing is copied twice.
     let mut document = String::with_capacity(wrapped_len_max(payload.len()));
     document.push_str("{\"crucial\":");
     document.push_str(&VERSION.to_string());
@@ -29,22 +29,22 @@ pub(crate) fn wrap(payload: &[u8]) -> Vec<u8> {
     document.into_bytes()
 }
 
-/// Unwraps them.
+/// Unwraps the bytes of an envelope.
 pub(crate) fn unwrap(document: &[u8]) -> Result<Vec<u8>, String> {
-    let envelope: Envelope<'_> = serde_json::from_slice(document)
-        .map_err(|error| format!("an event or result that Crucial did not make: {error}"))?;
+    let envelope: Envelope<'_> =
+        serde_json::from_slice(document).map_err(|error| format!("malformed envelope: {error}"))?;
     if envelope.crucial != VERSION {
         return Err(format!(
-            "an envelope of version {}, where {VERSION} is expected: client and worker must be the same program",
+            "the envelope has version {}, expected {VERSION}: client and worker must be the same program",
             envelope.crucial
         ));
     }
     STANDARD
         .decode(envelope.payload.as_bytes())
-        .map_err(|error| format!("a payload that is not base64: {error}"))
+        .map_err(|error| format!("the envelope's payload is not valid base64: {error}"))
 }
 
-/// How large a document gets around so many bytes.
+/// Largest size of a document that wraps this number of bytes.
 pub(crate) fn wrapped_len_max(payload: usize) -> usize {
     payload.div_ceil(3) * 4 + 64
 }
@@ -56,27 +56,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn unwraps_what_it_wraps(payload: Vec<u8>) {
+        fn unwrap_reverts_wrap(payload: Vec<u8>) {
             let document = wrap(&payload);
             prop_assert!(document.len() <= wrapped_len_max(payload.len()));
             prop_assert_eq!(unwrap(&document).unwrap(), payload);
         }
 
         #[test]
-        fn garbage_is_an_error(document: Vec<u8>) {
+        fn garbage_is_refused(document: Vec<u8>) {
             prop_assert!(unwrap(&document).is_err());
         }
     }
 
     #[test]
-    fn it_is_the_documented_json() {
+    fn the_envelope_is_the_documented_json() {
         assert_eq!(wrap(b"abc"), br#"{"crucial":1,"payload":"YWJj"}"#);
         let spaced = br#" { "payload" : "YW\u004aj", "more": [], "crucial" : 1 } "#;
         assert_eq!(unwrap(spaced).as_deref(), Ok(&b"abc"[..]));
     }
 
     #[test]
-    fn another_version_is_named() {
+    fn another_version_is_refused() {
         let error = unwrap(br#"{"crucial":2,"payload":""}"#).unwrap_err();
         assert!(error.contains("version 2"), "{error}");
     }

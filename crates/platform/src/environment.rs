@@ -1,20 +1,20 @@
-//! What a platform says to a worker in the environment, and to nobody else.
+//! Removes the environment variables by which a platform configures a worker.
 //!
-//! A program that a worker starts would take the variables to be said to itself, and become a worker of the same
-//! platform. So a worker reads them, and takes them out.
+//! A program that a worker starts inherits the worker's environment. With these variables in it, the program would
+//! become a worker of the same platform. So a worker reads the variables and then removes them.
 //!
-//! `unsafe` stands here for what that needs.
+//! The module exists for its `unsafe` code: changing the environment is safe only without other threads.
 
 #![allow(unsafe_code)]
 
-/// Takes variables out of this process's environment. Whether it did: with a second thread there is no way to know
-/// who reads them at the same time.
-pub(crate) fn take_out(names: &[&str]) -> bool {
+/// Removes variables from this process's environment. Returns false, and removes none, if the process has other
+/// threads, since these may read the environment at the same time.
+pub(crate) fn remove_variables(names: &[&str]) -> bool {
     if !is_only_thread() {
         return false;
     }
     for name in names {
-        // SAFETY: nobody reads or writes the environment meanwhile, as this is the only thread, and it starts none.
+        // SAFETY: no other thread reads or writes the environment: this is the only thread, and it starts none.
         unsafe { std::env::remove_var(name) };
     }
     true

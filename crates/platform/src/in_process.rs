@@ -1,68 +1,69 @@
-//! Threads of this process in place of workers.
+//! A platform that runs invocations on threads of this process.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::worker::{Context, FunctionError, Handler, run_caught};
-use crate::{
-    Completion, Failure, Invocation, InvocationId, PAYLOAD_BYTES_MAX, Platform, complete, envelope,
+use crate::envelope;
+use crate::platform::{
+    Completion, Failure, Invocation, InvocationId, PAYLOAD_BYTES_MAX, Platform, complete,
 };
+use crate::worker::{Context, FunctionError, Handler, run_caught};
 
-/// Runs each invocation on a thread of this process, through the same bytes as a worker process. For
-/// tests and debuggers.
+/// Runs each invocation on a thread of this process, with the same encoding as a worker process. For tests and
+/// debuggers.
 ///
-/// A thread can not be killed: one that is over its time limit, that is cancelled, or that still runs at
-/// [`shutdown`](Platform::shutdown), fails at once, and runs on unheard. It does not count for the
-/// concurrency then. Memory limits have no effect; what threads print is not prefixed.
+/// A thread cannot be killed: an invocation that exceeds its time limit, is cancelled, or still runs at
+/// [`shutdown`](Platform::shutdown) fails at once; its thread runs on, its result is ignored, and it no longer
+/// counts towards the concurrency limit. Memory limits have no effect, and printed lines have no prefix.
 pub struct InProcess {
-    shared: Arc<Shared>,
+    pool: Arc<ThreadPool>,
 }
 
-struct Shared {
+struct ThreadPool {
     handler: Arc<dyn Handler>,
     concurrency_max: usize,
     time_limit: Duration,
-    state: Mutex<State>,
-    /// Something that the watcher waits for.
+    invocations: Mutex<Invocations>,
+    /// Notified when a deadline is added or the platform stops.
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct Invocations {
     queue: VecDeque<(Invocation, Completion)>,
     running: HashMap<u64, Running>,
     deadlines: BTreeSet<(Instant, u64)>,
     last_id: u64,
-    /// The thread that watches the deadlines has been started.
+    /// Whether the thread that enforces the deadlines has been started.
     watched: bool,
     stopped: bool,
 }
 
-/// An invocation that is not completed.
+/// An invocation that runs and is not completed.
 struct Running {
     invocation: InvocationId,
     done: Completion,
     limit: Duration,
-    /// `None`: too late for the clock.
+    /// `None` if the deadline is beyond what the clock can represent.
     deadline: Option<Instant>,
 }
 
 impl InProcess {
-    /// A platform that runs `handler` on up to `concurrency_max` threads (at least one). `time_limit` is
-    /// for invocations that have none of their own.
+    /// Returns a platform that runs `handler` on up to `concurrency_max` threads (at least one). `time_limit`
+    /// applies to invocations that have no limit of their own.
     pub fn new(
         handler: Arc<dyn Handler>,
         concurrency_max: usize,
         time_limit: Duration,
     ) -> InProcess {
         InProcess {
-            shared: Arc::new(Shared {
+            pool: Arc::new(ThreadPool {
                 handler,
                 concurrency_max: concurrency_max.max(1),
                 time_limit,
-                state: Mutex::default(),
+                invocations: Mutex::default(),
                 changed: Condvar::new(),
             }),
         }
@@ -78,34 +79,38 @@ impl Platform for InProcess {
             };
             return complete(done, Err(failure));
         }
-        let mut state = self.shared.state();
-        if state.stopped {
-            drop(state);
+        let mut invocations = self.pool.invocations();
+        if invocations.stopped {
+            drop(invocations);
             return complete(done, Err(Failure::Shutdown));
         }
-        state.queue.push_back((invocation, done));
-        drop(state);
-        self.shared.start_waiting();
+        invocations.queue.push_back((invocation, done));
+        drop(invocations);
+        self.pool.start_waiting();
     }
 
     fn cancel(&self, id: InvocationId) {
-        let mut state = self.shared.state();
-        if let Some(position) = state.queue.iter().position(|(waiting, _)| waiting.id == id) {
-            let waiting = state.queue.remove(position);
-            drop(state);
+        let mut invocations = self.pool.invocations();
+        if let Some(position) = invocations
+            .queue
+            .iter()
+            .position(|(waiting, _)| waiting.id == id)
+        {
+            let waiting = invocations.queue.remove(position);
+            drop(invocations);
             if let Some((_, done)) = waiting {
                 complete(done, Err(Failure::Cancelled));
             }
             return;
         }
-        let mut running = state.running.iter();
+        let mut running = invocations.running.iter();
         let found = running.find(|(_, running)| running.invocation == id);
         let Some(number) = found.map(|(number, _)| *number) else {
             return;
         };
-        drop(state);
-        self.shared.end(number, Err(Failure::Cancelled));
-        self.shared.start_waiting();
+        drop(invocations);
+        self.pool.end(number, Err(Failure::Cancelled));
+        self.pool.start_waiting();
     }
 
     fn payload_bytes_max(&self) -> usize {
@@ -113,13 +118,13 @@ impl Platform for InProcess {
     }
 
     fn shutdown(&self) {
-        let mut state = self.shared.state();
-        state.stopped = true;
-        state.deadlines.clear();
-        let waiting = std::mem::take(&mut state.queue);
-        let running = std::mem::take(&mut state.running);
-        drop(state);
-        self.shared.changed.notify_all();
+        let mut invocations = self.pool.invocations();
+        invocations.stopped = true;
+        invocations.deadlines.clear();
+        let waiting = std::mem::take(&mut invocations.queue);
+        let running = std::mem::take(&mut invocations.running);
+        drop(invocations);
+        self.pool.changed.notify_all();
         let waiting = waiting.into_iter().map(|(_, done)| done);
         for done in waiting.chain(running.into_values().map(|running| running.done)) {
             complete(done, Err(Failure::Shutdown));
@@ -133,40 +138,42 @@ impl Drop for InProcess {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|e| e.into_inner())
+impl ThreadPool {
+    fn invocations(&self) -> MutexGuard<'_, Invocations> {
+        self.invocations.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Starts invocations that wait, as far as there is room.
+    /// Starts waiting invocations, up to the concurrency limit.
     fn start_waiting(self: &Arc<Self>) {
         while let Some((id, limit, invocation)) = self.take_waiting() {
             if let Err(error) = self.start(id, limit, invocation) {
-                let reason = format!("no thread: {error}; a lower concurrency needs fewer");
+                let reason = format!(
+                    "cannot start a thread: {error}; a lower concurrency_max needs fewer threads"
+                );
                 self.end(id, Err(Failure::Start { reason }));
             }
         }
     }
 
     fn take_waiting(&self) -> Option<(u64, Duration, Invocation)> {
-        let mut state = self.state();
-        if state.running.len() >= self.concurrency_max {
+        let mut invocations = self.invocations();
+        if invocations.running.len() >= self.concurrency_max {
             return None;
         }
-        let (invocation, done) = state.queue.pop_front()?;
+        let (invocation, done) = invocations.queue.pop_front()?;
         let limit = invocation.time_limit.unwrap_or(self.time_limit);
         let deadline = Instant::now().checked_add(limit);
-        state.last_id += 1;
-        let id = state.last_id;
+        invocations.last_id += 1;
+        let id = invocations.last_id;
         let running = Running {
             invocation: invocation.id,
             done,
             limit,
             deadline,
         };
-        state.running.insert(id, running);
+        invocations.running.insert(id, running);
         if let Some(deadline) = deadline {
-            state.deadlines.insert((deadline, id));
+            invocations.deadlines.insert((deadline, id));
             self.changed.notify_one();
         }
         Some((id, limit, invocation))
@@ -179,9 +186,9 @@ impl Shared {
         invocation: Invocation,
     ) -> std::io::Result<()> {
         self.start_watcher()?;
-        let shared = self.clone();
+        let pool = self.clone();
         thread::Builder::new()
-            // The operating system's names end at a NUL, and the library refuses it.
+            // A thread's name must not contain NUL: the standard library refuses it.
             .name(invocation.name.replace('\0', " "))
             .spawn(move || {
                 let context = Context {
@@ -189,56 +196,64 @@ impl Shared {
                     deadline: SystemTime::now().checked_add(limit),
                 };
                 let event = envelope::wrap(&invocation.payload);
-                let result = run(&*shared.handler, &context, &event);
-                shared.end(id, result);
-                shared.start_waiting();
+                let result = run(&*pool.handler, &context, &event);
+                pool.end(id, result);
+                pool.start_waiting();
             })?;
         Ok(())
     }
 
-    /// Completes an invocation, if that has not happened yet.
+    /// Completes an invocation that is not completed yet.
     fn end(&self, id: u64, result: Result<Vec<u8>, Failure>) {
-        let mut state = self.state();
-        let Some(running) = state.running.remove(&id) else {
+        let mut invocations = self.invocations();
+        let Some(running) = invocations.running.remove(&id) else {
             return;
         };
         if let Some(deadline) = running.deadline {
-            state.deadlines.remove(&(deadline, id));
+            invocations.deadlines.remove(&(deadline, id));
         }
-        drop(state);
+        drop(invocations);
         complete(running.done, result);
     }
 
     fn start_watcher(self: &Arc<Self>) -> std::io::Result<()> {
-        let mut state = self.state();
-        if !state.watched {
-            let shared = self.clone();
+        let mut invocations = self.invocations();
+        if !invocations.watched {
+            let pool = self.clone();
             thread::Builder::new()
                 .name("crucial-deadlines".to_owned())
-                .spawn(move || shared.watch())?;
-            state.watched = true;
+                .spawn(move || pool.enforce_deadlines())?;
+            invocations.watched = true;
         }
         Ok(())
     }
 
     /// Fails invocations at their deadlines, until the platform is shut down.
-    fn watch(self: &Arc<Self>) {
-        let mut state = self.state();
-        while !state.stopped {
+    fn enforce_deadlines(self: &Arc<Self>) {
+        let mut invocations = self.invocations();
+        while !invocations.stopped {
             let now = Instant::now();
-            match state.deadlines.first().copied() {
+            match invocations.deadlines.first().copied() {
                 Some((deadline, id)) if deadline <= now => {
-                    let limit = state.running.get(&id).map_or(Duration::ZERO, |r| r.limit);
-                    drop(state);
+                    let limit = invocations
+                        .running
+                        .get(&id)
+                        .map_or(Duration::ZERO, |r| r.limit);
+                    drop(invocations);
                     self.end(id, Err(Failure::TimeLimit { limit }));
                     self.start_waiting();
-                    state = self.state();
+                    invocations = self.invocations();
                 }
                 Some((deadline, _)) => {
-                    let waited = self.changed.wait_timeout(state, deadline - now);
-                    state = waited.unwrap_or_else(|e| e.into_inner()).0;
+                    let waited = self.changed.wait_timeout(invocations, deadline - now);
+                    invocations = waited.unwrap_or_else(|e| e.into_inner()).0;
                 }
-                None => state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner()),
+                None => {
+                    invocations = self
+                        .changed
+                        .wait(invocations)
+                        .unwrap_or_else(|e| e.into_inner())
+                }
             }
         }
     }

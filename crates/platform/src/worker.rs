@@ -1,4 +1,4 @@
-//! A worker: takes events from the Lambda Runtime API, one after the other, and gives results.
+//! A worker: takes events from the Lambda Runtime API, one after the other, and posts their results.
 //!
 //! The same code runs behind [`LocalPlatform`](crate::LocalPlatform) and, as a custom runtime, on AWS.
 //! A program that can be a worker begins with:
@@ -27,9 +27,10 @@ use serde::Serialize;
 use ureq::Agent;
 use ureq::http::Response;
 
-use crate::{PAYLOAD_BYTES_MAX, envelope, environment};
+use crate::platform::PAYLOAD_BYTES_MAX;
+use crate::{envelope, environment};
 
-/// Set to 1 by the local platform.
+/// Set to 1 by the local platform, so that the worker limits its own memory and ends with its parent.
 pub(crate) const LOCAL_VARIABLE: &str = "CRUCIAL_LOCAL_WORKER";
 /// The process id of the local platform.
 pub(crate) const PARENT_VARIABLE: &str = "CRUCIAL_LOCAL_PLATFORM";
@@ -43,34 +44,34 @@ pub(crate) const API_VERSION: &str = "2018-06-01";
 
 /// Runs payloads.
 pub trait Handler: Send + Sync {
-    /// Runs one. A panic counts as an error, but a handler does better to catch it and to say where it
-    /// happened.
+    /// Runs one payload. A panic counts as an error, but a handler that catches the panic itself can report its
+    /// location.
     fn run(&self, context: &Context, payload: &[u8]) -> Result<Vec<u8>, FunctionError>;
 }
 
-/// What is known of an invocation.
+/// The platform's description of an invocation.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Context {
-    /// The platform's name for it.
+    /// The platform's id of the invocation.
     pub request_id: String,
-    /// When the platform will end it.
+    /// When the platform will end the invocation.
     pub deadline: Option<SystemTime>,
 }
 
 /// Why a function has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionError {
-    /// What kind of error.
+    /// The kind of error.
     pub error_type: String,
-    /// Its message.
+    /// The error's message.
     pub message: String,
-    /// Where it happened.
+    /// Where the error happened.
     pub location: Option<String>,
 }
 
 impl FunctionError {
-    /// The error for an event that is no envelope.
+    /// The error for an event that is not a valid envelope.
     pub(crate) fn envelope(message: String) -> FunctionError {
         FunctionError {
             error_type: "Envelope".to_owned(),
@@ -79,7 +80,7 @@ impl FunctionError {
         }
     }
 
-    /// The error for a panic that the handler let through.
+    /// The error for a panic that the handler did not catch.
     pub(crate) fn panic(payload: &(dyn Any + Send)) -> FunctionError {
         let message = payload
             .downcast_ref::<&str>()
@@ -99,14 +100,15 @@ pub fn is_worker() -> bool {
     std::env::var_os(API_VARIABLE).is_some()
 }
 
-/// Runs a worker until its platform ends it, on the calling thread.
+/// Runs a worker on the calling thread until its platform ends the process.
 ///
-/// What the platform has said to it goes from the environment, so that programs that it starts are no workers. That
-/// needs a process without other threads: call this first in `main`. With others it stays, and a warning says so.
+/// The platform's variables are removed from the environment, so that programs started by the worker do not become
+/// workers themselves. Removal needs a process without other threads: call this function first in `main`.
+/// Otherwise the variables stay, and a warning is logged.
 ///
 /// # Panics
 ///
-/// If this process is no worker: see [`is_worker`].
+/// If this process is not a worker: see [`is_worker`].
 pub fn run(handler: &dyn Handler) -> ! {
     let api = std::env::var(API_VARIABLE).expect("a worker has AWS_LAMBDA_RUNTIME_API");
     if std::env::var_os(LOCAL_VARIABLE).is_some_and(|value| value == "1") {
@@ -114,35 +116,35 @@ pub fn run(handler: &dyn Handler) -> ! {
         limit_memory();
     }
     let result_bytes_max = variable(RESULT_VARIABLE).unwrap_or(PAYLOAD_BYTES_MAX);
-    let ours = [
+    let platform_variables = [
         API_VARIABLE,
         LOCAL_VARIABLE,
         PARENT_VARIABLE,
         RESULT_VARIABLE,
     ];
-    if !environment::take_out(&ours) {
+    if !environment::remove_variables(&platform_variables) {
         tracing::warn!(
-            "this worker had threads before it began: programs that it starts have its environment, and may take \
-             themselves for workers"
+            "the worker's loop was not started first in main: programs that this worker starts inherit the \
+             platform's variables and may behave as workers"
         );
     }
     let agent: Agent = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(None)
-        // The Runtime API is on this machine, whatever the proxy of the environment.
+        // The Runtime API is on this machine, so that a proxy named in the environment must not be used.
         .proxy(None)
         .user_agent("crucial")
         .build()
         .into();
-    let worker = Worker {
+    let client = RuntimeClient {
         base: format!("http://{api}/{API_VERSION}/runtime/invocation"),
         result_bytes_max,
         agent,
     };
     loop {
-        if let Err(error) = worker.step(handler) {
-            // Whoever ran the platform is gone, or ends it.
-            tracing::debug!(%error, "the Runtime API is gone");
+        if let Err(error) = client.run_next(handler) {
+            // The platform has ended or is shutting down.
+            tracing::debug!(%error, "the Runtime API does not respond");
             std::process::exit(0);
         }
     }
@@ -152,18 +154,18 @@ fn variable<T: FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Ends this process with the platform's.
+/// Makes this process end when the platform's process ends.
 fn end_with_parent() {
-    // Best effort: without it, the worker ends when it next asks for work.
+    // Best effort: without the signal, the worker ends when its next request fails.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    // It may have died before that.
+    // The parent may have died before the signal was set.
     let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
     if parent != variable(PARENT_VARIABLE) {
         std::process::exit(0);
     }
 }
 
-/// Lets allocations beyond the memory limit fail, so that this process aborts with a message.
+/// Makes allocations beyond the memory limit fail, so that this process aborts with a message.
 fn limit_memory() {
     if let Some(memory_mb) = variable::<u64>(MEMORY_VARIABLE) {
         let limit = Some(memory_mb << 20);
@@ -171,19 +173,20 @@ fn limit_memory() {
             current: limit,
             maximum: limit,
         };
-        // Best effort: the platform looks at the resident memory as well.
+        // Best effort: the platform checks the resident memory as well.
         let _ = rustix::process::setrlimit(Resource::Data, limit);
     }
 }
 
-struct Worker {
-    /// Where invocations are.
+/// A client of the Runtime API.
+struct RuntimeClient {
+    /// The URL below which invocations are fetched and answered.
     base: String,
     result_bytes_max: usize,
     agent: Agent,
 }
 
-/// An error, in Lambda's words.
+/// An error as the Lambda Runtime API encodes it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ErrorDocument<'a> {
@@ -192,23 +195,23 @@ struct ErrorDocument<'a> {
     stack_trace: Vec<&'a str>,
 }
 
-impl Worker {
-    /// Takes one event, runs it, and gives its result.
-    fn step(&self, handler: &dyn Handler) -> Result<(), ureq::Error> {
+impl RuntimeClient {
+    /// Takes one event, runs it, and posts its result.
+    fn run_next(&self, handler: &dyn Handler) -> Result<(), ureq::Error> {
         let mut response = self.agent.get(format!("{}/next", self.base)).call()?;
         if response.status() != 200 {
             return Err(ureq::Error::StatusCode(response.status().as_u16()));
         }
         let context = context(&response);
-        // The platform has its own limit; this end trusts it.
+        // No limit here: the platform has already limited the size of the payload.
         let event = response
             .body_mut()
             .with_config()
             .limit(u64::MAX)
             .read_to_vec()?;
         let result = run_caught(handler, &context, &event)
-            .and_then(|result| fits(result, self.result_bytes_max));
-        // Before the result, so that the platform has the lines when it has that.
+            .and_then(|result| check_size(result, self.result_bytes_max));
+        // Flush before posting the result, so that the platform has all lines when it gets the result.
         let _ = std::io::stdout().flush();
         let _ = std::io::stderr().flush();
         let (path, document) = match &result {
@@ -221,7 +224,7 @@ impl Worker {
             .post(url)
             .header("Content-Type", "application/json")
             .send(&document[..])?;
-        // The connection can be used again when this body is read.
+        // The connection can be reused only after this body has been read.
         response.body_mut().read_to_vec()?;
         Ok(())
     }
@@ -239,7 +242,7 @@ fn context<B>(response: &Response<B>) -> Context {
     }
 }
 
-/// Runs an event. A panic is an error.
+/// Runs an event and turns a panic into an error.
 pub(crate) fn run_caught(
     handler: &dyn Handler,
     context: &Context,
@@ -250,21 +253,18 @@ pub(crate) fn run_caught(
         .unwrap_or_else(|panic| Err(FunctionError::panic(panic.as_ref())))
 }
 
-fn fits(result: Vec<u8>, max: usize) -> Result<Vec<u8>, FunctionError> {
+fn check_size(result: Vec<u8>, max: usize) -> Result<Vec<u8>, FunctionError> {
     if result.len() <= max {
         return Ok(result);
     }
     Err(FunctionError {
         error_type: RESULT_TOO_LARGE.to_owned(),
-        message: format!(
-            "a result of {} bytes, where {max} are allowed",
-            result.len()
-        ),
+        message: format!("the result has {} bytes, the limit is {max}", result.len()),
         location: None,
     })
 }
 
-/// The error type for a result that is over the limit.
+/// The error type of a result that exceeds the size limit.
 pub(crate) const RESULT_TOO_LARGE: &str = "Crucial.ResultTooLarge";
 
 fn error_document(error: &FunctionError) -> Vec<u8> {

@@ -1,23 +1,23 @@
-//! The applications as processes.
-#![allow(dead_code, reason = "not every test needs all of it")]
+//! Helpers that run the applications as processes.
+#![allow(dead_code, reason = "each test uses a part of the module")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The executable of an example, which cargo builds before it runs tests.
+/// The command of an example, which cargo builds before it runs tests.
 pub fn example(name: &str) -> Command {
     let test = std::env::current_exe().expect("a test is an executable");
     let target = test
         .parent()
         .and_then(Path::parent)
-        .expect("it is in target/PROFILE/deps");
-    // Who hangs is killed, and fails the test.
+        .expect("the test is in target/PROFILE/deps");
+    // A program that hangs is killed, and fails the test.
     let mut command = Command::new("timeout");
     command.arg("120").arg(target.join("examples").join(name));
     command
 }
 
-/// What a program prints, if it ends well.
+/// Runs a program that must succeed, and returns its output.
 pub fn output(command: &mut Command) -> String {
     let output = command.output().expect("the example runs");
     let (stdout, stderr) = (
@@ -28,24 +28,24 @@ pub fn output(command: &mut Command) -> String {
     stdout
 }
 
-/// The program fails, and says so.
+/// Runs an example that must fail with this message.
 pub fn refuses(name: &str, arguments: &[&str], expected: &str) {
     fails(example(name).args(arguments), expected);
 }
 
-/// The same, for a program with an environment.
+/// Runs a command that must fail with this message.
 pub fn fails(command: &mut Command, expected: &str) {
-    let failed = command.output().expect("it runs");
+    let failed = command.output().expect("the program runs");
     let said = String::from_utf8_lossy(&failed.stderr);
     assert!(!failed.status.success(), "{command:?}");
     assert!(said.contains(expected), "{command:?}: {said}");
 }
 
-/// The `crucial` command, which is of another package than this test: so cargo may have to build it first.
+/// The `crucial` command. It is part of another package than this test, so that cargo may have to build it first.
 pub fn crucial() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    // All of the workspace, so that dependencies have the features with which they are there already.
+    // With the whole workspace selected, dependencies keep the features with which they are already built.
     build.args(["build", "--workspace", "--bin", "crucial"]);
     build.args(["--message-format", "json-render-diagnostics"]);
     if !cfg!(debug_assertions) {
@@ -56,15 +56,15 @@ pub fn crucial() -> PathBuf {
     let messages = String::from_utf8_lossy(&output.stdout);
     let (_, file) = messages
         .rsplit_once(r#""executable":""#)
-        .expect("cargo says where it is");
+        .expect("cargo prints the path");
     PathBuf::from(file.split('"').next().unwrap_or_default())
 }
 
-/// The centroids that k-means writes, and what the program says.
+/// Runs k-means, and returns the centroids and the output.
 pub fn kmeans(mut program: Command, directory: &Path) -> (String, String) {
     let path = directory.join("centroids.csv");
     let said = output(program.arg("--out").arg(&path));
     let centroids = std::fs::read_to_string(&path).expect("the program wrote it");
-    std::fs::remove_file(&path).expect("the next one writes it again");
+    std::fs::remove_file(&path).expect("the file can be removed");
     (said, centroids)
 }

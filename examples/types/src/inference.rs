@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 
 pub use classifier::Classifier;
 
-/// The model that all requests need.
+/// The model that processes all requests.
 #[derive(Serialize, Deserialize)]
 pub struct Model {
-    /// It reads digits.
+    /// The classifier of digits.
     pub classifier: Classifier,
 }
 
 #[shared]
 impl Model {
-    /// The digit in a picture.
+    /// Returns the digit in a picture.
     pub fn classify(&self, picture: &[f64]) -> u8 {
         self.classifier.classify(picture)
     }
 
-    /// All of it.
+    /// Returns the whole value.
     pub fn fetch(&self) -> Classifier {
         self.classifier.clone()
     }

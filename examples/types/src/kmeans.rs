@@ -1,4 +1,4 @@
-//! k-means (Listing 2 of the paper): the centroids, and how far they moved.
+//! k-means (Listing 2 of the paper): the centroids and the history of the steps.
 
 mod step;
 
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 pub use step::{Partial, Step};
 
-/// The centroids, and what the threads contribute to the next ones.
+/// The centroids, and the threads' contributions to the next step.
 #[derive(Serialize, Deserialize)]
 pub struct GlobalCentroids {
-    /// The step that they work on.
+    /// The current step.
     pub step: Step,
 }
 
 #[shared]
 impl GlobalCentroids {
-    /// The centroids, one after the other.
+    /// All centroids, one after the other.
     pub fn get(&self) -> Vec<f64> {
         self.step.centroids().to_vec()
     }
@@ -26,13 +26,13 @@ impl GlobalCentroids {
         self.step.counts().to_vec()
     }
 
-    /// Takes the contribution of a part; the last one of a step gets what [`Step::contribute`] gives.
+    /// Adds the contribution of a part. The last one of a step gets the result of [`Step::contribute`].
     pub fn update(&mut self, part: usize, partial: Partial) -> Option<(f64, f64)> {
         self.step.contribute(part, partial)
     }
 }
 
-/// How the steps went.
+/// The history of the steps.
 #[derive(Default, Serialize, Deserialize)]
 pub struct GlobalDelta {
     moved: f64,
@@ -41,13 +41,13 @@ pub struct GlobalDelta {
 
 #[shared]
 impl GlobalDelta {
-    /// The result of a step.
+    /// Records the result of a step.
     pub fn record(&mut self, inertia: f64, moved: f64) {
         self.history.push(inertia);
         self.moved = moved;
     }
 
-    /// How far the centroids moved in the last step.
+    /// The largest squared distance that a centroid moved in the last step.
     pub fn moved(&self) -> f64 {
         self.moved
     }

@@ -1,7 +1,7 @@
 //! The types of the applications' shared objects, one module for each application.
 //!
-//! They are linked into the applications, which bring their own server. A server that was built without them
-//! learns them while it runs:
+//! The types are linked into the applications, which bring their own server. A server that was built without them can
+//! load them while it runs:
 //!
 //! ```sh
 //! crucial build -p crucial-example-types
@@ -9,7 +9,7 @@
 //! CRUCIAL_CLUSTER=127.0.0.1:7171 cargo run --release --example kmeans
 //! ```
 //!
-//! So the crate has what runs on a server, and nothing that does not become WebAssembly.
+//! So the crate contains only code that runs on a server and compiles to WebAssembly.
 
 pub mod inference;
 pub mod kmeans;

@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 
 pub use descent::{Descent, Partial};
 
-/// The weights, and what the threads contribute to the next ones.
+/// The weights, and the threads' contributions to the next step.
 #[derive(Serialize, Deserialize)]
 pub struct Model {
-    /// How far they are.
+    /// The state of the descent.
     pub descent: Descent,
 }
 
 #[shared]
 impl Model {
-    /// Takes what a part of the rows contributes to a step, and waits for the other parts; the next step,
-    /// and its weights. A thread that was started again finds out here how far the others are.
+    /// Adds the contribution of a part of the rows to a step, and waits for the other parts. Returns the number of the next
+    /// step and its weights, by which a restarted thread learns the progress of the others.
     pub fn contribute(
         &mut self,
         step: u64,

@@ -1,4 +1,4 @@
-//! A map-reduce (§6.3.1 of the paper): the sum of its results.
+//! A map-reduce (§6.3.1 of the paper): the sum of the results.
 
 mod partial;
 
@@ -9,24 +9,24 @@ use serde::{Deserialize, Serialize};
 
 pub use partial::Partial;
 
-/// Adds up results, and has the sum when all are there.
+/// Adds up results; the sum is available after the last one.
 #[derive(Serialize, Deserialize)]
 pub struct Total {
-    /// Results that are not there yet.
+    /// The number of missing results.
     pub missing: u64,
-    /// The sum of the others.
+    /// The sum of the present results.
     pub sum: Partial,
 }
 
 #[shared]
 impl Total {
-    /// A task has its result.
+    /// Adds the result of a task.
     pub fn add(&mut self, partial: Partial) {
         self.sum.add(partial);
         self.missing -= 1;
     }
 
-    /// The sum, when all are there.
+    /// Waits for the sum of all results.
     pub fn result(&self) -> Poll<Partial> {
         match self.missing {
             0 => Poll::Ready(self.sum),

@@ -1,4 +1,4 @@
-//! The dining philosophers: their table.
+//! The dining philosophers: the table.
 
 mod seats;
 
@@ -7,26 +7,26 @@ use serde::{Deserialize, Serialize};
 
 pub use seats::Seats;
 
-/// The table, which sees when neighbours eat together.
+/// The table, which detects neighbours that eat at the same time.
 #[derive(Serialize, Deserialize)]
 pub struct Table {
-    /// Who sits there.
+    /// The philosophers at the table.
     pub seats: Seats,
 }
 
 #[shared]
 impl Table {
-    /// A philosopher begins to eat; a panic if a neighbour does.
+    /// Records that a philosopher begins to eat. Panics if a neighbour is eating.
     pub fn begin(&mut self, philosopher: usize) {
         self.seats.begin(philosopher);
     }
 
-    /// A philosopher has eaten.
+    /// Records that a philosopher has eaten.
     pub fn end(&mut self, philosopher: usize) {
         self.seats.end(philosopher);
     }
 
-    /// How often each has eaten.
+    /// The number of meals of each philosopher.
     pub fn meals(&self) -> Vec<u64> {
         self.seats.meals()
     }

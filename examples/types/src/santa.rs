@@ -1,4 +1,4 @@
-//! The Santa Claus problem (§6.3.3 of the paper): its monitors, and what happened.
+//! The Santa Claus problem (§6.3.3 of the paper): its monitors and its events.
 
 mod event;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use event::{Event, Kind};
 
-/// The helpers of one kind that wait for Santa, or are with him.
+/// The helpers of one kind that wait for Santa or are with him.
 #[derive(Serialize, Deserialize)]
 pub struct Group {
     size: u64,
@@ -19,7 +19,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// An empty group, of at most `size`.
+    /// Returns an empty group of at most `size` helpers.
     pub fn new(size: u64) -> Group {
         Group {
             size,
@@ -30,12 +30,12 @@ impl Group {
     }
 }
 
-/// Where helpers wait for Santa, and Santa waits for helpers.
+/// The monitor in which helpers wait for Santa, and Santa waits for helpers.
 #[derive(Serialize, Deserialize)]
 pub struct Lobby {
-    /// They deliver toys when all are there.
+    /// The reindeer, who deliver toys when all have arrived.
     pub reindeer: Group,
-    /// They consult Santa, a few at a time.
+    /// The elves, who consult Santa in small groups.
     pub elves: Group,
 }
 
@@ -50,7 +50,7 @@ impl Lobby {
 
 #[shared]
 impl Lobby {
-    /// A helper joins its group when there is room; `None` when everybody goes home.
+    /// A helper joins its group when the group has a free place. Returns `None` when everybody goes home.
     pub fn join(&mut self, kind: Kind) -> Poll<Option<u64>> {
         let group = self.group(kind);
         if group.closed {
@@ -74,7 +74,7 @@ impl Lobby {
         }
     }
 
-    /// The group is done, and others may join.
+    /// The group has finished, and other helpers may join.
     pub fn dismiss(&mut self, kind: Kind) {
         let group = self.group(kind);
         group.members = 0;
@@ -97,7 +97,7 @@ pub struct Gate {
 
 #[shared]
 impl Gate {
-    /// A helper waits for the gate, and goes through; false when everybody goes home.
+    /// A helper waits for the gate and passes it. Returns false when everybody goes home.
     pub fn pass(&mut self) -> Poll<bool> {
         if self.free == 0 && !self.closed {
             return Poll::Pending;
@@ -111,7 +111,7 @@ impl Gate {
         self.closed = true;
     }
 
-    /// Santa opens the gate for `size` helpers, and waits until all are through.
+    /// Santa opens the gate for `size` helpers, and waits until all have passed.
     pub fn operate(&mut self, size: u64, #[ticket] opened: &mut Option<()>) -> Poll<()> {
         if opened.is_none() {
             self.free = size;
@@ -125,7 +125,7 @@ impl Gate {
     }
 }
 
-/// What happened.
+/// The list of events.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Log {
     events: Vec<Event>,
@@ -133,12 +133,12 @@ pub struct Log {
 
 #[shared]
 impl Log {
-    /// It goes on.
+    /// Appends an event.
     pub fn add(&mut self, event: Event) {
         self.events.push(event);
     }
 
-    /// All of it.
+    /// Returns the whole value.
     pub fn events(&self) -> Vec<Event> {
         self.events.clone()
     }

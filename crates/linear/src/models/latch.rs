@@ -1,17 +1,17 @@
-//! Waiting for a number of events.
+//! A latch, which waits for a number of events.
 
 use crate::{Model, matching};
 
-/// A latch: counts down from the first number to 0, at which all who wait go on, and stays there.
+/// A latch: counts down from the initial number to 0, which releases all waiting calls, and stays at 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Latch(pub u64);
 
 /// A method of [`Latch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LatchInput {
-    /// Counts down by 1; at 0 does nothing.
+    /// Decreases the count by 1, unless it is 0.
     CountDown,
-    /// Waits for 0.
+    /// Waits until the count is 0.
     Wait,
     /// Reads the count.
     Count,
@@ -20,9 +20,9 @@ pub enum LatchInput {
 /// A result of [`Latch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LatchOutput {
-    /// Of `CountDown` and `Wait`.
+    /// The result of `CountDown` and `Wait`.
     Done,
-    /// Of `Count`.
+    /// The result of `Count`.
     Count(u64),
 }
 

@@ -2,24 +2,24 @@
 
 use crate::Model;
 
-/// A lock. Each time it is taken it gives a *fencing token*, greater than all before; who holds it
-/// shows the token to release it.
+/// A lock. Each acquisition returns a *fencing token* greater than all before; the holder presents the token to
+/// release the lock.
 ///
-/// A lock whose lease lapsed is one that somebody else released: record an
-/// [`Unlock`](LockInput::Unlock) without an answer for each lease that may have lapsed.
+/// An expired lease counts as a release by another process: record an [`Unlock`](LockInput::Unlock) without an
+/// answer for each lease that may have expired.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lock;
 
 /// A method of [`Lock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockInput {
-    /// Takes the lock; waits until it is free.
+    /// Acquires the lock; waits until it is free.
     Lock,
-    /// Takes the lock if it is free.
+    /// Acquires the lock if it is free.
     TryLock,
-    /// Releases the lock, if the token is that of the holder.
+    /// Releases the lock, if the token is the holder's.
     Unlock {
-        /// What `Lock` or `TryLock` gave.
+        /// The token that `Lock` or `TryLock` returned.
         token: u64,
     },
 }
@@ -27,34 +27,34 @@ pub enum LockInput {
 /// A result of [`Lock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockOutput {
-    /// The lock was taken; its token.
+    /// The lock was acquired, with this token.
     Locked(u64),
-    /// Of `TryLock`: somebody holds it.
+    /// The result of `TryLock` if the lock is held.
     Busy,
-    /// Of `Unlock`: it is free now.
+    /// The result of `Unlock` if the lock was released.
     Unlocked,
-    /// Of `Unlock`: the token is not that of a holder.
+    /// The result of `Unlock` if the token is not the holder's.
     NotHeld,
 }
 
-/// Who holds a [`Lock`].
+/// The holder of a [`Lock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Holder {
-    /// Nobody.
+    /// The lock is free.
     Nobody,
-    /// The one with this token.
+    /// The holder has this token.
     Token(u64),
-    /// Somebody whose token was never seen. It is [`LockState::last`] or greater.
+    /// The holder's token is unknown: it is [`LockState::last`] or greater.
     Unseen,
 }
 
 /// The state of a [`Lock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LockState {
-    /// Who holds it.
+    /// The lock's holder.
     pub holder: Holder,
-    /// The greatest token there was, or, after one that was not seen, the least it can be; `None`
-    /// if there was none.
+    /// The greatest token so far. If the last token is unknown, its least possible value. `None` before the first
+    /// acquisition.
     pub last: Option<u64>,
 }
 
@@ -81,7 +81,7 @@ impl LockState {
     fn unlock(self, token: u64) -> Option<LockState> {
         let last = match self.holder {
             Holder::Token(held) if held == token => self.last,
-            // A holder whose answer was lost may have learnt its token in another way.
+            // A holder that did not receive its answer may have learnt its token in another way.
             Holder::Unseen if self.last <= Some(token) => Some(token),
             Holder::Nobody | Holder::Token(_) | Holder::Unseen => return None,
         };

@@ -6,9 +6,9 @@ use std::marker::PhantomData;
 
 use crate::{Model, matching};
 
-/// One key of a map, empty at first. The entries of a map are independent, so the object of an
-/// operation is the key (with the map's name, if there are several), and each is checked by itself.
-/// Operations on the whole map, such as its length, do not fit in here.
+/// One entry of a map, initially empty. The entries of a map are independent: the object of an operation is the key
+/// (with the map's name, if there are several maps), and each entry is checked separately. Operations on the whole
+/// map, such as its length, are not covered.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<V>(PhantomData<V>);
 
@@ -23,15 +23,15 @@ impl<V> Default for Entry<V> {
 pub enum EntryInput<V> {
     /// Reads the value.
     Get,
-    /// Sets the value, and reads what was there.
+    /// Sets the value, and reads the previous value.
     Insert(V),
-    /// Removes the value, and reads what was there.
+    /// Removes the value, and reads the previous value.
     Remove,
     /// Sets the value to `new` if it is `current`.
     CompareAndSet {
-        /// What has to be there.
+        /// The expected value.
         current: Option<V>,
-        /// What is set.
+        /// The new value.
         new: V,
     },
 }
@@ -39,9 +39,9 @@ pub enum EntryInput<V> {
 /// A result of [`Entry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryOutput<V> {
-    /// What was there: of `Get`, `Insert` and `Remove`.
+    /// The result of `Get`, `Insert` and `Remove`: the previous value.
     Value(Option<V>),
-    /// Of `CompareAndSet`: whether it was set.
+    /// The result of `CompareAndSet`: whether the value was set.
     Set(bool),
 }
 

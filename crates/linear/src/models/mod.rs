@@ -1,4 +1,4 @@
-//! Models of common objects. They know nothing of the objects' implementations.
+//! Models of common objects, independent of the objects' implementations.
 
 mod latch;
 mod lock;

@@ -1,4 +1,4 @@
-//! First in, first out.
+//! A first-in-first-out queue.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -7,10 +7,10 @@ use std::marker::PhantomData;
 
 use crate::{Model, matching};
 
-/// An unbounded queue, empty at first.
+/// An unbounded queue, initially empty.
 ///
-/// The order of two pushes that overlap shows only when the values come out, and until then the
-/// checker has to follow both. Keep the queue short in tests: pop as often as you push.
+/// The order of two overlapping pushes can be observed only when the values are popped; until then the checker has
+/// to follow both orders. Keep the queue short in tests: pop as often as you push.
 #[derive(Clone, Copy, Debug)]
 pub struct Queue<T>(PhantomData<T>);
 
@@ -23,22 +23,22 @@ impl<T> Default for Queue<T> {
 /// A method of [`Queue`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueInput<T> {
-    /// Puts a value at the end.
+    /// Appends a value.
     Push(T),
-    /// Takes the first value if there is one.
+    /// Removes the first value, if the queue is not empty.
     TryPop,
-    /// Takes the first value; waits until there is one.
+    /// Removes the first value; waits while the queue is empty.
     Pop,
 }
 
 /// A result of [`Queue`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueOutput<T> {
-    /// Of `Push`.
+    /// The result of `Push`.
     Done,
-    /// Of `Pop` and `TryPop`: what was taken.
+    /// The result of `Pop` and `TryPop`: the removed value.
     Popped(T),
-    /// Of `TryPop`: there was nothing.
+    /// The result of `TryPop` if the queue was empty.
     Empty,
 }
 
@@ -65,7 +65,7 @@ impl<T: Clone + Eq + Hash + Debug> Model for Queue<T> {
             (QueueInput::TryPop, None) => Empty,
             (QueueInput::Pop, None) => return None,
         };
-        // The values are copied only if the output is right: most steps that are tried are wrong.
+        // The values are copied only after the output matches, since most outputs that are tried do not.
         matching(((), result), output)?;
         let mut values = values.clone();
         match input {

@@ -1,27 +1,27 @@
-//! An integer that is read and changed at once.
+//! An atomic integer.
 
 use crate::{Model, matching};
 
-/// An atomic integer, as [`std::sync::atomic::AtomicI64`]; the value is the first one.
+/// An atomic integer like [`std::sync::atomic::AtomicI64`], with this initial value.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Register(pub i64);
 
 /// A method of [`Register`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegisterInput {
-    /// Reads.
+    /// Reads the value.
     Load,
-    /// Writes.
+    /// Writes a value.
     Store(i64),
-    /// Writes, and reads what was there.
+    /// Writes a value, and reads the previous one.
     Swap(i64),
-    /// Adds, wrapping around, and reads what was there.
+    /// Adds a number, wrapping around, and reads the previous value.
     FetchAdd(i64),
-    /// Writes `new` if `current` is there.
+    /// Writes `new` if the value is `current`.
     CompareExchange {
-        /// What has to be there.
+        /// The expected value.
         current: i64,
-        /// What is written.
+        /// The new value.
         new: i64,
     },
 }
@@ -29,11 +29,11 @@ pub enum RegisterInput {
 /// A result of [`Register`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegisterOutput {
-    /// Of `Store`.
+    /// The result of `Store`.
     Done,
-    /// What was there: of `Load`, `Swap` and `FetchAdd`.
+    /// The result of `Load`, `Swap` and `FetchAdd`: the previous value.
     Value(i64),
-    /// Of `CompareExchange`: what was there, `Ok` if it was replaced.
+    /// The result of `CompareExchange`: the previous value, `Ok` if it was replaced.
     Exchanged(Result<i64, i64>),
 }
 

@@ -1,38 +1,38 @@
-//! Permits that are taken and given back.
+//! A counting semaphore.
 
 use crate::{Model, matching};
 
 /// A counting semaphore.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Semaphore {
-    /// The permits that are there at first.
+    /// The initial number of permits.
     pub permits: u64,
-    /// Whether `TryAcquire` may fail although there are permits enough, as it does on a fair
-    /// semaphore when somebody waits for more of them.
+    /// Whether `TryAcquire` may fail although enough permits are available, as on a fair semaphore while another
+    /// call waits for more permits.
     pub try_may_fail: bool,
 }
 
 /// A method of [`Semaphore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SemaphoreInput {
-    /// Takes so many permits; waits until they are there.
+    /// Acquires this number of permits; waits until they are available.
     Acquire(u64),
-    /// Takes so many permits if they are there.
+    /// Acquires this number of permits if they are available.
     TryAcquire(u64),
-    /// Gives so many permits.
+    /// Releases this number of permits.
     Release(u64),
-    /// Reads how many permits are there.
+    /// Reads the number of available permits.
     Available,
 }
 
 /// A result of [`Semaphore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SemaphoreOutput {
-    /// Of `Acquire` and `Release`.
+    /// The result of `Acquire` and `Release`.
     Done,
-    /// Of `TryAcquire`: whether they were taken.
+    /// The result of `TryAcquire`: whether the permits were acquired.
     Acquired(bool),
-    /// Of `Available`.
+    /// The result of `Available`.
     Permits(u64),
 }
 

@@ -1,5 +1,5 @@
-//! Random histories: those of objects that are linearizable by construction are accepted; of those
-//! that were tampered with the checker says the same as the trial of all orders.
+//! Random histories: histories of linearizable objects must be accepted, and for modified histories the checker must
+//! agree with trying all orders.
 
 mod objects;
 mod simulation;
@@ -9,20 +9,20 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use objects::{Counted, Fifo, Guard, Object, Slot, Word};
+use objects::{CountingSemaphore, Fifo, Integer, MapEntry, Object, TokenLock};
 use simulation::{Log, all_orders_fail, cut, simulate, tamper};
 
 fn choices(length: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), length)
 }
 
-/// What a real object did must be accepted.
+/// Checks that the history of a real object is accepted.
 fn accept<T: Object>(processes: u64, choices: &[u8]) {
     let log = simulate::<T>(processes, usize::MAX, choices);
     check(&log.into(), &T::model()).unwrap();
 }
 
-/// Checker and trial of all orders must agree, and the violation must be what it says.
+/// Checks that the checker agrees with trying all orders, and that a violation's explanation is right.
 fn agree<T: Object>(processes: u64, choices: &[u8], wrong: &[(u8, u8)]) {
     const OPERATIONS_MAX: usize = 7;
 
@@ -34,12 +34,12 @@ fn agree<T: Object>(processes: u64, choices: &[u8], wrong: &[(u8, u8)]) {
         Ok(()) => assert!(!all_orders_fail::<T>(&log), "wrongly accepted: {log:#?}"),
         Err(failure) => {
             assert!(all_orders_fail::<T>(&log), "wrongly rejected: {failure}");
-            explained::<T>(&log, &failure);
+            check_explanation::<T>(&log, &failure);
         }
     }
 }
 
-fn explained<T: Object>(log: &Log<T>, failure: &Failure) {
+fn check_explanation<T: Object>(log: &Log<T>, failure: &Failure) {
     let violation = failure.violation().expect("small enough to decide");
     let culprit = violation.culprit().expect("small enough to find");
     let end = log[culprit].answer.as_ref().expect("it returned").1;
@@ -50,36 +50,36 @@ fn explained<T: Object>(log: &Log<T>, failure: &Failure) {
     );
 
     let mut object = T::default();
-    for &place in violation.prefix() {
-        let answer = log[place].answer.as_ref().filter(|answer| answer.1 <= end);
-        let output = object.perform(&log[place].input);
+    for &index in violation.prefix() {
+        let answer = log[index].answer.as_ref().filter(|answer| answer.1 <= end);
+        let output = object.perform(&log[index].input);
         assert!(output.is_some(), "{violation}");
         assert!(
             answer.is_none() || output.as_ref() == answer.map(|answer| &answer.0),
             "{violation}"
         );
     }
-    for &place in violation.refused() {
-        let output = object.clone().perform(&log[place].input);
+    for &index in violation.refused() {
+        let output = object.clone().perform(&log[index].input);
         assert_ne!(
             output.as_ref(),
-            log[place].answer.as_ref().map(|answer| &answer.0),
+            log[index].answer.as_ref().map(|answer| &answer.0),
             "{violation}"
         );
     }
 }
 
 proptest! {
-    // A history that the checker can not decide takes long: do not shrink it for minutes.
+    // Little shrinking, since a history that the checker cannot decide takes long.
     #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn real_histories_are_accepted(processes in 1u64..9, choices in choices(600)) {
-        accept::<Word>(processes, &choices);
-        accept::<Counted>(processes, &choices);
-        accept::<Slot>(processes, &choices);
-        accept::<Guard>(processes, &choices);
-        // Pushes and pops whose order shows late are hard to check.
+        accept::<Integer>(processes, &choices);
+        accept::<CountingSemaphore>(processes, &choices);
+        accept::<MapEntry>(processes, &choices);
+        accept::<TokenLock>(processes, &choices);
+        // Shorter, since pushes whose order is observed late are hard to check.
         accept::<Fifo>(processes.min(4), &choices[..200]);
     }
 
@@ -89,7 +89,7 @@ proptest! {
         choices in choices(40),
         wrong in prop::collection::vec(any::<(u8, u8)>(), 0..3),
     ) {
-        agree::<Word>(processes, &choices, &wrong);
+        agree::<Integer>(processes, &choices, &wrong);
     }
 
     #[test]
@@ -107,7 +107,7 @@ proptest! {
         choices in choices(40),
         wrong in prop::collection::vec(any::<(u8, u8)>(), 0..3),
     ) {
-        agree::<Counted>(processes, &choices, &wrong);
+        agree::<CountingSemaphore>(processes, &choices, &wrong);
     }
 
     #[test]
@@ -116,16 +116,16 @@ proptest! {
         choices in choices(40),
         wrong in prop::collection::vec(any::<(u8, u8)>(), 0..3),
     ) {
-        agree::<Slot>(processes, &choices, &wrong);
+        agree::<MapEntry>(processes, &choices, &wrong);
     }
 }
 
 #[test]
-fn one_wrong_output_is_mostly_noticed() {
+fn a_wrong_output_is_mostly_detected() {
     const CASES: usize = 200;
 
     let mut runner = TestRunner::deterministic();
-    let mut noticed = 0;
+    let mut detected = 0;
     for _ in 0..CASES {
         let mut draw = || {
             choices(200)
@@ -133,12 +133,12 @@ fn one_wrong_output_is_mostly_noticed() {
                 .expect("no filter")
                 .current()
         };
-        let mut log = simulate::<Word>(4, usize::MAX, &draw());
+        let mut log = simulate::<Integer>(4, usize::MAX, &draw());
         let wrong = draw();
-        tamper::<Word>(&mut log, wrong[0], wrong[1]);
-        let model = Word::model();
+        tamper::<Integer>(&mut log, wrong[0], wrong[1]);
+        let model = Integer::model();
         let verdict = Checker::new(&model).check(&log.into());
-        noticed += usize::from(matches!(verdict, Err(Failure::Violation(_))));
+        detected += usize::from(matches!(verdict, Err(Failure::Violation(_))));
     }
-    assert!(noticed > CASES / 2, "{noticed} of {CASES}");
+    assert!(detected > CASES / 2, "{detected} of {CASES}");
 }

@@ -1,4 +1,4 @@
-//! Objects as they are used in programs, written without the models.
+//! Ordinary implementations of the objects, independent of the models.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -17,17 +17,17 @@ pub trait Object: Clone + Default {
 
     fn model() -> Self::Model;
     fn input(&mut self, choice: u8) -> Input<Self>;
-    /// `None` if it has to wait.
+    /// Executes a call; `None` if the call has to wait.
     fn perform(&mut self, input: &Input<Self>) -> Option<Output<Self>>;
-    /// Another output that the method could have.
+    /// Another output of the same method.
     fn wrong(output: &Output<Self>, how: u8) -> Option<Output<Self>>;
 }
 
-/// An integer. Few values, so that wrong ones are likely to be right in another order.
+/// An integer with few values, so that a wrong output is likely to be right in another order.
 #[derive(Clone, Default)]
-pub struct Word(i64);
+pub struct Integer(i64);
 
-impl Object for Word {
+impl Object for Integer {
     type Model = Register;
 
     fn model() -> Register {
@@ -88,7 +88,7 @@ impl Object for Word {
     }
 }
 
-/// A queue of different values, which is kept short: see the model.
+/// A queue of distinct values, which is kept short (see the model).
 #[derive(Clone, Default)]
 pub struct Fifo {
     values: VecDeque<u32>,
@@ -139,17 +139,17 @@ impl Object for Fifo {
     }
 }
 
-/// A semaphore, with two permits at first.
+/// A semaphore with two initial permits.
 #[derive(Clone)]
-pub struct Counted(u64);
+pub struct CountingSemaphore(u64);
 
-impl Default for Counted {
+impl Default for CountingSemaphore {
     fn default() -> Self {
-        Counted(2)
+        CountingSemaphore(2)
     }
 }
 
-impl Object for Counted {
+impl Object for CountingSemaphore {
     type Model = Semaphore;
 
     fn model() -> Semaphore {
@@ -200,11 +200,11 @@ impl Object for Counted {
     }
 }
 
-/// A key of a map.
+/// An entry of a map.
 #[derive(Clone, Default)]
-pub struct Slot(Option<u8>);
+pub struct MapEntry(Option<u8>);
 
-impl Object for Slot {
+impl Object for MapEntry {
     type Model = Entry<u8>;
 
     fn model() -> Entry<u8> {
@@ -249,14 +249,14 @@ impl Object for Slot {
     }
 }
 
-/// A lock whose tokens are not without gaps. Those who unlock use tokens they know or guess.
+/// A lock whose tokens have gaps. Unlocks use a token that may be wrong.
 #[derive(Clone, Default)]
-pub struct Guard {
+pub struct TokenLock {
     holder: Option<u64>,
     last: u64,
 }
 
-impl Object for Guard {
+impl Object for TokenLock {
     type Model = Lock;
 
     fn model() -> Lock {

@@ -1,4 +1,4 @@
-//! A world of processes that call one object, and the trial of all orders.
+//! A simulation of processes that call one object, and a check that tries all orders.
 
 use crucial_linear::{Model, Operation};
 
@@ -9,16 +9,16 @@ pub type Output<T> = <<T as Object>::Model as Model>::Output;
 pub type Call<T> = Operation<(), Input<T>, Output<T>>;
 pub type Log<T> = Vec<Call<T>>;
 
-/// Where the call of a process is.
+/// The state of a process.
 enum Process<T: Object> {
     Idle,
-    /// The number of the operation: it has not taken effect.
+    /// The operation with this number has not taken effect yet.
     Called(usize),
-    /// It has.
+    /// The operation has taken effect, with this output.
     Performed(usize, Output<T>),
 }
 
-/// Each choice lets one process do one thing: call, take effect, return, or lose the call.
+/// Simulates processes. Each choice lets one process make a step: call, take effect, return, or lose the answer.
 pub fn simulate<T: Object>(processes: u64, operations_max: usize, choices: &[u8]) -> Log<T> {
     let mut object = T::default();
     let mut log: Log<T> = Vec::new();
@@ -49,7 +49,7 @@ pub fn simulate<T: Object>(processes: u64, operations_max: usize, choices: &[u8]
     log
 }
 
-/// Changes the output of one operation, if there is one that can be changed.
+/// Changes the output of one operation, if any can be changed.
 pub fn tamper<T: Object>(log: &mut Log<T>, which: u8, how: u8) {
     let wrong: Vec<(usize, Output<T>)> = log
         .iter()
@@ -67,7 +67,7 @@ pub fn tamper<T: Object>(log: &mut Log<T>, which: u8, how: u8) {
     }
 }
 
-/// What could be seen of `log` at the tick `end`.
+/// The log as it was at the tick `end`.
 pub fn cut<T: Object>(log: &Log<T>, end: u64) -> Log<T> {
     log.iter()
         .filter(|call| call.called <= end)
@@ -79,8 +79,7 @@ pub fn cut<T: Object>(log: &Log<T>, end: u64) -> Log<T> {
         .collect()
 }
 
-/// Whether none of all orders of all answered and any unanswered operations is right, by the real
-/// object and without any cleverness.
+/// Whether the real object allows no order of all answered and any unanswered operations, by trying all orders.
 pub fn all_orders_fail<T: Object>(log: &Log<T>) -> bool {
     let mut order = Vec::new();
     !some_order_is_right::<T>(log, &mut order)

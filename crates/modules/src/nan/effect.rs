@@ -1,38 +1,38 @@
-//! What an instruction does with its floats.
+//! How an instruction uses its floating-point operands.
 
 use wasmparser::{Ieee32, Ieee64, Operator};
 
-use super::flow::{COMPUTED, DOUBLE, Kinds, Origin, SINGLE};
+use super::dataflow::{COMPUTED, DOUBLE, Kinds, Origin, SINGLE};
 
 pub(super) enum Effect {
-    /// In its operands it does not see the bits of a NaN, if these kinds of arithmetic made it.
+    /// Computes a new value. The bits of a NaN operand are ignored if these kinds of arithmetic produced it.
     Computes {
-        unseen: Kinds,
-        gives: Origin,
+        ignored: Kinds,
+        result: Origin,
     },
-    /// Its result is one of its operands or has their lanes, and is one of these `kinds` besides.
-    Chooses {
-        unseen: Kinds,
+    /// The result is one of the operands or consists of their lanes, and may also be of these `kinds`.
+    Combines {
+        ignored: Kinds,
         kinds: Kinds,
     },
-    /// One of two operands, below the integer that chooses.
+    /// The result is one of two operands; an integer on top of them chooses.
     Select,
-    /// The sign of the upper operand is seen.
+    /// The sign of the upper operand is observed.
     Copysign,
-    /// The operand, with another sign at most.
-    Keeps,
+    /// The result is the operand, perhaps with another sign.
+    PassThrough,
     LocalGet(u32),
-    /// Or `local.tee`.
+    /// `local.set` or `local.tee`.
     LocalSet(u32),
-    /// It may see all of its operands; what it gives is the same everywhere.
-    Sees,
+    /// May observe all operands. The result is the same on all processors.
+    Observes,
 }
 
-const fn computes(unseen: Kinds, gives: Origin) -> Effect {
-    Effect::Computes { unseen, gives }
+const fn computes(ignored: Kinds, result: Origin) -> Effect {
+    Effect::Computes { ignored, result }
 }
 
-/// An instruction that is not named here sees its operands.
+/// Returns the effect of an instruction. Instructions that are not listed here observe their operands.
 #[rustfmt::skip]
 pub(super) fn effect(operator: &Operator<'_>) -> Effect {
     use Operator::*;
@@ -52,7 +52,7 @@ pub(super) fn effect(operator: &Operator<'_>) -> Effect {
         F64Add | F64Sub | F64Mul | F64Div | F64Min | F64Max
         | F64Sqrt | F64Ceil | F64Floor | F64Trunc | F64Nearest
         | F64PromoteF32 => computes(COMPUTED, Origin::DOUBLE),
-        F32Neg | F32Abs | F64Neg | F64Abs => Effect::Keeps,
+        F32Neg | F32Abs | F64Neg | F64Abs => Effect::PassThrough,
         F32Copysign | F64Copysign => Effect::Copysign,
         F32Eq | F32Ne | F32Lt | F32Gt | F32Le | F32Ge
         | F64Eq | F64Ne | F64Lt | F64Gt | F64Le | F64Ge
@@ -79,14 +79,14 @@ pub(super) fn effect(operator: &Operator<'_>) -> Effect {
         | I32x4TruncSatF64x2SZero | I32x4TruncSatF64x2UZero => computes(DOUBLE, Origin::MOVED),
 
         F32x4Neg | F32x4Abs | F32x4PMin | F32x4PMax | F32x4ExtractLane { .. }
-            => Effect::Chooses { unseen: SINGLE, kinds: 0 },
+            => Effect::Combines { ignored: SINGLE, kinds: 0 },
         F64x2Neg | F64x2Abs | F64x2PMin | F64x2PMax | F64x2ExtractLane { .. }
-            => Effect::Chooses { unseen: DOUBLE, kinds: 0 },
-        // A lane that is never a NaN may be one among lanes of another width.
-        F32x4Splat | F32x4ReplaceLane { .. } => Effect::Chooses { unseen: SINGLE, kinds: SINGLE },
-        F64x2Splat | F64x2ReplaceLane { .. } => Effect::Chooses { unseen: DOUBLE, kinds: DOUBLE },
+            => Effect::Combines { ignored: DOUBLE, kinds: 0 },
+        // A lane that is not a NaN in its own width may be a NaN in the other width.
+        F32x4Splat | F32x4ReplaceLane { .. } => Effect::Combines { ignored: SINGLE, kinds: SINGLE },
+        F64x2Splat | F64x2ReplaceLane { .. } => Effect::Combines { ignored: DOUBLE, kinds: DOUBLE },
 
-        _ => Effect::Sees,
+        _ => Effect::Observes,
     }
 }
 
@@ -98,7 +98,7 @@ fn double_constant(value: Ieee64) -> Origin {
     constant(f64::from_bits(value.bits()).is_nan())
 }
 
-/// As lanes of either width.
+/// The origin of a vector constant: its lanes may be of either width.
 fn vector_constant(bytes: [u8; 16]) -> Origin {
     let bits = u128::from_le_bytes(bytes);
     let is_single = (0..4).any(|lane| f32::from_bits((bits >> (32 * lane)) as u32).is_nan());

@@ -16,26 +16,27 @@ use serde::Deserialize;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::pool::Pool;
-use super::stage::Work;
+use super::process_state::Event;
+use crate::envelope;
+use crate::platform::Failure;
 use crate::worker::{API_VERSION, RESULT_TOO_LARGE};
-use crate::{Failure, envelope};
 
 type Reply = Response<Full<Bytes>>;
 
 /// How many connections may wait to be accepted: many workers start at the same time.
 const BACKLOG: i32 = 4096;
 
-/// A connection has so long for the first request that proves it is a worker's.
-const STRANGER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for the first request with a valid token on a new connection.
+const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A larger document is decoded outside the platform's thread.
-const DECODE_HERE_BYTES_MAX: usize = 256 << 10;
+/// Largest document that is decoded on the platform's own thread, in bytes.
+const DECODE_INLINE_BYTES_MAX: usize = 256 << 10;
 
-/// The socket for the API.
+/// Opens the listening socket of the API.
 pub(super) fn bind() -> io::Result<StdTcpListener> {
     let listener = StdTcpListener::bind(("127.0.0.1", 0))?;
     listener.set_nonblocking(true)?;
-    // Again, as the standard library's backlog is for fewer.
+    // The second `listen` raises the backlog: the standard library's is too small.
     rustix::net::listen(&listener, BACKLOG)?;
     Ok(listener)
 }
@@ -44,7 +45,7 @@ pub(super) fn bind() -> io::Result<StdTcpListener> {
 pub(super) async fn listen(pool: Rc<Pool>, listener: StdTcpListener) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "workers can not connect"),
+        Err(error) => return tracing::error!(%error, "cannot listen for workers"),
     };
     loop {
         match listener.accept().await {
@@ -52,7 +53,7 @@ pub(super) async fn listen(pool: Rc<Pool>, listener: StdTcpListener) {
                 tokio::task::spawn_local(serve(pool.clone(), stream));
             }
             Err(error) => {
-                tracing::error!(%error, "can not accept a worker's connection");
+                tracing::error!(%error, "cannot accept a worker's connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -60,32 +61,32 @@ pub(super) async fn listen(pool: Rc<Pool>, listener: StdTcpListener) {
 }
 
 async fn serve(pool: Rc<Pool>, stream: TcpStream) {
-    // Without it, each answer takes longer; it is no reason to fail.
+    // Without this option responses are slower, but correct.
     let _ = stream.set_nodelay(true);
-    let known = Rc::new(Cell::new(false));
+    let authenticated = Rc::new(Cell::new(false));
     let service = {
-        let known = known.clone();
+        let authenticated = authenticated.clone();
         service_fn(move |request| {
-            let (pool, known) = (pool.clone(), known.clone());
-            async move { Ok::<_, Infallible>(answer(&pool, &known, request).await) }
+            let (pool, authenticated) = (pool.clone(), authenticated.clone());
+            async move { Ok::<_, Infallible>(respond(&pool, &authenticated, request).await) }
         })
     };
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        // An error here is a connection that ended; the worker's process tells the rest.
+        // An error only means that the connection ended; the worker's exit status explains why.
         _ = &mut connection => return,
-        () = tokio::time::sleep(STRANGER_TIMEOUT) => {}
+        () = tokio::time::sleep(AUTHENTICATION_TIMEOUT) => {}
     }
-    if known.get() {
+    if authenticated.get() {
         let _ = connection.await;
     }
 }
 
-async fn answer(pool: &Rc<Pool>, known: &Cell<bool>, request: Request<Incoming>) -> Reply {
+async fn respond(pool: &Rc<Pool>, authenticated: &Cell<bool>, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
-    // `/WORKER/TOKEN/VERSION/runtime/…`: the address that a worker is given names it.
+    // `/WORKER/TOKEN/VERSION/runtime/…`: the API address of each worker contains its id and its token.
     let mut parts = path.trim_start_matches('/').splitn(4, '/');
     let (worker, token) = (parts.next(), parts.next());
     let version = parts.next();
@@ -93,11 +94,14 @@ async fn answer(pool: &Rc<Pool>, known: &Cell<bool>, request: Request<Incoming>)
         .and_then(|text| text.parse().ok())
         .filter(|worker| pool.is_worker(*worker, token.unwrap_or_default()))
     else {
-        return status(StatusCode::FORBIDDEN, "no worker of this platform");
+        return status(StatusCode::FORBIDDEN, "not a worker of this platform");
     };
-    known.set(true);
+    authenticated.set(true);
     if version != Some(API_VERSION) {
-        return status(StatusCode::NOT_FOUND, "another version of the Runtime API");
+        return status(
+            StatusCode::NOT_FOUND,
+            "unsupported version of the Runtime API",
+        );
     }
     let route: Vec<&str> = parts.next().unwrap_or_default().split('/').collect();
     match (request.method(), &route[..]) {
@@ -112,7 +116,7 @@ async fn answer(pool: &Rc<Pool>, known: &Cell<bool>, request: Request<Incoming>)
         }
         (&Method::POST, ["runtime", "init", "error"]) => {
             if let Some(failure) = error(request, pool.config.payload_bytes_max).await {
-                pool.can_not_start(worker, &failure);
+                pool.on_start_failure(worker, &failure);
             }
             status(StatusCode::ACCEPTED, "")
         }
@@ -121,25 +125,26 @@ async fn answer(pool: &Rc<Pool>, known: &Cell<bool>, request: Request<Incoming>)
 }
 
 async fn next(pool: &Rc<Pool>, worker: u64) -> Reply {
-    let Ok(work) = pool.next(worker).await else {
-        return status(StatusCode::GONE, "the worker is not needed any more");
+    let Ok(event) = pool.next_event(worker).await else {
+        return status(StatusCode::GONE, "the worker is no longer needed");
     };
-    let Work {
+    let Event {
         request_id,
         deadline_ms,
-        event,
-    } = work;
+        document,
+    } = event;
     Response::builder()
         .header("Content-Type", "application/json")
         .header("Lambda-Runtime-Aws-Request-Id", request_id)
         .header("Lambda-Runtime-Deadline-Ms", deadline_ms.to_string())
         .header("Lambda-Runtime-Invoked-Function-Arn", "arn:crucial:local")
         .header("Lambda-Runtime-Trace-Id", "Root=local")
-        .body(Full::new(event.into()))
+        .body(Full::new(document.into()))
         .unwrap_or_else(|_| status(StatusCode::INTERNAL_SERVER_ERROR, ""))
 }
 
-/// What a worker posts as the end of an invocation; `None` if it broke off, which its process explains.
+/// The end of an invocation as a worker posts it; `None` if the request was incomplete, in which case the worker's
+/// exit status explains the failure.
 type Posted<T> = Option<T>;
 
 fn finish(
@@ -149,7 +154,7 @@ fn finish(
     result: Posted<Result<Vec<u8>, Failure>>,
 ) -> Reply {
     let Some(result) = result else {
-        return status(StatusCode::BAD_REQUEST, "half a request");
+        return status(StatusCode::BAD_REQUEST, "incomplete request");
     };
     if pool.finish(worker, id, result) {
         status(StatusCode::ACCEPTED, "")
@@ -166,7 +171,7 @@ async fn response(
         Ok(document) => document,
         Err(failure) => return Some(Err(failure)),
     };
-    let payload = if document.len() <= DECODE_HERE_BYTES_MAX {
+    let payload = if document.len() <= DECODE_INLINE_BYTES_MAX {
         envelope::unwrap(&document)
     } else {
         let decoding = tokio::task::spawn_blocking(move || envelope::unwrap(&document));
@@ -196,7 +201,7 @@ async fn body(request: Request<Incoming>, bytes_max: usize) -> Posted<Result<Byt
     }
 }
 
-/// An error, in Lambda's words.
+/// An error as the Lambda Runtime API encodes it.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ErrorDocument {

@@ -1,99 +1,40 @@
 //! Worker processes on this machine, behind the Lambda Runtime API on loopback.
 //!
-//! One thread, with an async runtime of its own, does everything: it serves the API (`api`), gives work to
-//! workers (`pool`, `stage`), starts processes (`process`, which end with the thread that started them),
-//! reads what they print (`output`), and holds them to their limits (`watch`).
+//! A single thread with its own async runtime does everything. It runs the main loop (`serve`), serves the API (`api`),
+//! assigns invocations to workers (`pool`, `process_state`), starts processes (`process`, which end with the thread that
+//! started them), reads their output (`output`), and checks their limits (`limits`).
 
-use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::{
-    Completion, Failure, Invocation, InvocationId, OutputSink, PAYLOAD_BYTES_MAX, Platform,
-    complete, default_sink, envelope,
-};
+use crate::envelope;
+use crate::platform::{Completion, Failure, Invocation, InvocationId, Platform, complete};
 
 mod api;
+mod config;
+mod limits;
 mod output;
 mod pool;
 mod process;
-mod stage;
-mod watch;
+mod process_state;
+mod serve;
 
+pub use config::LocalConfig;
 use pool::Job;
-
-/// Lambda's memory for one whole virtual CPU.
-const MEMORY_MB_DEFAULT: u32 = 1769;
-
-/// How worker processes are run.
-#[derive(Clone)]
-pub struct LocalConfig {
-    /// What is run; this executable by default. It must call [`worker::run`](crate::worker::run).
-    pub executable: PathBuf,
-    /// Its arguments; none by default.
-    pub args: Vec<OsString>,
-    /// Variables added to its environment, before those of the Runtime API.
-    pub env: Vec<(OsString, OsString)>,
-    /// Worker processes at the same time, at least 1. Further invocations wait. 1000 by default, as on
-    /// Lambda.
-    pub concurrency_max: usize,
-    /// A worker's memory, in MB, if the invocation says nothing; `None`: no limit. 1769 by default, with
-    /// which a worker on Lambda has one whole virtual CPU.
-    pub memory_mb_default: Option<u32>,
-    /// An invocation's time, if it says nothing itself. 900 s by default, as on Lambda.
-    pub time_limit_default: Duration,
-    /// Largest payload and largest result, in bytes. 64 MiB by default.
-    pub payload_bytes_max: usize,
-    /// A worker that had no work for so long is ended. 300 s by default.
-    pub warm_idle: Duration,
-    /// A process that does not ask for work within this time is no worker: the invocation fails with
-    /// [`Failure::Start`]. The time starts anew when another worker has started, so that many at once
-    /// have as long as they need. 10 s by default.
-    pub start_timeout: Duration,
-    /// Where the lines go that workers print: by default to the same stream of this process, with the
-    /// thread's name before them.
-    pub output: Arc<dyn OutputSink>,
-}
-
-impl Default for LocalConfig {
-    fn default() -> Self {
-        LocalConfig {
-            // An empty path fails when the first worker is started, with a reason.
-            executable: std::env::current_exe().unwrap_or_default(),
-            args: Vec::new(),
-            env: Vec::new(),
-            concurrency_max: 1000,
-            memory_mb_default: Some(MEMORY_MB_DEFAULT),
-            time_limit_default: Duration::from_secs(900),
-            payload_bytes_max: PAYLOAD_BYTES_MAX,
-            warm_idle: Duration::from_secs(300),
-            start_timeout: Duration::from_secs(10),
-            output: default_sink(),
-        }
-    }
-}
-
-/// What is asked of the platform's thread.
-enum Command {
-    Invoke(Job),
-    Cancel(InvocationId),
-    Shutdown,
-}
+use serve::Command;
 
 /// Runs invocations in worker processes of an executable on this machine.
 ///
-/// A worker runs one invocation at a time, as on Lambda, and is kept warm for the next that needs as much
-/// memory. Workers are started in parallel, as many as there are invocations that no worker is free or
-/// starting for, up to the concurrency. They end with this process, also when it is killed, and with
-/// this value.
+/// A worker runs one invocation at a time, as on Lambda, and is kept warm for the next invocation with the same
+/// memory limit. For each waiting invocation without an idle or starting worker a new worker is started, up to
+/// `concurrency_max`. Workers end with this process, even if it is killed, and when this value is dropped.
 ///
-/// The limits of time and memory hold as on Lambda: a worker that is over one is killed.
+/// Limits of time and memory are enforced as on Lambda: a worker that exceeds one is killed.
 pub struct LocalPlatform {
     commands: UnboundedSender<Command>,
     payload_bytes_max: usize,
@@ -104,7 +45,7 @@ pub struct LocalPlatform {
 }
 
 impl LocalPlatform {
-    /// Starts the platform: its thread and its Runtime API. It starts no worker yet.
+    /// Starts the platform: its thread and its Runtime API. Workers are started when they are needed.
     ///
     /// # Errors
     ///
@@ -123,7 +64,7 @@ impl LocalPlatform {
             .name("crucial-platform".to_owned())
             .spawn(move || {
                 let local = tokio::task::LocalSet::new();
-                let served = local.block_on(&runtime, pool::serve(config, listener, receiver));
+                let served = local.block_on(&runtime, serve::serve(config, listener, receiver));
                 if let Err(error) = served {
                     tracing::error!(%error, "the local platform failed");
                 }
@@ -149,7 +90,7 @@ impl Platform for LocalPlatform {
             return complete(done, Err(failure));
         }
         let job = Job {
-            // Here and not on the platform's thread, which all invocations share.
+            // Encoded here to relieve the platform's thread, which all invocations share.
             event: envelope::wrap(&invocation.payload),
             id: invocation.id,
             name: invocation.name,
@@ -164,7 +105,7 @@ impl Platform for LocalPlatform {
     }
 
     fn cancel(&self, id: InvocationId) {
-        // It fails after the shutdown, which has ended all.
+        // Sending fails only after the shutdown, which has ended all invocations.
         let _ = self.commands.send(Command::Cancel(id));
     }
 
@@ -173,16 +114,17 @@ impl Platform for LocalPlatform {
     }
 
     fn shutdown(&self) {
-        // It fails if the thread has ended, which is as good.
+        // Sending fails only if the thread has ended already.
         let _ = self.commands.send(Command::Shutdown);
-        // A completion may call this on the platform's own thread, which ends by itself then.
+        // A completion may call this function on the platform's own thread, which cannot join itself and ends
+        // after the command.
         if self.thread_id == std::thread::current().id() {
             return;
         }
         // A second caller waits here for the first.
         let mut thread = self.thread.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(thread) = thread.take() {
-            // It fails if the thread panicked, which has been printed.
+            // Joining fails if the thread panicked; the panic has been printed.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! What a worker prints.
+//! Reads the output of workers, line by line.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,15 +10,15 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use tokio::net::unix::pipe::Receiver;
 
-use crate::{OutputSink, Stream};
+use crate::sink::{OutputSink, Stream};
 
 /// A longer line is cut into pieces.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
-/// How many of its last lines tell how a worker died.
+/// How many of a dead worker's last lines are part of its failure.
 const LAST_LINES: usize = 10;
 
-/// At most so much is read from a pipe before others have their turn.
+/// Most bytes that are read from a pipe before other tasks run.
 const READ_BYTES_MAX: usize = 256 << 10;
 
 /// The lines of one worker.
@@ -30,29 +30,30 @@ pub(super) struct Output {
 struct Pipe {
     stream: Stream,
     fd: Receiver,
-    /// The most that it holds.
+    /// The pipe's capacity, in bytes.
     capacity: usize,
-    /// The beginning of a line.
+    /// The beginning of a line that has not ended.
     partial: RefCell<Vec<u8>>,
 }
 
 struct Lines {
     sink: Arc<dyn OutputSink>,
-    /// Who prints between invocations.
+    /// The prefix of lines that are printed between invocations.
     worker: String,
     thread: Option<String>,
     last: VecDeque<String>,
-    starved: bool,
+    /// Whether an allocation failed.
+    out_of_memory: bool,
 }
 
-/// What a pipe had.
+/// How a read of a pipe ended.
 #[derive(PartialEq, Eq)]
 enum Read {
-    /// All is read that there was.
+    /// The pipe is empty.
     Empty,
-    /// There may be more.
+    /// The pipe may contain more.
     More,
-    /// Nothing will come any more.
+    /// The pipe is closed.
     End,
 }
 
@@ -73,7 +74,7 @@ impl Output {
                 worker,
                 thread: None,
                 last: VecDeque::new(),
-                starved: false,
+                out_of_memory: false,
             }),
         });
         for index in 0..output.pipes.len() {
@@ -87,7 +88,7 @@ impl Output {
     async fn follow(&self, index: usize) {
         let pipe = &self.pipes[index];
         while pipe.fd.readable().await.is_ok() {
-            // The runtime learns from the error that there is no more for now.
+            // The error tells the runtime to wait until the pipe is readable again.
             let read = pipe
                 .fd
                 .try_io(|| match pipe.read(READ_BYTES_MAX, &self.lines) {
@@ -102,24 +103,26 @@ impl Output {
         }
     }
 
-    /// A thread prints from here on.
+    /// Begins an invocation: the following lines are printed by `thread`.
     pub fn begin(&self, thread: &str) {
-        self.take_in();
+        self.flush();
         let mut lines = self.lines.borrow_mut();
         lines.thread = Some(thread.to_owned());
         lines.last.clear();
-        lines.starved = false;
+        lines.out_of_memory = false;
     }
 
-    /// The thread has printed all that it will: takes that in; a line that has not ended ends here.
+    /// Ends an invocation: reads the rest of its output, and completes an unfinished line.
     pub fn finish(&self) {
-        self.take_in();
+        self.flush();
         self.lines.borrow_mut().thread = None;
     }
 
-    fn take_in(&self) {
+    /// Reads what the pipes contain, and ends unfinished lines.
+    fn flush(&self) {
         for pipe in &self.pipes {
-            // No more than that was printed before; what comes meanwhile could go on for ever.
+            // At most the pipe's capacity was printed before now. Output that arrives during the loop could be
+            // endless.
             pipe.read(pipe.capacity, &self.lines);
             let partial = std::mem::take(&mut *pipe.partial.borrow_mut());
             if !partial.is_empty() {
@@ -128,15 +131,15 @@ impl Output {
         }
     }
 
-    /// The last lines that were printed, since the last thread began.
+    /// The last lines printed since the last invocation began.
     pub fn last_lines(&self) -> Vec<String> {
         self.lines.borrow().last.iter().cloned().collect()
     }
 
-    /// Whether Rust said that an allocation was refused, since the last thread began. (Not looked for among
-    /// the last lines: a backtrace may follow.)
-    pub fn is_starved(&self) -> bool {
-        self.lines.borrow().starved
+    /// Whether Rust's message about a failed allocation was printed since the last invocation began. The message
+    /// need not be among the last lines, since a backtrace may follow it.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.lines.borrow().out_of_memory
     }
 }
 
@@ -151,12 +154,12 @@ impl Pipe {
         })
     }
 
-    /// Reads what is there, and stops at `bytes_max` or soon after.
+    /// Reads the pipe until it is empty, but not much more than `bytes_max` bytes.
     fn read(&self, bytes_max: usize, lines: &RefCell<Lines>) -> Read {
         let mut buffer = [0; 16 << 10];
         let mut total = 0;
         while total < bytes_max {
-            // Not through the runtime, which may not know yet that there is something.
+            // A direct system call: the runtime may not have noticed yet that the pipe is readable.
             match rustix::io::read(&self.fd, &mut buffer) {
                 Ok(0) => return Read::End,
                 Ok(count) => {
@@ -185,20 +188,24 @@ impl Pipe {
             partial.extend_from_slice(&bytes[..length]);
             bytes = &bytes[rest..];
             let cut = newline.is_none();
-            let begun = if cut { begun_character(&partial) } else { 0 };
-            let end = partial.len() - begun;
+            let incomplete = if cut {
+                incomplete_character_len(&partial)
+            } else {
+                0
+            };
+            let end = partial.len() - incomplete;
             lines.borrow_mut().line(self.stream, &partial[..end]);
             partial.drain(..end);
         }
     }
 }
 
-/// How many bytes at the end are the beginning of a character of UTF-8.
-fn begun_character(bytes: &[u8]) -> usize {
+/// The number of bytes at the end that begin a UTF-8 character but do not complete it.
+fn incomplete_character_len(bytes: &[u8]) -> usize {
     let is_first = |byte: u8| byte >= 0xc0;
     let last = bytes.iter().rev().take(3);
     match last.enumerate().find(|(_, byte)| is_first(**byte)) {
-        // The first byte says how many there are.
+        // The first byte encodes the character's length.
         Some((after, first)) if first.leading_ones() as usize > after + 1 => after + 1,
         _ => 0,
     }
@@ -208,11 +215,11 @@ impl Lines {
     fn line(&mut self, stream: Stream, bytes: &[u8]) {
         let line = String::from_utf8_lossy(bytes);
         let thread = self.thread.as_ref().unwrap_or(&self.worker);
-        let told = catch_unwind(AssertUnwindSafe(|| self.sink.line(stream, thread, &line)));
-        if told.is_err() {
-            tracing::error!("the sink for what workers print panicked");
+        let written = catch_unwind(AssertUnwindSafe(|| self.sink.line(stream, thread, &line)));
+        if written.is_err() {
+            tracing::error!("the output sink panicked");
         }
-        self.starved |= stream == Stream::Stderr
+        self.out_of_memory |= stream == Stream::Stderr
             && line.ends_with(" bytes failed")
             && line.contains("memory allocation of ");
         if self.last.len() == LAST_LINES {

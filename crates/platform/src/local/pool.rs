@@ -1,52 +1,55 @@
-//! The pool of workers: who runs what, who waits, and who is started.
+//! The pool of workers: assigns waiting invocations to idle workers, and starts new workers.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::TcpListener;
 use std::process::ExitStatus;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
 
+use super::config::LocalConfig;
 use super::output::Output;
-use super::stage::{Stage, Work, Worker};
-use super::{Command, LocalConfig, api, process, watch};
-use crate::{Completion, Failure, InvocationId, complete};
+use super::process;
+use super::process_state::{Event, ProcessState, WorkerProcess};
+use crate::platform::{Completion, Failure, InvocationId, complete};
 
-/// Workers of a memory size are for invocations of the same.
+/// A start may take at most this multiple of `start_timeout`, even when other workers start at the same time.
+const START_TIMEOUT_FACTOR: u32 = 10;
+
+/// A memory limit. A worker runs only invocations with the same memory limit.
 type MemoryMb = Option<u32>;
 
 pub(super) struct Pool {
     pub config: LocalConfig,
     /// `HOST:PORT` of the Runtime API.
     api: String,
-    pub state: RefCell<State>,
-    /// When a worker last asked for its first work.
+    pub state: RefCell<PoolState>,
+    /// When a worker last sent its first request.
     pub last_arrival: Cell<Instant>,
-    /// More workers may be needed.
-    wanted: Notify,
-    /// A worker is busy.
+    /// Notified when more workers may be needed.
+    pub wanted: Notify,
+    /// Notified when a worker becomes busy.
     pub busy: Notify,
-    /// The last worker has gone.
+    /// Notified when the last worker has ended.
     empty: Notify,
 }
 
 #[derive(Default)]
-pub(super) struct State {
-    /// Invocations that no worker has yet. No queue is empty.
+pub(super) struct PoolState {
+    /// Invocations that wait for a worker. No queue is empty.
     queues: HashMap<MemoryMb, VecDeque<Waiting>>,
-    pub workers: HashMap<u64, Worker>,
-    /// Workers that wait for work, the one that waited shortest last.
+    pub workers: HashMap<u64, WorkerProcess>,
+    /// Workers that wait for an invocation, the most recent last.
     pub idle: HashMap<MemoryMb, Vec<u64>>,
     last_worker: u64,
     last_order: u64,
     stopping: bool,
 }
 
-/// An invocation, its payload wrapped.
+/// An invocation with its payload in an envelope.
 pub(super) struct Job {
     pub id: InvocationId,
     pub name: String,
@@ -57,67 +60,26 @@ pub(super) struct Job {
 }
 
 struct Waiting {
-    /// Its place in the order of arrival.
+    /// The invocation's position in the order of arrival.
     order: u64,
     job: Job,
 }
 
-/// Serves until it is told to end.
-pub(super) async fn serve(
-    config: LocalConfig,
-    listener: TcpListener,
-    mut commands: UnboundedReceiver<Command>,
-) -> io::Result<()> {
-    let pool = Rc::new(Pool {
-        api: listener.local_addr()?.to_string(),
-        config,
-        state: RefCell::default(),
-        last_arrival: Cell::new(Instant::now()),
-        wanted: Notify::new(),
-        busy: Notify::new(),
-        empty: Notify::new(),
-    });
-    let tasks = [
-        tokio::task::spawn_local(api::listen(pool.clone(), listener)),
-        tokio::task::spawn_local(watch::memory(pool.clone())),
-        tokio::task::spawn_local(watch::idleness(pool.clone())),
-        tokio::task::spawn_local(start_workers(pool.clone())),
-    ];
-    while let Some(command) = commands.recv().await {
-        match command {
-            Command::Invoke(job) => pool.invoke(job),
-            Command::Cancel(id) => pool.cancel(id),
-            Command::Shutdown => break,
-        }
-    }
-    commands.close();
-    while let Some(command) = commands.recv().await {
-        if let Command::Invoke(job) = command {
-            complete(job.done, Err(Failure::Shutdown));
-        }
-    }
-    pool.shutdown().await;
-    for task in tasks {
-        task.abort();
-    }
-    Ok(())
-}
-
-/// Starts workers when they are needed: one at a time, so that those before are served meanwhile.
-async fn start_workers(pool: Rc<Pool>) {
-    loop {
-        pool.wanted.notified().await;
-        while let Some(memory_mb) = pool.needed_worker() {
-            if let Err(error) = pool.start_worker(memory_mb) {
-                pool.fail_one(memory_mb, process::start_failure(&pool.config, &error));
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
 impl Pool {
-    fn invoke(self: &Rc<Self>, job: Job) {
+    /// Returns a pool without workers. `api` is the `HOST:PORT` of the Runtime API.
+    pub fn new(config: LocalConfig, api: String) -> Rc<Pool> {
+        Rc::new(Pool {
+            api,
+            config,
+            state: RefCell::default(),
+            last_arrival: Cell::new(Instant::now()),
+            wanted: Notify::new(),
+            busy: Notify::new(),
+            empty: Notify::new(),
+        })
+    }
+
+    pub fn invoke(self: &Rc<Self>, job: Job) {
         {
             let mut state = self.state.borrow_mut();
             state.last_order += 1;
@@ -128,12 +90,12 @@ impl Pool {
         self.dispatch();
     }
 
-    /// Ends an invocation that waits or runs.
-    fn cancel(&self, id: InvocationId) {
+    /// Ends a waiting or running invocation.
+    pub fn cancel(&self, id: InvocationId) {
         let waiting = {
             let mut state = self.state.borrow_mut();
             let mut workers = state.workers.values_mut();
-            let runs = |worker: &&mut Worker| matches!(&worker.stage, Stage::Busy { id: busy, .. } if *busy == id);
+            let runs = |worker: &&mut WorkerProcess| matches!(&worker.state, ProcessState::Busy { id: busy, .. } if *busy == id);
             if let Some(worker) = workers.find(runs) {
                 return worker.kill(Failure::Cancelled);
             }
@@ -144,21 +106,21 @@ impl Pool {
         }
     }
 
-    /// Gives the invocations that wait to idle workers, and has workers started for the others.
+    /// Assigns waiting invocations to idle workers, and requests new workers for the others.
     fn dispatch(self: &Rc<Self>) {
         let sizes = self.state.borrow().waiting_sizes();
         for memory_mb in sizes {
-            while self.give_one(memory_mb) {}
-            // Before the idle workers get younger invocations.
-            self.make_room(memory_mb);
+            while self.assign_oldest(memory_mb) {}
+            // This must come before idle workers of other memory limits get later invocations.
+            self.end_idle_for(memory_mb);
         }
         if !self.state.borrow().queues.is_empty() {
             self.wanted.notify_one();
         }
     }
 
-    /// Gives the oldest invocation to an idle worker; false if there is none of either.
-    fn give_one(self: &Rc<Self>, memory_mb: MemoryMb) -> bool {
+    /// Assigns the oldest invocation to an idle worker. Returns false if no invocation waits or no worker is idle.
+    fn assign_oldest(self: &Rc<Self>, memory_mb: MemoryMb) -> bool {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         if !state.queues.contains_key(&memory_mb) {
@@ -170,16 +132,17 @@ impl Pool {
         let worker = state
             .workers
             .get_mut(&id)
-            .expect("idle workers are workers");
-        let resting = Stage::Resting {
+            .expect("every idle worker is in the table of workers");
+        let returning = ProcessState::Returning {
             since: Instant::now(),
         };
-        let Stage::Idle { give, .. } = std::mem::replace(&mut worker.stage, resting) else {
+        let ProcessState::Idle { sender, .. } = std::mem::replace(&mut worker.state, returning)
+        else {
             unreachable!("only idle workers are among the idle");
         };
-        if give.is_closed() || process::has_ended(worker.pid) {
-            // It has just died, or its connection broke, so that it can not be told. The invocation waits for
-            // another, as nothing of it ran.
+        if sender.is_closed() || process::has_ended(worker.pid) {
+            // The worker has just died or lost its connection. The invocation has not started, so that it waits
+            // for another worker.
             worker.end();
             return true;
         }
@@ -189,37 +152,40 @@ impl Pool {
             unreachable!("no queue is empty");
         };
         let request_id = format!("{id}-{order}");
-        let worker = state.workers.get_mut(&id).expect("it was there before");
+        let worker = state
+            .workers
+            .get_mut(&id)
+            .expect("the worker was found above");
         worker.output.begin(&job.name);
-        worker.stage = Stage::Busy {
+        worker.state = ProcessState::Busy {
             id: job.id,
             request_id: request_id.clone(),
             done: job.done,
-            limit: watch::kill_after(self, id, job.limit, request_id.clone()),
+            limit: kill_after(self, id, job.limit, request_id.clone()),
         };
-        // It can not fail: nothing else ran since the channel was seen open.
-        let _ = give.send(Work {
+        // Sending cannot fail: the channel was open above, and no other task has run since.
+        let _ = sender.send(Event {
             request_id,
             deadline_ms: deadline_ms(job.limit),
-            event: job.event,
+            document: job.event,
         });
         self.busy.notify_one();
         true
     }
 
-    /// The memory of the next worker to start, if there is room for one.
-    fn needed_worker(&self) -> Option<MemoryMb> {
+    /// The memory limit of the next worker to start, if one is needed and `concurrency_max` allows it.
+    pub fn needed_worker(&self) -> Option<MemoryMb> {
         let state = self.state.borrow();
         if state.stopping || state.workers.len() >= self.concurrency_max() {
             return None;
         }
         let mut sizes = state.waiting_sizes().into_iter();
-        sizes.find(|memory_mb| state.uncovered(*memory_mb) > 0)
+        sizes.find(|memory_mb| state.missing_workers(*memory_mb) > 0)
     }
 
-    /// Where there is no room for the workers that are missing, ends idle ones of other sizes. It goes on
-    /// when they have gone.
-    fn make_room(&self, memory_mb: MemoryMb) {
+    /// If `concurrency_max` does not allow the workers that are needed, ends idle workers with other memory limits.
+    /// The needed workers are started when those have ended.
+    fn end_idle_for(&self, memory_mb: MemoryMb) {
         let mut state = self.state.borrow_mut();
         if state.workers.len() < self.concurrency_max()
             || !state.has_idle_of_another_size(memory_mb)
@@ -227,8 +193,10 @@ impl Pool {
             return;
         }
         let workers = state.workers.values();
-        let ending = workers.filter(|w| matches!(w.stage, Stage::Ending)).count();
-        for _ in ending..state.uncovered(memory_mb) {
+        let ending = workers
+            .filter(|w| matches!(w.state, ProcessState::Ending))
+            .count();
+        for _ in ending..state.missing_workers(memory_mb) {
             if !state.end_idle_of_another_size(memory_mb) {
                 break;
             }
@@ -239,7 +207,7 @@ impl Pool {
         self.config.concurrency_max.max(1)
     }
 
-    fn start_worker(self: &Rc<Self>, memory_mb: MemoryMb) -> io::Result<()> {
+    pub fn start_worker(self: &Rc<Self>, memory_mb: MemoryMb) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
         let id = state.last_worker + 1;
         state.last_worker = id;
@@ -255,12 +223,12 @@ impl Pool {
         } = process::start(&self.config, &api, memory_mb)?;
         let name = format!("worker {}", pid.as_raw_nonzero());
         let output = Output::new(stdout, stderr, name, self.config.output.clone());
-        let worker = Worker {
+        let worker = WorkerProcess {
             token,
             pid,
             memory_mb,
             output: output.inspect_err(|_| process::kill(pid))?,
-            stage: Stage::Starting,
+            state: ProcessState::Starting,
             reason: None,
         };
         state.workers.insert(id, worker);
@@ -269,13 +237,13 @@ impl Pool {
         let pool = self.clone();
         tokio::task::spawn_local(async move {
             let status = child.wait().await;
-            pool.ended(id, status);
+            pool.on_process_end(id, status);
         });
-        tokio::task::spawn_local(watch::start(self.clone(), id));
+        tokio::task::spawn_local(enforce_start(self.clone(), id));
         Ok(())
     }
 
-    /// Whether the token is that of the worker.
+    /// Whether the token belongs to the worker.
     pub fn is_worker(&self, id: u64, token: &str) -> bool {
         let state = self.state.borrow();
         state
@@ -284,66 +252,67 @@ impl Pool {
             .is_some_and(|worker| worker.token == token)
     }
 
-    /// The worker asks for work. Gives an error at once if it has some already, and later if it is not
-    /// needed any more.
-    pub async fn next(self: &Rc<Self>, id: u64) -> Result<Work, oneshot::error::RecvError> {
-        let (give, take) = oneshot::channel();
-        self.wants_work(id, give);
-        take.await
+    /// Waits for an event for the worker. Fails at once if the worker is busy, and later if it is no longer
+    /// needed.
+    pub async fn next_event(self: &Rc<Self>, id: u64) -> Result<Event, oneshot::error::RecvError> {
+        let (sender, receiver) = oneshot::channel();
+        self.on_worker_idle(id, sender);
+        receiver.await
     }
 
-    fn wants_work(self: &Rc<Self>, id: u64, give: oneshot::Sender<Work>) {
+    fn on_worker_idle(self: &Rc<Self>, id: u64, sender: oneshot::Sender<Event>) {
         {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
-            // One that was killed gets nothing more.
+            // A killed worker gets no further event.
             let Some(worker) = state.workers.get_mut(&id).filter(|w| w.reason.is_none()) else {
                 return;
             };
             let since = Instant::now();
-            match worker.stage {
-                Stage::Busy { .. } | Stage::Ending => return,
-                // It asks again: the request before is refused.
-                Stage::Idle { .. } => {}
-                Stage::Starting | Stage::Resting { .. } => {
+            match worker.state {
+                ProcessState::Busy { .. } | ProcessState::Ending => return,
+                // A repeated request replaces the one before, which is refused.
+                ProcessState::Idle { .. } => {}
+                ProcessState::Starting | ProcessState::Returning { .. } => {
                     state.idle.entry(worker.memory_mb).or_default().push(id);
                 }
             }
-            if let Stage::Starting = worker.stage {
+            if let ProcessState::Starting = worker.state {
                 self.last_arrival.set(since);
             }
-            worker.stage = Stage::Idle { since, give };
+            worker.state = ProcessState::Idle { since, sender };
         }
         self.dispatch();
     }
 
-    /// The worker gives a result; false if that is not what it runs.
+    /// Completes the request with the worker's result. Returns false if the worker does not run this request.
     pub fn finish(&self, id: u64, request: &str, result: Result<Vec<u8>, Failure>) -> bool {
         let (done, output) = {
             let mut state = self.state.borrow_mut();
             let Some(worker) = state.workers.get_mut(&id).filter(|w| w.runs(request)) else {
                 return false;
             };
-            let resting = Stage::Resting {
+            let returning = ProcessState::Returning {
                 since: Instant::now(),
             };
-            let Stage::Busy { done, limit, .. } = std::mem::replace(&mut worker.stage, resting)
+            let ProcessState::Busy { done, limit, .. } =
+                std::mem::replace(&mut worker.state, returning)
             else {
                 unreachable!("only a busy worker runs a request");
             };
             limit.abort();
             (done, worker.output.clone())
         };
-        // What it printed before comes before.
+        // Lines that were printed before the result must reach the sink before the completion.
         output.finish();
         complete(done, result);
         true
     }
 
-    /// The worker says why it can not start; it ends by itself.
-    pub fn can_not_start(&self, id: u64, failure: &Failure) {
+    /// Records the worker's own explanation of why it cannot start. Its process ends by itself.
+    pub fn on_start_failure(&self, id: u64, failure: &Failure) {
         if let Some(worker) = self.state.borrow_mut().workers.get_mut(&id)
-            && let Stage::Starting = worker.stage
+            && let ProcessState::Starting = worker.state
         {
             worker.reason.get_or_insert(Failure::Start {
                 reason: failure.to_string(),
@@ -351,8 +320,8 @@ impl Pool {
         }
     }
 
-    /// The worker's process has ended.
-    fn ended(self: &Rc<Self>, id: u64, status: io::Result<ExitStatus>) {
+    /// Removes a worker whose process has ended, and fails the invocation that it ran.
+    fn on_process_end(self: &Rc<Self>, id: u64, status: io::Result<ExitStatus>) {
         let worker = {
             let mut state = self.state.borrow_mut();
             let Some(worker) = state.workers.remove(&id) else {
@@ -365,25 +334,25 @@ impl Pool {
         };
         worker.output.finish();
         let failure = worker.failure(status);
-        match worker.stage {
-            Stage::Busy { done, limit, .. } => {
+        match worker.state {
+            ProcessState::Busy { done, limit, .. } => {
                 limit.abort();
                 complete(done, Err(failure));
             }
-            Stage::Starting => {
+            ProcessState::Starting => {
                 let failure = match failure {
                     Failure::Start { .. } | Failure::Shutdown => failure,
                     other => Failure::Start {
                         reason: format!(
-                            "{}: before it asked for work, {other}; its main function must begin with the \
-                             worker's loop",
+                            "{}: ended before its first request ({other}); its main function must begin with \
+                             the worker's loop",
                             self.config.executable.display(),
                         ),
                     },
                 };
-                self.fail_one(worker.memory_mb, failure);
+                self.fail_oldest(worker.memory_mb, failure);
             }
-            Stage::Idle { .. } | Stage::Resting { .. } | Stage::Ending => {}
+            ProcessState::Idle { .. } | ProcessState::Returning { .. } | ProcessState::Ending => {}
         }
         self.dispatch();
         if self.state.borrow().workers.is_empty() {
@@ -391,16 +360,16 @@ impl Pool {
         }
     }
 
-    /// Fails the oldest waiting invocation: there is one error for each process that did not start, so that
-    /// an executable that is no worker is not started for ever.
-    fn fail_one(&self, memory_mb: MemoryMb, failure: Failure) {
+    /// Fails the oldest waiting invocation. Each process that did not start fails one invocation, so that an
+    /// executable that is not a worker is not started for ever.
+    pub fn fail_oldest(&self, memory_mb: MemoryMb, failure: Failure) {
         let waiting = self.state.borrow_mut().pop_waiting(memory_mb);
         if let Some(Waiting { job, .. }) = waiting {
             complete(job.done, Err(failure));
         }
     }
 
-    async fn shutdown(&self) {
+    pub async fn shutdown(&self) {
         let waiting: Vec<Waiting> = {
             let mut state = self.state.borrow_mut();
             state.stopping = true;
@@ -418,8 +387,8 @@ impl Pool {
     }
 }
 
-impl State {
-    /// Takes an invocation out of the line.
+impl PoolState {
+    /// Removes an invocation from the wait queue.
     fn remove_waiting(&mut self, id: InvocationId) -> Option<Waiting> {
         let (memory_mb, position) = self.queues.iter().find_map(|(memory_mb, queue)| {
             let position = queue.iter().position(|waiting| waiting.job.id == id)?;
@@ -433,7 +402,7 @@ impl State {
         waiting
     }
 
-    /// The memory sizes that invocations wait for, that of the oldest first: so none waits for ever.
+    /// The memory limits of waiting invocations, that of the oldest invocation first, so that none waits for ever.
     fn waiting_sizes(&self) -> Vec<MemoryMb> {
         let mut sizes: Vec<(u64, MemoryMb)> = self
             .queues
@@ -444,12 +413,12 @@ impl State {
         sizes.into_iter().map(|(_, memory_mb)| memory_mb).collect()
     }
 
-    /// How many invocations wait that no worker is coming for.
-    fn uncovered(&self, memory_mb: MemoryMb) -> usize {
+    /// The number of workers that must be started: waiting invocations minus workers that will request one.
+    fn missing_workers(&self, memory_mb: MemoryMb) -> usize {
         let waiting = self.queues.get(&memory_mb).map_or(0, VecDeque::len);
         let workers = self.workers.values();
-        let coming = workers.filter(|w| w.memory_mb == memory_mb && w.is_coming());
-        waiting.saturating_sub(coming.count())
+        let available = workers.filter(|w| w.memory_mb == memory_mb && w.will_request_event());
+        waiting.saturating_sub(available.count())
     }
 
     fn pop_waiting(&mut self, memory_mb: MemoryMb) -> Option<Waiting> {
@@ -478,10 +447,58 @@ impl State {
     }
 }
 
-/// When an invocation has to be ready, in milliseconds since 1970.
+/// Kills a worker that does not send its first request in time.
+async fn enforce_start(pool: Rc<Pool>, id: u64) {
+    let limit = pool.config.start_timeout;
+    let started = Instant::now();
+    let last = started.checked_add(limit.saturating_mul(START_TIMEOUT_FACTOR));
+    loop {
+        // Many workers that start at the same time are slow, not stuck: the time begins again with each of them.
+        let since = started.max(pool.last_arrival.get());
+        let (Some(due), Some(last)) = (since.checked_add(limit), last) else {
+            return;
+        };
+        let due = due.min(last);
+        if Instant::now() < due {
+            tokio::time::sleep_until(due.into()).await;
+        }
+        let mut state = pool.state.borrow_mut();
+        let Some(worker) = state.workers.get_mut(&id) else {
+            return;
+        };
+        if !matches!(worker.state, ProcessState::Starting) {
+            return;
+        }
+        if pool.last_arrival.get() <= since || Instant::now() >= last {
+            return worker.kill(Failure::Start {
+                reason: format!(
+                    "{} sent no request within {limit:?} (start_timeout): its main function must begin with \
+                     the worker's loop",
+                    pool.config.executable.display()
+                ),
+            });
+        }
+    }
+}
+
+/// Kills the worker if it still runs the request after `limit`.
+fn kill_after(pool: &Rc<Pool>, id: u64, limit: Duration, request: String) -> AbortHandle {
+    let pool = pool.clone();
+    let timer = tokio::task::spawn_local(async move {
+        tokio::time::sleep(limit).await;
+        if let Some(worker) = pool.state.borrow_mut().workers.get_mut(&id)
+            && worker.runs(&request)
+        {
+            worker.kill(Failure::TimeLimit { limit });
+        }
+    });
+    timer.abort_handle()
+}
+
+/// The deadline of an invocation that starts now, in milliseconds since 1970.
 fn deadline_ms(limit: Duration) -> u128 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let deadline = now.unwrap_or_default().saturating_add(limit);
-    // Clients read it as a 64-bit number.
+    // Clients parse the header as a 64-bit number.
     deadline.as_millis().min(u128::from(u64::MAX))
 }

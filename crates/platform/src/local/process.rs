@@ -1,4 +1,4 @@
-//! Processes.
+//! Starts, inspects and kills worker processes.
 
 use std::fs;
 use std::io::{self, PipeReader, Read};
@@ -9,24 +9,25 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
 use tokio::process::{Child, Command};
 
-use super::LocalConfig;
-use crate::Failure;
+use super::config::LocalConfig;
+use crate::platform::Failure;
 use crate::worker::{
     API_VARIABLE, LOCAL_VARIABLE, MEMORY_VARIABLE, PARENT_VARIABLE, RESULT_VARIABLE,
 };
 
-/// A worker needs a few file descriptors here; the usual soft limit of 1024 is too low for many.
+/// Raises the soft limit of open files: each worker needs several file descriptors in this process, and the usual
+/// limit of 1024 is too low for many workers.
 pub(super) fn raise_file_limit() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    // With the old limit fewer workers can run, and starting one more says why.
+    // Best effort: with the old limit fewer workers can run, and starting one too many reports the cause.
     let _ = rustix::process::setrlimit(Resource::Nofile, raised);
 }
 
-/// A started process and what it prints.
+/// A started process and the read ends of its output pipes.
 pub(super) struct Started {
     pub child: Child,
     pub pid: Pid,
@@ -56,8 +57,8 @@ pub(super) fn start(
         .env("AWS_LAMBDA_LOG_GROUP_NAME", "local")
         .env("AWS_LAMBDA_LOG_STREAM_NAME", "local")
         .env("_HANDLER", name)
-        // A group of its own: a key press that interrupts this program is not for its workers, and what a
-        // worker has started ends with it.
+        // A process group of its own: an interrupt from the keyboard does not reach the workers, and processes
+        // that a worker has started are killed with it.
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(stdout_end)
@@ -70,7 +71,7 @@ pub(super) fn start(
     let pid = child
         .id()
         .and_then(|id| Pid::from_raw(id.cast_signed()))
-        .ok_or_else(|| io::Error::other("the process has ended already"))?;
+        .ok_or_else(|| io::Error::other("the process ended at once"))?;
     Ok(Started {
         child,
         pid,
@@ -79,20 +80,20 @@ pub(super) fn start(
     })
 }
 
-/// Why an invocation has no worker, when one can not be started.
+/// The failure of an invocation whose worker could not be started.
 pub(super) fn start_failure(config: &LocalConfig, error: &io::Error) -> Failure {
     let executable = config.executable.display();
     match Errno::from_io_error(error) {
         Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => Failure::Throttled {
             reason: format!(
-                "{executable}: {error}; a lower concurrency_max (now {}), or higher limits of this system \
-                 (ulimit -n, ulimit -u), avoid it",
+                "{executable}: {error}; lower concurrency_max (now {}) or raise the system's limits (ulimit -n, \
+                 ulimit -u)",
                 config.concurrency_max
             ),
         },
         Some(Errno::NOENT) => Failure::Start {
             reason: format!(
-                "{executable}: {error}; if it was built anew while this program ran, start the program again"
+                "{executable}: {error}; if the executable was rebuilt while this program ran, restart the program"
             ),
         },
         _ => Failure::Start {
@@ -101,17 +102,20 @@ pub(super) fn start_failure(config: &LocalConfig, error: &io::Error) -> Failure 
     }
 }
 
-/// Whether a process that is not reaped yet has ended: asks the operating system, as the runtime learns of it
-/// later.
+/// Whether a process that is not reaped yet has ended. The answer comes from the operating system, since the async
+/// runtime notices the end only later.
 pub(super) fn has_ended(pid: Pid) -> bool {
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    // If it can not be told, there is no reason to think so.
-    matches!(rustix::process::waitid(WaitId::Pid(pid), look), Ok(Some(_)))
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    // On an error the process is assumed to run.
+    matches!(
+        rustix::process::waitid(WaitId::Pid(pid), options),
+        Ok(Some(_))
+    )
 }
 
-/// Kills a process that is not reaped yet, and what it has started.
+/// Kills a process that is not reaped yet, and all processes of its group.
 pub(super) fn kill(pid: Pid) {
-    // It fails if the process has just ended, which is as good.
+    // The call fails only if the process has just ended.
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
 }
 
@@ -125,7 +129,7 @@ pub(super) fn resident_bytes(pid: Pid) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// How a process ended, for people.
+/// Describes for people how a process ended.
 pub(super) fn describe(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(signal), _) => format!("signal {signal}{}", name_of(signal)),

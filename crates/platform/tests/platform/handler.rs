@@ -1,4 +1,4 @@
-//! What the workers of these tests do: payloads are a word and its argument.
+//! The handler of the tests' workers. A payload is a command and its argument.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -18,10 +18,10 @@ impl Handler for Tester {
             return Ok(rest.to_vec());
         }
         let text = from_utf8(payload).map_err(|error| failed(&error.to_string()))?;
-        let (word, argument) = text.split_once(' ').unwrap_or((text, ""));
-        match word {
+        let (command, argument) = text.split_once(' ').unwrap_or((text, ""));
+        match command {
             "pid" => Ok(std::process::id().to_string().into_bytes()),
-            "variable" => Ok(told(argument).into_bytes()),
+            "variable" => Ok(initial_variable(argument).into_bytes()),
             "script" => Ok(Command::new("sh")
                 .args(["-c", argument])
                 .output()
@@ -37,14 +37,14 @@ impl Handler for Tester {
             "panic" => panic!("it broke"),
             "large" => Ok(vec![7; argument.parse().expect("a size")]),
             "exit" => std::process::exit(argument.parse().expect("a status")),
-            "meet" => meet(context, argument),
-            "print-and-meet" => {
+            "wait" => wait_for_release(context, argument),
+            "print-and-wait" => {
                 println!("a line");
                 eprint!("and half a");
-                meet(context, argument)
+                wait_for_release(context, argument)
             }
-            "hold" => {
-                // Until this process ends.
+            "connect" => {
+                // The connection stays open until this process ends.
                 std::mem::forget(connect(context, argument));
                 Ok(Vec::new())
             }
@@ -58,7 +58,7 @@ impl Handler for Tester {
                 Ok(vec![deep])
             }
             "print" => output::print(argument),
-            _ => Err(failed("an unknown word")),
+            _ => Err(failed("unknown command")),
         }
     }
 }
@@ -71,11 +71,13 @@ fn failed(message: &str) -> FunctionError {
     }
 }
 
-/// A variable that this process was started with.
-fn told(name: &str) -> String {
-    let all = std::fs::read_to_string("/proc/self/environ").expect("text");
-    let mut variables = all.split('\0').filter_map(|one| one.split_once('='));
-    let found = variables.find(|(its, _)| *its == name);
+/// The value that an environment variable had when this process was started.
+fn initial_variable(name: &str) -> String {
+    let environment = std::fs::read_to_string("/proc/self/environ").expect("text");
+    let mut variables = environment
+        .split('\0')
+        .filter_map(|entry| entry.split_once('='));
+    let found = variables.find(|(variable, _)| *variable == name);
     found.map_or_else(String::new, |(_, value)| value.to_owned())
 }
 
@@ -86,31 +88,31 @@ fn seconds_left(context: &Context) -> u64 {
         .map_or(0, |left| left.as_secs())
 }
 
-/// Comes to a meeting, and tells who this is.
+/// Connects to a rendezvous and sends this worker's process id, request id and API address.
 fn connect(context: &Context, address: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("the meeting is open");
-    let api = told("AWS_LAMBDA_RUNTIME_API");
+    let mut stream = TcpStream::connect(address).expect("the rendezvous listens");
+    let api = initial_variable("AWS_LAMBDA_RUNTIME_API");
     writeln!(
         stream,
         "{} {} {api}",
         std::process::id(),
         context.request_id
     )
-    .expect("told");
+    .expect("the rendezvous reads");
     stream
 }
 
-/// Stays at a meeting until it is over.
-fn meet(context: &Context, address: &str) -> Result<Vec<u8>, FunctionError> {
+/// Connects to a rendezvous and waits until the test releases this worker.
+fn wait_for_release(context: &Context, address: &str) -> Result<Vec<u8>, FunctionError> {
     let mut stream = connect(context, address);
     let mut word = [0];
     match stream.read(&mut word) {
         Ok(1) => Ok(word.to_vec()),
-        other => Err(failed(&format!("the meeting was left: {other:?}"))),
+        other => Err(failed(&format!("the rendezvous was closed: {other:?}"))),
     }
 }
 
-/// Makes so many pieces of 64 KiB of the stack resident.
+/// Makes `pieces` times 64 KiB of the stack resident.
 #[inline(never)]
 fn touch_stack(pieces: usize) -> u8 {
     let piece = std::hint::black_box([1_u8; 64 << 10]);

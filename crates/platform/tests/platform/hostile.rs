@@ -1,4 +1,4 @@
-//! Bytes at the Runtime API that no worker sends.
+//! Requests to the Runtime API that no well-behaved worker sends.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -6,50 +6,50 @@ use std::net::{Shutdown, TcpStream};
 use crucial_platform::{Failure, LocalConfig, Platform};
 use libtest_mimic::Trial;
 
-use crate::invoke::{invocation, local, run, start, text};
-use crate::meeting::{Guest, Meeting};
+use crate::invocations::{invocation, local, run, start, text};
+use crate::rendezvous::{Participant, Rendezvous};
 use crate::trials;
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        garbage_does_no_harm,
-        strangers_are_refused,
-        a_busy_worker_gets_nothing_more,
-        an_idle_worker_may_ask_again,
-        a_result_that_is_no_envelope,
-        half_a_result_is_none,
-        open_connections_hold_nobody_up,
-        errors_in_foreign_words,
+        garbage_is_ignored,
+        requests_without_a_valid_token_are_refused,
+        a_busy_worker_gets_no_further_event,
+        an_idle_worker_may_repeat_its_request,
+        a_result_that_is_not_an_envelope_is_an_error,
+        an_incomplete_result_is_ignored,
+        open_connections_do_not_block_invocations,
+        foreign_error_documents_are_understood,
     ]
 }
 
-/// Sends a whole request, and reads the status of the answer.
+/// Sends a complete request, and reads the status of the response.
 pub fn send(host: &str, request: &[u8]) -> Option<u16> {
-    let mut stream = TcpStream::connect(host).expect("it listens");
-    stream.write_all(request).expect("it reads");
+    let mut stream = TcpStream::connect(host).expect("the API listens");
+    stream.write_all(request).expect("the API reads");
     read_status(&mut stream)
 }
 
-/// Sends bytes and no more, and reads the status of the answer; `None` if there is none.
-fn break_off(host: &str, bytes: &[u8]) -> Option<u16> {
-    let mut stream = TcpStream::connect(host).expect("it listens");
-    // The other end may have had enough before all is sent.
+/// Sends the bytes and closes the stream for writing. Returns the status of the response, if there is one.
+fn send_incomplete(host: &str, bytes: &[u8]) -> Option<u16> {
+    let mut stream = TcpStream::connect(host).expect("the API listens");
+    // Best effort: the server may close the connection before it has read all bytes.
     let _ = stream.write_all(bytes);
     let _ = stream.shutdown(Shutdown::Write);
     read_status(&mut stream)
 }
 
 fn read_status(stream: &mut TcpStream) -> Option<u16> {
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    String::from_utf8_lossy(&answer)
+    let mut response = Vec::new();
+    let _ = stream.read_to_end(&mut response);
+    String::from_utf8_lossy(&response)
         .split(' ')
         .nth(1)?
         .parse()
         .ok()
 }
 
-/// A request that keeps nothing alive.
+/// A request that asks for the connection to be closed after the response.
 pub fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
@@ -58,19 +58,22 @@ pub fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-impl Guest {
+impl Participant {
     fn path(&self, operation: &str) -> String {
         format!("{}/2018-06-01/runtime/{operation}", self.api.1)
     }
 
-    fn own(&self, what: &str) -> String {
+    fn invocation_path(&self, what: &str) -> String {
         self.path(&format!("invocation/{}/{what}", self.request_id))
     }
 
-    /// Gives a result in its place: `for it`.
-    pub fn answer_for_it(&self) {
+    /// Posts the result `for it` in place of the worker.
+    pub fn respond_in_its_place(&self) {
         let document = r#"{"crucial":1,"payload":"Zm9yIGl0"}"#;
-        assert_eq!(self.post(&self.own("response"), document), Some(202));
+        assert_eq!(
+            self.post(&self.invocation_path("response"), document),
+            Some(202)
+        );
     }
 
     fn post(&self, path: &str, body: &str) -> Option<u16> {
@@ -78,7 +81,7 @@ impl Guest {
     }
 }
 
-fn garbage_does_no_harm() {
+fn garbage_is_ignored() {
     let platform = local(LocalConfig::default());
     let api = text(run(&platform, "variable AWS_LAMBDA_RUNTIME_API"));
     let host = api.split('/').next().unwrap();
@@ -96,81 +99,81 @@ fn garbage_does_no_harm() {
         many.as_bytes(),
         &noise,
     ] {
-        assert!(break_off(host, bytes).is_none_or(|status| status >= 400));
+        assert!(send_incomplete(host, bytes).is_none_or(|status| status >= 400));
     }
     assert_eq!(text(run(&platform, "echo fine")), "fine");
 }
 
-fn strangers_are_refused() {
+fn requests_without_a_valid_token_are_refused() {
     let platform = local(LocalConfig::default());
-    let meeting = Meeting::new();
-    let started = start(&platform, invocation(meeting.payload("meet")));
-    let guest = meeting.guest();
-    let (id, token) = guest.api.1[1..].split_once('/').unwrap();
-    let own = guest.own("response");
+    let rendezvous = Rendezvous::new();
+    let started = start(&platform, invocation(rendezvous.payload("wait")));
+    let participant = rendezvous.participant();
+    let (id, token) = participant.api.1[1..].split_once('/').unwrap();
+    let own = participant.invocation_path("response");
     let strange = [
         own.replace(token, &"0".repeat(token.len())),
         own.replace(token, ""),
         own.replace(&format!("/{id}/"), "/9999/"),
-        own.replace(&guest.api.1, ""),
+        own.replace(&participant.api.1, ""),
         "/".to_owned(),
     ];
     for path in strange {
-        assert_eq!(guest.post(&path, "{}"), Some(403), "{path}");
+        assert_eq!(participant.post(&path, "{}"), Some(403), "{path}");
     }
     let others = [
         own.replace("2018-06-01", "2050-01-01"),
-        guest.path("restore/next"),
+        participant.path("restore/next"),
     ];
     for path in others {
-        assert_eq!(guest.post(&path, "{}"), Some(404), "{path}");
+        assert_eq!(participant.post(&path, "{}"), Some(404), "{path}");
     }
-    let path = own.replace(&guest.request_id, "other");
+    let path = own.replace(&participant.request_id, "other");
     assert_eq!(
-        guest.post(&path, r#"{"crucial":1,"payload":""}"#),
+        participant.post(&path, r#"{"crucial":1,"payload":""}"#),
         Some(400)
     );
     assert!(started.is_waiting());
-    guest.release();
+    participant.release();
     assert_eq!(text(started.wait()), "x");
 }
 
-fn a_busy_worker_gets_nothing_more() {
+fn a_busy_worker_gets_no_further_event() {
     let platform = local(LocalConfig {
         concurrency_max: 1,
         ..LocalConfig::default()
     });
-    let meeting = Meeting::new();
-    let busy = start(&platform, invocation(meeting.payload("meet")));
-    let guest = meeting.guest();
+    let rendezvous = Rendezvous::new();
+    let busy = start(&platform, invocation(rendezvous.payload("wait")));
+    let participant = rendezvous.participant();
     let waiting = start(&platform, invocation("echo later"));
-    let next = request("GET", &guest.path("invocation/next"), "");
-    assert_eq!(send(&guest.api.0, &next), Some(410));
+    let next = request("GET", &participant.path("invocation/next"), "");
+    assert_eq!(send(&participant.api.0, &next), Some(410));
     assert!(busy.is_waiting() && waiting.is_waiting());
-    guest.release();
+    participant.release();
     assert_eq!(text(busy.wait()), "x");
     assert_eq!(text(waiting.wait()), "later");
 }
 
-fn an_idle_worker_may_ask_again() {
+fn an_idle_worker_may_repeat_its_request() {
     let platform = local(LocalConfig {
         concurrency_max: 1,
         ..LocalConfig::default()
     });
-    let meeting = Meeting::new();
-    run(&platform, meeting.payload("hold")).unwrap();
-    let guest = meeting.guest();
-    let host = guest.api.0.clone();
-    let next = request("GET", &guest.path("invocation/next"), "");
+    let rendezvous = Rendezvous::new();
+    run(&platform, rendezvous.payload("connect")).unwrap();
+    let participant = rendezvous.participant();
+    let host = participant.api.0.clone();
+    let next = request("GET", &participant.path("invocation/next"), "");
     let mut stream = TcpStream::connect(host).unwrap();
     stream.write_all(&next).unwrap();
-    // The request that came first is refused. If it is that of the worker, the worker ends, and so does
-    // the other request.
+    // The earlier request is refused. If that is the worker's own request, the worker ends, and the other request
+    // is refused as well.
     assert_eq!(read_status(&mut stream), Some(410));
     assert_eq!(text(run(&platform, "echo the next")), "the next");
 }
 
-fn a_result_that_is_no_envelope() {
+fn a_result_that_is_not_an_envelope_is_an_error() {
     let platform = local(LocalConfig::default());
     for body in [
         "",
@@ -179,36 +182,39 @@ fn a_result_that_is_no_envelope() {
         r#"{"crucial":1,"payload":"?"}"#,
         r#"{"crucial":2,"payload":""}"#,
     ] {
-        let meeting = Meeting::new();
-        let started = start(&platform, invocation(meeting.payload("meet")));
-        let guest = meeting.guest();
-        assert_eq!(guest.post(&guest.own("response"), body), Some(202));
+        let rendezvous = Rendezvous::new();
+        let started = start(&platform, invocation(rendezvous.payload("wait")));
+        let participant = rendezvous.participant();
+        assert_eq!(
+            participant.post(&participant.invocation_path("response"), body),
+            Some(202)
+        );
         let failure = started.wait().unwrap_err();
         assert!(
             matches!(&failure, Failure::Function { error_type, .. } if error_type == "Envelope"),
             "{failure:?}"
         );
-        // What the worker says itself comes too late.
-        guest.release();
+        // The worker's own result comes too late.
+        participant.release();
     }
     assert_eq!(text(run(&platform, "echo fine")), "fine");
 }
 
-fn half_a_result_is_none() {
+fn an_incomplete_result_is_ignored() {
     let platform = local(LocalConfig::default());
-    let meeting = Meeting::new();
-    let started = start(&platform, invocation(meeting.payload("meet")));
-    let guest = meeting.guest();
-    let path = guest.own("response");
+    let rendezvous = Rendezvous::new();
+    let started = start(&platform, invocation(rendezvous.payload("wait")));
+    let participant = rendezvous.participant();
+    let path = participant.invocation_path("response");
     let half =
         format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{\"crucial\"");
-    break_off(&guest.api.0, half.as_bytes());
+    send_incomplete(&participant.api.0, half.as_bytes());
     assert!(started.is_waiting());
-    guest.release();
+    participant.release();
     assert_eq!(text(started.wait()), "x");
 }
 
-fn open_connections_hold_nobody_up() {
+fn open_connections_do_not_block_invocations() {
     let platform = local(LocalConfig::default());
     let api = text(run(&platform, "variable AWS_LAMBDA_RUNTIME_API"));
     let host = api.split('/').next().unwrap();
@@ -229,7 +235,7 @@ fn open_connections_hold_nobody_up() {
     drop(open);
 }
 
-fn errors_in_foreign_words() {
+fn foreign_error_documents_are_understood() {
     let platform = local(LocalConfig::default());
     let documents = [
         (r#"{"errorType":"E","errorMessage":"m"}"#, "E", "m"),
@@ -237,10 +243,13 @@ fn errors_in_foreign_words() {
         ("not JSON", "Unknown", "not JSON"),
     ];
     for (document, kind, words) in documents {
-        let meeting = Meeting::new();
-        let started = start(&platform, invocation(meeting.payload("meet")));
-        let guest = meeting.guest();
-        assert_eq!(guest.post(&guest.own("error"), document), Some(202));
+        let rendezvous = Rendezvous::new();
+        let started = start(&platform, invocation(rendezvous.payload("wait")));
+        let participant = rendezvous.participant();
+        assert_eq!(
+            participant.post(&participant.invocation_path("error"), document),
+            Some(202)
+        );
         let failure = started.wait().unwrap_err();
         let Failure::Function {
             error_type,
@@ -251,6 +260,6 @@ fn errors_in_foreign_words() {
             panic!("{failure:?}");
         };
         assert_eq!((error_type.as_str(), message.as_str()), (kind, words));
-        guest.release();
+        participant.release();
     }
 }

@@ -6,31 +6,31 @@ use std::time::Duration;
 use crucial_platform::{Failure, Invocation, LocalConfig};
 use libtest_mimic::Trial;
 
-use crate::invoke::{Outcome, invocation, local, run, start, text};
-use crate::meeting::{Meeting, is_reaped};
-use crate::output::Nowhere;
+use crate::invocations::{Outcome, invocation, local, run, start, text};
+use crate::output::DiscardingSink;
+use crate::rendezvous::{Rendezvous, is_reaped};
 use crate::trials;
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_late_worker_is_killed,
-        an_allocation_over_the_limit,
-        resident_memory_over_the_limit,
-        memory_without_a_limit,
+        a_worker_over_its_time_limit_is_killed,
+        an_allocation_over_the_limit_fails,
+        resident_memory_over_the_limit_fails,
+        memory_may_be_unlimited,
     ]
 }
 
-fn a_late_worker_is_killed() {
+fn a_worker_over_its_time_limit_is_killed() {
     let limit = Duration::from_millis(200);
     let platform = local(LocalConfig {
         time_limit_default: limit,
         ..LocalConfig::default()
     });
-    let meeting = Meeting::new();
-    let late = start(&platform, invocation(meeting.payload("meet")));
-    let guest = meeting.guest();
+    let rendezvous = Rendezvous::new();
+    let late = start(&platform, invocation(rendezvous.payload("wait")));
+    let participant = rendezvous.participant();
     assert_eq!(late.wait(), Err(Failure::TimeLimit { limit }));
-    assert!(is_reaped(guest.pid));
+    assert!(is_reaped(participant.pid));
 }
 
 fn with_memory(payload: &str, memory_mb: u32) -> Invocation {
@@ -47,12 +47,12 @@ fn assert_memory_limit(outcome: Outcome, expected_mb: u32) {
     }
 }
 
-fn an_allocation_over_the_limit() {
-    // A backtrace comes after the message by which the platform knows.
+fn an_allocation_over_the_limit_fails() {
+    // With a backtrace, the message that the platform looks for is not the last line.
     for backtrace in ["0", "1"] {
         let platform = local(LocalConfig {
             env: vec![("RUST_BACKTRACE".into(), backtrace.into())],
-            output: Arc::new(Nowhere),
+            output: Arc::new(DiscardingSink),
             ..LocalConfig::default()
         });
         let outcome = start(&platform, with_memory("allocate 200", 100)).wait();
@@ -62,8 +62,8 @@ fn an_allocation_over_the_limit() {
     }
 }
 
-/// The main thread's stack does not count as data, so that the worker's own limit does not see it.
-fn resident_memory_over_the_limit() {
+/// The main thread's stack is not part of the data segment, so that the worker's own limit does not cover it.
+fn resident_memory_over_the_limit_fails() {
     let platform = local(LocalConfig::default());
     assert_eq!(
         text(start(&platform, with_memory("echo small", 10)).wait()),
@@ -73,7 +73,7 @@ fn resident_memory_over_the_limit() {
     assert_memory_limit(outcome, 10);
 }
 
-fn memory_without_a_limit() {
+fn memory_may_be_unlimited() {
     let platform = local(LocalConfig {
         memory_mb_default: None,
         ..LocalConfig::default()

@@ -1,20 +1,20 @@
-//! The platforms through the public API, with real worker processes: this executable is its own worker.
+//! Tests of the platforms through the public API, with real worker processes: this executable is its own worker.
 
 use libtest_mimic::{Arguments, Trial};
 
 mod handler;
 mod hostile;
-mod invoke;
-mod life;
+mod invocations;
+mod lifecycle;
 mod limits;
-mod meeting;
 mod output;
+mod rendezvous;
 mod suite;
 mod warm;
 
 use crucial_platform::worker;
 
-/// A list of tests from a list of functions.
+/// Makes a list of tests from a list of functions.
 macro_rules! trials {
     ($($name:ident),+ $(,)?) => {
         vec![$(libtest_mimic::Trial::test(stringify!($name), || { $name(); Ok(()) })),+]
@@ -25,16 +25,16 @@ pub(crate) use trials;
 fn main() {
     if worker::is_worker() {
         output::greet();
-        life::refuse();
+        lifecycle::refuse();
         worker::run(&handler::Tester);
     }
-    if life::is_parent() {
-        life::be_parent();
+    if lifecycle::is_parent() {
+        lifecycle::run_parent();
     }
     let trials: Vec<Trial> = [
         suite::trials(),
         warm::trials(),
-        life::trials(),
+        lifecycle::trials(),
         limits::trials(),
         output::trials(),
         hostile::trials(),

@@ -1,4 +1,4 @@
-//! What workers print.
+//! Tests of the workers' output.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, mpsc};
@@ -8,10 +8,10 @@ use crucial_platform::worker::FunctionError;
 use crucial_platform::{Failure, LocalConfig, OutputSink, Platform, Stream};
 use libtest_mimic::Trial;
 
-use crate::invoke::{invocation, local, run, text};
+use crate::invocations::{invocation, local, run, text};
 use crate::trials;
 
-/// Has workers print a line when they start.
+/// Makes workers print a line when they start.
 const GREET_VARIABLE: &str = "PLATFORM_TEST_GREET";
 
 pub fn trials() -> Vec<Trial> {
@@ -20,22 +20,22 @@ pub fn trials() -> Vec<Trial> {
         many_lines_come_in_order,
         long_lines_come_in_pieces,
         characters_are_not_cut,
-        what_is_no_text_comes_all_the_same,
-        lines_before_the_first_work,
-        last_lines_tell_of_a_death,
-        an_endless_printer_holds_nobody_up,
+        invalid_utf8_is_replaced,
+        lines_before_the_first_event,
+        a_failure_contains_the_last_lines,
+        endless_output_does_not_block_invocations,
         lines_between_invocations,
     ]
 }
 
-/// Prints when a worker starts.
+/// Prints a line, if the variable is set.
 pub fn greet() {
     if std::env::var_os(GREET_VARIABLE).is_some() {
         println!("good morning");
     }
 }
 
-/// The worker's part of the tests.
+/// The worker's side of the tests.
 pub fn print(what: &str) -> Result<Vec<u8>, FunctionError> {
     match what {
         "both" => {
@@ -51,13 +51,13 @@ pub fn print(what: &str) -> Result<Vec<u8>, FunctionError> {
             println!("{}", "b".repeat((128 << 10) + 1));
             println!("short");
         }
-        // The cut after 64 KiB would be in the middle of a character.
+        // 64 KiB end in the middle of a character.
         "wide" => println!("a{}", "\u{20ac}".repeat(30_000)),
         "no text" => {
             let mut stdout = std::io::stdout();
             stdout
                 .write_all(b"\xff\xfe ok \x80\n\n\xc3")
-                .expect("it is read");
+                .expect("the platform reads the output");
         }
         "and die" => {
             (0..12).for_each(|number| println!("{number}"));
@@ -65,7 +65,7 @@ pub fn print(what: &str) -> Result<Vec<u8>, FunctionError> {
             std::process::abort();
         }
         "without end" => {
-            // Quicker to write than to read.
+            // Writing is faster than the platform's reading, so that the pipe is never empty.
             std::thread::spawn(|| {
                 let lines = [b'\n'; 64 << 10];
                 while std::io::stdout().write_all(&lines).is_ok() {}
@@ -78,28 +78,28 @@ pub fn print(what: &str) -> Result<Vec<u8>, FunctionError> {
 
 type Line = (Stream, String, String);
 
-/// Keeps all lines.
+/// A sink that records all lines.
 #[derive(Default)]
-pub struct Kept(Mutex<Vec<Line>>);
+pub struct RecordingSink(Mutex<Vec<Line>>);
 
-impl Kept {
+impl RecordingSink {
     pub fn count(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 }
 
-impl OutputSink for Kept {
+impl OutputSink for RecordingSink {
     fn line(&self, stream: Stream, thread: &str, line: &str) {
         let line = (stream, thread.to_owned(), line.to_owned());
         self.0.lock().unwrap().push(line);
     }
 }
 
-/// The lines that had come when the result came.
+/// The lines that arrived before the result.
 fn lines_of(config: LocalConfig, payload: &str) -> Vec<Line> {
-    let kept = Arc::new(Kept::default());
+    let sink = Arc::new(RecordingSink::default());
     let platform = local(LocalConfig {
-        output: kept.clone(),
+        output: sink.clone(),
         ..config
     });
     let (sender, lines) = mpsc::channel();
@@ -107,7 +107,7 @@ fn lines_of(config: LocalConfig, payload: &str) -> Vec<Line> {
     named.name = "printer".to_owned();
     let done = move |result: Result<_, _>| {
         result.unwrap();
-        sender.send(kept.0.lock().unwrap().clone()).unwrap();
+        sender.send(sink.0.lock().unwrap().clone()).unwrap();
     };
     platform.invoke(named, Box::new(done));
     lines.recv().unwrap()
@@ -153,13 +153,13 @@ fn characters_are_not_cut() {
     assert!(pieces.concat() == format!("a{}", "\u{20ac}".repeat(30_000)));
 }
 
-fn what_is_no_text_comes_all_the_same() {
+fn invalid_utf8_is_replaced() {
     let lines = lines_of(LocalConfig::default(), "print no text");
     let replaced = ["\u{fffd}\u{fffd} ok \u{fffd}", "", "\u{fffd}"];
     assert_eq!(lines_of_stream(&lines, Stream::Stdout), replaced);
 }
 
-fn lines_before_the_first_work() {
+fn lines_before_the_first_event() {
     let config = LocalConfig {
         env: vec![(GREET_VARIABLE.into(), "1".into())],
         ..LocalConfig::default()
@@ -177,9 +177,9 @@ fn lines_before_the_first_work() {
     );
 }
 
-fn last_lines_tell_of_a_death() {
+fn a_failure_contains_the_last_lines() {
     let platform = local(LocalConfig {
-        output: Arc::new(Kept::default()),
+        output: Arc::new(RecordingSink::default()),
         ..LocalConfig::default()
     });
     let failure = run(&platform, "print and die").unwrap_err();
@@ -192,16 +192,16 @@ fn last_lines_tell_of_a_death() {
     assert!(failure.to_string().contains("\n  the end"), "{failure}");
 }
 
-/// Throws lines away.
-pub struct Nowhere;
+/// A sink that discards all lines.
+pub struct DiscardingSink;
 
-impl OutputSink for Nowhere {
+impl OutputSink for DiscardingSink {
     fn line(&self, _: Stream, _: &str, _: &str) {}
 }
 
-fn an_endless_printer_holds_nobody_up() {
+fn endless_output_does_not_block_invocations() {
     let platform = local(LocalConfig {
-        output: Arc::new(Nowhere),
+        output: Arc::new(DiscardingSink),
         ..LocalConfig::default()
     });
     run(&platform, "print without end").unwrap();
@@ -210,12 +210,12 @@ fn an_endless_printer_holds_nobody_up() {
     }
 }
 
-/// Tells who prints.
-struct Names(Mutex<mpsc::Sender<String>>);
+/// A sink that forwards the prefix of each line.
+struct NameSink(Mutex<mpsc::Sender<String>>);
 
-impl OutputSink for Names {
+impl OutputSink for NameSink {
     fn line(&self, _: Stream, name: &str, _: &str) {
-        // Nobody listens once the test has seen enough.
+        // Sending fails once the test has ended.
         let _ = self.0.lock().unwrap().send(name.to_owned());
     }
 }
@@ -223,14 +223,14 @@ impl OutputSink for Names {
 fn lines_between_invocations() {
     let (sender, names) = mpsc::channel();
     let platform = local(LocalConfig {
-        output: Arc::new(Names(Mutex::new(sender))),
+        output: Arc::new(NameSink(Mutex::new(sender))),
         ..LocalConfig::default()
     });
     run(&platform, "print without end").unwrap();
     let next = || {
         names
             .recv_timeout(Duration::from_secs(60))
-            .expect("it prints on")
+            .expect("the worker continues to print")
     };
     while !next().starts_with("worker ") {}
 }

@@ -1,4 +1,4 @@
-//! What all platforms do.
+//! Tests that every platform must pass.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -7,8 +7,8 @@ use crucial_platform::{Failure, InProcess, LocalConfig, Platform};
 use libtest_mimic::Trial;
 
 use crate::handler::Tester;
-use crate::invoke::{Outcome, invocation, local, run, start, text};
-use crate::meeting::Meeting;
+use crate::invocations::{Outcome, invocation, local, run, start, text};
+use crate::rendezvous::Rendezvous;
 
 const CONCURRENCY: usize = 8;
 
@@ -17,20 +17,23 @@ type Test = fn(&dyn Platform);
 pub fn trials() -> Vec<Trial> {
     let tests: [(&str, Test); 11] = [
         ("bytes_come_back", bytes_come_back),
-        ("any_name_will_do", any_name_will_do),
+        ("any_name_is_accepted", any_name_is_accepted),
         ("errors_come_back", errors_come_back),
         ("a_panic_is_an_error", a_panic_is_an_error),
         (
-            "as_many_as_allowed_run_at_once",
-            as_many_as_allowed_run_at_once,
+            "concurrency_reaches_its_limit",
+            concurrency_reaches_its_limit,
         ),
         ("the_time_limit_holds", the_time_limit_holds),
         ("the_deadline_is_known", the_deadline_is_known),
         ("an_endless_limit_is_no_limit", an_endless_limit_is_no_limit),
-        ("what_is_too_large_is_refused", what_is_too_large_is_refused),
         (
-            "a_panicking_completion_harms_nobody",
-            a_panicking_completion_harms_nobody,
+            "too_large_payloads_and_results_are_refused",
+            too_large_payloads_and_results_are_refused,
+        ),
+        (
+            "a_panicking_completion_is_caught",
+            a_panicking_completion_is_caught,
         ),
         ("shutdown_fails_all", shutdown_fails_all),
     ];
@@ -46,7 +49,7 @@ pub fn trials() -> Vec<Trial> {
         .collect()
 }
 
-/// A test of each platform.
+/// Makes one test for each platform.
 fn both(name: &str, test: impl Fn(Arc<dyn Platform>) + Clone + Send + 'static) -> [Trial; 2] {
     let other = test.clone();
     [
@@ -75,7 +78,7 @@ fn bytes_come_back(platform: &dyn Platform) {
     }
 }
 
-fn any_name_will_do(platform: &dyn Platform) {
+fn any_name_is_accepted(platform: &dyn Platform) {
     for name in ["", "a\0b", "two\nlines", "ü"] {
         let mut named = invocation("echo fine");
         named.name = name.to_owned();
@@ -102,15 +105,17 @@ fn a_panic_is_an_error(platform: &dyn Platform) {
     assert_eq!(text(run(platform, "echo still here")), "still here");
 }
 
-fn as_many_as_allowed_run_at_once(platform: &dyn Platform) {
-    let meeting = Meeting::new();
-    let payload = meeting.payload("meet");
+fn concurrency_reaches_its_limit(platform: &dyn Platform) {
+    let rendezvous = Rendezvous::new();
+    let payload = rendezvous.payload("wait");
     let all: Vec<_> = (0..3 * CONCURRENCY)
         .map(|_| start(platform, invocation(payload.clone())))
         .collect();
     for _ in 0..3 {
-        let guests = meeting.guests(CONCURRENCY);
-        guests.into_iter().for_each(|guest| guest.release());
+        let participants = rendezvous.participants(CONCURRENCY);
+        participants
+            .into_iter()
+            .for_each(|participant| participant.release());
     }
     for started in all {
         assert_eq!(text(started.wait()), "x");
@@ -118,15 +123,15 @@ fn as_many_as_allowed_run_at_once(platform: &dyn Platform) {
 }
 
 fn the_time_limit_holds(platform: &dyn Platform) {
-    let meeting = Meeting::new();
+    let rendezvous = Rendezvous::new();
     let limit = Duration::from_millis(300);
-    let mut late = invocation(meeting.payload("meet"));
+    let mut late = invocation(rendezvous.payload("wait"));
     late.time_limit = Some(limit);
     let late = start(platform, late);
-    let guest = meeting.guest();
+    let participant = rendezvous.participant();
     assert_eq!(late.wait(), Err(Failure::TimeLimit { limit }));
     assert_eq!(text(run(platform, "echo the next")), "the next");
-    drop(guest);
+    drop(participant);
 }
 
 fn the_deadline_is_known(platform: &dyn Platform) {
@@ -142,7 +147,7 @@ fn an_endless_limit_is_no_limit(platform: &dyn Platform) {
     assert_eq!(text(start(platform, endless).wait()), "in time");
 }
 
-fn what_is_too_large_is_refused(platform: &dyn Platform) {
+fn too_large_payloads_and_results_are_refused(platform: &dyn Platform) {
     let max = platform.payload_bytes_max();
     let size = max + 1;
     let refused = run(platform, vec![0; size]);
@@ -152,14 +157,14 @@ fn what_is_too_large_is_refused(platform: &dyn Platform) {
     assert_eq!(run(platform, format!("large {max}")).unwrap().len(), max);
 }
 
-fn a_panicking_completion_harms_nobody(platform: &dyn Platform) {
+fn a_panicking_completion_is_caught(platform: &dyn Platform) {
     for payload in ["echo it", "error", "unknown"] {
         platform.invoke(invocation(payload), Box::new(|_| panic!("on purpose")));
     }
     assert_eq!(text(run(platform, "echo the next")), "the next");
 }
 
-/// Each completion starts the next invocation: of a result, of an error, of none that ran.
+/// Each completion starts the next invocation: after a result, after an error, and after a refused payload.
 fn completions_may_invoke(platform: Arc<dyn Platform>) {
     fn next(platform: Arc<dyn Platform>, left: usize, seen: mpsc::Sender<Outcome>) {
         let payload = match left % 3 {
@@ -187,11 +192,11 @@ fn completions_may_invoke(platform: Arc<dyn Platform>) {
     assert_eq!(results, 2 * CONCURRENCY * 10);
 }
 
-/// It must not wait for itself.
+/// A shutdown from within a completion must not wait for the completion's own thread.
 fn a_completion_may_shut_down(platform: Arc<dyn Platform>) {
-    let meeting = Meeting::new();
-    let busy = start(&*platform, invocation(meeting.payload("meet")));
-    let guest = meeting.guest();
+    let rendezvous = Rendezvous::new();
+    let busy = start(&*platform, invocation(rendezvous.payload("wait")));
+    let participant = rendezvous.participant();
     let (sender, outcome) = mpsc::channel();
     let own = platform.clone();
     let done = move |result| {
@@ -199,18 +204,21 @@ fn a_completion_may_shut_down(platform: Arc<dyn Platform>) {
         drop((own, sender.send(result)));
     };
     platform.invoke(invocation("echo last"), Box::new(done));
-    assert_eq!(text(outcome.recv().expect("it completes")), "last");
+    assert_eq!(
+        text(outcome.recv().expect("the invocation completes")),
+        "last"
+    );
     assert_eq!(busy.wait(), Err(Failure::Shutdown));
-    drop(guest);
+    drop(participant);
 }
 
 fn shutdown_fails_all(platform: &dyn Platform) {
-    let meeting = Meeting::new();
-    let payload = meeting.payload("meet");
+    let rendezvous = Rendezvous::new();
+    let payload = rendezvous.payload("wait");
     let all: Vec<_> = (0..2 * CONCURRENCY)
         .map(|_| start(platform, invocation(payload.clone())))
         .collect();
-    let guests = meeting.guests(CONCURRENCY);
+    let participants = rendezvous.participants(CONCURRENCY);
     assert!(all.iter().all(|started| started.is_waiting()));
     platform.shutdown();
     for started in all {
@@ -218,5 +226,5 @@ fn shutdown_fails_all(platform: &dyn Platform) {
     }
     assert_eq!(run(platform, "pid"), Err(Failure::Shutdown));
     platform.shutdown();
-    drop(guests);
+    drop(participants);
 }

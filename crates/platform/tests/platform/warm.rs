@@ -1,4 +1,4 @@
-//! Workers that are kept for the next invocation.
+//! Tests of workers that are kept for the next invocation.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -6,22 +6,22 @@ use std::time::Duration;
 use crucial_platform::{LocalConfig, Platform};
 use libtest_mimic::Trial;
 
-use crate::invoke::{invocation, local, run, start, text};
-use crate::meeting::{Meeting, is_reaped};
+use crate::invocations::{invocation, local, run, start, text};
+use crate::rendezvous::{Rendezvous, is_reaped};
 use crate::trials;
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_worker_is_used_again,
-        a_worker_of_another_size_is_not,
-        sizes_take_turns,
-        a_queue_is_worked_off_by_a_few,
+        a_worker_is_reused,
+        a_worker_with_another_memory_limit_is_not_reused,
+        memory_limits_take_turns,
+        a_queue_is_served_by_few_workers,
         two_hundred_at_once,
         an_idle_worker_is_ended,
     ]
 }
 
-fn a_worker_is_used_again() {
+fn a_worker_is_reused() {
     let platform = local(LocalConfig::default());
     let first = text(run(&platform, "pid"));
     for _ in 0..20 {
@@ -35,7 +35,7 @@ fn pid_with(platform: &dyn Platform, memory_mb: u32) -> String {
     text(start(platform, sized).wait())
 }
 
-fn a_worker_of_another_size_is_not() {
+fn a_worker_with_another_memory_limit_is_not_reused() {
     let platform = local(LocalConfig::default());
     let (small, large) = (pid_with(&platform, 256), pid_with(&platform, 512));
     assert_ne!(small, large);
@@ -43,36 +43,36 @@ fn a_worker_of_another_size_is_not() {
     assert_eq!(pid_with(&platform, 512), large);
 }
 
-fn sizes_take_turns() {
+fn memory_limits_take_turns() {
     let platform = local(LocalConfig {
         concurrency_max: 1,
         ..LocalConfig::default()
     });
-    // An idle one makes room.
+    // An idle worker with another memory limit is ended.
     for memory_mb in [256, 512, 256] {
         pid_with(&platform, memory_mb);
     }
-    // One that waits for another size gets its turn before those that came later.
-    let meeting = Meeting::new();
-    let mut large = invocation(meeting.payload("meet"));
+    // An invocation with another memory limit runs before later invocations.
+    let rendezvous = Rendezvous::new();
+    let mut large = invocation(rendezvous.payload("wait"));
     large.memory_mb = Some(512);
     let mut small = large.clone();
     small.memory_mb = Some(256);
     let before = start(&platform, small.clone());
-    let guest = meeting.guest();
+    let participant = rendezvous.participant();
     let between = start(&platform, large);
     let after = start(&platform, small);
-    guest.release();
+    participant.release();
     before.wait().unwrap();
-    let guest = meeting.guest();
+    let participant = rendezvous.participant();
     assert!(after.is_waiting());
-    guest.release();
+    participant.release();
     between.wait().unwrap();
-    meeting.guest().release();
+    rendezvous.participant().release();
     after.wait().unwrap();
 }
 
-fn a_queue_is_worked_off_by_a_few() {
+fn a_queue_is_served_by_few_workers() {
     let platform = local(LocalConfig {
         concurrency_max: 3,
         ..LocalConfig::default()
@@ -89,15 +89,20 @@ fn a_queue_is_worked_off_by_a_few() {
 
 fn two_hundred_at_once() {
     let platform = local(LocalConfig::default());
-    let meeting = Meeting::new();
-    let payload = meeting.payload("meet");
+    let rendezvous = Rendezvous::new();
+    let payload = rendezvous.payload("wait");
     let all: Vec<_> = (0..200)
         .map(|_| start(&platform, invocation(payload.clone())))
         .collect();
-    let guests = meeting.guests(200);
-    let pids: HashSet<i32> = guests.iter().map(|guest| guest.pid).collect();
+    let participants = rendezvous.participants(200);
+    let pids: HashSet<i32> = participants
+        .iter()
+        .map(|participant| participant.pid)
+        .collect();
     assert_eq!(pids.len(), 200);
-    guests.into_iter().for_each(|guest| guest.release());
+    participants
+        .into_iter()
+        .for_each(|participant| participant.release());
     for started in all {
         assert_eq!(text(started.wait()), "x");
     }
@@ -110,8 +115,8 @@ fn an_idle_worker_is_ended() {
         warm_idle: Duration::from_millis(20),
         ..LocalConfig::default()
     });
-    let meeting = Meeting::new();
-    run(&platform, meeting.payload("hold")).unwrap();
-    meeting.guest().wait_gone();
+    let rendezvous = Rendezvous::new();
+    run(&platform, rendezvous.payload("connect")).unwrap();
+    rendezvous.participant().wait_until_ended();
     assert_eq!(text(run(&platform, "echo the next")), "the next");
 }

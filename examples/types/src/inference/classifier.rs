@@ -1,8 +1,8 @@
-//! The model; std threads use it as it is.
+//! The model. The std-thread version uses it, too.
 
 use serde::{Deserialize, Serialize};
 
-/// Centroids of clusters, and the digit that each stands for.
+/// The centroids of clusters, with the digit of each cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Classifier {
     centroids: Vec<f64>,
@@ -10,17 +10,17 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// The model of clusters, each with the digit that is most frequent in it.
+    /// Returns a model of clusters, each with the digit that is most frequent in it.
     pub fn new(centroids: Vec<f64>, digits: Vec<u8>) -> Classifier {
         Classifier { centroids, digits }
     }
 
-    /// The digit in a picture.
+    /// Returns the digit in a picture.
     pub fn classify(&self, picture: &[f64]) -> u8 {
         self.digits[self.nearest(picture)]
     }
 
-    /// The cluster of a picture.
+    /// Returns the cluster of a picture.
     pub fn nearest(&self, picture: &[f64]) -> usize {
         let (mut nearest, mut least) = (0, f64::INFINITY);
         for (cluster, centroid) in self.centroids.chunks(picture.len().max(1)).enumerate() {

@@ -1,11 +1,11 @@
-//! What a step of k-means is made of; std threads use it as it is.
+//! The state of a step of k-means. The std-thread version uses it, too.
 
 use serde::{Deserialize, Serialize};
 
-/// What one part of the points contributes to a step.
+/// The contribution of a part of the points to a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Partial {
-    /// The sum of the points of each cluster, cluster after cluster.
+    /// The sum of the points of each cluster, one cluster after the other.
     pub sums: Vec<f64>,
     /// The number of points of each cluster.
     pub counts: Vec<u64>,
@@ -13,8 +13,8 @@ pub struct Partial {
     pub inertia: f64,
 }
 
-/// The centroids that all threads share. A step ends when all parts have contributed; they are added up
-/// in the order of the parts, so that the result does not depend on who came first.
+/// The centroids that all threads share. A step ends when all parts have contributed. Contributions are added up in
+/// the order of the parts, so that the result does not depend on the order of arrival.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Step {
     centroids: Vec<f64>,
@@ -23,7 +23,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// The state before the first step of `parts` threads.
+    /// Returns the state before the first step of `parts` threads.
     pub fn new(centroids: Vec<f64>, parts: usize) -> Step {
         Step {
             centroids,
@@ -42,8 +42,8 @@ impl Step {
         &self.counts
     }
 
-    /// Takes the contribution of a part. The last one of a step moves the centroids: then it gives the
-    /// inertia, and how far the centroids moved (the largest squared distance).
+    /// Adds the contribution of a part. The last one of a step moves the centroids, and returns the inertia and the largest
+    /// squared distance that a centroid moved.
     pub fn contribute(&mut self, part: usize, partial: Partial) -> Option<(f64, f64)> {
         self.waiting[part] = Some(partial);
         if self.waiting.iter().any(Option::is_none) {
@@ -69,7 +69,7 @@ impl Step {
             .zip(total.sums.chunks(dimensions))
             .zip(&total.counts)
         {
-            // A cluster without points stays where it is.
+            // A cluster without points keeps its centroid.
             if *count == 0 {
                 continue;
             }

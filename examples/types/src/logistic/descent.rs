@@ -1,20 +1,20 @@
-//! How weights descend; std threads use it as it is.
+//! The state of a gradient descent. The std-thread version uses it, too.
 
 use serde::{Deserialize, Serialize};
 
-/// What one part of the rows contributes to a step.
+/// The contribution of a part of the rows to a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Partial {
     /// The sum of the gradients of the rows.
     pub gradient: Vec<f64>,
-    /// The sum of their losses.
+    /// The sum of the losses of the rows.
     pub loss: f64,
     /// The number of rows.
     pub rows: u64,
 }
 
-/// The weights, and how they came about. A step ends when all parts have contributed; they are added up in
-/// the order of the parts, so that the result does not depend on who came first.
+/// The weights and the history of the steps. A step ends when all parts have contributed. Contributions are added up in
+/// the order of the parts, so that the result does not depend on the order of arrival.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Descent {
     rate: f64,
@@ -24,7 +24,7 @@ pub struct Descent {
 }
 
 impl Descent {
-    /// The state before the first step of `parts` threads: `weights` for the intercept and each feature.
+    /// Returns the state before the first step of `parts` threads: `weights` for the intercept and each feature.
     pub fn new(rate: f64, weights: usize, parts: usize) -> Descent {
         Descent {
             rate,
@@ -34,7 +34,7 @@ impl Descent {
         }
     }
 
-    /// The number of steps that are done.
+    /// The number of completed steps.
     pub fn steps(&self) -> u64 {
         self.losses.len() as u64
     }
@@ -49,7 +49,7 @@ impl Descent {
         &self.losses
     }
 
-    /// Takes the contribution of a part to a step; whether the step is done. The last part does it.
+    /// Adds the contribution of a part to a step. The last part completes the step. Returns whether the step is complete.
     pub fn contribute(&mut self, step: u64, part: usize, partial: &Partial) -> bool {
         if step == self.steps() {
             self.parts[part].get_or_insert_with(|| partial.clone());

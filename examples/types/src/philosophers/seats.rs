@@ -1,8 +1,8 @@
-//! Who sits where; std threads use it as it is.
+//! The seats at the table. The std-thread version uses them, too.
 
 use serde::{Deserialize, Serialize};
 
-/// Who eats, and how often each has eaten.
+/// Which philosophers are eating, and the number of meals of each.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seats {
     eating: Vec<bool>,
@@ -10,7 +10,7 @@ pub struct Seats {
 }
 
 impl Seats {
-    /// An empty table.
+    /// Returns a table at which no philosopher eats.
     pub fn new(philosophers: usize) -> Seats {
         Seats {
             eating: vec![false; philosophers],
@@ -18,38 +18,38 @@ impl Seats {
         }
     }
 
-    /// A philosopher begins to eat.
+    /// Records that a philosopher begins to eat.
     ///
     /// # Panics
     ///
-    /// If a neighbour eats: they would share a fork.
+    /// If a neighbour is eating, since both need the fork between them.
     pub fn begin(&mut self, philosopher: usize) {
         let count = self.eating.len();
         for neighbour in [philosopher + count - 1, philosopher + 1] {
             let neighbour = neighbour % count;
             assert!(
                 !self.eating[neighbour],
-                "philosopher {philosopher} eats next to {neighbour}, who eats"
+                "philosopher {philosopher} eats next to {neighbour}, who is eating"
             );
         }
         self.eating[philosopher] = true;
     }
 
-    /// A philosopher has eaten.
+    /// Records that a philosopher has eaten.
     ///
     /// # Panics
     ///
-    /// If it did not eat.
+    /// If the philosopher was not eating.
     pub fn end(&mut self, philosopher: usize) {
         let ate = std::mem::take(&mut self.eating[philosopher]);
         assert!(
             ate,
-            "philosopher {philosopher} ends a meal that never began"
+            "philosopher {philosopher} ends a meal that has not begun"
         );
         self.meals[philosopher] += 1;
     }
 
-    /// How often each has eaten.
+    /// The number of meals of each philosopher.
     pub fn meals(&self) -> Vec<u64> {
         self.meals.clone()
     }

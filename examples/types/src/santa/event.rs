@@ -1,23 +1,23 @@
-//! What happens; std threads use it as it is.
+//! The recorded events. The std-thread version uses them, too.
 
 use serde::{Deserialize, Serialize};
 
 /// A kind of helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
-    /// They deliver toys.
+    /// Reindeer deliver toys.
     Reindeer,
-    /// They make toys, and have questions.
+    /// Elves make toys, and consult Santa.
     Elf,
 }
 
-/// What happened: a helper took part in a delivery or consultation.
+/// An event: a helper took part in a delivery or consultation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Who it was.
+    /// The helper's kind.
     pub kind: Kind,
-    /// Its number.
+    /// The helper's number.
     pub helper: u64,
-    /// In which delivery or consultation.
+    /// The number of the delivery or consultation.
     pub round: u64,
 }

@@ -1,4 +1,4 @@
-//! A type that is uploaded, with methods of all kinds, and some that misbehave.
+//! Uploaded types for the tests, with methods of all kinds, and some that misbehave.
 
 use std::collections::{BTreeMap, HashMap};
 use std::task::Poll;
@@ -15,7 +15,7 @@ pub struct Account {
     owner: String,
 }
 
-/// The state before it was wider.
+/// The state of the version without an owner.
 #[cfg(feature = "upgraded")]
 #[derive(Deserialize)]
 struct Narrow {
@@ -28,7 +28,7 @@ struct Narrow {
 impl From<Narrow> for Account {
     fn from(narrow: Narrow) -> Account {
         Account {
-            // To be seen in a test.
+            // A change that a test can observe.
             cents: 100 * narrow.cents,
             holder: narrow.holder,
             heap: narrow.heap,
@@ -57,20 +57,20 @@ impl Account {
         self.cents
     }
 
-    /// Waits until there is as much.
-    pub fn withdraw(&mut self, cents: i64, #[ticket] asked: &mut Option<i64>) -> Poll<i64> {
-        asked.get_or_insert(self.cents);
+    /// Waits until the account has this amount. Returns the amount that the account had at first.
+    pub fn withdraw(&mut self, cents: i64, #[ticket] initial: &mut Option<i64>) -> Poll<i64> {
+        initial.get_or_insert(self.cents);
         if self.cents < cents {
             return Poll::Pending;
         }
         self.cents -= cents;
-        Poll::Ready(asked.unwrap_or_default())
+        Poll::Ready(initial.unwrap_or_default())
     }
 
     #[fallible]
     pub fn take(&mut self, cents: i64) -> Result<i64> {
         if self.cents < cents {
-            return Err(Error::from("not as much"));
+            return Err(Error::from("insufficient funds"));
         }
         Ok(self.deposit(-cents))
     }
@@ -116,7 +116,7 @@ impl Account {
     }
 }
 
-/// An object that is never done with being saved.
+/// An object whose saving never ends.
 #[derive(Deserialize)]
 pub struct Stuck {
     #[allow(dead_code)]
@@ -136,7 +136,7 @@ impl Stuck {
     pub fn touch(&mut self) {}
 }
 
-/// Many numbers.
+/// A vector of numbers.
 #[derive(Serialize, Deserialize)]
 pub struct Vector {
     values: Vec<f64>,
@@ -150,13 +150,13 @@ impl Vector {
         }
     }
 
-    /// Of all.
+    /// The sum of all numbers.
     pub fn sum(&self) -> f64 {
         self.values.iter().sum()
     }
 }
 
-/// An object that is the same whatever its history.
+/// An object whose state does not depend on its history.
 #[derive(Default, Serialize, Deserialize)]
 pub struct Ordered {
     counts: BTreeMap<u64, u64>,
@@ -179,7 +179,7 @@ impl Ordered {
     }
 }
 
-/// An object that is not, against the advice.
+/// An object whose iteration order depends on its history, against the advice of docs/modules.md.
 #[derive(Serialize, Deserialize)]
 pub struct Hashed {
     counts: HashMap<u64, u64>,

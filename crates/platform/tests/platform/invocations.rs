@@ -1,4 +1,4 @@
-//! Short forms for invocations.
+//! Helpers that start invocations and wait for their results.
 
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
@@ -7,8 +7,8 @@ use crucial_platform::{Failure, Invocation, InvocationId, LocalConfig, LocalPlat
 
 pub type Outcome = Result<Vec<u8>, Failure>;
 
-/// A test that waits longer has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A test that waits longer than this fails.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub fn invocation(payload: impl Into<Vec<u8>>) -> Invocation {
     Invocation {
@@ -31,13 +31,13 @@ pub fn start(platform: &dyn Platform, invocation: Invocation) -> Started {
 }
 
 impl Started {
-    /// Waits for the result. There is just one.
+    /// Waits for the result, and checks that no second one follows.
     pub fn wait(self) -> Outcome {
         let result = self
             .0
-            .recv_timeout(PATIENCE)
+            .recv_timeout(TIMEOUT)
             .expect("a result comes in time");
-        assert!(self.0.recv_timeout(PATIENCE).is_err(), "a second result");
+        assert!(self.0.recv_timeout(TIMEOUT).is_err(), "a second result");
         result
     }
 
@@ -50,7 +50,7 @@ pub fn run(platform: &dyn Platform, payload: impl Into<Vec<u8>>) -> Outcome {
     start(platform, invocation(payload)).wait()
 }
 
-/// A result that is text.
+/// The result as text.
 pub fn text(outcome: Outcome) -> String {
     String::from_utf8(outcome.expect("a result")).expect("text")
 }

@@ -1,15 +1,16 @@
-//! Where a function's floats come from, and who sees their bits.
+//! Where a function's floating-point values come from, and where their bits are observed.
 //!
-//! The function is read once. Each value on the stack has an *origin*, a node of a graph: what arithmetic makes, what is
-//! moved, a local, or a choice between others. Edges say which origin goes into which. Then the graph says of each
-//! origin what it may be, in [`Kinds`]:
+//! The function is read once. Each value on the stack has an *origin*, a node of a graph: arithmetic, a move, a local,
+//! or a choice between other origins. An edge says that values of one origin flow into another. The graph then gives
+//! the [`Kinds`] of values that each origin may have:
 //!
-//! - nothing: never a NaN;
-//! - moved: its bits mean something, and are the same everywhere;
-//! - single or double: if it is a NaN, arithmetic of this width has made it, and its bits mean nothing.
+//! - none: the value is never a NaN;
+//! - moved: the value's bits are meaningful, and the same on all processors;
+//! - single or double: a NaN was produced by arithmetic of this width, and its bits are arbitrary.
 //!
-//! An origin that may be several of these can not be made canonical where it is seen, so each computed one is made so
-//! before it goes in. What crosses the border of a block, a call, or a function is always the same everywhere.
+//! A value of several kinds cannot be made canonical where it is observed. So each computed value is made canonical
+//! before it flows into an origin of several kinds. Values that cross the boundary of a block, a call, or a function
+//! are always canonical.
 
 use std::collections::HashMap;
 
@@ -23,13 +24,13 @@ use super::effect::{Effect, effect};
 pub(super) type Kinds = u8;
 
 pub(super) const MOVED: Kinds = 1;
-/// Computed as `f32`, or as lanes of them.
+/// Computed as `f32`, alone or as lanes of a vector.
 pub(super) const SINGLE: Kinds = 2;
-/// Computed as `f64`, or as lanes of them.
+/// Computed as `f64`, alone or as lanes of a vector.
 pub(super) const DOUBLE: Kinds = 4;
 pub(super) const COMPUTED: Kinds = SINGLE | DOUBLE;
 
-/// What is made canonical.
+/// The type of a value that is made canonical.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Shape {
     F32,
@@ -38,15 +39,15 @@ pub(super) enum Shape {
     F64x2,
 }
 
-/// A value that is made canonical as soon as it is there.
+/// A value that is made canonical right after the instruction that produces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Mark {
-    /// Where the instruction ends that makes it.
-    pub behind: usize,
+    /// The position at which the instruction ends.
+    pub end: usize,
     pub shape: Shape,
 }
 
-/// An origin: the index of a node.
+/// The origin of a value: the index of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin(u32);
 
@@ -55,10 +56,10 @@ impl Origin {
     pub const MOVED: Origin = Origin(1);
     pub const SINGLE: Origin = Origin(2);
     pub const DOUBLE: Origin = Origin(3);
-    /// Where an edge leads to that is only looked at.
-    const SIGHT: Origin = Origin(4);
+    /// The target of edges for values that are used and go no further.
+    const OBSERVER: Origin = Origin(4);
 
-    /// Of these the kinds are fixed.
+    /// The kinds of the origins above, which do not change.
     const FIXED: [Kinds; 5] = [0, MOVED, SINGLE, DOUBLE, 0];
 
     fn is_fixed(self) -> bool {
@@ -69,13 +70,13 @@ impl Origin {
 #[derive(Clone, Copy)]
 struct Value {
     origin: Origin,
-    behind: usize,
+    end: usize,
     is_vector: bool,
 }
 
-const ELSEWHERE: Value = Value {
+const UNKNOWN: Value = Value {
     origin: Origin::MOVED,
-    behind: 0,
+    end: 0,
     is_vector: false,
 };
 
@@ -85,19 +86,25 @@ struct Node {
     last_edge: u32,
 }
 
-/// This value goes there.
+/// The flow of a value into an origin.
 struct Edge {
     value: Value,
     to: Origin,
-    /// In what is computed otherwise, bits are seen.
-    unseen: Kinds,
-    /// The one before it that begins at the same node, plus one.
+    /// The kinds of computed values whose bits the instruction ignores. Bits of other kinds are observed.
+    ignored: Kinds,
+    /// The previous edge that begins at the same node, plus one.
     previous: u32,
 }
 
-/// What is known of a function. Its size is in proportion to the function's.
+/// How many values an instruction pops and pushes.
+struct Arity {
+    operands: usize,
+    results: usize,
+}
+
+/// The graph of a function. Its size is in proportion to the function's size.
 #[derive(Default)]
-pub(super) struct Flow {
+pub(super) struct DataFlow {
     parameters: u32,
     stack: Vec<Value>,
     nodes: Vec<Node>,
@@ -105,14 +112,14 @@ pub(super) struct Flow {
     locals: HashMap<u32, Origin>,
 }
 
-impl Flow {
-    /// A function begins.
+impl DataFlow {
+    /// Begins a new function.
     pub fn clear(&mut self, parameters: u32) {
         self.parameters = parameters;
         self.stack.clear();
         self.nodes.clear();
         self.edges.clear();
-        // To clear one that was large takes as long for each function behind.
+        // A new map, since clearing a map that was large once takes as long for each later function.
         self.locals = HashMap::new();
         for kinds in Origin::FIXED {
             self.node(kinds);
@@ -120,7 +127,7 @@ impl Flow {
     }
 
     fn node(&mut self, kinds: Kinds) -> Origin {
-        // There are fewer than bytes in the module.
+        // The index fits: there are fewer nodes than bytes in the module.
         let origin = Origin(self.nodes.len() as u32);
         self.nodes.push(Node {
             kinds,
@@ -135,19 +142,23 @@ impl Flow {
         validator: &mut FuncValidator<ValidatorResources>,
         position: usize,
         operator: &Operator<'_>,
-        behind: usize,
+        end: usize,
     ) -> Result<(), Error> {
         let runs = validator
             .get_control_frame(0)
             .is_some_and(|frame| !frame.unreachable);
         let arity = runs.then(|| operator.operator_arity(validator)).flatten();
         validator.op(position, operator)?;
-        if let Some((takes, gives)) = arity {
-            self.follow(validator, operator, behind, takes as usize, gives as usize);
+        if let Some((operands, results)) = arity {
+            let arity = Arity {
+                operands: operands as usize,
+                results: results as usize,
+            };
+            self.follow(validator, operator, end, arity);
         }
-        // Behind a branch the stack has what validation says; it is never run.
+        // Code after a branch is never run; validation determines the height of its stack.
         self.stack
-            .resize(validator.operand_stack_height() as usize, ELSEWHERE);
+            .resize(validator.operand_stack_height() as usize, UNKNOWN);
         Ok(())
     }
 
@@ -155,23 +166,22 @@ impl Flow {
         &mut self,
         validator: &FuncValidator<ValidatorResources>,
         operator: &Operator<'_>,
-        behind: usize,
-        takes: usize,
-        gives: usize,
+        end: usize,
+        arity: Arity,
     ) {
         let origin = match effect(operator) {
-            Effect::Computes { unseen, gives } => {
-                for _ in 0..takes {
+            Effect::Computes { ignored, result } => {
+                for _ in 0..arity.operands {
                     let value = self.pop();
-                    self.connect(value, Origin::SIGHT, unseen);
+                    self.connect(value, Origin::OBSERVER, ignored);
                 }
-                gives
+                result
             }
-            Effect::Chooses { unseen, kinds } => {
+            Effect::Combines { ignored, kinds } => {
                 let to = self.node(kinds);
-                for _ in 0..takes {
+                for _ in 0..arity.operands {
                     let value = self.pop();
-                    self.connect(value, to, unseen);
+                    self.connect(value, to, ignored);
                 }
                 to
             }
@@ -189,60 +199,61 @@ impl Flow {
             }
             Effect::Copysign => {
                 let sign = self.pop();
-                self.connect(sign, Origin::SIGHT, 0);
+                self.connect(sign, Origin::OBSERVER, 0);
                 self.pop().origin
             }
-            Effect::Keeps => self.pop().origin,
+            Effect::PassThrough => self.pop().origin,
             Effect::LocalGet(local) => self.local(validator, local),
             Effect::LocalSet(local) => {
                 let to = self.local(validator, local);
                 let value = self.pop();
                 self.connect(value, to, COMPUTED);
-                // For a `tee`: as what is in the local now.
+                // The result of a `tee` is the local's new value.
                 to
             }
-            Effect::Sees => {
-                for _ in 0..takes {
+            Effect::Observes => {
+                for _ in 0..arity.operands {
                     let value = self.pop();
-                    self.connect(value, Origin::SIGHT, 0);
+                    self.connect(value, Origin::OBSERVER, 0);
                 }
                 Origin::MOVED
             }
         };
         let is_vector = validator.get_operand_type(0) == Some(Some(ValType::V128));
-        let made = Value {
+        let result = Value {
             origin,
-            behind,
+            end,
             is_vector,
         };
-        self.stack.extend(std::iter::repeat_n(made, gives));
+        self.stack
+            .extend(std::iter::repeat_n(result, arity.results));
     }
 
     fn pop(&mut self) -> Value {
-        self.stack.pop().unwrap_or(ELSEWHERE)
+        self.stack.pop().unwrap_or(UNKNOWN)
     }
 
     fn local(&mut self, validator: &FuncValidator<ValidatorResources>, local: u32) -> Origin {
-        let of = validator.get_local_type(local);
-        if !matches!(of, Some(ValType::F32 | ValType::F64 | ValType::V128)) {
+        let ty = validator.get_local_type(local);
+        if !matches!(ty, Some(ValType::F32 | ValType::F64 | ValType::V128)) {
             return Origin::MOVED;
         }
         if let Some(origin) = self.locals.get(&local) {
             return *origin;
         }
-        // The others begin with zero.
+        // Locals that are not parameters are initialized with zero.
         let is_parameter = local < self.parameters;
         let origin = self.node(if is_parameter { MOVED } else { 0 });
         self.locals.insert(local, origin);
         origin
     }
 
-    fn connect(&mut self, value: Value, to: Origin, unseen: Kinds) {
+    fn connect(&mut self, value: Value, to: Origin, ignored: Kinds) {
         let from = value.origin;
         if from.is_fixed() {
             let kinds = Origin::FIXED[from.0 as usize];
-            let is_seen = kinds & COMPUTED & !unseen != 0;
-            if to.is_fixed() && !is_seen {
+            let is_observed = kinds & COMPUTED & !ignored != 0;
+            if to.is_fixed() && !is_observed {
                 return;
             }
             if kinds & COMPUTED == 0 {
@@ -254,15 +265,15 @@ impl Flow {
         self.edges.push(Edge {
             value,
             to,
-            unseen,
+            ignored,
             previous: node.last_edge,
         });
         node.last_edge = self.edges.len() as u32;
     }
 
-    /// What is to be made canonical, in order.
+    /// The values to make canonical, in the order of their instructions.
     pub fn marks(&mut self) -> Vec<Mark> {
-        self.spread();
+        self.propagate_kinds();
         let mut marks = Vec::new();
         for edge in &self.edges {
             let kinds = self.nodes[edge.value.origin.0 as usize].kinds;
@@ -274,9 +285,9 @@ impl Flow {
                 (DOUBLE, true) => Shape::F64x2,
                 _ => continue,
             };
-            if kinds & !edge.unseen != 0 || into.count_ones() > 1 {
+            if kinds & !edge.ignored != 0 || into.count_ones() > 1 {
                 marks.push(Mark {
-                    behind: edge.value.behind,
+                    end: edge.value.end,
                     shape,
                 });
             }
@@ -286,8 +297,8 @@ impl Flow {
         marks
     }
 
-    /// Along the edges. Each node is visited once for each kind at most.
-    fn spread(&mut self) {
+    /// Propagates kinds along the edges. Each node is visited at most once for each kind.
+    fn propagate_kinds(&mut self) {
         let nodes = 0..self.nodes.len() as u32;
         let mut changed: Vec<u32> = nodes
             .filter(|node| self.nodes[*node as usize].kinds != 0)
@@ -305,9 +316,9 @@ impl Flow {
                 }
                 let to = &mut self.nodes[edge.to.0 as usize];
                 let before = to.kinds;
-                // What is seen on the way was made canonical.
-                let seen = kinds & COMPUTED & !edge.unseen != 0;
-                to.kinds |= kinds & (edge.unseen | MOVED) | if seen { MOVED } else { 0 };
+                // An observed value is made canonical before it flows on, so that its bits are meaningful.
+                let observed = kinds & COMPUTED & !edge.ignored != 0;
+                to.kinds |= kinds & (edge.ignored | MOVED) | if observed { MOVED } else { 0 };
                 if to.kinds != before {
                     changed.push(edge.to.0);
                 }

@@ -11,12 +11,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::hostile::{request, send};
-use crate::invoke::{invocation, local, run, start, text};
-use crate::meeting::{Meeting, is_reaped};
-use crate::output::Kept;
+use crate::invocations::{invocation, local, run, start, text};
+use crate::output::RecordingSink;
+use crate::rendezvous::{Rendezvous, is_reaped};
 use crate::trials;
 
-/// Makes this executable a program with workers, which come to the meeting there.
+/// Makes this executable a program whose workers connect to the rendezvous at the variable's address.
 const PARENT_VARIABLE: &str = "PLATFORM_TEST_PARENT";
 
 /// Makes workers refuse to start.
@@ -24,53 +24,53 @@ const REFUSE_VARIABLE: &str = "PLATFORM_TEST_REFUSE";
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        a_killed_worker_is_named,
-        a_worker_that_died_idle_gets_no_work,
-        a_worker_that_does_not_come_back_is_replaced,
-        a_worker_can_say_why_it_does_not_start,
-        an_exit_is_named,
-        an_executable_that_ends_at_once,
-        an_executable_that_is_missing,
-        an_executable_that_does_not_ask,
+        a_killed_worker_is_reported,
+        a_worker_that_died_idle_gets_no_event,
+        a_worker_that_does_not_return_is_replaced,
+        a_worker_can_report_why_it_does_not_start,
+        an_exit_status_is_reported,
+        an_executable_that_ends_at_once_is_reported,
+        a_missing_executable_is_reported,
+        an_executable_that_sends_no_request_is_reported,
         variables_are_those_of_lambda,
-        what_a_worker_starts_has_not_its_variables,
+        children_of_a_worker_do_not_inherit_its_variables,
         shutdown_leaves_no_process,
-        dropping_it_ends_the_workers,
+        dropping_the_platform_ends_the_workers,
         workers_end_with_their_parent,
     ]
 }
 
-fn a_killed_worker_is_named() {
+fn a_killed_worker_is_reported() {
     let platform = local(LocalConfig::default());
-    let meeting = Meeting::new();
-    let killed = start(&platform, invocation(meeting.payload("print-and-meet")));
-    // It stays at the meeting as long as we do.
-    let guest = meeting.guest();
-    let pid = guest.pid;
+    let rendezvous = Rendezvous::new();
+    let killed = start(&platform, invocation(rendezvous.payload("print-and-wait")));
+    // The worker waits at the rendezvous until it is killed.
+    let participant = rendezvous.participant();
+    let pid = participant.pid;
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     let expected = Failure::WorkerDied {
         reason: "signal 9 (SIGKILL)".to_owned(),
         output: vec!["a line".to_owned(), "and half a".to_owned()],
     };
-    assert_eq!(killed.wait().map_err(in_order), Err(expected));
+    assert_eq!(killed.wait().map_err(sorted_output), Err(expected));
     assert_ne!(text(run(&platform, "pid")), pid.to_string());
 }
 
-/// The streams have no order between them.
-fn in_order(mut failure: Failure) -> Failure {
+/// Sorts the lines of both streams, whose relative order is not defined.
+fn sorted_output(mut failure: Failure) -> Failure {
     if let Failure::WorkerDied { output, .. } = &mut failure {
         output.sort();
     }
     failure
 }
 
-fn a_worker_that_died_idle_gets_no_work() {
+fn a_worker_that_died_idle_gets_no_event() {
     let platform = local(LocalConfig::default());
     for _ in 0..50 {
-        let meeting = Meeting::new();
-        run(&platform, meeting.payload("hold")).unwrap();
-        let pid = Pid::from_raw(meeting.guest().pid).unwrap();
-        // Readable when the process has ended, whether its parent knows or not.
+        let rendezvous = Rendezvous::new();
+        run(&platform, rendezvous.payload("connect")).unwrap();
+        let pid = Pid::from_raw(rendezvous.participant().pid).unwrap();
+        // A pidfd becomes readable when the process has ended, even before the parent has noticed.
         let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
         poll(&mut [PollFd::new(&process, PollFlags::IN)], None).unwrap();
@@ -78,23 +78,23 @@ fn a_worker_that_died_idle_gets_no_work() {
     }
 }
 
-/// Its invocation is over, but it does not ask for another.
-fn a_worker_that_does_not_come_back_is_replaced() {
+/// The worker's invocation has ended, but the worker does not request another event.
+fn a_worker_that_does_not_return_is_replaced() {
     let platform = local(LocalConfig {
         concurrency_max: 1,
         start_timeout: Duration::from_millis(200),
         ..LocalConfig::default()
     });
-    let meeting = Meeting::new();
-    let stuck = start(&platform, invocation(meeting.payload("meet")));
-    let guest = meeting.guest();
-    guest.answer_for_it();
+    let rendezvous = Rendezvous::new();
+    let stuck = start(&platform, invocation(rendezvous.payload("wait")));
+    let participant = rendezvous.participant();
+    participant.respond_in_its_place();
     assert_eq!(text(stuck.wait()), "for it");
     assert_eq!(text(run(&platform, "echo the next")), "the next");
-    guest.wait_gone();
+    participant.wait_until_ended();
 }
 
-fn a_worker_can_say_why_it_does_not_start() {
+fn a_worker_can_report_why_it_does_not_start() {
     let config = LocalConfig {
         env: vec![(REFUSE_VARIABLE.into(), "1".into())],
         ..LocalConfig::default()
@@ -103,7 +103,7 @@ fn a_worker_can_say_why_it_does_not_start() {
     assert_eq!(reasons, HashSet::from(["Config: no key".to_owned()]));
 }
 
-/// Tells the platform that this worker can not start.
+/// Reports to the platform that this worker cannot start, if the variable is set.
 pub fn refuse() {
     if std::env::var_os(REFUSE_VARIABLE).is_none() {
         return;
@@ -116,7 +116,7 @@ pub fn refuse() {
     std::process::exit(1);
 }
 
-fn an_exit_is_named() {
+fn an_exit_status_is_reported() {
     let platform = local(LocalConfig::default());
     let failure = run(&platform, "exit 3").unwrap_err();
     let Failure::WorkerDied { reason, .. } = failure else {
@@ -125,7 +125,7 @@ fn an_exit_is_named() {
     assert_eq!(reason, "exit status 3");
 }
 
-/// The reasons of so many invocations that can not start.
+/// The reasons for which `count` invocations fail to start.
 fn start_failures(config: LocalConfig, count: usize) -> HashSet<String> {
     let platform = local(config);
     let all: Vec<_> = (0..count)
@@ -140,9 +140,9 @@ fn start_failures(config: LocalConfig, count: usize) -> HashSet<String> {
         .collect()
 }
 
-fn an_executable_that_ends_at_once() {
+fn an_executable_that_ends_at_once_is_reported() {
     let begin = Instant::now();
-    let lines = Arc::new(Kept::default());
+    let lines = Arc::new(RecordingSink::default());
     let config = LocalConfig {
         output: lines.clone(),
         executable: "/bin/sh".into(),
@@ -164,7 +164,7 @@ fn an_executable_that_ends_at_once() {
     assert_eq!(lines.count(), 20);
 }
 
-fn an_executable_that_is_missing() {
+fn a_missing_executable_is_reported() {
     let config = LocalConfig {
         executable: "/nowhere/program".into(),
         ..LocalConfig::default()
@@ -177,7 +177,7 @@ fn an_executable_that_is_missing() {
     }
 }
 
-fn an_executable_that_does_not_ask() {
+fn an_executable_that_sends_no_request_is_reported() {
     let config = LocalConfig {
         executable: "/bin/sleep".into(),
         args: vec!["1000".into()],
@@ -185,10 +185,7 @@ fn an_executable_that_does_not_ask() {
         ..LocalConfig::default()
     };
     for reason in start_failures(config, 3) {
-        assert!(
-            reason.contains("did not ask for work within 200ms"),
-            "{reason}"
-        );
+        assert!(reason.contains("sent no request within 200ms"), "{reason}");
     }
 }
 
@@ -213,17 +210,20 @@ fn variables_are_those_of_lambda() {
     assert!(variable("AWS_LAMBDA_RUNTIME_API").starts_with("127.0.0.1:"));
 }
 
-fn what_a_worker_starts_has_not_its_variables() {
+fn children_of_a_worker_do_not_inherit_its_variables() {
     let platform = local(LocalConfig {
         env: vec![("OWN".into(), "value".into())],
         ..LocalConfig::default()
     });
-    let said = text(run(&platform, "script env"));
-    let ours = |line: &&str| {
+    let environment = text(run(&platform, "script env"));
+    let is_platform_variable = |line: &&str| {
         line.starts_with("AWS_LAMBDA_RUNTIME_API") || line.starts_with("CRUCIAL_LOCAL")
     };
-    assert_eq!(said.lines().find(ours), None);
-    assert!(said.lines().any(|line| line == "OWN=value"), "{said}");
+    assert_eq!(environment.lines().find(is_platform_variable), None);
+    assert!(
+        environment.lines().any(|line| line == "OWN=value"),
+        "{environment}"
+    );
 }
 
 fn shutdown_leaves_no_process() {
@@ -231,21 +231,21 @@ fn shutdown_leaves_no_process() {
         concurrency_max: 6,
         ..LocalConfig::default()
     });
-    let meeting = Meeting::new();
+    let rendezvous = Rendezvous::new();
     let idle: Vec<_> = (0..3)
-        .map(|_| start(&platform, invocation(meeting.payload("meet"))))
+        .map(|_| start(&platform, invocation(rendezvous.payload("wait"))))
         .collect();
     let mut pids: HashSet<i32> = HashSet::new();
-    for guest in meeting.guests(3) {
-        pids.insert(guest.pid);
-        guest.release();
+    for participant in rendezvous.participants(3) {
+        pids.insert(participant.pid);
+        participant.release();
     }
     idle.into_iter().for_each(|started| drop(started.wait()));
     let busy: Vec<_> = (0..6)
-        .map(|_| start(&platform, invocation(meeting.payload("meet"))))
+        .map(|_| start(&platform, invocation(rendezvous.payload("wait"))))
         .collect();
-    let guests = meeting.guests(6);
-    pids.extend(guests.iter().map(|guest| guest.pid));
+    let participants = rendezvous.participants(6);
+    pids.extend(participants.iter().map(|participant| participant.pid));
     platform.shutdown();
     assert!(pids.iter().all(|pid| is_reaped(*pid)), "{pids:?}");
     for started in busy {
@@ -253,7 +253,7 @@ fn shutdown_leaves_no_process() {
     }
 }
 
-fn dropping_it_ends_the_workers() {
+fn dropping_the_platform_ends_the_workers() {
     let platform = local(LocalConfig::default());
     let pid: i32 = text(run(&platform, "pid")).parse().unwrap();
     drop(platform);
@@ -261,16 +261,18 @@ fn dropping_it_ends_the_workers() {
 }
 
 fn workers_end_with_their_parent() {
-    let meeting = Meeting::new();
+    let rendezvous = Rendezvous::new();
     let mut parent = Command::new(std::env::current_exe().unwrap())
-        .env(PARENT_VARIABLE, meeting.address())
+        .env(PARENT_VARIABLE, rendezvous.address())
         .spawn()
         .unwrap();
-    // Some are idle when the parent dies, some are busy.
-    let guests = meeting.guests(5);
+    // When the parent dies, some workers are idle and some are busy.
+    let participants = rendezvous.participants(5);
     let begin = Instant::now();
     parent.kill().unwrap();
-    guests.into_iter().for_each(|guest| guest.wait_gone());
+    participants
+        .into_iter()
+        .for_each(|participant| participant.wait_until_ended());
     assert!(
         begin.elapsed() < Duration::from_secs(1),
         "{:?}",
@@ -283,8 +285,8 @@ pub fn is_parent() -> bool {
     std::env::var_os(PARENT_VARIABLE).is_some()
 }
 
-/// Has two idle and three busy workers, until it is killed.
-pub fn be_parent() -> ! {
+/// Runs two idle and three busy workers until this process is killed.
+pub fn run_parent() -> ! {
     let address = std::env::var(PARENT_VARIABLE).unwrap();
     let platform = local(LocalConfig::default());
     let sized = |word: &str, memory_mb| {
@@ -293,9 +295,9 @@ pub fn be_parent() -> ! {
         start(&platform, sized)
     };
     for memory_mb in [300, 400] {
-        sized("hold", memory_mb).wait().unwrap();
+        sized("connect", memory_mb).wait().unwrap();
     }
-    let _busy: Vec<_> = (0..3).map(|_| sized("meet", 500)).collect();
+    let _busy: Vec<_> = (0..3).map(|_| sized("wait", 500)).collect();
     loop {
         std::thread::park();
     }

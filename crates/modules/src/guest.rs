@@ -1,33 +1,29 @@
-//! An object whose type is in a module.
+//! An instance of a module in its sandbox, and the calls into it.
 
 use std::sync::Arc;
 
 use crucial_object::guest_abi::{NO_TICKET, Status, exports, unpack};
-use crucial_object::{
-    Activation, Age, Error, Flow, Instance, Result, SessionId, Ticket, Wake, decode,
-};
+use crucial_object::{Activation, Age, Error, Flow, Result, SessionId, Ticket, Wake, decode};
 use wasmtime::{
-    Caller, Extern, Global, Memory, Mutability, ResourceLimiter, Store, StoreLimits,
+    Caller, Extern, Global, InstancePre, Memory, Mutability, ResourceLimiter, Store, StoreLimits,
     StoreLimitsBuilder, Trap, TypedFunc, Val,
 };
 
-use crate::Module;
-use crate::engine::TICK;
-use crate::hot::{Place, Room};
+use crate::engine::{Engine, TICK};
 
-/// What the host keeps for one instance of a module.
+/// The host's data for one instance of a module.
 pub(crate) struct Host {
     limits: StoreLimits,
-    /// It asked for more memory than it may have.
+    /// Whether the instance requested more memory than its limit.
     was_refused_memory: bool,
-    /// What the module said before it trapped: message and place.
+    /// Message and location of a panic that the module reported before it trapped.
     panic: Option<(String, String)>,
 }
 
-/// What a module may export for its host to set right after a trap. `crucial build` sees to it.
+/// A global that the host resets after a trap, if the module exports it. `crucial build` exports it.
 const STACK_POINTER: &str = "__stack_pointer";
 
-/// Longest message of a panic that is kept, in bytes.
+/// Longest report of a panic that is read, in bytes.
 const PANIC_BYTES_MAX: usize = 64 << 10;
 
 impl ResourceLimiter for Host {
@@ -64,17 +60,22 @@ impl ResourceLimiter for Host {
     }
 }
 
-/// `crucial.panic`.
-pub(crate) fn panicked(mut caller: Caller<'_, Host>, place: u32, length: u32) {
+/// The imported function `crucial.panic`, with which a module reports a panic.
+pub(crate) fn record_panic(mut caller: Caller<'_, Host>, address: u32, length: u32) {
     let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
         return;
     };
     let length = (length as usize).min(PANIC_BYTES_MAX);
     let bytes = memory
         .data(&caller)
-        .get(place as usize..place as usize + length);
-    let said = bytes.and_then(|bytes| decode(bytes).ok());
-    caller.data_mut().panic = said;
+        .get(address as usize..address as usize + length);
+    caller.data_mut().panic = bytes.and_then(|bytes| decode(bytes).ok());
+}
+
+/// The parts of a module from which instances are made.
+pub(crate) struct GuestTemplate {
+    pub engine: Engine,
+    pub pre: InstancePre<Host>,
 }
 
 /// An instance of a module.
@@ -85,18 +86,18 @@ pub(crate) struct Guest {
     dispatch: TypedFunc<(u32, u64, u32), u64>,
     wake: TypedFunc<(), u32>,
     instance: wasmtime::Instance,
-    /// The module's stack pointer, and where it begins: a call that traps leaves it where it was.
+    /// The module's stack pointer and its initial value. A call that traps does not restore it.
     stack: Option<(Global, Val)>,
-    /// What people call what runs in it.
+    /// The name in error messages: the object's type.
     name: Arc<str>,
     deadline_ticks: u64,
     reply_bytes_max: usize,
 }
 
 impl Guest {
-    /// Makes an instance, and starts it.
-    pub fn new(module: &Module) -> Result<Guest> {
-        let limits = &module.engine().limits;
+    /// Makes an instance and starts it.
+    pub fn new(template: &GuestTemplate) -> Result<Guest> {
+        let limits = &template.engine.limits;
         let host = Host {
             limits: StoreLimitsBuilder::new()
                 .memory_size(limits.instance_bytes_max)
@@ -108,17 +109,17 @@ impl Guest {
             was_refused_memory: false,
             panic: None,
         };
-        let mut store = Store::new(&module.engine().wasm, host);
+        let mut store = Store::new(&template.engine.wasm, host);
         store.limiter(|host| host);
         let ticks = limits
             .method_time_max
             .as_millis()
             .div_ceil(TICK.as_millis());
-        // The present tick is partly over.
+        // One more tick, since the current tick is partly over.
         let deadline_ticks = u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1);
         store.set_epoch_deadline(deadline_ticks);
         let broken = |error: wasmtime::Error| Error::Other(format!("{error:#}"));
-        let instance = module
+        let instance = template
             .pre
             .instantiate(&mut store)
             .map_err(|error| Error::Other(explain(&error)))?;
@@ -168,14 +169,19 @@ impl Guest {
     }
 
     /// Makes an instance with an object in it.
-    pub fn restored(module: &Module, type_name: &str, state: &[u8], age: Age) -> Result<Guest> {
-        let mut guest = Guest::new(module)?;
+    pub fn with_object(
+        template: &GuestTemplate,
+        type_name: &str,
+        state: &[u8],
+        age: Age,
+    ) -> Result<Guest> {
+        let mut guest = Guest::new(template)?;
         guest.name = type_name.into();
         guest.restore(type_name, state, age)?;
         Ok(guest)
     }
 
-    /// The size of its memory, in bytes.
+    /// The size of the instance's memory, in bytes.
     pub fn size(&self) -> usize {
         self.memory.data_size(&self.store)
     }
@@ -191,7 +197,7 @@ impl Guest {
 
     fn restore(&mut self, name: &str, state: &[u8], age: Age) -> Result<()> {
         let restore = self.function::<(u32, u32), u64>(exports::RESTORE)?;
-        self.fill(&[name.as_bytes(), state])?;
+        self.write_buffer(&[name.as_bytes(), state])?;
         let parameters = (name.len() as u32, u32::from(age == Age::Older));
         let reply = self.run(|store| restore.call(store, parameters))?;
         self.reply(reply).map(drop)
@@ -207,18 +213,18 @@ impl Guest {
             .map_err(|error| Error::Other(format!("the module's {name}: {error:#}")))
     }
 
-    /// Puts bytes into the module's buffer.
-    fn fill(&mut self, parts: &[&[u8]]) -> Result<()> {
+    /// Writes bytes to the module's argument buffer.
+    fn write_buffer(&mut self, parts: &[&[u8]]) -> Result<()> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         let length = u32::try_from(length).map_err(|_| Error::LimitExceeded {
             limit: "a module's memory".to_owned(),
             max: u32::MAX.into(),
-            detail: "send it in parts".to_owned(),
+            detail: "send the data in parts".to_owned(),
         })?;
         let buffer = self.buffer.clone();
-        let place = self.run(|store| buffer.call(store, length))? as usize;
+        let address = self.run(|store| buffer.call(store, length))? as usize;
         let data = self.memory.data_mut(&mut self.store);
-        let target = data.get_mut(place..place + length as usize);
+        let target = data.get_mut(address..address + length as usize);
         let mut target = target.ok_or("the module's buffer is outside of its memory")?;
         for part in parts {
             let (here, rest) = target.split_at_mut(part.len());
@@ -228,39 +234,40 @@ impl Guest {
         Ok(())
     }
 
-    /// The status of a reply, and what is behind it.
+    /// The status of a reply, and the bytes that follow it.
     fn reply(&self, reply: u64) -> Result<(Status, &[u8])> {
-        let (place, length) = unpack(reply);
+        let (address, length) = unpack(reply);
         if length as usize > self.reply_bytes_max {
             return Err(Error::LimitExceeded {
                 limit: "reply_bytes_max".to_owned(),
                 max: self.reply_bytes_max as u64,
-                detail: format!("a method of an uploaded type gives {length} bytes"),
+                detail: format!("a method of an uploaded type returned {length} bytes"),
             });
         }
         let data = self.memory.data(&self.store);
-        let bytes = data.get(place as usize..place as usize + length as usize);
+        let bytes = data.get(address as usize..address as usize + length as usize);
         let (status, rest) = bytes
             .and_then(<[u8]>::split_first)
             .ok_or("the module's reply is outside of its memory")?;
         match Status::of(*status) {
             Some(Status::Failed) => Err(decode(rest).unwrap_or_else(|_| {
-                Error::from("the method failed with an error that this server does not know")
+                Error::from("the method failed with an error that this server cannot decode")
             })),
             Some(status) => Ok((status, rest)),
-            None => Err(Error::from("the module's reply has no status")),
+            None => Err(Error::from("the module's reply has no valid status")),
         }
     }
 
-    /// Runs a function of the module, within its time. A trap is an [`Error::Panicked`].
+    /// Runs a function of the module with the time limit of methods. A trap becomes an [`Error::Panicked`].
     fn run<R>(&mut self, f: impl FnOnce(&mut Store<Host>) -> wasmtime::Result<R>) -> Result<R> {
         self.store.set_epoch_deadline(self.deadline_ticks);
-        f(&mut self.store).map_err(|error| self.trapped(&error))
+        f(&mut self.store).map_err(|error| self.on_trap(&error))
     }
 
-    fn trapped(&mut self, error: &wasmtime::Error) -> Error {
+    /// Makes the instance usable again after a trap, and returns the error.
+    fn on_trap(&mut self, error: &wasmtime::Error) -> Error {
         if let Some((pointer, start)) = &self.stack {
-            // It was of this type when it was read.
+            // Setting cannot fail: the value was read from the same mutable global.
             let _ = pointer.set(&mut self.store, *start);
         }
         let host = self.store.data_mut();
@@ -268,7 +275,7 @@ impl Guest {
         host.was_refused_memory = false;
         let (message, location) = panic.unwrap_or_else(|| {
             if was_refused {
-                let message = "it took more memory than instance_bytes_max allows";
+                let message = "the object took more memory than instance_bytes_max allows";
                 return (message.to_owned(), "its sandbox".to_owned());
             }
             (explain(error), "its sandbox".to_owned())
@@ -281,46 +288,27 @@ impl Guest {
     }
 }
 
-/// What a trap is called.
+/// Describes a trap for people.
 fn explain(error: &wasmtime::Error) -> String {
     match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => "it took longer than method_time_max allows".to_owned(),
+        Some(Trap::Interrupt) => "the method took longer than method_time_max allows".to_owned(),
         Some(Trap::StackOverflow) => "the stack overflowed".to_owned(),
         Some(trap) => trap.to_string(),
         None => format!("{error:#}"),
     }
 }
 
-/// An object, hot or cold.
-pub(crate) struct Uploaded {
-    place: Arc<Place>,
-    _alive: Arc<()>,
-}
-
-impl Uploaded {
-    pub fn restore(
-        module: &Arc<Module>,
-        type_name: &str,
-        state: &[u8],
-        age: Age,
-    ) -> Result<Uploaded> {
-        Ok(Uploaded {
-            place: Place::new(module, type_name, state, age)?,
-            _alive: module.alive(),
-        })
-    }
-}
-
-/// The length of a ticket, as it travels.
+/// The length of a ticket as the module interface encodes it.
 fn ticket_length(ticket: &Ticket) -> u32 {
-    // A ticket came from a module, where lengths are of this size.
+    // The length fits: the ticket came from a module, where lengths have 32 bits.
     ticket
         .as_ref()
         .map_or(NO_TICKET, |ticket| ticket.len() as u32)
 }
 
 impl Guest {
-    fn poll(&mut self, activation: Activation<'_>) -> Result<Flow> {
+    /// Polls a call of a method, and replaces the call's ticket.
+    pub fn poll(&mut self, activation: Activation<'_>) -> Result<Flow> {
         let Activation {
             index,
             args,
@@ -330,13 +318,13 @@ impl Guest {
             out,
         } = activation;
         let length = ticket_length(ticket);
-        self.fill(&[ticket.as_deref().unwrap_or_default(), args])?;
+        self.write_buffer(&[ticket.as_deref().unwrap_or_default(), args])?;
         let dispatch = self.dispatch.clone();
         let reply = self.run(|store| dispatch.call(store, (index as u32, caller.0, length)))?;
         let (status, reply) = self.reply(reply)?;
         let (length, rest) = reply
             .split_first_chunk::<4>()
-            .ok_or("a reply without a ticket")?;
+            .ok_or("the module's reply is too short for a ticket")?;
         let length = u32::from_le_bytes(*length);
         let result = if length == NO_TICKET {
             *ticket = None;
@@ -344,7 +332,7 @@ impl Guest {
         } else {
             let (kept, result) = rest
                 .split_at_checked(length as usize)
-                .ok_or("a ticket that is longer than the reply")?;
+                .ok_or("the ticket is longer than the module's reply")?;
             *ticket = Some(kept.to_vec());
             result
         };
@@ -355,21 +343,22 @@ impl Guest {
         })
     }
 
-    fn cancel(&mut self, index: usize, ticket: &Ticket) -> Result<()> {
+    pub fn cancel(&mut self, index: usize, ticket: &Ticket) -> Result<()> {
         let cancel = self.function::<(u32, u32), u64>(exports::CANCEL)?;
-        self.fill(&[ticket.as_deref().unwrap_or_default()])?;
+        self.write_buffer(&[ticket.as_deref().unwrap_or_default()])?;
         let length = ticket_length(ticket);
         let reply = self.run(|store| cancel.call(store, (index as u32, length)))?;
         self.reply(reply).map(drop)
     }
 
-    fn depart(&mut self, session: SessionId) -> Result<()> {
+    pub fn depart(&mut self, session: SessionId) -> Result<()> {
         let depart = self.function::<u64, u64>(exports::DEPART)?;
         let reply = self.run(|store| depart.call(store, session.0))?;
         self.reply(reply).map(drop)
     }
 
-    fn ask_wake(&mut self) -> Result<Wake> {
+    /// Which parked calls the last change may wake.
+    pub fn wake_policy(&mut self) -> Result<Wake> {
         let wake = self.wake.clone();
         Ok(match self.run(|store| wake.call(store, ()))? {
             1 => Wake::First,
@@ -377,41 +366,4 @@ impl Guest {
             _ => Wake::All,
         })
     }
-}
-
-impl Instance for Uploaded {
-    fn dispatch(&mut self, activation: Activation<'_>) -> Result<Flow> {
-        let room = if activation.again {
-            Room::Owed
-        } else {
-            Room::Asked
-        };
-        self.place.with(room, |guest| guest.poll(activation))
-    }
-
-    fn cancel(&mut self, index: usize, ticket: Ticket) -> Result<()> {
-        self.place
-            .with(Room::Owed, |guest| guest.cancel(index, &ticket))
-    }
-
-    fn depart(&mut self, session: SessionId) {
-        let told = self.place.with(Room::Owed, |guest| guest.depart(session));
-        if let Err(error) = told {
-            panic_as(&error);
-        }
-    }
-
-    fn wake(&mut self) -> Wake {
-        let woken = self.place.with(Room::Owed, Guest::ask_wake);
-        woken.unwrap_or_else(|error| panic_as(&error))
-    }
-
-    fn save(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        self.place.save(out)
-    }
-}
-
-/// As a native method, which has no other way to fail here.
-fn panic_as(error: &Error) -> ! {
-    std::panic::panic_any(error.to_string())
 }
