@@ -196,18 +196,18 @@ impl Client {
         answers.iter().map(|answer| decode::<u64>(answer)).sum()
     }
 
-    /// What a server says of its cluster.
+    /// The cluster, as one server sees it.
     pub fn cluster_info(&self) -> Result<ClusterInfo> {
         decode(&self.any(&Operation::Inspect(Inspect::Cluster))?)
     }
 
-    /// What each server says of its cluster.
+    /// The cluster, as each server sees it.
     pub fn cluster_infos(&self) -> Result<Vec<ClusterInfo>> {
         let answers = self.everywhere(&Operation::Inspect(Inspect::Cluster))?;
         answers.iter().map(|answer| decode(answer)).collect()
     }
 
-    /// What each server has of each object, of at most so many of each.
+    /// The replicas of objects that each server holds; at most `max` of each server.
     pub fn replica_infos(&self, max: u32) -> Result<Vec<ReplicaInfo>> {
         let replicas = Operation::Inspect(Inspect::Replicas { max });
         let answers = self.everywhere(&replicas)?;

@@ -51,7 +51,7 @@ pub(crate) const BRISK: Limits = Limits {
 pub(crate) struct Dialed {
     pub socket: Socket,
     pub welcome: Welcome,
-    /// What came behind it.
+    /// Bytes that came behind the welcome.
     pub rest: BytesMut,
 }
 
@@ -76,7 +76,7 @@ impl From<Error> for Rejected {
 ///
 /// # Errors
 ///
-/// That of the server; [`Error::Unavailable`] with the addresses of all if none is there.
+/// The server's error; [`Error::Unavailable`] with the addresses of all servers if none answers.
 pub(crate) fn dial_first(config: &Config, hello: &Hello) -> Result<(Endpoint, Dialed)> {
     let limits = match config.seeds.is_empty() {
         true => PATIENT,

@@ -121,7 +121,6 @@ impl Net {
         if lacks_news {
             self.connect_all(&directory);
         }
-        self.settle(&directory, now_ms);
         let probes = self.session().begin_probing(now_ms);
         if probes {
             self.probe_seeds();
@@ -180,18 +179,5 @@ impl Net {
 
     fn connect_all(&self, directory: &Directory) {
         directory.links.iter().for_each(|link| self.connect(link));
-    }
-
-    /// Sends again what was sent by older routes, when no newer ones have come for a while.
-    fn settle(&self, directory: &Directory, now_ms: u64) {
-        let settles = self.session().begin_settling(now_ms);
-        if !settles {
-            return;
-        }
-        for link in &directory.links {
-            link.write_with(&mut link.out(), |unsent| {
-                self.session().settle(link.member, unsent);
-            });
-        }
     }
 }

@@ -47,7 +47,7 @@ struct Followers {
 #[derive(Default)]
 pub(crate) struct Out {
     socket: Option<Arc<Socket>>,
-    /// What the socket has not taken yet.
+    /// Bytes that the socket has not taken yet.
     unsent: Vec<u8>,
 }
 
@@ -82,7 +82,7 @@ impl Reader {
         self.socket.as_ref().map(|(socket, _)| socket)
     }
 
-    /// The number of the present connection; 0: there is none.
+    /// The number of the present connection; 0: no connection.
     pub fn connection(&self) -> u64 {
         self.socket
             .as_ref()
@@ -139,7 +139,7 @@ impl Link {
         self.backlog.store(false, Ordering::Release);
     }
 
-    /// Cuts the connection. Whoever reads sees its end.
+    /// Cuts the connection. The reading thread sees its end.
     pub fn cut(&self) {
         if let Some(socket) = &self.out().socket {
             socket.fail();

@@ -1,4 +1,4 @@
-//! What all threads of a client share.
+//! The state that all threads of a client share.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};

@@ -21,7 +21,7 @@ const LOOK_AROUND_SINGLE: Duration = Duration::from_secs(1);
 /// Why a connection is of no use any more.
 pub(crate) struct Failure {
     pub text: String,
-    /// What the server has refused the connection with: its calls would fail again on another.
+    /// The error with which the server has refused the connection: its calls would fail again on another.
     pub refusal: Option<Error>,
 }
 
@@ -186,7 +186,7 @@ impl Net {
                 link.set_heard();
                 match self.hand_out(link, reader) {
                     Ok(()) => return true,
-                    // What was refused once would be refused again.
+                    // The server would refuse again.
                     Err(error) => error.into(),
                 }
             }

@@ -36,9 +36,7 @@ impl Net {
     pub fn on_other_cluster(&self, reached: &str, routes: Routes) -> Result<()> {
         let table = Arc::new(Table::new(routes, reached)?);
         let taking = self.taking();
-        let now_ms = self.now_ms();
-        let failed =
-            self.replace_directory(table.clone(), |session| session.take_cluster(table, now_ms));
+        let failed = self.replace_directory(table.clone(), |session| session.take_cluster(table));
         drop(taking);
         tracing::debug!(address = reached, error = %Error::SessionExpired, "another cluster");
         self.fail(failed);

@@ -21,7 +21,7 @@ struct State {
     is_stopped: bool,
     /// The thread has something to do.
     is_woken: bool,
-    /// That is something that cannot wait until it has read for tasks.
+    /// The thread has something to do that cannot wait until it has read for tasks.
     is_urgent: bool,
     /// The thread sleeps on sockets.
     is_polling: bool,

@@ -7,7 +7,7 @@ use crucial_core::frame::{self, InFlight};
 use crucial_object::{Error, Result, Sequence};
 
 use super::member::Member;
-use super::pending::{PendingCall, Target};
+use super::pending::PendingCall;
 
 /// Calls that a client may have in flight.
 pub const CALLS_IN_FLIGHT_MAX: usize = 1 << 20;
@@ -40,8 +40,6 @@ pub(super) struct Entry<W> {
     pub member: Option<Member>,
     /// The connection on which the request was sent; 0: it is still to be sent.
     pub sent: u64,
-    /// The version of the routes by which it was sent.
-    pub version: u64,
     /// Whether it was ever sent, to any server.
     pub tried: bool,
     /// Since when it has waited for a connection, on the client's clock.
@@ -50,12 +48,11 @@ pub(super) struct Entry<W> {
     pub withdrawn: bool,
 }
 
-/// How entries are sent: on which connection, with which acknowledgement, by which routes.
+/// How requests are sent: on which connection, with which acknowledgement.
 #[derive(Clone, Copy)]
 pub(super) struct Sending {
     pub connection: u64,
     pub acked: Sequence,
-    pub version: u64,
 }
 
 impl<W> Entry<W> {
@@ -78,7 +75,6 @@ impl<W> Entry<W> {
             let _ = frame::write_cancel(call.sequence, object, out);
         }
         self.sent = sending.connection;
-        self.version = sending.version;
         self.tried = true;
         self.since_ms = None;
     }
@@ -202,9 +198,4 @@ impl<W> Calls<W> {
 /// Whether the answer to a request is to come from this server.
 pub(super) fn is_for<W>(entry: &Entry<W>, member: Member) -> bool {
     entry.member == Some(member)
-}
-
-/// Whether a call was sent by older routes than those of `version`.
-pub(super) fn is_old<W>(entry: &Entry<W>, version: u64) -> bool {
-    entry.sent != 0 && entry.version < version && matches!(entry.call.target, Target::Object(_))
 }

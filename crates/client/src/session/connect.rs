@@ -52,7 +52,7 @@ impl<W> Session<W> {
         }
     }
 
-    /// What to say to a server that is to be connected; `None` if that is not needed any more.
+    /// The introduction to a server that is to be connected; `None` if no connection is needed any more.
     pub fn introduce(&mut self, member: Member) -> Option<Introduction> {
         if self.has_ended() {
             return None;
@@ -65,7 +65,7 @@ impl<W> Session<W> {
         Some(self.introduction(resume))
     }
 
-    /// What to say to a server of which nothing is known.
+    /// The introduction to a configured server, of which nothing is known.
     pub fn introduce_to_seed(&self) -> Introduction {
         self.introduction(true)
     }

@@ -1,4 +1,4 @@
-//! What a client says of itself to a server.
+//! A client introduces itself to a server.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use crucial_object::{RunId, SessionId, ThreadId};
 /// For how many threads of a run fences are remembered, for servers that join later: those that were fenced last.
 const FENCES_MAX: usize = 1024;
 
-/// Who the client is.
+/// The client, as servers know it.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub session: SessionId,

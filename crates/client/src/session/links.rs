@@ -2,12 +2,12 @@
 
 use super::member::Member;
 
-/// What the session knows of the connection to one server.
+/// The session's knowledge of the connection to one server.
 #[derive(Clone, Debug)]
 pub(super) struct LinkState {
     pub member: Member,
     pub phase: Phase,
-    /// The number of the present connection, among all of the client; 0: there is none.
+    /// The number of the present connection, among all of the client; 0: no connection.
     pub connection: u64,
     /// A hello was sent: the server may know the session.
     pub is_greeted: bool,

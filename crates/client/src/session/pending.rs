@@ -6,12 +6,12 @@ use crucial_object::{Error, ObjectId, Sequence};
 
 use super::member::Member;
 
-/// What a request is for.
+/// The receiver of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// The server that answers for this object, whichever that is.
     Object(ObjectId),
-    /// This server.
+    /// One server.
     Member(Member),
 }
 

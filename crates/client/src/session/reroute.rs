@@ -15,13 +15,13 @@ use super::state::{Session, no_member};
 /// How the routes of a welcome stand to those of the session.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fit {
-    /// They are of the session's cluster, which need not mean newer.
+    /// The routes are of the session's cluster; they can be older.
     Ours,
     /// The only server of the cluster was restarted as another cluster: session and run are gone.
     Another,
 }
 
-/// What follows from another table.
+/// The consequences of another table.
 pub(crate) struct Rerouted<W> {
     /// To be written to the servers at these places, behind what was written before.
     pub frames: Vec<Vec<u8>>,
@@ -54,7 +54,7 @@ impl<W> Session<W> {
         })
     }
 
-    /// How a welcome fits that came from the address of `member`; of a seed, if there is none.
+    /// How a welcome fits that came from the address of `member`; of a seed, if `None`.
     ///
     /// # Errors
     ///
@@ -75,7 +75,10 @@ impl<W> Session<W> {
 
     /// Goes by a newer table of the cluster.
     pub fn take_table(&mut self, table: Arc<Table>, now_ms: u64) -> Rerouted<W> {
-        self.replace_table(table, now_ms);
+        // A server can have lost and regained an object by routes that were skipped, and with the object the order of its
+        // calls. So its calls are sent again before new ones.
+        let resend = table.version() > self.table.version() + 1;
+        self.replace_table(table);
         let mut frames = vec![Vec::new(); self.links.len()];
         let version = self.table.version();
         let links = self.links.iter().zip(&mut frames);
@@ -83,7 +86,7 @@ impl<W> Session<W> {
             // The frame has a constant size, so encoding it cannot fail.
             let _ = frame::write_known_routes(version, frames);
         }
-        let moved = self.reroute(&mut frames, now_ms);
+        let moved = self.reroute(resend, &mut frames, now_ms);
         let table = &self.table;
         let failed = self.calls.take(|entry| match entry.call.target {
             Target::Member(member) => table.place_of(member).is_none(),
@@ -100,8 +103,8 @@ impl<W> Session<W> {
     }
 
     /// Goes by the table of another cluster, which knows nothing of the session: all calls in flight fail.
-    pub fn take_cluster(&mut self, table: Arc<Table>, now_ms: u64) -> Rerouted<W> {
-        self.replace_table(table, now_ms);
+    pub fn take_cluster(&mut self, table: Arc<Table>) -> Rerouted<W> {
+        self.replace_table(table);
         Rerouted {
             frames: vec![Vec::new(); self.links.len()],
             moved: Vec::new(),
@@ -109,7 +112,7 @@ impl<W> Session<W> {
         }
     }
 
-    fn replace_table(&mut self, table: Arc<Table>, now_ms: u64) {
+    fn replace_table(&mut self, table: Arc<Table>) {
         let links = table.members().iter().map(|member| {
             let known = self.link(*member).cloned();
             known.unwrap_or_else(|| LinkState::new(*member))
@@ -122,13 +125,13 @@ impl<W> Session<W> {
             self.touched = vec![true; partitions];
         }
         self.table = table;
-        self.schedule.table_since_ms = now_ms;
     }
 
-    /// Sends the calls that are elsewhere now, or wait to be sent, where the table says. Gives those whose answers are
-    /// to come from elsewhere.
+    /// Sends the calls that are elsewhere now, or wait to be sent, where the table says; with `resend` all calls. Gives
+    /// those whose answers are to come from elsewhere.
     fn reroute(
         &mut self,
+        resend: bool,
         frames: &mut [Vec<u8>],
         now_ms: u64,
     ) -> Vec<(Arc<PendingCall<W>>, Option<Member>)> {
@@ -148,7 +151,7 @@ impl<W> Session<W> {
                 moved.push((entry.call.clone(), member));
             }
             let is_held = self.holds.holds(&object);
-            if has_moved || is_held || released.binary_search(&object).is_ok() {
+            if resend || has_moved || is_held || released.binary_search(&object).is_ok() {
                 entry.mark_unroutable(now_ms);
             }
             if let Some((place, link)) = place.zip(link)
@@ -159,7 +162,6 @@ impl<W> Session<W> {
                 let sending = Sending {
                     connection: link.connection,
                     acked,
-                    version,
                 };
                 entry.send(sending, &mut frames[place]);
             }

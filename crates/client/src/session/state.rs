@@ -61,7 +61,7 @@ pub(crate) struct Submitted<W> {
 pub(crate) enum Withdrawal {
     /// The answer has come already, or the withdrawal follows when the call is sent.
     Done,
-    /// It is to be written on the link.
+    /// The withdrawal is to be written on the link.
     Write,
     /// The call is at another server by now.
     Elsewhere(Option<Member>),
@@ -93,7 +93,7 @@ impl<W> Session<W> {
             connections: 0,
             frame_bytes_max: frame::FRAME_BYTES_MAX,
             ended: None,
-            schedule: Schedule::new(table.version()),
+            schedule: Schedule::default(),
             table,
         })
     }
@@ -171,7 +171,6 @@ impl<W> Session<W> {
             call: call.clone(),
             member,
             sent,
-            version: self.table.version(),
             tried: sent != 0,
             since_ms: None,
             withdrawn: false,
@@ -250,12 +249,12 @@ impl<W> Session<W> {
         }
     }
 
-    /// This process runs a cloud thread from here on. Servers that are connected later are told in the hello.
+    /// This process runs a cloud thread from here on. The hello tells servers that are connected later.
     pub fn set_attempt(&mut self, attempt: Attempt) {
         self.attempt = Some(attempt);
     }
 
-    /// Attempts of a thread that this client has started are over. Servers that are connected later are told.
+    /// Attempts of a thread that this client has started are over. Servers that are connected later are told so.
     pub fn record_fence(&mut self, thread: ThreadId, before: u32) -> Fence {
         self.fences.record(thread, before)
     }
@@ -270,7 +269,7 @@ impl<W> Session<W> {
         self.link(member).is_some_and(LinkState::is_up)
     }
 
-    /// What to say to a server. Later routes, and a later attempt, are told when it is connected.
+    /// The introduction to a server. Later routes, and a later attempt, are told when it is connected.
     pub(super) fn introduction(&self, resume: bool) -> Introduction {
         let fences = self.fences.all();
         let mut hello = self.identity.hello(self.attempt);
@@ -288,7 +287,6 @@ impl<W> Session<W> {
         Some(Sending {
             connection: link.connection,
             acked: self.calls.acked(),
-            version: self.table.version(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! What happens as time passes: signs of life, calls that are sent again or fail, servers that are silent.
+//! The passing of time: signs of life, calls that are sent again or fail, servers that are silent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,6 @@ use std::time::Duration;
 use crucial_core::frame::Operation;
 use crucial_object::{Error, ObjectId};
 
-use super::calls::{is_for, is_old};
 use super::connect::{SIGNS_PER_LEASE, append_unawaited};
 use super::links::{LinkState, Phase};
 use super::member::Member;
@@ -22,10 +21,6 @@ const IDLE_MS: u64 = 60_000;
 /// A server with calls that is silent for this long may be stopped, and others know more.
 const SILENCE_MS: u64 = 250;
 
-/// A call that was sent by older routes is sent again when no newer ones have come for this long: its server may
-/// have lost and regained the object meanwhile, and with it the answer.
-const SETTLED_MS: u64 = 1000;
-
 /// How often calls are looked for that have waited for too long.
 const OVERDUE_LOOK_MS: u64 = 200;
 
@@ -36,7 +31,7 @@ const PROBE_AFTER_MS: u64 = 500;
 pub(crate) struct Due {
     /// In rising order.
     objects: Vec<ObjectId>,
-    /// They wait for routes that do not come: other servers may have them.
+    /// Some of these calls wait for routes that do not come: other servers may have the routes.
     pub lacks_routes: bool,
 }
 
@@ -44,10 +39,9 @@ impl<W> Session<W> {
     /// When to look around next.
     pub fn next_look_ms(&self, now_ms: u64) -> u64 {
         let is_calm = |link: &LinkState| link.is_up() && link.heard_ms >= link.signed_ms;
-        let is_settled = self.schedule.settled == self.table.version();
         let next = match &self.links[..] {
             // Others can tell more, if the one server is silent.
-            [only] if is_calm(only) && is_settled => match self.identity.is_exactly_once {
+            [only] if is_calm(only) => match self.identity.is_exactly_once {
                 true => now_ms + IDLE_MS,
                 false => only.sign_due_ms,
             },
@@ -93,7 +87,7 @@ impl<W> Session<W> {
         (!due.objects.is_empty()).then_some(due)
     }
 
-    /// Sends those of them again that are at this server.
+    /// Sends the due calls of this server again.
     pub fn send_due(&mut self, due: &Due, member: Member, out: &mut Vec<u8>) {
         let Some(sending) = self.sending(member) else {
             return;
@@ -113,7 +107,7 @@ impl<W> Session<W> {
             .for_each(|object| self.holds.on_sent_again(object));
     }
 
-    /// Those of them that could not be sent again wait on.
+    /// Due calls that could not be sent again wait on.
     pub fn postpone_due(&mut self, now_ms: u64) {
         self.holds.postpone(now_ms);
     }
@@ -206,26 +200,6 @@ impl<W> Session<W> {
         }
         let mut entries = self.calls.entries();
         entries.any(|entry| entry.member.is_none_or(|member| quiet.contains(&member)))
-    }
-
-    /// Whether calls that were sent by older routes are to be sent again now.
-    pub fn begin_settling(&mut self, now_ms: u64) -> bool {
-        let version = self.table.version();
-        let is_late = now_ms >= self.schedule.table_since_ms + SETTLED_MS;
-        let begins = self.schedule.settled != version && is_late;
-        if begins {
-            self.schedule.settled = version;
-        }
-        begins
-    }
-
-    /// Sends again to this server what was sent by older routes.
-    pub fn settle(&mut self, member: Member, out: &mut Vec<u8>) {
-        if let Some(sending) = self.sending(member) {
-            self.calls.send(sending, out, |entry| {
-                is_old(entry, sending.version) && is_for(entry, member)
-            });
-        }
     }
 
     /// Whether the seeds are to be tried, as no member has been connected for long.
