@@ -298,7 +298,6 @@ impl Cluster {
         let client = self.client(self.running().first().copied().unwrap_or(0))?;
         let routes = client.routes();
         client.goodbye()?;
-        let routes = routes.ok_or(Error::Wrong("not a cluster".to_owned()))?;
         let primary = routes.primary(routes.partition(&object.id()));
         let address = primary.map(|server| server.address.clone());
         let places = self.servers.iter();

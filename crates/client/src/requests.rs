@@ -1,7 +1,6 @@
 //! Requests that go to all servers, or to any.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,15 +10,9 @@ use crucial_core::frame::{
 };
 use crucial_object::{Error, ObjectId, Result, ThreadId, decode};
 
-use crate::handshake::unavailable;
-use crate::link::{Life, Link};
-use crate::pending::{Slot, To};
-use crate::routes::Table;
-use crate::send::encode;
-use crate::{Client, Net};
-
-/// So many threads of a run are remembered for servers that join later: those that were fenced last.
-const FENCES_MAX: usize = 1024;
+use crate::Client;
+use crate::io::{Sent, encode, no_servers};
+use crate::session::{Member, Target};
 
 /// How long replicas may take to move to newer code behind their objects, and how often that is looked at.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,23 +25,16 @@ impl Client {
     /// Ends the session: with an owner, the run and its objects. Calls that still wait end on the
     /// server. Later calls fail with [`Error::Cancelled`].
     pub fn goodbye(&self) -> Result<()> {
-        if let Net::Alone(_) = self.net {
-            // There is no connecting again from here on.
-            self.end(Error::Cancelled);
-            return match self.request(&Operation::Goodbye, None) {
-                // The server may close the connection before its answer is read.
-                Ok(_) | Err(Error::Cancelled) => Ok(()),
-                Err(error) => Err(error),
-            };
-        }
         let until = Instant::now() + GOODBYE_TIMEOUT;
-        // Those that can not be reached see that the session is silent.
-        let slots = self.send_to(&Operation::Goodbye, |link| link.is_up());
-        self.end(Error::Cancelled);
-        for (_, slot) in slots? {
-            let _ = self.wait_until(&slot, Some(until));
+        // Servers that cannot be reached see that the session is silent.
+        let sent = self.send_to(&Operation::Goodbye, |member| {
+            self.net.session().is_up(member)
+        });
+        self.net.session().end(Error::Cancelled);
+        for (_, sent) in sent? {
+            let _ = self.net.wait_until(sent, Some(until));
         }
-        self.end_with(&Error::Cancelled);
+        self.net.end_with(&Error::Cancelled);
         Ok(())
     }
 
@@ -59,48 +45,36 @@ impl Client {
     ///
     /// [`Error::Fenced`] if it was cancelled, or a newer attempt has begun.
     pub fn begin_thread(&self, attempt: Attempt) -> Result<()> {
-        // Those that are connected later are told in the hello.
-        *self.attempt.lock() = Some(attempt);
+        // Servers that are connected later are told in the hello.
+        self.net.session().set_attempt(attempt);
         let begin = Operation::Begin(attempt);
-        if attempt.number > 1 || self.table().is_none() {
+        if attempt.number > 1 {
             return self.everywhere(&begin).map(drop);
         }
-        let slots = self.send_to(&begin, |link| link.is_up())?;
-        self.answers(slots).map(drop)
+        let sent = self.send_to(&begin, |member| self.net.session().is_up(member))?;
+        self.answers(sent).map(drop)
     }
 
     /// No attempt of this cloud thread can change anything any more, wherever it runs; what it held
     /// comes back, and what is recorded of it goes. (A method that one is executing on a server at this
     /// moment may still end.)
     pub fn fence_thread(&self, thread: ThreadId) -> Result<()> {
-        let fence = self.note_fence(thread, Fence::ALL);
+        let fence = self.net.session().record_fence(thread, Fence::ALL);
         self.everywhere(&Operation::Fence(fence)).map(drop)
     }
 
     /// The same, without waiting for it.
     pub fn fence_thread_soon(&self, thread: ThreadId) -> Result<()> {
-        let fence = Operation::Fence(self.note_fence(thread, Fence::ALL));
-        match self.net {
-            Net::Alone(_) => self.send_operation(&fence, None).map(drop),
-            Net::Cluster(_) => self.send_to(&fence, |_| true).map(drop),
-        }
+        let fence = self.net.session().record_fence(thread, Fence::ALL);
+        self.send_to(&Operation::Fence(fence), |_| true).map(drop)
     }
 
-    /// The next attempt of a cloud thread is on its way, and says so to the servers that there are when it begins.
-    /// Those that join later learn of it from here: they let no attempt in before that.
+    /// The next attempt of a cloud thread is on its way, and says so to the present servers when it begins.
+    /// Servers that join later learn of the attempt from this client: they let no attempt in before that.
     pub fn expect_attempt(&self, attempt: Attempt) {
-        self.note_fence(attempt.thread, attempt.number);
-    }
-
-    fn note_fence(&self, thread: ThreadId, before: u32) -> Fence {
-        let fence = Fence { thread, before };
-        let mut fences = self.fences.lock();
-        fences.retain(|earlier| earlier.thread != thread);
-        if fences.len() >= FENCES_MAX {
-            fences.pop_front();
-        }
-        fences.push_back(fence);
-        fence
+        self.net
+            .session()
+            .record_fence(attempt.thread, attempt.number);
     }
 
     /// Uploads a module of shared types, which then run on the servers. With `replace` they may be new versions of
@@ -116,25 +90,20 @@ impl Client {
             check,
             module: module.clone(),
         };
-        if replace && self.table().is_some_and(|table| table.links.len() > 1) {
+        if replace && self.net.has_several() {
             // An object of one server can be against it, and then none is to move.
             self.everywhere(&push(true))?;
         }
         // One of a cluster takes it or refuses it, for all; the others are waited for.
-        let mut pushed = match self.net {
-            Net::Alone(_) => Vec::new(),
-            Net::Cluster(_) => vec![decode::<Pushed>(&self.any(&push(false))?)?],
-        };
+        let mut pushed = vec![decode::<Pushed>(&self.any(&push(false))?)?];
         for answer in self.everywhere(&push(false))? {
             pushed.push(decode(&answer)?);
         }
         let mut pushed = pushed.into_iter();
-        let mut all = pushed.next().ok_or_else(nobody)?;
-        if self.table().is_some() {
-            // That server answers again.
-            all.module.objects = 0;
-            (all.module.hot, all.module.heated) = (0, 0);
-        }
+        let mut all = pushed.next().ok_or_else(no_servers)?;
+        // That server answers again.
+        all.module.objects = 0;
+        (all.module.hot, all.module.heated) = (0, 0);
         for one in pushed {
             all.moved += one.moved;
             all.left += one.left;
@@ -144,7 +113,7 @@ impl Client {
         }
         all.replaced.sort_unstable();
         all.replaced.dedup();
-        if replace && self.table().is_some() {
+        if replace {
             // If that fails they stay, and take room.
             let _ = self.drop_unused(&all);
         }
@@ -192,27 +161,23 @@ impl Client {
     ///
     /// [`Error::Refused`] while there are objects of its types.
     pub fn remove_module(&self, id: [u8; 32]) -> Result<bool> {
-        if self.table().is_some() {
-            // An object of one server can be against it, and then it is to stay at all.
-            let modules = self.modules()?;
-            let objects = modules.iter().find(|module| module.id == id);
-            let objects = objects.map_or(0, |module| module.objects);
-            if objects > 0 {
-                return Err(Error::Refused {
-                    reason: format!("{objects} objects of its types live: delete them first"),
-                });
-            }
+        // An object of one server can be against the removal, and then the module is to stay at all.
+        let modules = self.modules()?;
+        let objects = modules.iter().find(|module| module.id == id);
+        let objects = objects.map_or(0, |module| module.objects);
+        if objects > 0 {
+            return Err(Error::Refused {
+                reason: format!("{objects} objects of its types live: delete them first"),
+            });
         }
         let mut any = false;
         let retired = self.everywhere(&Operation::RemoveModule(id, Removal::Retire));
-        if self.table().is_some() {
-            let step = match retired {
-                Ok(_) => Removal::Drop,
-                // One has objects of it by now.
-                Err(_) => Removal::Restore,
-            };
-            self.any(&Operation::RemoveModule(id, step))?;
-        }
+        let step = match retired {
+            Ok(_) => Removal::Drop,
+            // One has objects of it by now.
+            Err(_) => Removal::Restore,
+        };
+        self.any(&Operation::RemoveModule(id, step))?;
         for answer in retired? {
             any |= decode::<bool>(&answer)?;
         }
@@ -220,26 +185,29 @@ impl Client {
     }
 
     pub(crate) fn clear_namespaces(&self) -> Result<u64> {
-        if self.table().is_some() {
-            // The request has a number of its own at each server, and this one stands for the call.
-            self.calls.lock().skip();
+        let clear = Operation::ClearNamespace;
+        if !self.net.has_several() {
+            // An exactly-once thread that is started again gets the result that it had.
+            return decode(&self.any_in_band(&clear)?);
         }
-        let answers = self.everywhere(&Operation::ClearNamespace)?;
+        // The request has a number of its own at each server, and this one stands for the call.
+        self.net.session().skip_call();
+        let answers = self.everywhere(&clear)?;
         answers.iter().map(|answer| decode::<u64>(answer)).sum()
     }
 
-    /// What a server says of its cluster.
+    /// The cluster, as one server sees it.
     pub fn cluster_info(&self) -> Result<ClusterInfo> {
         decode(&self.any(&Operation::Inspect(Inspect::Cluster))?)
     }
 
-    /// What each server says of its cluster.
+    /// The cluster, as each server sees it.
     pub fn cluster_infos(&self) -> Result<Vec<ClusterInfo>> {
         let answers = self.everywhere(&Operation::Inspect(Inspect::Cluster))?;
         answers.iter().map(|answer| decode(answer)).collect()
     }
 
-    /// What each server has of each object, of at most so many of each.
+    /// The replicas of objects that each server holds; at most `max` of each server.
     pub fn replica_infos(&self, max: u32) -> Result<Vec<ReplicaInfo>> {
         let replicas = Operation::Inspect(Inspect::Replicas { max });
         let answers = self.everywhere(&replicas)?;
@@ -271,9 +239,9 @@ impl Client {
         self.any(&Operation::Ping).map(drop)
     }
 
-    /// Of a cluster: where its objects are, as far as the client knows.
-    pub fn routes(&self) -> Option<Routes> {
-        self.table().map(|table| table.routes.clone())
+    /// Where the cluster's objects are, as far as the client knows.
+    pub fn routes(&self) -> Routes {
+        self.net.routes()
     }
 
     /// An older attempt of an exactly-once thread is to do nothing more, anywhere: each server learns of this one from
@@ -282,93 +250,85 @@ impl Client {
         self.everywhere(&Operation::Ping).map(drop)
     }
 
-    pub(crate) fn table(&self) -> Option<Arc<Table>> {
-        match &self.net {
-            Net::Alone(_) => None,
-            Net::Cluster(cluster) => Some(cluster.table()),
-        }
-    }
-
-    /// A server to ask something that any can answer.
-    pub(crate) fn some_link(&self) -> Result<Arc<Link>> {
-        let table = self.table().ok_or_else(nobody)?;
-        let up = table.links.iter().find(|link| link.is_up());
-        up.or(table.links.first()).cloned().ok_or_else(nobody)
-    }
-
-    /// Asks any server.
+    /// Sends a request to any server, and waits for the answer.
     fn any(&self, operation: &Operation) -> Result<Vec<u8>> {
-        if let Net::Alone(_) = self.net {
-            return self.request(operation, None);
-        }
+        self.any_numbered(operation, false)
+    }
+
+    /// The same, numbered as the calls of objects are.
+    fn any_in_band(&self, operation: &Operation) -> Result<Vec<u8>> {
+        self.any_numbered(operation, true)
+    }
+
+    fn any_numbered(&self, operation: &Operation, is_in_band: bool) -> Result<Vec<u8>> {
         loop {
-            let link = self.some_link()?;
-            let sent = self.send(encode(operation)?, To::Server(link.clone()));
-            match sent.and_then(|slot| self.wait(&slot)) {
-                // That server is none any more.
-                Err(Error::Unavailable { .. }) if link.is_closed() && !self.has_ended() => {}
+            let member = self.net.any_member()?;
+            let target = Target::Member(member);
+            let sent = self.net.send_ahead(encode(operation)?, target, is_in_band);
+            match sent.and_then(|sent| self.net.wait(sent)) {
+                Err(Error::Unavailable { .. }) if self.has_left(member) => {}
                 answer => return answer,
             }
         }
     }
 
-    /// Asks all servers, also those that become members meanwhile.
+    /// Whether a server is no longer a member, so that its failure does not count.
+    fn has_left(&self, member: Member) -> bool {
+        self.net.link(member).is_none() && !self.has_ended()
+    }
+
+    /// Sends a request to all servers, also those that become members meanwhile, and waits for the answers.
     fn everywhere(&self, operation: &Operation) -> Result<Vec<Vec<u8>>> {
-        if let Net::Alone(_) = self.net {
-            return Ok(vec![self.request(operation, None)?]);
-        }
-        let mut asked: Vec<Life> = Vec::new();
+        let mut asked: Vec<Member> = Vec::new();
         let mut all = Vec::new();
         loop {
-            let slots = self.send_to(operation, |link| !asked.contains(&link.life))?;
-            if slots.is_empty() {
-                return if all.is_empty() {
-                    Err(nobody())
-                } else {
-                    Ok(all)
+            let sent = self.send_to(operation, |member| !asked.contains(&member))?;
+            if sent.is_empty() {
+                return match all.is_empty() {
+                    true => Err(no_servers()),
+                    false => Ok(all),
                 };
             }
-            asked.extend(slots.iter().map(|(link, _)| link.life));
-            all.extend(self.answers(slots)?);
+            asked.extend(sent.iter().map(|(member, _)| *member));
+            all.extend(self.answers(sent)?);
         }
     }
 
-    /// The answers of those that are members still. The first error is that of all.
-    fn answers(&self, slots: Vec<(Arc<Link>, Arc<Slot>)>) -> Result<Vec<Vec<u8>>> {
+    /// The answers of those that are still members. The first error is that of all.
+    fn answers(&self, sent: Vec<(Member, Sent)>) -> Result<Vec<Vec<u8>>> {
         let mut answers = Vec::new();
         let mut failed = None;
-        for (link, slot) in slots {
-            match self.wait(&slot) {
+        for (member, sent) in sent {
+            match self.net.wait(sent) {
                 Ok(answer) => answers.push(answer),
-                Err(_) if link.is_closed() && !self.has_ended() => {}
+                Err(_) if self.has_left(member) => {}
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
         failed.map_or(Ok(answers), Err)
     }
 
-    /// Sends a request to each server for which `which` says so.
+    /// Sends a request to each server that `which` names.
     fn send_to(
         &self,
         operation: &Operation,
-        which: impl Fn(&Arc<Link>) -> bool,
-    ) -> Result<Vec<(Arc<Link>, Arc<Slot>)>> {
-        let table = self.table().ok_or_else(nobody)?;
+        which: impl Fn(Member) -> bool,
+    ) -> Result<Vec<(Member, Sent)>> {
+        let table = self.net.directory().table.clone();
         let bytes = encode(operation)?;
-        let mut slots = Vec::new();
-        for link in table.links.iter().filter(|link| which(link)) {
-            match self.send_ahead(bytes.clone(), To::Server(link.clone())) {
-                Ok(slot) => slots.push((link.clone(), slot)),
-                Err(_) if link.is_closed() && !self.has_ended() => {}
+        let mut all = Vec::new();
+        for member in table.members().iter().copied().filter(|m| which(*m)) {
+            let sent = self
+                .net
+                .send_ahead(bytes.clone(), Target::Member(member), false);
+            match sent {
+                Ok(sent) => all.push((member, sent)),
+                Err(_) if self.has_left(member) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(slots)
+        Ok(all)
     }
-}
-
-fn nobody() -> Error {
-    unavailable("the cluster", "it has no servers".to_owned())
 }
 
 fn add(module: &mut ModuleInfo, other: &ModuleInfo) {

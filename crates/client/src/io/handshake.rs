@@ -13,13 +13,13 @@ use crucial_core::{Endpoint, local};
 use crucial_object::{Error, Result};
 use rustix::event::PollFlags;
 
-use crate::Config;
-use crate::socket::{Socket, Stream};
+use super::socket::{Socket, Stream};
+use crate::config::Config;
 
-/// The longest welcome: it has the routes of a cluster.
+/// The longest welcome: it has the cluster's routes.
 const WELCOME_BYTES_MAX: usize = 16 << 20;
 
-/// How often a handshake is tried whose connection breaks.
+/// How often a handshake is tried again if its connection breaks.
 const HANDSHAKE_TRIES_MAX: u32 = 5;
 
 /// Pauses between attempts: each is twice the one before, from the first to the last.
@@ -35,7 +35,7 @@ pub(crate) struct Limits {
     welcome: Duration,
 }
 
-/// For the only server that there is.
+/// For a server that is the only one.
 pub(crate) const PATIENT: Limits = Limits {
     connect: None,
     welcome: Duration::from_secs(10),
@@ -51,27 +51,8 @@ pub(crate) const BRISK: Limits = Limits {
 pub(crate) struct Dialed {
     pub socket: Socket,
     pub welcome: Welcome,
-    /// What came behind it.
+    /// Bytes that came behind the welcome.
     pub rest: BytesMut,
-}
-
-/// A hello of this client. `attempt`, `resume` and `routes` are to be filled in.
-pub(crate) fn hello(config: &Config, session: crucial_object::SessionId) -> Hello {
-    Hello {
-        session,
-        resume: false,
-        run: config.run,
-        owner: config.owner,
-        namespace: config.namespace.clone(),
-        attempt: None,
-        routes: 0,
-        fences: 0,
-    }
-}
-
-/// Whether these are the routes of a server that is alone.
-pub(crate) fn is_alone(routes: &frame::Routes) -> bool {
-    matches!(&routes.servers[..], [server] if server.address.is_empty())
 }
 
 /// Why there is no connection.
@@ -90,19 +71,12 @@ impl From<Error> for Rejected {
     }
 }
 
-/// The configured servers.
-pub(crate) fn candidates(config: &Config) -> impl Iterator<Item = Endpoint> {
-    std::iter::once(&config.endpoint)
-        .chain(&config.seeds)
-        .cloned()
-}
-
 /// Connects to the first of the configured servers that answers. Those that are there and not ready are tried again
 /// while the client has patience.
 ///
 /// # Errors
 ///
-/// That of the server; [`Error::Unavailable`] with the addresses of all if none is there.
+/// The server's error; [`Error::Unavailable`] with the addresses of all servers if none answers.
 pub(crate) fn dial_first(config: &Config, hello: &Hello) -> Result<(Endpoint, Dialed)> {
     let limits = match config.seeds.is_empty() {
         true => PATIENT,
@@ -112,7 +86,7 @@ pub(crate) fn dial_first(config: &Config, hello: &Hello) -> Result<(Endpoint, Di
     let mut pause = PAUSE_FIRST;
     loop {
         let (mut errors, mut is_there) = (Vec::new(), false);
-        for endpoint in candidates(config) {
+        for endpoint in config.candidates() {
             match dial(&endpoint, config, hello.clone(), limits) {
                 Ok(dialed) => return Ok((endpoint, dialed)),
                 Err(rejected) => {
@@ -130,7 +104,7 @@ pub(crate) fn dial_first(config: &Config, hello: &Hello) -> Result<(Endpoint, Di
     }
 }
 
-/// The error of several servers: what one of them says; otherwise that all are away.
+/// The error of several servers: what one of them says; otherwise that none of them can be reached.
 fn all_of(mut errors: Vec<Error>) -> Error {
     let (mut addresses, mut reasons) = (Vec::new(), Vec::new());
     for error in &errors {
@@ -152,7 +126,7 @@ fn all_of(mut errors: Vec<Error>) -> Error {
 ///
 /// # Errors
 ///
-/// [`Error::Unavailable`] if nobody answers there, or not yet; otherwise that of the server's refusal.
+/// [`Error::Unavailable`] if no server answers there, or it is not ready; otherwise that of the server's refusal.
 pub(crate) fn dial(
     endpoint: &Endpoint,
     config: &Config,
@@ -207,7 +181,7 @@ pub(crate) fn dial(
     }
 }
 
-/// That a server can not be reached.
+/// The error of a server that cannot be reached.
 pub(crate) fn unavailable(address: impl ToString, reason: String) -> Error {
     Error::Unavailable {
         address: address.to_string(),
@@ -228,7 +202,7 @@ fn read_welcome(
             Ok(Some(frame)) => return Ok(frame::decode_response(frame)),
             Err(_) => {
                 return Ok(Err(Error::Protocol {
-                    detail: "what answers there is no Crucial server".to_owned(),
+                    detail: "not a Crucial server".to_owned(),
                 }));
             }
         }

@@ -1,0 +1,134 @@
+//! What happens as time passes.
+
+use std::time::Duration;
+
+use crucial_core::frame::Operation;
+use crucial_object::Error;
+
+use super::super::TICK_MS;
+use super::*;
+
+const PATIENCE: Duration = Duration::from_millis(400);
+
+fn overdue(session: &mut Session<()>, now_ms: u64) -> Vec<(u64, String)> {
+    let overdue = session.take_overdue(PATIENCE, now_ms).into_iter();
+    let overdue = overdue.map(|(call, error)| (call.sequence.0, error.to_string()));
+    overdue.collect()
+}
+
+#[test]
+fn calls_fail_when_patience_ends_and_others_go_on() {
+    let mut session = connected(2);
+    call(&mut session, object(0, 1));
+    call(&mut session, object(1, 1));
+    disconnect(&mut session, member(2), 1000);
+    assert!(session.begin_connecting(member(2)));
+    session.on_connect_failed(member(2), "nobody listens".to_owned());
+    assert_eq!(overdue(&mut session, 1399), []);
+    let failed = overdue(&mut session, 1500);
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].0, 2);
+    for part in ["server-2:1", "400ms", "nobody listens"] {
+        assert!(failed[0].1.contains(part), "{}", failed[0].1);
+    }
+    // A call that begins later has patience of its own.
+    call(&mut session, object(1, 1));
+    assert_eq!(overdue(&mut session, 2000), []);
+    assert_eq!(overdue(&mut session, 2400).len(), 1);
+}
+
+#[test]
+fn a_call_without_a_primary_fails_when_patience_ends() {
+    let mut session = connected(1);
+    take(&mut session, routes(2, &[member(1)], |_| None), 0);
+    call(&mut session, object(0, 1));
+    assert_eq!(overdue(&mut session, 0), []);
+    let failed = overdue(&mut session, 400);
+    assert!(failed[0].1.contains("the cluster"), "{}", failed[0].1);
+}
+
+#[test]
+fn a_call_that_is_held_at_a_connected_server_has_all_the_time() {
+    let mut session = connected(1);
+    call(&mut session, object(0, 1));
+    let connection = session.link(member(1)).unwrap().connection;
+    session.on_moved(Sequence(1), connection, 2, 0);
+    for now_ms in [0, 1000, 2000] {
+        assert_eq!(overdue(&mut session, now_ms), []);
+    }
+}
+
+#[test]
+fn signs_of_life_are_given_three_times_in_each_lease() {
+    let mut session = connected(2);
+    disconnect(&mut session, member(2), 0);
+    assert_eq!(session.signs_due(999), []);
+    assert_eq!(session.signs_due(1000), [member(1)]);
+    let mut out = Vec::new();
+    session.write_sign(member(1), 1000, &mut out);
+    assert_eq!(operations(&heard(&out)), [Operation::Ping]);
+    assert_eq!(session.signs_due(1999), []);
+    // Nobody waits for the answer.
+    assert!(session.on_reply(Sequence(1)).is_none());
+}
+
+#[test]
+fn an_exactly_once_threads_session_needs_no_signs() {
+    let identity = Identity {
+        is_exactly_once: true,
+        ..identity()
+    };
+    let mut session = begin(identity, even_routes(1, 1));
+    connect(&mut session, member(1));
+    assert_eq!(session.signs_due(1_000_000), []);
+    assert!(session.next_look_ms(0) > 10_000);
+}
+
+#[test]
+fn a_client_of_a_single_server_looks_around_only_when_it_must() {
+    let mut session = connected(1);
+    assert_eq!(session.next_look_ms(0), LEASE_MS / 3);
+    session.write_sign(member(1), 1000, &mut Vec::new());
+    // Somebody has to read the answer.
+    assert_eq!(session.next_look_ms(1000), 1000 + TICK_MS);
+    session.on_heard(member(1), 1050);
+    assert_eq!(session.next_look_ms(1050), 2000);
+    disconnect(&mut session, member(1), 1100);
+    assert_eq!(session.next_look_ms(1100), 1100 + TICK_MS);
+    assert_eq!(connected(2).next_look_ms(0), TICK_MS);
+}
+
+#[test]
+fn others_are_asked_when_a_server_with_calls_is_silent_or_not_there() {
+    let mut session = session(3);
+    connect(&mut session, member(1));
+    assert!(!session.lacks_news(1000));
+    call(&mut session, object(0, 1));
+    session.on_heard(member(1), 1000);
+    assert!(!session.lacks_news(1249));
+    assert!(session.lacks_news(1250));
+    session.on_heard(member(1), 1250);
+    call(&mut session, object(1, 1));
+    assert!(session.begin_connecting(member(2)));
+    assert!(session.lacks_news(1250));
+    // All are connected: there is nobody else.
+    session.give_up_connecting(member(2));
+    connect(&mut session, member(2));
+    connect(&mut session, member(3));
+    assert!(!session.lacks_news(10_000));
+}
+
+#[test]
+fn seeds_are_tried_when_no_member_is_connected() {
+    let mut session = connected(2);
+    assert!(!session.begin_probing(10_000));
+    disconnect(&mut session, member(1), 10_000);
+    disconnect(&mut session, member(2), 10_100);
+    assert!(!session.begin_probing(10_599));
+    assert!(session.begin_probing(10_600));
+    assert!(!session.begin_probing(11_099));
+    assert!(session.begin_probing(11_100));
+    assert!(session.introduce_to_seed().hello.resume);
+    session.end(Error::Cancelled);
+    assert!(!session.begin_probing(20_000));
+}
