@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crucial::Shared;
 use crucial::collections::Set;
 use crucial::sync::AtomicI64;
-use crucial_chaos::clients::{Load, LoadOptions};
-use crucial_chaos::{Cluster, Random};
+use crucial_chaos::load::{Load, LoadOptions};
+use crucial_testing::{Cluster, Random};
 use crucial_object::caller;
 use libtest_mimic::Trial;
 
@@ -172,7 +172,7 @@ fn d09_readers_never_stop_while_a_server_crashes_and_another_comes() -> Outcome 
                 config.owner = false;
             })
         })
-        .collect::<crucial_chaos::Result<_>>()?;
+        .collect::<crucial_testing::Result<_>>()?;
     let read = |number: usize| {
         let client = clients[number % clients.len()].clone();
         let mut random = Random::new(number as u64);
@@ -192,7 +192,7 @@ fn d09_readers_never_stop_while_a_server_crashes_and_another_comes() -> Outcome 
         let gets_on =
             |what: &str| {
                 let until = reads.load(Ordering::Relaxed) + 2000;
-                crucial_chaos::wait_until(what, PATIENCE, || {
+                crucial_testing::wait_until(what, PATIENCE, || {
                     Ok(reads.load(Ordering::Relaxed) >= until)
                 })
             };
@@ -231,7 +231,7 @@ fn d10_replicas_are_equal_after_many_mixed_calls() -> Outcome {
     load.await_calls(60_000, 4 * PATIENCE)?;
     let paused = load.pause()?;
     let client = cluster.client(0)?;
-    crucial_chaos::wait_until("replicas are equal", PATIENCE, || {
+    crucial_testing::wait_until("replicas are equal", PATIENCE, || {
         let mut by_object: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for replica in client.replica_infos(1000)? {
             let Some(checksum) = replica.checksum else {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crucial_chaos::{Cluster, wait_until};
+use crucial_testing::{Cluster, wait_until};
 use crucial_core::frame::peer;
 use libtest_mimic::{Failed, Trial};
 
@@ -60,7 +60,7 @@ fn g03_up_starts_a_cluster_that_commands_use_and_look_at() -> Outcome {
         );
         wait_until("it is whole", PATIENCE, || {
             let status = at(&["cluster", "status"])
-                .map_err(|_| crucial_chaos::Error::Wrong("status".to_owned()))?;
+                .map_err(|_| crucial_testing::Error::Wrong("status".to_owned()))?;
             Ok(status.1.contains("state\twhole"))
         })?;
         let (code, nodes) = at(&["cluster", "nodes"])?;
@@ -94,7 +94,7 @@ fn g03_up_starts_a_cluster_that_commands_use_and_look_at() -> Outcome {
 
 fn g03_a_server_joins_by_a_name() -> Outcome {
     let cluster = Cluster::start(1)?;
-    let address = cluster.server(0).address.clone();
+    let address = cluster.place(0).address.clone();
     let (_, port) = address.rsplit_once(':').ok_or("a port")?;
     // The name may stand for more addresses than one, and at some of them nobody answers.
     let named = format!("localhost:{port}");
@@ -268,7 +268,7 @@ fn g01_a_server_of_another_version_is_refused() -> Outcome {
     peer::write_hello(&hello, &mut bytes)?;
     // Behind length, kind and magic.
     bytes[13] = 99;
-    let mut stream = TcpStream::connect(&cluster.server(0).address)?;
+    let mut stream = TcpStream::connect(&cluster.place(0).address)?;
     stream.write_all(&bytes)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

@@ -231,7 +231,7 @@ fn h07_what_is_wrong_is_said() -> Outcome {
     let server = Server::start(&[])?;
     let (code, error) = fails(&server, "semaphore none available")?;
     assert!(
-        code == 1 && error.contains("--permits says how to make it"),
+        code == 1 && error.contains("create it with --permits"),
         "{error}"
     );
     let (code, error) = fails(&server, "counter")?;

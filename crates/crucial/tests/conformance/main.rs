@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 
+use crucial_testing::raw;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 mod cli;
@@ -17,7 +18,6 @@ mod objects;
 mod operation;
 mod output;
 mod program;
-mod raw;
 mod recovery;
 mod shell;
 mod threads;

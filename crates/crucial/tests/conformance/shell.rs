@@ -304,13 +304,13 @@ fn h12_options_that_contradict_an_object() -> Outcome {
     let wait = "barrier gate wait --timeout 10ms --parties";
     assert_eq!(fails(&server, &format!("{wait} 4"))?.0, 124);
     let (code, error) = fails(&server, &format!("{wait} 5"))?;
-    let said = "\"gate\" was made with --parties 4, not 5: leave --parties out";
+    let said = "\"gate\" was created with --parties 4, not 5: leave --parties out";
     assert!(code == 1 && error.contains(said), "{error}");
 
     says(&server, "queue jobs --capacity 2 push one")?;
     says(&server, "queue jobs --capacity 2 push two")?;
     let (code, error) = fails(&server, "queue jobs --capacity 3 push three")?;
-    let said = "\"jobs\" was made with --capacity 2, not 3";
+    let said = "\"jobs\" was created with --capacity 2, not 3";
     assert!(code == 1 && error.contains(said), "{error}");
     assert_eq!(
         fails(&server, "queue jobs push three --timeout 10ms")?.0,
@@ -319,13 +319,13 @@ fn h12_options_that_contradict_an_object() -> Outcome {
     assert_eq!(says(&server, "queue jobs len")?, "2");
     says(&server, "queue endless push one")?;
     let (code, error) = fails(&server, "queue endless --capacity 3 len")?;
-    let said = "\"endless\" was made without --capacity, not 3";
+    let said = "\"endless\" was created without --capacity, not 3";
     assert!(code == 1 && error.contains(said), "{error}");
 
     assert_eq!(says(&server, "latch start --count 3 down")?, "2");
     assert_eq!(says(&server, "latch start --count 3 get")?, "2");
     let (code, error) = fails(&server, "latch start --count 1 down")?;
-    let said = "\"start\" has 2 left to count down, more than 1: leave --count out";
+    let said = "\"start\" has the count 2, more than 1: leave --count out";
     assert!(code == 1 && error.contains(said), "{error}");
     assert_eq!(says(&server, "latch start get")?, "2");
     Ok(())
@@ -375,7 +375,7 @@ fn h13_a_bad_line_is_named() -> Outcome {
         (code, error.as_str()),
         (
             1,
-            "crucial: line 4 of standard input: \"c\" is no line \"KEY VALUE\" (the 3 lines before it are applied)\n"
+            "crucial: line 4 of standard input: \"c\" is not a line \"KEY VALUE\" (the 3 lines before it are applied)\n"
         )
     );
     assert_eq!(says(&server, "map counts entries")?, "a\t1\nb\t2");
