@@ -11,13 +11,8 @@ use crucial_object::{Activation, Age, Instance, SessionId, encode, registry};
 
 use crate::Error;
 
-#[path = "../../crates/modules/tests/guest/src/lib.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the methods are called by their names"
-)]
-mod guest;
+// Links the types, which are called by their names.
+use guest as _;
 
 /// The goals: a small method costs at most this much more than native,
 const SMALL_GOAL: Duration = Duration::from_nanos(300);

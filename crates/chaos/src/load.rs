@@ -128,7 +128,9 @@ impl Load {
     /// Waits until `more` further calls were answered.
     pub fn await_calls(&self, more: u64, patience: Duration) -> Result<()> {
         let until = self.calls() + more;
-        wait_until("clients make progress", patience, || Ok(self.calls() >= until))
+        wait_until("clients make progress", patience, || {
+            Ok(self.calls() >= until)
+        })
     }
 
     /// Ends the clients, whose observations [`finish`](Load::finish) checks.
@@ -300,7 +302,9 @@ fn check_queues(objects: &Objects, observed: &Observations) -> Result<()> {
         }
         let distinct: BTreeSet<_> = out.iter().copied().collect();
         if distinct.len() < out.len() {
-            return Err(Error::Wrong(format!("queue {index} has returned an item twice")));
+            return Err(Error::Wrong(format!(
+                "queue {index} has returned an item twice"
+            )));
         }
         if distinct != pushed[index] {
             let lost = pushed[index].difference(&distinct).count();

@@ -138,9 +138,7 @@ fn wrong(first: u64, last: u64, error: &Error) -> Error {
         count => format!("the {count} lines before {them} are"),
     };
     let unknown = match error {
-        Error::Unavailable { .. } | Error::SessionExpired => {
-            "; the others may be".to_owned()
-        }
+        Error::Unavailable { .. } | Error::SessionExpired => "; the others may be".to_owned(),
         _ => String::new(),
     };
     let context = format!("{which} of standard input: {error} ({before} applied{unknown})");
@@ -163,7 +161,10 @@ mod tests {
         let mut calls = Vec::new();
         let parse = |line: &str| match line {
             "" => Ok(None),
-            line => line.parse().map(Some).map_err(|_| "not a number".to_owned()),
+            line => line
+                .parse()
+                .map(Some)
+                .map_err(|_| "not a number".to_owned()),
         };
         let outcome = apply(input, batch_lines, parse, |items: Vec<u32>| {
             let refused = |limit: &str| Error::LimitExceeded {

@@ -132,9 +132,9 @@ fn build(arguments: &[String]) -> Result<PathBuf> {
     let module = files
         .filter_map(|file| file.as_str().map(str::to_owned))
         .rfind(|file| file.ends_with(".wasm"));
-    module
-        .map(PathBuf::from)
-        .ok_or_else(|| Error::Other("cargo made no module: is the package a library crate?".to_owned()))
+    module.map(PathBuf::from).ok_or_else(|| {
+        Error::Other("cargo made no module: is the package a library crate?".to_owned())
+    })
 }
 
 /// Uploads a module, and returns its description.
@@ -272,7 +272,10 @@ fn run(types: &[String], replace: bool, arguments: &[String]) -> Result<Answer> 
             arguments.extend(["-p".to_owned(), package]);
             let module = build(&arguments)?;
             let description = push(&module, replace)?;
-            print::error(format!("{} is on the server: {description}", module.display()));
+            print::error(format!(
+                "{} is on the server: {description}",
+                module.display()
+            ));
             modules.push(module);
         }
         let named = std::env::join_paths(&modules).map_err(Error::other)?;

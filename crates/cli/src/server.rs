@@ -136,7 +136,9 @@ mod modules {
                 .long("module-cache")
                 .value_name("DIRECTORY")
                 .value_parser(value_parser!(PathBuf))
-                .help("The directory of compiled modules; by default in the user's cache directory"),
+                .help(
+                    "The directory of compiled modules; by default in the user's cache directory",
+                ),
             number(
                 "module-bytes-max",
                 limits.module_bytes_max,
@@ -171,7 +173,11 @@ mod modules {
     }
 
     pub fn limits(matches: &ArgMatches) -> ModuleLimits {
-        let number = |name: &str| *matches.get_one::<usize>(name).expect("the argument has a default");
+        let number = |name: &str| {
+            *matches
+                .get_one::<usize>(name)
+                .expect("the argument has a default")
+        };
         ModuleLimits {
             module_bytes_max: number("module-bytes-max"),
             instances_max: number("instances-max"),
@@ -238,7 +244,11 @@ mod cluster {
     pub type Chosen = (Option<tempfile::TempDir>, Option<ClusterConfig>);
 
     pub fn config(matches: &ArgMatches) -> Result<Chosen, String> {
-        let number = |name: &str| *matches.get_one::<usize>(name).expect("the argument has a default") as u64;
+        let number = |name: &str| {
+            *matches
+                .get_one::<usize>(name)
+                .expect("the argument has a default") as u64
+        };
         let join: Vec<String> = matches
             .get_many("join")
             .into_iter()
@@ -269,7 +279,11 @@ mod cluster {
 }
 
 fn config(matches: &ArgMatches) -> Config {
-    let number = |name: &str| *matches.get_one::<usize>(name).expect("the argument has a default");
+    let number = |name: &str| {
+        *matches
+            .get_one::<usize>(name)
+            .expect("the argument has a default")
+    };
     Config {
         listen: matches
             .get_many("listen")
@@ -311,7 +325,7 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
 pub fn run(matches: &ArgMatches) -> Result<(), String> {
     use signal_hook::consts::{SIGINT, SIGTERM};
 
-    crate::roles::show_tracing(tracing::Level::WARN);
+    crucial_runtime::roles::show_tracing(tracing::Level::WARN);
     // Before the server is ready, so that no signal is missed.
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
         .map_err(|error| format!("cannot listen for signals: {error}"))?;

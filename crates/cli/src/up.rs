@@ -92,8 +92,12 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
 
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
         .map_err(|error| format!("cannot listen for signals: {error}"))?;
-    let count = *matches.get_one::<u16>("servers").expect("the argument has a default");
-    let port = *matches.get_one::<u16>("port").expect("the argument has a default");
+    let count = *matches
+        .get_one::<u16>("servers")
+        .expect("the argument has a default");
+    let port = *matches
+        .get_one::<u16>("port")
+        .expect("the argument has a default");
     let directory = matches.get_one::<PathBuf>("data").cloned();
     let (_temporary, directory) = match directory {
         Some(directory) => (None, directory),

@@ -57,7 +57,8 @@ pub fn init(config: Config) -> Result<()> {
         match &mut *state {
             State::Running(_) => {
                 return Err(Error::Config {
-                    detail: "crucial::init must be called before the first use of Crucial".to_owned(),
+                    detail: "crucial::init must be called before the first use of Crucial"
+                        .to_owned(),
                 });
             }
             State::Idle(chosen) => *chosen = Some(config),

@@ -107,7 +107,9 @@ impl Raw {
                 sequence: answered,
                 result,
             } if answered.0 == sequence => Ok(result.map(Into::into)),
-            other => Err(Error::Wrong(format!("not the reply to {sequence}: {other:?}"))),
+            other => Err(Error::Wrong(format!(
+                "not the reply to {sequence}: {other:?}"
+            ))),
         }
     }
 

@@ -112,7 +112,8 @@ pub(crate) fn await_ready(process: &mut Child) -> Result<String> {
         .recv_timeout(READY_PATIENCE)
         .map_err(|_| Error::Late(READY_PATIENCE, "a server is ready".to_owned()))?;
     let address = line.strip_prefix("crucial server ready at ");
-    let address = address.ok_or_else(|| Error::Wrong(format!("a server is not ready: {line:?}")))?;
+    let address =
+        address.ok_or_else(|| Error::Wrong(format!("a server is not ready: {line:?}")))?;
     Ok(address.trim_end().to_owned())
 }
 

@@ -8,8 +8,8 @@ use crucial::Shared;
 use crucial::collections::Set;
 use crucial::sync::AtomicI64;
 use crucial_chaos::load::{Load, LoadOptions};
-use crucial_testing::{Cluster, Random};
 use crucial_object::caller;
+use crucial_testing::{Cluster, Random};
 use libtest_mimic::Trial;
 
 use crate::{Outcome, PATIENCE, trials};
@@ -189,13 +189,12 @@ fn d09_readers_never_stop_while_a_server_crashes_and_another_comes() -> Outcome 
     let read = &read;
     std::thread::scope(|scope| -> Outcome {
         let readers: Vec<_> = (0..READERS).map(|n| scope.spawn(move || read(n))).collect();
-        let gets_on =
-            |what: &str| {
-                let until = reads.load(Ordering::Relaxed) + 2000;
-                crucial_testing::wait_until(what, PATIENCE, || {
-                    Ok(reads.load(Ordering::Relaxed) >= until)
-                })
-            };
+        let gets_on = |what: &str| {
+            let until = reads.load(Ordering::Relaxed) + 2000;
+            crucial_testing::wait_until(what, PATIENCE, || {
+                Ok(reads.load(Ordering::Relaxed) >= until)
+            })
+        };
         let outcome = (|| {
             gets_on("reads")?;
             cluster.kill(1)?;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crucial::Shared;
 use crucial::sync::AtomicI64;
-use crucial_testing::{Cluster, Random, wait_until};
 use crucial_object::caller;
+use crucial_testing::{Cluster, Random, wait_until};
 use libtest_mimic::Trial;
 
 use crate::{Outcome, PATIENCE, trials};

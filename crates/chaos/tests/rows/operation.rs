@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crucial_testing::{Cluster, wait_until};
 use crucial_core::frame::peer;
+use crucial_testing::{Cluster, wait_until};
 use libtest_mimic::{Failed, Trial};
 
 use crate::{Outcome, PATIENCE, trials};
@@ -145,12 +145,12 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
     let kept = directory.path().join("kept");
     let kept = kept.to_str().ok_or("a path")?;
     let mut member = crucial(&["server", "--listen", "127.0.0.1:0", "--data", kept])
-        .args(["--join", &one.server(0).address])
+        .args(["--join", &one.place(0).address])
         .stdout(Stdio::piped())
         .spawn()?;
     ready(&mut member)?;
     says(
-        &["--data", kept, "--join", &one.server(0).address],
+        &["--data", kept, "--join", &one.place(0).address],
         &["in use by another process"],
     )?;
     // A copy of it, while it lives: the same identity twice.
@@ -165,7 +165,7 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
             "--data",
             copy,
             "--join",
-            &one.server(0).address,
+            &one.place(0).address,
             "--join-patience-s",
             "1",
         ],
@@ -178,7 +178,7 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
             "--data",
             kept,
             "--join",
-            &other.server(0).address,
+            &other.place(0).address,
             "--join-patience-s",
             "1",
         ],
@@ -186,7 +186,7 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
     )?;
     // Another lease than the others'.
     says(
-        &["--join", &one.server(0).address, "--server-lease-ms", "300"],
+        &["--join", &one.place(0).address, "--server-lease-ms", "300"],
         &["--server-lease-ms 1000", "300 ms"],
     )?;
     // A damaged journal.
@@ -195,7 +195,7 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
     bytes[12] ^= 0xff;
     std::fs::write(&journal, bytes)?;
     says(
-        &["--data", kept, "--join", &one.server(0).address],
+        &["--data", kept, "--join", &one.place(0).address],
         &["journal", "damaged"],
     )?;
     // A file where a directory is to be.

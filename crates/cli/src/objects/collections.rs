@@ -156,7 +156,9 @@ where
                     Ok(Answer::done())
                 }
                 None => Err(Error::Config {
-                    detail: format!("a value is needed to merge into {key}, or - for standard input"),
+                    detail: format!(
+                        "a value is needed to merge into {key}, or - for standard input"
+                    ),
                 }),
             }
         }

@@ -46,7 +46,9 @@ pub(super) fn agree(
     requested: Option<u64>,
     made_with: impl FnOnce() -> Result<u64>,
 ) -> Result<()> {
-    let Some(requested) = requested else { return Ok(()) };
+    let Some(requested) = requested else {
+        return Ok(());
+    };
     let made = match made_with()? {
         made_with if made_with == requested => return Ok(()),
         u64::MAX => format!("without {option}"),

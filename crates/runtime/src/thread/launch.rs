@@ -48,7 +48,10 @@ pub(super) fn launch(
                     .to_owned(),
         });
     }
-    let control = Arc::new(Control::new(runtime.client().clone(), settings.exactly_once)?);
+    let control = Arc::new(Control::new(
+        runtime.client().clone(),
+        settings.exactly_once,
+    )?);
     let launch = Launch {
         platform: runtime.started_platform()?,
         payload: Payload {

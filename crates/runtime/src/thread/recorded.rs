@@ -149,7 +149,10 @@ impl Recorded {
             self.make_unwound_calls(&mut state)?;
             let recorded = self.follow(&mut state, &entry)?.and_then(|old| old.time);
             entry.time = Some(recorded.unwrap_or(now));
-            (recorded.unwrap_or(now), self.record_call(&mut state, &entry)?)
+            (
+                recorded.unwrap_or(now),
+                self.record_call(&mut state, &entry)?,
+            )
         };
         // The thread must not act on a time that is not recorded.
         recording.wait()?;
