@@ -3,7 +3,6 @@
 //! - [`Cluster`]: server processes on this machine that are started, killed, paused, cut off and replaced; [`Server`]:
 //!   one server process. [`Executable`] is the program that they run.
 //! - [`Net`]: the hosts of servers: all on loopback, or each in a network namespace of its own.
-//! - [`raw`]: a client made of a socket, which also sends what no correct client sends.
 //! - [`wait_until`] and [`Random`].
 
 mod cluster;
@@ -11,7 +10,6 @@ mod error;
 mod executable;
 mod net;
 mod random;
-pub mod raw;
 mod server;
 mod wait;
 

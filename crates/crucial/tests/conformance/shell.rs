@@ -479,7 +479,7 @@ fn script(script: String, server: String) -> crucial::Result<String> {
 /// It has not what a worker's environment says. Also of the `crucial` command, where there is one.
 fn h15_in_a_script_of_a_cloud_thread() -> Outcome {
     let server = Server::start(&[])?;
-    let crucial = match COMMAND {
+    let crucial = match *COMMAND {
         Some(command) => format!("'{command}'"),
         None => format!("'{}' crucial", std::env::current_exe()?.display()),
     };

@@ -1,11 +1,11 @@
 //! The rows of A and C that are about user types, once more: with the types uploaded to a server process that
 //! was built without them.
 //!
-//! That needs the `crucial` command, which the package `crucial-cli` has: it has this test as well, and there
-//! these rows run, and no others.
+//! That needs the `crucial` command, which the package `crucial-cli` has: its test runs these rows, and no others.
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{LazyLock, OnceLock};
 
 use crucial::{Config, Error, Shared, SharedType};
 use libtest_mimic::{Failed, Trial};
@@ -13,8 +13,16 @@ use libtest_mimic::{Failed, Trial};
 use crate::program::Server;
 use crate::types::Probe;
 
+static CHOSEN: OnceLock<Option<&'static str>> = OnceLock::new();
+
 /// The `crucial` command, in the test of the package that has it.
-pub const COMMAND: Option<&str> = option_env!("CARGO_BIN_EXE_crucial");
+pub static COMMAND: LazyLock<Option<&'static str>> =
+    LazyLock::new(|| CHOSEN.get().copied().flatten());
+
+/// Sets [`COMMAND`], before its first use.
+pub fn set_command(command: Option<&'static str>) {
+    CHOSEN.get_or_init(|| command);
+}
 
 /// The rows that are about user types, and that on the roles of an executable.
 const ROWS: [&str; 18] = [
@@ -49,7 +57,7 @@ pub fn rows(trials: Vec<Trial>) -> Vec<Trial> {
 
 /// A server for a row that needs one of its own: without the types, then taught; or this executable.
 pub fn server() -> Result<Server, Failed> {
-    let Some(command) = COMMAND else {
+    let Some(command) = *COMMAND else {
         return Server::start(&[]);
     };
     let server = without_types(command)?;
@@ -79,8 +87,7 @@ fn without_types(command: &str) -> Result<Server, Failed> {
 }
 
 fn upload(command: &str, server: &Server) -> Result<(), Failed> {
-    let manifest =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crucial/tests/uploaded/Cargo.toml");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../uploaded/Cargo.toml");
     let mut build = Command::new(command);
     build.args(["build", "--manifest-path"]).arg(manifest);
     let module = output(&mut build)?;

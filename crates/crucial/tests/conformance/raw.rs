@@ -1,22 +1,15 @@
-//! A client made of nothing but a socket, which also sends what no correct client sends.
+//! A client made of nothing but a socket, to say what no well-behaved client says.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use crucial::{Error, ObjectId, RunId, SharedType};
 use crucial_core::frame::{self, CallFrame, Hello, OpenMode, OpenRequest, Operation, Response};
-use crucial_object::{
-    Error as CallError, MethodId, ObjectId, RunId, Sequence, SessionId, SharedType, encode,
-};
+use crucial_object::{MethodId, Sequence, SessionId};
+use libtest_mimic::Failed;
 
-use crate::error::{Error, Result, io};
-
-/// How long a response may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A connection to a server.
-#[derive(Debug)]
 pub struct Raw {
     stream: TcpStream,
     buffer: BytesMut,
@@ -24,12 +17,10 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Connects, and sends nothing.
-    pub fn connect(server: &str) -> Result<Raw> {
-        let stream = TcpStream::connect(server).map_err(io("connect"))?;
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .map_err(io("set a time-out"))?;
+    /// Connects, and says nothing.
+    pub fn connect(server: &str) -> Result<Raw, Failed> {
+        let stream = TcpStream::connect(server)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         Ok(Raw {
             stream,
             buffer: BytesMut::new(),
@@ -37,8 +28,8 @@ impl Raw {
         })
     }
 
-    /// Connects, and begins or resumes the session `session`.
-    pub fn hello(server: &str, session: u64, resume: bool) -> Result<Raw> {
+    /// Connects, and starts or takes up the session `session`.
+    pub fn hello(server: &str, session: u64, resume: bool) -> Result<Raw, Failed> {
         let mut raw = Raw::connect(server)?;
         raw.run.0[..8].copy_from_slice(&session.to_le_bytes());
         let mut bytes = Vec::new();
@@ -57,8 +48,7 @@ impl Raw {
         )?;
         raw.send(&bytes)?;
         match raw.receive()? {
-            // A server of a cluster accepts a session that it does not know, and expects to be told which routes the client
-            // knows.
+            // A server of a cluster takes up a session that it does not know, and wants to hear that its routes are known.
             Response::Welcome(welcome) if welcome.node != 0 => {
                 let known = welcome.routes.map_or(0, |routes| routes.version);
                 let mut bytes = Vec::new();
@@ -67,33 +57,31 @@ impl Raw {
                 Ok(raw)
             }
             Response::Welcome(welcome) if welcome.resumed == resume => Ok(raw),
-            other => Err(Error::Wrong(format!("not a welcome: {other:?}"))),
+            other => Err(format!("no welcome: {other:?}").into()),
         }
     }
 
-    /// Sends bytes.
-    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.stream.write_all(bytes).map_err(io("send"))
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failed> {
+        self.stream.write_all(bytes)?;
+        Ok(())
     }
 
     /// The next response.
-    pub fn receive(&mut self) -> Result<Response> {
+    pub fn receive(&mut self) -> Result<Response, Failed> {
         loop {
             if let Some(frame) = frame::split(&mut self.buffer, frame::FRAME_BYTES_MAX)? {
                 return Ok(frame::decode_response(frame)?);
             }
             let mut bytes = [0; 4096];
-            let count = self.stream.read(&mut bytes).map_err(io("receive"))?;
+            let count = self.stream.read(&mut bytes)?;
             if count == 0 {
-                return Err(Error::Wrong(
-                    "the server has closed the connection".to_owned(),
-                ));
+                return Err("the server closed the connection".into());
             }
             self.buffer.extend_from_slice(&bytes[..count]);
         }
     }
 
-    /// Whether the server closes the connection, after any further responses.
+    /// Whether the server closes the connection, after whatever it still says.
     pub fn is_closed(&mut self) -> bool {
         while self.receive().is_ok() {}
         let mut byte = [0];
@@ -101,15 +89,13 @@ impl Raw {
     }
 
     /// The reply to `sequence`.
-    pub fn reply(&mut self, sequence: u64) -> Result<Result<Vec<u8>, CallError>> {
+    pub fn reply(&mut self, sequence: u64) -> Result<Result<Vec<u8>, Error>, Failed> {
         match self.receive()? {
             Response::Reply {
                 sequence: answered,
                 result,
             } if answered.0 == sequence => Ok(result.map(Into::into)),
-            other => Err(Error::Wrong(format!(
-                "not the reply to {sequence}: {other:?}"
-            ))),
+            other => Err(format!("no reply to {sequence}: {other:?}").into()),
         }
     }
 
@@ -119,7 +105,7 @@ impl Raw {
         sequence: u64,
         type_name: &str,
         state: &[u8],
-    ) -> Result<Result<ObjectId, CallError>> {
+    ) -> Result<Result<ObjectId, Error>, Failed> {
         let request = OpenRequest {
             type_name: type_name.to_owned(),
             key: format!("raw-{sequence}"),
@@ -141,17 +127,17 @@ impl Raw {
         Ok(self.reply(sequence)?.map(|_| object))
     }
 
-    /// Creates an object of a library type.
+    /// Makes an object of a library type.
     pub fn make<T: SharedType + serde::Serialize>(
         &mut self,
         sequence: u64,
         value: &T,
-    ) -> Result<ObjectId> {
-        Ok(self.open(sequence, T::NAME, &encode(value)?)??)
+    ) -> Result<ObjectId, Failed> {
+        Ok(self.open(sequence, T::NAME, &crucial::encode(value)?)??)
     }
 }
 
-/// The bytes of a call, whose arguments are encoded already.
+/// The bytes of a call.
 pub fn call(sequence: u64, object: ObjectId, method: &str, args: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let call = CallFrame {
@@ -162,6 +148,6 @@ pub fn call(sequence: u64, object: ObjectId, method: &str, args: &[u8]) -> Vec<u
         timeout_ms: 0,
         args,
     };
-    frame::write_call(&call, &mut bytes).expect("the call is small");
+    frame::write_call(&call, &mut bytes).expect("it is small");
     bytes
 }

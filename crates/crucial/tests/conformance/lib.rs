@@ -1,11 +1,11 @@
 //! The rows of the conformance list, each as a test through the public API, with real worker processes.
 //!
-//! This executable has all roles: its `main` is `#[crucial::main]`, so it is its own worker, and its own
-//! server (`conformance crucial server`).
+//! A test executable that calls [`run`] has all roles: its `main` is `#[crucial::main]`, so it is its own worker, and its
+//! own server (`conformance crucial server`).
 
 use std::process::ExitCode;
 
-use crucial_testing::raw;
+use conformance::types;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 mod cli;
@@ -18,11 +18,11 @@ mod objects;
 mod operation;
 mod output;
 mod program;
+mod raw;
 mod recovery;
 mod shell;
 mod threads;
 mod totals;
-mod types;
 mod uploaded;
 mod values;
 
@@ -37,15 +37,17 @@ macro_rules! trials {
     };
 }
 
-#[crucial::main]
-fn main() -> ExitCode {
+/// Runs the rows: with the types uploaded to the `crucial` command at `command` those that are about user types, without
+/// a command all.
+pub fn run(command: Option<&'static str>) -> ExitCode {
+    uploaded::set_command(command);
     // The same executable, as the programs that some tests start.
     if let Some(name) = std::env::var_os(program::ROLE) {
         program::run(&name.to_string_lossy());
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::from_args();
-    let (trials, _server) = match uploaded::COMMAND {
+    let (trials, _server) = match *uploaded::COMMAND {
         None => (all(), None),
         Some(_) if arguments.list => (uploaded::rows(all()), None),
         Some(command) => {
