@@ -18,13 +18,17 @@ mod objects;
 mod operation;
 mod output;
 mod program;
+mod proxy;
 mod raw;
 mod recovery;
+mod server;
 mod shell;
 mod threads;
 mod totals;
 mod uploaded;
 mod values;
+
+use server::Server;
 
 /// What a test returns.
 type Outcome = Result<(), Failed>;
@@ -47,16 +51,36 @@ pub fn run(command: Option<&'static str>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::from_args();
-    let (trials, _server) = match *uploaded::COMMAND {
-        None => (all(), None),
-        Some(_) if arguments.list => (uploaded::rows(all()), None),
-        Some(command) => {
-            let server = uploaded::start(command).expect("the types are uploaded");
-            (uploaded::rows(all()), Some(server))
-        }
-    };
+    if arguments.list {
+        return libtest_mimic::run(&arguments, rows()).exit_code();
+    }
+    let server = start().expect("the servers start");
     // Returned and not by `exit`, so that the workers end.
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let code = libtest_mimic::run(&arguments, rows()).exit_code();
+    drop(server);
+    server::end_shared();
+    code
+}
+
+/// The rows of this package.
+fn rows() -> Vec<Trial> {
+    match *uploaded::COMMAND {
+        Some(_) => uploaded::rows(all()),
+        None => all(),
+    }
+}
+
+/// Starts what this process and its workers use, if that is not the embedded server.
+fn start() -> Result<Option<Server>, Failed> {
+    if let Some(command) = *uploaded::COMMAND {
+        return Ok(Some(uploaded::start(command)?));
+    }
+    if !server::is_cluster() {
+        return Ok(None);
+    }
+    let server = Server::start(&[])?;
+    server.use_here()?;
+    Ok(Some(server))
 }
 
 fn all() -> Vec<Trial> {
