@@ -149,7 +149,7 @@ fn nodes(info: &ClusterInfo) -> Answer {
         let (primary, backup) = counts.get(&member.node).copied().unwrap_or_default();
         json!({
             "node": node_name(member.node),
-            "life": member.incarnation,
+            "incarnation": member.incarnation,
             "address": member.address,
             "primary_of": primary,
             "backup_of": backup,

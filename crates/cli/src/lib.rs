@@ -14,7 +14,7 @@ mod lines;
 mod modules;
 mod objects;
 mod print;
-mod run;
+mod program;
 mod server;
 mod signals;
 mod up;

@@ -10,9 +10,8 @@ use crucial_object::{Error, Result};
 use crucial_runtime::{MODULE_VARIABLE, runtime};
 use serde_json::{Value, json};
 
-use super::print;
-use super::run::command as run_command;
 use super::value::Answer;
+use super::{print, program};
 
 /// User types for servers that were built without them.
 #[derive(Subcommand)]
@@ -283,7 +282,7 @@ fn run(types: &[String], replace: bool, arguments: &[String]) -> Result<Answer> 
         let server = runtime::current()?.servers();
         command.env("CRUCIAL_CLUSTER", server);
     }
-    run_command(&mut command)
+    program::run(&mut command)
 }
 
 fn remove(id: &str) -> Result<Answer> {

@@ -82,7 +82,7 @@ fn in_a_cluster_their_replicas_move_too() {
         cluster.wait_whole().unwrap();
         let modules = cluster.crucial(late, &["modules"]).unwrap();
         assert_eq!(modules.matches("\"id\"").count(), 1, "{modules}");
-        // It stays while there are objects of it, and new ones can be made still.
+        // The module cannot be removed while it has objects, and new objects can still be created.
         let id = modules.split('"').skip_while(|word| *word != "id").nth(2);
         let refused = cluster.crucial(late, &["modules", "remove", id.unwrap()]);
         let refused = refused.unwrap_err();
@@ -152,7 +152,7 @@ fn objects_move(
             assert!(steps.contains(&1) && steps.is_sorted(), "{steps:?}");
         });
         assert_eq!(accounts[7].deposit(1), Ok(10));
-        // Who waits in the old code goes on in the new.
+        // A call that waits in the old code completes in the new.
         assert_eq!(accounts[0].deposit(5), Ok(10));
         assert_eq!(waiting.wait(), Ok(0));
         let modules = crucial(&["modules"]).unwrap();

@@ -349,7 +349,7 @@ fn asked_directly(address: &str, object: ObjectId) -> Result<bool, Failed> {
         match stream.read(&mut scratch) {
             Ok(0) => return Ok(false),
             Ok(count) => buffer.extend_from_slice(&scratch[..count]),
-            // It keeps silent.
+            // The server sends nothing.
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error.into()),
         }
@@ -399,7 +399,7 @@ fn c14_what_a_dead_client_held_comes_back_after_a_fail_over() -> Outcome {
     caller::with(holder.clone(), || lock.acquire())?;
     cluster.kill(cluster.primary(&lock)?)?;
     cluster.wait_whole()?;
-    // It lives: the permit stays with it, at the new primary too.
+    // The client lives, so it keeps the permit, at the new primary too.
     let tried = caller::with(client.clone(), || lock.try_acquire())?;
     assert!(!tried, "held by a live client, and given to another");
     drop(holder);

@@ -60,7 +60,7 @@ fn d06_a_fourth_server_takes_its_share_and_results_are_unchanged() -> Outcome {
     assert_eq!(
         to_others.count(),
         0,
-        "only what the newcomer gets has moved"
+        "only partitions of the joining server have moved"
     );
     assert!(
         (0.8 * share..1.2 * share).contains(&(moved as f64)),

@@ -198,9 +198,9 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
         &["--data", kept, "--join", &one.place(0).address],
         &["journal", "damaged"],
     )?;
-    // A file where a directory is to be.
-    says(&["--data", &journal], &["can not"])?;
-    // An address that others can not use.
+    // A file in place of the directory.
+    says(&["--data", &journal], &[&journal])?;
+    // An address that other servers cannot use.
     let nowhere = directory.path().join("nowhere");
     let nowhere = nowhere.to_str().ok_or("a path")?;
     let (code, text) = run(&["server", "--listen", "0.0.0.0:0", "--data", nowhere])?;

@@ -8,7 +8,7 @@ use crucial_object::sync::{Barrier, Latch, Mutex, Promise, Semaphore};
 use crucial_object::{Result, Shared};
 
 use super::open::{agree, find, object_or, patient};
-use crate::run;
+use crate::program;
 use crate::value::{Answer, duration};
 
 #[derive(Subcommand)]
@@ -135,7 +135,7 @@ pub(super) fn semaphore(
             command,
         } => {
             let permits = patient(semaphore.clone(), timeout).permits(take)?;
-            run::program(&command, permits.token(), || permits.release())
+            program::run_holding(&command, permits.token(), || permits.release())
         }
         SemaphoreOperation::Release { permits } => {
             semaphore.release_many(permits).map(|()| Answer::done())
@@ -148,7 +148,7 @@ pub(super) fn mutex(mutex: &Shared<Mutex<()>>, operation: MutexOperation) -> Res
     match operation {
         MutexOperation::Run { timeout, command } => {
             let guard = patient(mutex.clone(), timeout).lock()?;
-            run::program(&command, guard.token(), || guard.unlock())
+            program::run_holding(&command, guard.token(), || guard.unlock())
         }
         MutexOperation::IsLocked => mutex.is_locked().map(Answer::whether),
     }

@@ -72,7 +72,7 @@ impl Probe {
         }
     }
 
-    /// Tries what methods can not do yet.
+    /// Tries what methods cannot do yet.
     pub fn make_another(&self) -> Result<(), crucial::Error> {
         Shared::new(Probe::default()).map(drop)
     }

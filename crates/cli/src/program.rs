@@ -20,7 +20,7 @@ const NOT_FOUND: u8 = 127;
 
 /// Runs a program while a lock or permits are held with `token`, and then calls `release`. The exit status is the
 /// program's.
-pub fn program(
+pub fn run_holding(
     words: &[OsString],
     token: u64,
     release: impl FnOnce() -> Result<()>,
@@ -51,7 +51,7 @@ pub fn program(
 }
 
 /// Runs a program. The answer has the exit status of the program.
-pub fn command(command: &mut Command) -> Result<Answer> {
+pub fn run(command: &mut Command) -> Result<Answer> {
     exit_code(command).map(Answer::exit)
 }
 
