@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use crucial::Shared;
 use crucial::collections::Blob;
-use crucial_chaos::{Cluster, Net, Options as ServerOptions, Random};
 use crucial_client::Client;
 use crucial_object::caller;
+use crucial_testing::{Cluster, Net, Options as ServerOptions, Random};
 
 use crate::Error;
 use crate::sample::{Sample, print_head};

@@ -11,9 +11,8 @@ use crucial_object::{Activation, Age, Instance, SessionId, encode, registry};
 
 use crate::Error;
 
-#[path = "../../crates/modules/tests/guest/src/lib.rs"]
-#[allow(dead_code, unused_imports, reason = "the methods are called by name")]
-mod guest;
+// Links the types, which are called by their names.
+use guest as _;
 
 /// The goals. A small method costs at most this much more than a native one.
 const SMALL_GOAL: Duration = Duration::from_nanos(300);

@@ -1,4 +1,4 @@
-//! Does bad things to a cluster for a while, and checks what its clients saw.
+//! Injects faults into a cluster for a while, and checks what its clients observe.
 //!
 //! `cargo run --release -p crucial-chaos -- --seconds 600 --servers 5`
 
@@ -6,31 +6,31 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use crucial_chaos::clients::{Load, LoadOptions};
-use crucial_chaos::{Cluster, Net, Options, Random, Result};
+use crucial_chaos::load::{Load, LoadOptions};
+use crucial_testing::{Cluster, Net, Options, Random, Result};
 
-/// Kills, pauses, cuts off, adds and removes servers of a cluster that is used, and checks histories and totals.
+/// Kills, pauses, cuts off, adds and removes servers of a cluster under load, and checks histories and totals.
 #[derive(Parser)]
 struct Arguments {
-    /// For how long.
+    /// How long to inject faults.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// How many servers there are at first.
+    /// The number of servers at first.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=9))]
     servers: u8,
-    /// Clients.
+    /// The number of clients.
     #[arg(long, default_value_t = 6)]
     clients: u64,
-    /// Servers that have each object.
+    /// The number of replicas of each object.
     #[arg(long, default_value_t = 2)]
     replicas: u8,
-    /// For what is done, and when.
+    /// The seed of the faults and their times.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Between two bad things, at most, in milliseconds.
+    /// The longest pause between two faults, in milliseconds.
     #[arg(long, default_value_t = 4000)]
     pause_ms: u64,
-    /// All servers on loopback, even where network namespaces could be made.
+    /// Run all servers on loopback, even where network namespaces could be created.
     #[arg(long)]
     loopback: bool,
 }
@@ -54,7 +54,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         false => Net::best(hosts),
     };
     let options = Options {
-        // A client that a server does not hear of because it is cut off is not dead.
+        // A client must not lose its session because a server was cut off from it.
         lease_ms: 60_000,
         ..Options::default()
     };
@@ -76,13 +76,14 @@ fn run(arguments: &Arguments) -> Result<()> {
         let pause = Duration::from_millis(random.below(arguments.pause_ms));
         std::thread::sleep(pause);
         let before = load.calls();
-        let what = one_bad_thing(&mut cluster, &mut random, hosts)?;
+        let what = inject_fault(&mut cluster, &mut random, hosts)?;
         println!(
             "{:7.1} s: {what}; {before} calls so far",
             started.elapsed().as_secs_f64()
         );
         faults += 1;
-        // Objects of two replicas survive one server at a time: the next has to wait until they have two again.
+        // Objects with two replicas survive the loss of one server at a time, so the next fault waits until they have
+        // two again.
         cluster.wait_whole()?;
     }
     let seen = load.finish()?;
@@ -95,11 +96,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Does something bad, and undoes it where it must not last; what it was.
-fn one_bad_thing(cluster: &mut Cluster, random: &mut Random, hosts: u8) -> Result<String> {
+/// Injects a fault, ends the fault where it must not last, and returns its description.
+fn inject_fault(cluster: &mut Cluster, random: &mut Random, hosts: u8) -> Result<String> {
     let running = cluster.running();
     let victim = *random.choose(&running).unwrap_or(&0);
-    let address = cluster.server(victim).address.clone();
+    let address = cluster.place(victim).address.clone();
     let a_while = Duration::from_millis(500 + random.below(4000));
     match random.below(if cluster.net().can_cut() { 8 } else { 5 }) {
         0 | 1 => {
@@ -113,7 +114,7 @@ fn one_bad_thing(cluster: &mut Cluster, random: &mut Random, hosts: u8) -> Resul
         2 => {
             cluster.pause(victim)?;
             std::thread::sleep(a_while);
-            cluster.go_on(victim)?;
+            cluster.resume(victim)?;
             Ok(format!("{address} was stopped for {a_while:?}"))
         }
         3 if running.len() > 3 => {
@@ -123,11 +124,11 @@ fn one_bad_thing(cluster: &mut Cluster, random: &mut Random, hosts: u8) -> Resul
         3 | 4 => match cluster.stopped().first().copied() {
             Some(place) => {
                 cluster.restart(place)?;
-                Ok(format!("{} joined again", cluster.server(place).address))
+                Ok(format!("{} joined again", cluster.place(place).address))
             }
             None if cluster.len() < usize::from(hosts) => {
                 let place = cluster.add()?;
-                Ok(format!("{} joined", cluster.server(place).address))
+                Ok(format!("{} joined", cluster.place(place).address))
             }
             None => Ok("nothing".to_owned()),
         },
@@ -160,7 +161,7 @@ fn one_bad_thing(cluster: &mut Cluster, random: &mut Random, hosts: u8) -> Resul
             cluster.net().cut(victim as u8, other as u8);
             std::thread::sleep(a_while);
             cluster.net().mend(victim as u8, other as u8);
-            let other = &cluster.server(other).address;
+            let other = &cluster.place(other).address;
             Ok(format!(
                 "{address} could not send to {other} for {a_while:?}"
             ))

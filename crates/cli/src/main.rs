@@ -1,5 +1,5 @@
 //! The `crucial` command.
 
 fn main() {
-    crucial::cli::run(std::env::args_os())
+    crucial_cli::run(std::env::args_os())
 }

@@ -29,7 +29,7 @@ fn module() -> Vec<u8> {
     std::fs::read(String::from_utf8_lossy(&output.stdout).trim()).unwrap()
 }
 
-/// A server that holds so many objects in memory, with the objects.
+/// A server that keeps at most `instances_max` objects as instances, with the objects.
 struct Subject {
     server: Server,
     client: Arc<Client>,

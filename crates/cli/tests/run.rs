@@ -2,9 +2,7 @@
 
 use std::process::Command;
 
-mod server;
-
-use server::Server;
+use crucial_testing::{Executable, Server};
 
 fn run(server: Option<&Server>, more: &[&str]) -> (String, String, Option<i32>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crucial"));
@@ -34,7 +32,8 @@ fn a_program_is_built_with_its_types_and_runs_where_it_is_told() {
     let (out, error, code) = run(None, &[]);
     assert_eq!((out.as_str(), code), (expected, Some(0)), "{error}");
 
-    let server = Server::start(&[]);
+    let crucial = Executable::crucial(env!("CARGO_BIN_EXE_crucial"));
+    let server = Server::start(&crucial, &[]).unwrap();
     let (out, error, code) = run(Some(&server), &[]);
     assert_eq!((out.as_str(), code), (expected, Some(0)), "{error}");
     let modules = server.crucial(&["modules"]).unwrap();

@@ -1,27 +1,17 @@
 //! A8: a user type is added to a running server, and used at once. The server is the `crucial` command, which
-//! was built without it; this test has it natively, from the same source.
-
-#![allow(
-    unexpected_cfgs,
-    reason = "the other versions are built for the server only"
-)]
+//! was built without it; this test has the type natively.
 
 use std::path::Path;
 
 use crucial::{Error, Shared};
 use crucial_object::caller;
-
-mod server;
-
-#[path = "../../modules/tests/guest/src/lib.rs"]
-#[allow(
-    dead_code,
-    reason = "methods that misbehave are called in the sandbox's own tests"
-)]
-mod guest;
-
+use crucial_testing::{Executable, Server};
 use guest::Account;
-use server::Server;
+
+fn start() -> Server {
+    let crucial = Executable::crucial(env!("CARGO_BIN_EXE_crucial"));
+    Server::start(&crucial, &[]).unwrap()
+}
 
 fn build(server: &Server) -> String {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules/tests/guest/Cargo.toml");
@@ -38,8 +28,8 @@ fn build(server: &Server) -> String {
 
 #[test]
 fn a08_a_type_is_added_to_a_running_server_and_used_at_once() {
-    let server = Server::start(&[]);
-    caller::with(server.client(), || {
+    let server = start();
+    caller::with(server.client().unwrap(), || {
         let unknown = Shared::new(Account::default()).unwrap_err();
         assert!(matches!(unknown, Error::UnknownType { .. }));
         assert!(unknown.to_string().contains("crucial push"), "{unknown}");
@@ -88,7 +78,7 @@ fn a08_a_type_is_added_to_a_running_server_and_used_at_once() {
 
 #[test]
 fn g05_a_bad_module_is_refused_with_its_reason_and_the_server_goes_on() {
-    let server = Server::start(&[]);
+    let server = start();
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad.wasm");
     std::fs::write(&file, b"\0asm\x01\0\0\0").unwrap();
     let refused = server

@@ -1,10 +1,5 @@
 //! A new version of a type while objects of it live: `crucial push --replace`.
 
-#![allow(
-    unexpected_cfgs,
-    reason = "the other versions are built for the server only"
-)]
-
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,24 +7,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crucial::Shared;
 use crucial_client::Client;
 use crucial_object::caller;
-
-mod server;
-
-#[path = "../../modules/tests/guest/src/lib.rs"]
-#[allow(
-    dead_code,
-    reason = "methods that misbehave are called in the sandbox's own tests"
-)]
-mod guest;
-
+use crucial_testing::{Cluster, Executable, Net, Options, Server};
 use guest::Account;
-use server::{Server, text};
+
+/// Runs a command of the server or cluster of a test.
+type Crucial<'a> = &'a dyn Fn(&[&str]) -> Result<String, String>;
+
+fn executable() -> Executable {
+    Executable::crucial(env!("CARGO_BIN_EXE_crucial"))
+}
+
+/// A path as a word of a command.
+fn text(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are text")
+}
 
 /// Held while a version is built: each is built in the place of the one before.
 static BUILDING: Mutex<()> = Mutex::new(());
 
 /// Builds a version of the guest, and gives the module, which is this test's own.
-fn build(server: &Server, version: Option<&str>) -> String {
+fn build(crucial: Crucial<'_>, version: Option<&str>) -> String {
     let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules/tests/guest/Cargo.toml");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("versions");
@@ -41,7 +38,7 @@ fn build(server: &Server, version: Option<&str>) -> String {
             .into_iter()
             .flatten(),
     );
-    let module = server.crucial(&words).unwrap();
+    let module = crucial(&words).unwrap();
     let test = std::thread::current();
     let version = version.unwrap_or("first");
     let kept = target.join(format!("{}-{version}.wasm", test.name().unwrap_or("test")));
@@ -51,17 +48,23 @@ fn build(server: &Server, version: Option<&str>) -> String {
 
 #[test]
 fn objects_move_to_a_new_version_of_their_type_or_all_stay() {
-    let server = Server::start(&["--module-cache", env!("CARGO_TARGET_TMPDIR")]);
-    objects_move(&server, &server.client());
+    let options = ["--module-cache", env!("CARGO_TARGET_TMPDIR")];
+    let server = Server::start(&executable(), &options).unwrap();
+    objects_move(&|words| server.crucial(words), &|| server.client().unwrap());
 }
 
 #[test]
 fn in_a_cluster_their_replicas_move_too() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut servers = Server::cluster(3, directory.path());
-    servers[0].wait_whole();
-    let client = servers[0].client();
-    let accounts = objects_move(&servers[0], &client);
+    let options = Options {
+        executable: Some(executable()),
+        ..Options::default()
+    };
+    let mut cluster = Cluster::start_with(3, Net::Loopback, options).unwrap();
+    let connect = || {
+        let client = cluster.client_with(0, |config| config.replicas = 2);
+        client.unwrap()
+    };
+    let (client, accounts) = objects_move(&|words| cluster.crucial(0, words), &connect);
     caller::with(client, || {
         let cents = || -> Vec<_> {
             let cents = accounts.iter().map(|account| account.cents());
@@ -69,25 +72,24 @@ fn in_a_cluster_their_replicas_move_too() {
         };
         let before = cents();
         // Every second object or so is on a server that ends now, and goes on where its replica is: in the newest code.
-        drop(servers.remove(1));
+        cluster.kill(1).unwrap();
         assert_eq!(cents(), before);
         for (account, before) in accounts.iter().zip(before) {
             assert_eq!(account.deposit(1), Ok(before + 1));
         }
         // One that joins has the newest code too.
-        let data = directory.path().join("late");
-        let late = Server::start(&["--data", text(&data), "--join", &servers[0].address]);
-        late.wait_whole();
-        let modules = late.crucial(&["modules"]).unwrap();
+        let late = cluster.add().unwrap();
+        cluster.wait_whole().unwrap();
+        let modules = cluster.crucial(late, &["modules"]).unwrap();
         assert_eq!(modules.matches("\"id\"").count(), 1, "{modules}");
-        // It stays while there are objects of it, and new ones can be made still.
+        // The module cannot be removed while it has objects, and new objects can still be created.
         let id = modules.split('"').skip_while(|word| *word != "id").nth(2);
-        let refused = late.crucial(&["modules", "remove", id.unwrap()]);
+        let refused = cluster.crucial(late, &["modules", "remove", id.unwrap()]);
         let refused = refused.unwrap_err();
         assert!(refused.contains("objects of its types live"), "{refused}");
         let other = Shared::new(guest::Ordered::default()).unwrap();
         assert_eq!(other.count(5), Ok(1));
-        drop(servers.remove(1));
+        cluster.kill(2).unwrap();
         for account in &accounts {
             account.deposit(1).unwrap();
             assert_eq!(account.delete(), Ok(true));
@@ -96,11 +98,15 @@ fn in_a_cluster_their_replicas_move_too() {
 }
 
 /// Moves objects from version to version; the last has all of them.
-fn objects_move(server: &Server, client: &Arc<Client>) -> Vec<Shared<Account>> {
+fn objects_move(
+    crucial: Crucial<'_>,
+    connect: &dyn Fn() -> Arc<Client>,
+) -> (Arc<Client>, Vec<Shared<Account>>) {
+    let client = connect();
     let [first, second, wider, upgraded] = [None, Some("second"), Some("wider"), Some("upgraded")]
-        .map(|version| build(server, version));
-    caller::with(client.clone(), || {
-        server.crucial(&["push", &first]).unwrap();
+        .map(|version| build(crucial, version));
+    let accounts = caller::with(client.clone(), || {
+        crucial(&["push", &first]).unwrap();
         let accounts: Vec<_> = (0..50)
             .map(|cents| {
                 let account = Shared::new(Account::default()).unwrap();
@@ -111,9 +117,9 @@ fn objects_move(server: &Server, client: &Arc<Client>) -> Vec<Shared<Account>> {
         let waiting = accounts[0].deferred().withdraw(10);
 
         // Not without being asked; and not if the state does not fit.
-        let refused = server.crucial(&["push", &second]).unwrap_err();
+        let refused = crucial(&["push", &second]).unwrap_err();
         assert!(refused.contains("crucial push --replace"), "{refused}");
-        let refused = server.crucial(&["push", "--replace", &wider]).unwrap_err();
+        let refused = crucial(&["push", "--replace", &wider]).unwrap_err();
         assert!(
             refused.contains("guest::Account can not move to the new version"),
             "{refused}"
@@ -123,7 +129,7 @@ fn objects_move(server: &Server, client: &Arc<Client>) -> Vec<Shared<Account>> {
         // While others call: each call runs on the old code or on the new, and none fails.
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let caller = server.client();
+            let caller = connect();
             let account = &accounts[1];
             let done = &done;
             let calling = scope.spawn(move || {
@@ -138,7 +144,7 @@ fn objects_move(server: &Server, client: &Arc<Client>) -> Vec<Shared<Account>> {
                     steps
                 })
             });
-            let pushed = server.crucial(&["push", "--replace", &second]);
+            let pushed = crucial(&["push", "--replace", &second]);
             done.store(true, Ordering::Relaxed);
             let steps = calling.join().unwrap();
             let pushed = pushed.unwrap();
@@ -146,36 +152,37 @@ fn objects_move(server: &Server, client: &Arc<Client>) -> Vec<Shared<Account>> {
             assert!(steps.contains(&1) && steps.is_sorted(), "{steps:?}");
         });
         assert_eq!(accounts[7].deposit(1), Ok(10));
-        // Who waits in the old code goes on in the new.
+        // A call that waits in the old code completes in the new.
         assert_eq!(accounts[0].deposit(5), Ok(10));
         assert_eq!(waiting.wait(), Ok(0));
-        let modules = server.crucial(&["modules"]).unwrap();
+        let modules = crucial(&["modules"]).unwrap();
         assert_eq!(modules.matches("\"id\"").count(), 1, "{modules}");
         // New objects are of the new version; and the way back is the same way.
         let new = Shared::new(Account::default()).unwrap();
         assert_eq!(new.deposit(1), Ok(2));
-        let back = server.crucial(&["push", "--replace", &first]).unwrap();
+        let back = crucial(&["push", "--replace", &first]).unwrap();
         assert!(back.contains("\"moved\":51"), "{back}");
         assert_eq!(new.deposit(1), Ok(3));
 
         // A version that says what becomes of the state that was.
-        let pushed = server.crucial(&["push", "--replace", &upgraded]).unwrap();
+        let pushed = crucial(&["push", "--replace", &upgraded]).unwrap();
         assert!(pushed.contains("\"moved\":51"), "{pushed}");
         assert_eq!(new.cents(), Ok(300));
         // The same again moves nothing.
-        let pushed = server.crucial(&["push", "--replace", &upgraded]).unwrap();
+        let pushed = crucial(&["push", "--replace", &upgraded]).unwrap();
         assert!(pushed.contains("\"moved\":0"), "{pushed}");
         assert_eq!(new.cents(), Ok(300));
-        let narrow = server.crucial(&["push", "--replace", &first]).unwrap_err();
+        let narrow = crucial(&["push", "--replace", &first]).unwrap_err();
         assert!(narrow.contains("does not accept these bytes"), "{narrow}");
         accounts
-    })
+    });
+    (client, accounts)
 }
 
 #[test]
 fn a_program_brings_its_own_module() {
-    let server = Server::start(&[]);
-    let module = build(&server, None);
+    let server = Server::start(&executable(), &[]).unwrap();
+    let module = build(&|words| server.crucial(words), None);
     // As a program does that has it beside its executable.
     let executable = std::env::current_exe().unwrap();
     let beside = format!("{}.wasm", text(&executable));

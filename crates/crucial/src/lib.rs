@@ -3,7 +3,7 @@
 //! Take a multi-threaded Rust program and change a handful of lines: `Arc` becomes [`Shared`],
 //! `std::thread` becomes [`crucial::thread`](thread), and the body of a thread becomes a
 //! [`#[cloud]`](cloud) function. Its threads then run in worker processes (on this machine by default),
-//! and what they share lives on servers, where its methods run.
+//! and the objects that they share live on servers, where their methods run.
 //!
 //! ```no_run
 //! use crucial::{Result, Shared, cloud, sync::AtomicI64, thread};
@@ -33,38 +33,14 @@
 //! - [`Shared`], [`shared`]: shared objects, of the library ([`sync`], [`collections`]) and your own.
 //! - [`cloud`], [`Task`], [`thread`]: cloud threads.
 //! - [`main`]: the executable's roles. [`Config`]: settings, also from the environment.
-//! - [`Error`]: what can go wrong.
+//! - [`Error`]: the errors of calls and threads.
 //!
-//! Compiled for WebAssembly there are just the shared types, which a server takes in as an uploaded module:
+//! Compiled for WebAssembly, a crate has just its shared types, which a server accepts as an uploaded module:
 //! `#[cloud]` functions and `#[crucial::main]` are left out.
 //!
 //! In tests without `#[crucial::main]`, cloud threads run inside the test's process, through the same
 //! serialization.
 
-#[cfg(not(target_family = "wasm"))]
-mod config;
-#[cfg(not(target_family = "wasm"))]
-mod modules;
-#[cfg(not(target_family = "wasm"))]
-mod output;
-#[cfg(not(target_family = "wasm"))]
-mod progress;
-#[cfg(not(target_family = "wasm"))]
-mod roles;
-#[cfg(not(target_family = "wasm"))]
-mod runtime;
-#[cfg(not(target_family = "wasm"))]
-mod task;
-#[cfg(not(target_family = "wasm"))]
-pub mod thread;
-#[cfg(not(target_family = "wasm"))]
-mod worker;
-
-#[cfg(all(feature = "cli", not(target_family = "wasm")))]
-pub mod cli;
-
-#[cfg(not(target_family = "wasm"))]
-pub use config::{Config, PlatformKind};
 pub use crucial_macros::{cloud, main, shared};
 #[cfg(not(target_family = "wasm"))]
 pub use crucial_object::Follower;
@@ -74,15 +50,21 @@ pub use crucial_object::{
     sync,
 };
 #[cfg(not(target_family = "wasm"))]
-pub use runtime::{clear_namespace, init, run_id};
+pub use crucial_runtime::runtime::{clear_namespace, init, run_id};
 #[cfg(not(target_family = "wasm"))]
-pub use task::Task;
+pub use crucial_runtime::{Config, PlatformKind, Task, thread};
+
+/// The command line, which `PROGRAM crucial ..` runs.
+#[cfg(all(feature = "cli", not(target_family = "wasm")))]
+pub mod cli {
+    pub use crucial_cli::run;
+}
 
 /// Puts a module into the executable, which pushes it when a server does not know one of its types.
 ///
-/// The argument is a path, as that of [`include_bytes!`], to what `crucial build` has made. Without it a program
-/// looks for a file beside its executable, of the same name with `.wasm` behind it, and for those that
-/// `CRUCIAL_MODULE` names.
+/// The argument is the path of a module that `crucial build` has made, relative to the source file as for
+/// [`include_bytes!`]. A program also brings along the file beside its executable that has the executable's name and
+/// `.wasm`, and the files that `CRUCIAL_MODULE` names.
 ///
 /// ```ignore
 /// crucial::embed_module!("../types.wasm");
@@ -97,14 +79,21 @@ macro_rules! embed_module {
     };
 }
 
-/// What the macros' expansions call. Not part of the API.
+/// The functions and types that the expansions of macros use. Not part of the API.
 #[doc(hidden)]
 pub mod __private {
-    #[cfg(not(target_family = "wasm"))]
-    pub use crate::modules::EmbeddedModule;
-    #[cfg(not(target_family = "wasm"))]
-    pub use crate::roles::main;
-    #[cfg(not(target_family = "wasm"))]
-    pub use crate::task::{CloudFunction, task};
     pub use crucial_object::__private::*;
+    #[cfg(not(target_family = "wasm"))]
+    pub use crucial_runtime::{CloudFunction, EmbeddedModule, task};
+
+    /// Runs the role that this process was started for.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn main<R>(program: fn() -> R) -> R {
+        #[cfg(feature = "cli")]
+        let command_line: Option<crucial_runtime::roles::CommandLine> =
+            Some(|arguments| crucial_cli::run(arguments));
+        #[cfg(not(feature = "cli"))]
+        let command_line = None;
+        crucial_runtime::roles::main(program, command_line)
+    }
 }

@@ -8,10 +8,10 @@ use bytes::BytesMut;
 use crucial::collections::Queue;
 use crucial::sync::{AtomicI64, Barrier, Semaphore};
 use crucial::{Error, Shared};
-use crucial_chaos::clients::{Load, LoadOptions};
-use crucial_chaos::{Cluster, Net, Options, wait_until};
+use crucial_chaos::load::{Load, LoadOptions};
 use crucial_core::frame::{self, CallFrame, Hello, Response};
 use crucial_object::{MethodId, ObjectId, RunId, Sequence, SessionId, caller};
+use crucial_testing::{Cluster, Net, Options, wait_until};
 use libtest_mimic::{Failed, Trial};
 
 use crate::{Outcome, PATIENCE, trials};
@@ -135,7 +135,7 @@ fn d05_an_object_of_one_replica_is_lost_with_its_server_and_says_so() -> Outcome
     let on_victim: Vec<bool> = ones
         .iter()
         .map(|object| Ok(cluster.primary(object)? == 0))
-        .collect::<crucial_chaos::Result<_>>()?;
+        .collect::<crucial_testing::Result<_>>()?;
     cluster.kill(0)?;
     caller::with(client.clone(), || -> Outcome {
         for (object, was_there) in ones.iter().zip(&on_victim) {
@@ -275,7 +275,7 @@ fn d14_the_minority_side_of_a_partition_serves_nothing() -> Outcome {
     add(&minority, 1)?;
     add(&majority, 10)?;
     assert!(asked_directly(
-        &cluster.server(primary).address,
+        &cluster.place(primary).address,
         object.id()
     )?);
     for other in &others {
@@ -285,7 +285,7 @@ fn d14_the_minority_side_of_a_partition_serves_nothing() -> Outcome {
     // The majority goes on, with the value that was acknowledged.
     assert_eq!(add(&majority, 100)?, 11);
     // The server that is cut off answers nobody; its client learns of the others, and then sees theirs.
-    let served = asked_directly(&cluster.server(primary).address, object.id())?;
+    let served = asked_directly(&cluster.place(primary).address, object.id())?;
     assert!(!served, "it serves without a lease");
     let read = caller::with(minority.clone(), || object.load());
     assert!(
@@ -349,7 +349,7 @@ fn asked_directly(address: &str, object: ObjectId) -> Result<bool, Failed> {
         match stream.read(&mut scratch) {
             Ok(0) => return Ok(false),
             Ok(count) => buffer.extend_from_slice(&scratch[..count]),
-            // It keeps silent.
+            // The server sends nothing.
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error.into()),
         }
@@ -372,7 +372,7 @@ fn d15_a_paused_primary_that_wakes_up_serves_no_stale_read() -> Outcome {
         caller::with(writer.clone(), || object.store(round * 10 + 1))?;
         let asked_after = caller::with(writer.clone(), || object.load())?;
         assert_eq!(asked_after, round * 10 + 1);
-        cluster.go_on(primary)?;
+        cluster.resume(primary)?;
         let answer = question.join().expect("a reader")?;
         assert!([round * 10, round * 10 + 1].contains(&answer), "{answer}");
         // Asked after the write was acknowledged, by the client that knows the woken one.
@@ -399,7 +399,7 @@ fn c14_what_a_dead_client_held_comes_back_after_a_fail_over() -> Outcome {
     caller::with(holder.clone(), || lock.acquire())?;
     cluster.kill(cluster.primary(&lock)?)?;
     cluster.wait_whole()?;
-    // It lives: the permit stays with it, at the new primary too.
+    // The client lives, so it keeps the permit, at the new primary too.
     let tried = caller::with(client.clone(), || lock.try_acquire())?;
     assert!(!tried, "held by a live client, and given to another");
     drop(holder);

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use crucial::Shared;
 use crucial::collections::Set;
 use crucial::sync::AtomicI64;
-use crucial_chaos::clients::{Load, LoadOptions};
-use crucial_chaos::{Cluster, Random};
+use crucial_chaos::load::{Load, LoadOptions};
 use crucial_object::caller;
+use crucial_testing::{Cluster, Random};
 use libtest_mimic::Trial;
 
 use crate::{Outcome, PATIENCE, trials};
@@ -60,7 +60,7 @@ fn d06_a_fourth_server_takes_its_share_and_results_are_unchanged() -> Outcome {
     assert_eq!(
         to_others.count(),
         0,
-        "only what the newcomer gets has moved"
+        "only partitions of the joining server have moved"
     );
     assert!(
         (0.8 * share..1.2 * share).contains(&(moved as f64)),
@@ -172,7 +172,7 @@ fn d09_readers_never_stop_while_a_server_crashes_and_another_comes() -> Outcome 
                 config.owner = false;
             })
         })
-        .collect::<crucial_chaos::Result<_>>()?;
+        .collect::<crucial_testing::Result<_>>()?;
     let read = |number: usize| {
         let client = clients[number % clients.len()].clone();
         let mut random = Random::new(number as u64);
@@ -189,13 +189,12 @@ fn d09_readers_never_stop_while_a_server_crashes_and_another_comes() -> Outcome 
     let read = &read;
     std::thread::scope(|scope| -> Outcome {
         let readers: Vec<_> = (0..READERS).map(|n| scope.spawn(move || read(n))).collect();
-        let gets_on =
-            |what: &str| {
-                let until = reads.load(Ordering::Relaxed) + 2000;
-                crucial_chaos::wait_until(what, PATIENCE, || {
-                    Ok(reads.load(Ordering::Relaxed) >= until)
-                })
-            };
+        let gets_on = |what: &str| {
+            let until = reads.load(Ordering::Relaxed) + 2000;
+            crucial_testing::wait_until(what, PATIENCE, || {
+                Ok(reads.load(Ordering::Relaxed) >= until)
+            })
+        };
         let outcome = (|| {
             gets_on("reads")?;
             cluster.kill(1)?;
@@ -231,7 +230,7 @@ fn d10_replicas_are_equal_after_many_mixed_calls() -> Outcome {
     load.await_calls(60_000, 4 * PATIENCE)?;
     let paused = load.pause()?;
     let client = cluster.client(0)?;
-    crucial_chaos::wait_until("replicas are equal", PATIENCE, || {
+    crucial_testing::wait_until("replicas are equal", PATIENCE, || {
         let mut by_object: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for replica in client.replica_infos(1000)? {
             let Some(checksum) = replica.checksum else {

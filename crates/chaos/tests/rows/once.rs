@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crucial::Shared;
 use crucial::sync::AtomicI64;
-use crucial_chaos::{Cluster, Random, wait_until};
 use crucial_object::caller;
+use crucial_testing::{Cluster, Random, wait_until};
 use libtest_mimic::Trial;
 
 use crate::{Outcome, PATIENCE, trials};
@@ -39,7 +39,7 @@ fn e02_the_total_is_that_of_the_acknowledged_calls_while_clients_and_servers_die
     })?;
     let (acknowledged, unknown) = (AtomicU64::new(0), AtomicU64::new(0));
     let (increments, entry) = (increments(), cluster.entry());
-    let work = |number: u64| -> crucial_chaos::Result<()> {
+    let work = |number: u64| -> crucial_testing::Result<()> {
         let mut random = Random::new(number);
         let mut client = entry.client(number as usize)?;
         // Half of them die, with a call on its way of which nobody knows, and come back as others.

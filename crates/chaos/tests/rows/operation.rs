@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crucial_chaos::{Cluster, wait_until};
 use crucial_core::frame::peer;
+use crucial_testing::{Cluster, wait_until};
 use libtest_mimic::{Failed, Trial};
 
 use crate::{Outcome, PATIENCE, trials};
@@ -60,7 +60,7 @@ fn g03_up_starts_a_cluster_that_commands_use_and_look_at() -> Outcome {
         );
         wait_until("it is whole", PATIENCE, || {
             let status = at(&["cluster", "status"])
-                .map_err(|_| crucial_chaos::Error::Wrong("status".to_owned()))?;
+                .map_err(|_| crucial_testing::Error::Wrong("status".to_owned()))?;
             Ok(status.1.contains("state\twhole"))
         })?;
         let (code, nodes) = at(&["cluster", "nodes"])?;
@@ -94,7 +94,7 @@ fn g03_up_starts_a_cluster_that_commands_use_and_look_at() -> Outcome {
 
 fn g03_a_server_joins_by_a_name() -> Outcome {
     let cluster = Cluster::start(1)?;
-    let address = cluster.server(0).address.clone();
+    let address = cluster.place(0).address.clone();
     let (_, port) = address.rsplit_once(':').ok_or("a port")?;
     // The name may stand for more addresses than one, and at some of them nobody answers.
     let named = format!("localhost:{port}");
@@ -145,12 +145,12 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
     let kept = directory.path().join("kept");
     let kept = kept.to_str().ok_or("a path")?;
     let mut member = crucial(&["server", "--listen", "127.0.0.1:0", "--data", kept])
-        .args(["--join", &one.server(0).address])
+        .args(["--join", &one.place(0).address])
         .stdout(Stdio::piped())
         .spawn()?;
     ready(&mut member)?;
     says(
-        &["--data", kept, "--join", &one.server(0).address],
+        &["--data", kept, "--join", &one.place(0).address],
         &["in use by another process"],
     )?;
     // A copy of it, while it lives: the same identity twice.
@@ -165,7 +165,7 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
             "--data",
             copy,
             "--join",
-            &one.server(0).address,
+            &one.place(0).address,
             "--join-patience-s",
             "1",
         ],
@@ -178,7 +178,7 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
             "--data",
             kept,
             "--join",
-            &other.server(0).address,
+            &other.place(0).address,
             "--join-patience-s",
             "1",
         ],
@@ -186,7 +186,7 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
     )?;
     // Another lease than the others'.
     says(
-        &["--join", &one.server(0).address, "--server-lease-ms", "300"],
+        &["--join", &one.place(0).address, "--server-lease-ms", "300"],
         &["--server-lease-ms 1000", "300 ms"],
     )?;
     // A damaged journal.
@@ -195,12 +195,12 @@ fn g01_bad_ways_to_start_a_server_say_what_is_wrong() -> Outcome {
     bytes[12] ^= 0xff;
     std::fs::write(&journal, bytes)?;
     says(
-        &["--data", kept, "--join", &one.server(0).address],
+        &["--data", kept, "--join", &one.place(0).address],
         &["journal", "damaged"],
     )?;
-    // A file where a directory is to be.
-    says(&["--data", &journal], &["can not"])?;
-    // An address that others can not use.
+    // A file in place of the directory.
+    says(&["--data", &journal], &[&journal])?;
+    // An address that other servers cannot use.
     let nowhere = directory.path().join("nowhere");
     let nowhere = nowhere.to_str().ok_or("a path")?;
     let (code, text) = run(&["server", "--listen", "0.0.0.0:0", "--data", nowhere])?;
@@ -268,7 +268,7 @@ fn g01_a_server_of_another_version_is_refused() -> Outcome {
     peer::write_hello(&hello, &mut bytes)?;
     // Behind length, kind and magic.
     bytes[13] = 99;
-    let mut stream = TcpStream::connect(&cluster.server(0).address)?;
+    let mut stream = TcpStream::connect(&cluster.place(0).address)?;
     stream.write_all(&bytes)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

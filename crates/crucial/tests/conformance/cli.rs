@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use libtest_mimic::{Failed, Trial};
 
 use crate::Outcome;
-use crate::program::Server;
+use crate::server::Server;
 use crate::trials;
 
 pub fn trials() -> Vec<Trial> {
@@ -21,13 +21,13 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// `crucial WORDS..`, which this executable is as well.
+/// `crucial WORDS..`: this executable is that command as well.
 pub fn crucial(server: &Server, words: &str) -> Result<Command, Failed> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("crucial")
         .args(words.split(' '))
-        .env("CRUCIAL_CLUSTER", &server.address)
+        .envs(server.environment())
         .stdin(Stdio::null());
     Ok(command)
 }
@@ -231,7 +231,7 @@ fn h07_what_is_wrong_is_said() -> Outcome {
     let server = Server::start(&[])?;
     let (code, error) = fails(&server, "semaphore none available")?;
     assert!(
-        code == 1 && error.contains("--permits says how to make it"),
+        code == 1 && error.contains("create it with --permits"),
         "{error}"
     );
     let (code, error) = fails(&server, "counter")?;

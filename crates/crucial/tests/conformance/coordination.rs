@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use crucial::collections::List;
 use crucial::sync::{AtomicI64, Barrier, Condvar, Mutex, Promise, Semaphore};
 use crucial::{Error, Pending, Shared, cloud, thread};
-use libtest_mimic::Trial;
+use libtest_mimic::{Failed, Trial};
 
 use crate::Outcome;
-use crate::program::{Program, Proxy, Server};
+use crate::program::Program;
+use crate::server::{self, SHORT_LEASE, Server};
 use crate::trials;
 use crate::types::Group;
 
@@ -57,19 +58,22 @@ fn c01_nobody_leaves_a_barrier_early_and_one_leads() -> Outcome {
     Ok(())
 }
 
-fn threads_of_this_process() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+/// Threads of the processes that serve this process.
+fn threads_of_servers() -> Result<usize, Failed> {
+    let threads =
+        |id: u32| std::fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count);
+    Ok(server::processes()?.into_iter().map(threads).sum())
 }
 
 fn c05_1800_parties_wait_without_a_thread() -> Outcome {
     let barrier = Shared::new(Barrier::new(1800))?;
     barrier.waiting()?;
-    let before = threads_of_this_process();
+    let before = threads_of_servers()?;
     let deferred = barrier.deferred();
     let parties: Vec<Pending<_>> = (0..1799).map(|_| deferred.wait()).collect();
     while barrier.waiting()? < 1799 {}
-    // The server is in this process. Other tests start and end a few threads meanwhile.
-    assert!(threads_of_this_process() < before + 100);
+    // Other rows start and end a few threads meanwhile.
+    assert!(threads_of_servers()? < before + 100);
     assert!(barrier.wait()?.is_leader());
     for party in parties {
         assert!(!party.wait()?.is_leader());
@@ -196,22 +200,15 @@ fn c12_a_waiting_call_blocks_nobody_else() -> Outcome {
 }
 
 fn c13_a_lost_connection_while_waiting_is_not_counted_twice() -> Outcome {
-    if std::env::var_os("CONFORMANCE_IN_CLUSTER").is_some() {
-        // Clients of a cluster go to its servers, and past a proxy. (`crates/client/tests/cluster` breaks their links.)
-        return Ok(());
-    }
-    let server = Server::start(&[])?;
-    let proxy = Proxy::start(&server.address)?;
-    let mut near = Program::start("wait-at-barrier", Some(&proxy.address))?;
+    let (server, proxies) = Server::behind_proxies(&[])?;
+    let mut near = Program::start("wait-at-barrier", Some(&server))?;
     assert_eq!(near.line()?, "waiting");
-    let mut observer = Program::start("watch-barrier", Some(&server.address))?;
-    assert_eq!(observer.line()?, "1 of 3 wait");
     for _ in 0..5 {
-        proxy.cut();
-        // A round trip through the proxy: the client has connected again.
-        proxy.wait_for_connection();
+        proxies.cut();
+        // A round trip through a proxy: the client has connected again.
+        proxies.wait_for_connection();
     }
-    observer.tell("look")?;
+    let mut observer = Program::start("watch-barrier", Some(&server))?;
     assert_eq!(observer.line()?, "1 of 3 wait");
     observer.tell("join twice")?;
     assert_eq!(near.line()?, "through");
@@ -220,10 +217,10 @@ fn c13_a_lost_connection_while_waiting_is_not_counted_twice() -> Outcome {
 }
 
 fn c14_a_waiting_client_that_dies_gives_up_its_place() -> Outcome {
-    let server = Server::start(&["--lease-ms", "500"])?;
-    let mut dying = Program::start("wait-at-barrier", Some(&server.address))?;
+    let server = Server::start(&SHORT_LEASE)?;
+    let mut dying = Program::start("wait-at-barrier", Some(&server))?;
     assert_eq!(dying.line()?, "waiting");
-    let mut observer = Program::start("watch-barrier", Some(&server.address))?;
+    let mut observer = Program::start("watch-barrier", Some(&server))?;
     assert_eq!(observer.line()?, "1 of 3 wait");
     dying.kill()?;
     observer.tell("until nobody waits")?;

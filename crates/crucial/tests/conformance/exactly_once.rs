@@ -7,8 +7,8 @@ use crucial_core::frame::Response;
 use libtest_mimic::Trial;
 
 use crate::Outcome;
-use crate::program::Server;
 use crate::raw::{Raw, call};
+use crate::server::{SMALL_FRAMES, Server};
 use crate::trials;
 use crate::types::Probe;
 use crate::uploaded;
@@ -27,14 +27,14 @@ pub fn trials() -> Vec<Trial> {
 
 fn e01_a_call_delivered_twice_executes_once() -> Outcome {
     let server = Server::start(&[])?;
-    let mut client = Raw::hello(&server.address, 1, false)?;
+    let mut client = Raw::hello(&server, 1, false)?;
     let counter = client.make(1, &AtomicI64::new(10))?;
     let add = call(2, counter, "fetch_add", &encode(&(5i64,))?);
     // Twice on one connection, and once more on the next.
     client.send(&[add.clone(), add.clone()].concat())?;
     assert_eq!(client.reply(2)??, encode(&10i64)?);
     assert_eq!(client.reply(2)??, encode(&10i64)?);
-    let mut client = Raw::hello(&server.address, 1, true)?;
+    let mut client = Raw::hello(&server, 1, true)?;
     client.send(&add)?;
     assert_eq!(client.reply(2)??, encode(&10i64)?);
     client.send(&call(3, counter, "load", &[]))?;
@@ -44,7 +44,7 @@ fn e01_a_call_delivered_twice_executes_once() -> Outcome {
 
 fn e01_a_panic_delivered_twice_happened_once() -> Outcome {
     let server = Server::start(&[])?;
-    let mut client = Raw::hello(&server.address, 2, false)?;
+    let mut client = Raw::hello(&server, 2, false)?;
     let probe = client.make(1, &Probe::default())?;
     let explode = call(2, probe, "explode", &encode(&(5i64,))?);
     client.send(&[explode.clone(), explode].concat())?;
@@ -59,11 +59,11 @@ fn e01_a_panic_delivered_twice_happened_once() -> Outcome {
 
 fn e01_a_waiting_call_delivered_twice_waits_once() -> Outcome {
     let server = Server::start(&[])?;
-    let mut client = Raw::hello(&server.address, 3, false)?;
+    let mut client = Raw::hello(&server, 3, false)?;
     let barrier = client.make(1, &Barrier::new(3))?;
     let wait = call(2, barrier, "wait", &[]);
     client.send(&[wait.clone(), wait.clone()].concat())?;
-    let mut client = Raw::hello(&server.address, 3, true)?;
+    let mut client = Raw::hello(&server, 3, true)?;
     client.send(&wait)?;
     client.send(&call(3, barrier, "waiting", &[]))?;
     assert_eq!(client.reply(3)??, encode(&1u64)?);
@@ -72,7 +72,7 @@ fn e01_a_waiting_call_delivered_twice_waits_once() -> Outcome {
 
 fn a18_unknown_names_and_wrong_arguments() -> Outcome {
     let server = Server::start(&[])?;
-    let mut client = Raw::hello(&server.address, 4, false)?;
+    let mut client = Raw::hello(&server, 4, false)?;
     match client.open(1, "no::such::Type", &[])? {
         Err(Error::UnknownType { type_name }) => assert_eq!(type_name, "no::such::Type"),
         other => panic!("{other:?}"),
@@ -102,7 +102,7 @@ fn a18_unknown_names_and_wrong_arguments() -> Outcome {
 
 fn a18_wrong_calls_of_user_types() -> Outcome {
     let server = uploaded::server()?;
-    let mut client = Raw::hello(&server.address, 10, false)?;
+    let mut client = Raw::hello(&server, 10, false)?;
     // Not a state, but its beginning.
     let cut = client.open(1, Probe::NAME, &[5, 1])?;
     assert!(matches!(cut, Err(Error::BadArguments { .. })), "{cut:?}");
@@ -132,8 +132,8 @@ fn refusal(client: &mut Raw) -> Result<String, libtest_mimic::Failed> {
 }
 
 fn a18_garbage_and_endless_frames() -> Outcome {
-    let server = Server::start(&["--frame-bytes-max", "1000000"])?;
-    let mut good = Raw::hello(&server.address, 5, false)?;
+    let server = Server::start(&SMALL_FRAMES)?;
+    let mut good = Raw::hello(&server, 5, false)?;
     let map = good.make(1, &Map::<String, u8>::new())?;
 
     // HTTP, a wrong magic, a frame of 4 GB, one of none, and a request before the hello.
@@ -145,13 +145,13 @@ fn a18_garbage_and_endless_frames() -> Outcome {
         &call(1, map, "len", &[]),
     ];
     for bytes in strangers {
-        let mut stranger = Raw::connect(&server.address)?;
+        let mut stranger = Raw::connect(&server)?;
         stranger.send(bytes)?;
         assert!(refusal(&mut stranger)?.starts_with("protocol: "));
         assert!(stranger.is_closed());
     }
     // A wrong version gets told.
-    let mut old = Raw::connect(&server.address)?;
+    let mut old = Raw::connect(&server)?;
     old.send(&[
         11, 0, 0, 0, 1, b'C', b'R', b'U', b'C', b'I', b'A', b'L', 0, 99, 0,
     ])?;
@@ -167,7 +167,7 @@ fn a18_garbage_and_endless_frames() -> Outcome {
         ),
         (8, vec![2, 0, 0, 0, 2, 1]),
     ] {
-        let mut client = Raw::hello(&server.address, session, false)?;
+        let mut client = Raw::hello(&server, session, false)?;
         client.send(&bytes)?;
         assert!(refusal(&mut client)?.starts_with("protocol: "));
         assert!(client.is_closed());
@@ -179,13 +179,13 @@ fn a18_garbage_and_endless_frames() -> Outcome {
 
 fn a18_a_client_killed_in_mid_frame() -> Outcome {
     let server = Server::start(&[])?;
-    let mut client = Raw::hello(&server.address, 9, false)?;
+    let mut client = Raw::hello(&server, 9, false)?;
     let counter = client.make(1, &AtomicI64::new(0))?;
     let add = call(2, counter, "fetch_add", &encode(&(1i64,))?);
     for cut in 1..add.len() {
         client.send(&add[..cut])?;
         drop(client);
-        client = Raw::hello(&server.address, 9, true)?;
+        client = Raw::hello(&server, 9, true)?;
     }
     client.send(&add)?;
     assert_eq!(client.reply(2)??, encode(&0i64)?);

@@ -17,6 +17,7 @@ use crucial_object::caller;
 use libtest_mimic::{Failed, Trial};
 
 use crate::Outcome;
+use crate::server::Server;
 use crate::trials;
 
 pub fn trials() -> Vec<Trial> {
@@ -76,16 +77,13 @@ fn record<K: Send + Sync, I: Send + Sync, O: Send + Sync, T>(
     make: impl FnOnce() -> Result<T>,
     act: impl Fn(&T) -> Box<Act<'_, K, I, O>>,
 ) -> std::result::Result<History<K, I, O>, Failed> {
-    let server = crucial_server::Server::start(crucial_server::Config {
-        listen: vec!["127.0.0.1:0".parse()?],
-        threads: 2,
-        ..Default::default()
-    })?;
-    let connect = || Client::connect(crucial_client::Config::new(server.endpoints()[0].clone()));
-    let owner = connect()?;
+    let server = Server::start(&[])?;
+    let owner = server.client()?;
     let object = caller::with(owner.clone(), make)?;
     let act = act(&object);
-    let clients: Vec<Arc<Client>> = (0..CLIENTS).map(|_| connect()).collect::<Result<_>>()?;
+    let clients: Vec<Arc<Client>> = (0..CLIENTS)
+        .map(|_| server.client())
+        .collect::<std::result::Result<_, _>>()?;
     let recorder = Recorder::new();
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..CLIENTS)
@@ -111,8 +109,6 @@ fn record<K: Send + Sync, I: Send + Sync, O: Send + Sync, T>(
         }
         Ok::<(), Failed>(())
     })?;
-    drop(owner);
-    server.stop();
     Ok(recorder.into_history())
 }
 

@@ -8,10 +8,11 @@ use crucial::collections::{List, Map, Set};
 use crucial::sync::{AtomicBool, AtomicI64};
 use crucial::{Error, Shared, cloud, thread};
 use crucial_object::caller;
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Trial;
 
 use crate::Outcome;
-use crate::program::{Program, Server};
+use crate::program::Program;
+use crate::server::{self, Server};
 use crate::trials;
 use crate::types::{Desk, Echo, Node, Probe, Stack};
 use crate::uploaded;
@@ -100,8 +101,8 @@ fn a06_persistent_objects_outlive_their_process_and_ephemeral_ones_do_not() -> O
 }
 
 fn a06_ephemeral_objects_go_when_their_program_is_killed() -> Outcome {
-    let server = Server::start(&["--lease-ms", "500", "--objects-max", "1"])?;
-    let mut program = Program::start("hold", Some(&server.address))?;
+    let server = Server::fresh(&["--lease-ms", "1000", "--objects-max", "1"])?;
+    let mut program = Program::start("hold", Some(&server))?;
     assert_eq!(program.line()?, "holding");
     program.kill()?;
     // There is room for another object when the first is gone.
@@ -121,11 +122,14 @@ fn where_it_runs(probe: Shared<Probe>) -> crucial::Result<(Option<u32>, u32)> {
 }
 
 fn a07_methods_of_user_types_run_on_the_server() -> Outcome {
+    let servers = server::processes()?;
     let probe = Shared::new(Probe::default())?;
     let (object, worker) = thread::spawn(where_it_runs(probe.clone())).join()??;
-    // The server is this process, or runs the method in a sandbox.
-    let server = uploaded::COMMAND.is_none().then(std::process::id);
-    assert_eq!(object, server);
+    // An uploaded type runs in a sandbox.
+    match *uploaded::COMMAND {
+        Some(_) => assert_eq!(object, None),
+        None => assert!(object.is_some_and(|id| servers.contains(&id)), "{object:?}"),
+    }
     assert_ne!(worker, std::process::id());
     // The state stays where it is: 100 MB that do not travel.
     probe.grow(100_000_000)?;
@@ -137,7 +141,7 @@ fn a09_two_runs_at_the_same_time_do_not_see_each_other() -> Outcome {
     let server = Server::start(&[])?;
     let mut programs = Vec::new();
     for _ in 0..2 {
-        programs.push(Program::start("count-to-1000", Some(&server.address))?);
+        programs.push(Program::start("count-to-1000", Some(&server))?);
     }
     for program in programs {
         assert_eq!(program.output()?, "1000\n");
@@ -419,19 +423,15 @@ fn a25_a_generic_type_takes_what_its_server_does_not_know() -> Outcome {
 
 fn a04_lists_written_by_one_client_are_read_by_another() -> Outcome {
     let server = Server::start(&[])?;
-    let connect = || -> Result<_, Failed> {
-        let config = crucial_client::Config::new(server.address.parse()?);
-        Ok(crucial_client::Client::connect(config)?)
-    };
     let list = |index: u64| Shared::builder(format!("list-{index}")).persistent();
-    caller::with(connect()?, || -> Outcome {
+    caller::with(server.client()?, || -> Outcome {
         for index in 0..100 {
             let list = list(index).create(List::new())?;
             list.extend((0..index).collect())?;
         }
         Ok(())
     })?;
-    caller::with(connect()?, || -> Outcome {
+    caller::with(server.client()?, || -> Outcome {
         for index in 0..100 {
             let list: Shared<List<u64>> = list(index).open()?;
             assert_eq!(list.to_vec()?, (0..index).collect::<Vec<_>>());
@@ -460,16 +460,12 @@ fn a19_three_clients_insert_5000_items_and_each_is_new_once() -> Outcome {
 
 fn a22_a_namespace_is_cleared() -> Outcome {
     let server = Server::start(&[])?;
-    let connect = |namespace: &str| -> Result<_, Failed> {
-        let mut config = crucial_client::Config::new(server.address.parse()?);
-        config.namespace = namespace.to_owned();
-        Ok(crucial_client::Client::connect(config)?)
-    };
     let make = || -> crucial::Result<Vec<Shared<AtomicI64>>> {
         let make = |key: &str| Shared::builder(key).persistent().create(AtomicI64::new(1));
         ["a", "b", "c"].into_iter().map(make).collect()
     };
-    let (one, other) = (connect("one")?, connect("other")?);
+    let other = format!("{}-other", server.namespace);
+    let (one, other) = (server.client()?, server.client_in(&other)?);
     let kept = caller::with(other.clone(), make)?;
     caller::with(one, || -> Outcome {
         let made = make()?;

@@ -8,8 +8,8 @@ use crucial_core::frame::Response;
 use libtest_mimic::Trial;
 
 use crate::Outcome;
-use crate::program::Server;
 use crate::raw::{Raw, call};
+use crate::server::Server;
 use crate::trials;
 use crate::types::Probe;
 
@@ -29,16 +29,24 @@ fn limit_of<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
 }
 
 fn g01_each_limit_is_kept_and_named() -> Outcome {
-    let server = Server::start(&["--connections-max", "1"])?;
-    let first = Raw::hello(&server.address, 1, false)?;
-    match Raw::connect(&server.address)?.receive()? {
-        Response::Refused(error) => assert_eq!(limit_of::<()>(Err(error)), "connections_max"),
-        other => panic!("{other:?}"),
-    }
-    drop(first);
+    // Connections of the other servers of a cluster count as well.
+    let server = Server::fresh(&["--connections-max", "20"])?;
+    let mut open = Vec::new();
+    let refused = loop {
+        let mut client = Raw::connect(&server)?;
+        match client.greet(open.len() as u64 + 1, false)? {
+            Response::Welcome(_) => open.push(client),
+            Response::Refused(error) => break error,
+            other => panic!("{other:?}"),
+        }
+        assert!(open.len() <= 20);
+    };
+    assert_eq!(limit_of::<()>(Err(refused)), "connections_max");
+    assert!(open.len() > 1, "only {} connections", open.len());
+    drop(open);
 
-    let server = Server::start(&["--objects-max", "1", "--parked-calls-max", "1"])?;
-    let mut client = Raw::hello(&server.address, 1, false)?;
+    let server = Server::fresh(&["--objects-max", "1", "--parked-calls-max", "1"])?;
+    let mut client = Raw::hello(&server, 1, false)?;
     let barrier = client.make(1, &Barrier::new(9))?;
     let second = client.open(2, "crucial::AtomicI64", &encode(&AtomicI64::new(0))?)?;
     assert_eq!(limit_of(second), "objects_max");
@@ -46,8 +54,8 @@ fn g01_each_limit_is_kept_and_named() -> Outcome {
     client.send(&call(4, barrier, "wait", &[]))?;
     assert_eq!(limit_of(client.reply(4)?), "parked_calls_max");
 
-    let server = Server::start(&["--queued-calls-max", "2", "--frame-bytes-max", "100"])?;
-    let mut client = Raw::hello(&server.address, 1, false)?;
+    let server = Server::fresh(&["--queued-calls-max", "2", "--frame-bytes-max", "100"])?;
+    let mut client = Raw::hello(&server, 1, false)?;
     let probe = client.make(1, &Probe::default())?;
     let time = encode(&(Duration::from_millis(300),))?;
     client.send(&call(2, probe, "sleep", &time))?;
@@ -72,11 +80,11 @@ fn g01_each_limit_is_kept_and_named() -> Outcome {
 }
 
 fn g02_a_server_says_when_it_is_ready_and_ends_well() -> Outcome {
-    let mut server = Server::start(&[])?;
-    // `start` has seen the readiness line, so a client can connect at once.
-    let mut client = Raw::hello(&server.address, 1, false)?;
+    let server = Server::fresh(&[])?;
+    // `fresh` has seen the readiness line, so a client can connect at once.
+    let mut client = Raw::hello(&server, 1, false)?;
     client.make(1, &AtomicI64::new(0))?;
-    assert_eq!(server.terminate()?, Some(0));
+    assert_eq!(server.terminate_last()?, Some(0));
     assert!(client.is_closed());
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! F12: what cloud threads print.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crucial::{cloud, thread};
 use libtest_mimic::Trial;
 
 use crate::Outcome;
-use crate::program::ROLE;
+use crate::program::Program;
 use crate::trials;
 
 pub fn trials() -> Vec<Trial> {
@@ -35,10 +35,7 @@ pub fn program(name: &str) -> Option<crucial::Result<()>> {
 }
 
 fn f12_lines_and_events_of_threads_appear_with_their_names() -> Outcome {
-    let output = Command::new(std::env::current_exe()?)
-        .env(ROLE, "speak")
-        .stdin(Stdio::null())
-        .output()?;
+    let output = Program::command("speak")?.stdin(Stdio::null()).output()?;
     let stdout = String::from_utf8(output.stdout)?;
     assert_eq!(
         stdout,

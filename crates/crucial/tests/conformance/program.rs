@@ -1,13 +1,13 @@
-//! Programs that tests start as processes of their own, and the servers and proxies between them.
+//! Programs that rows start as processes of their own.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
 
 use crucial::sync::{AtomicI64, Barrier};
 use crucial::{Error, Shared};
 use libtest_mimic::Failed;
+
+use crate::server::{self, Server};
 
 /// Names the program that this process is.
 pub const ROLE: &str = "CONFORMANCE_PROGRAM";
@@ -139,14 +139,23 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts a program, against a server or with its own.
-    pub fn start(name: &str, server: Option<&str>) -> Result<Program, Failed> {
+    /// Starts a program that uses a server of the row, or the one that a program of its own uses.
+    pub fn start(name: &str, server: Option<&Server>) -> Result<Program, Failed> {
+        Program::start_command(match server {
+            Some(server) => server.command(name)?,
+            None => Program::command(name)?,
+        })
+    }
+
+    /// This executable as a program. Without more it uses a server that is embedded in it; on a cluster the one that all
+    /// rows share.
+    pub fn command(name: &str) -> Result<Command, Failed> {
         let mut command = Command::new(std::env::current_exe()?);
         command.env(ROLE, name);
-        if let Some(server) = server {
-            command.env("CRUCIAL_CLUSTER", server);
+        if server::is_cluster() {
+            command.envs(Server::start(&[])?.environment());
         }
-        Program::start_command(command)
+        Ok(command)
     }
 
     pub fn start_command(mut command: Command) -> Result<Program, Failed> {
@@ -190,6 +199,16 @@ impl Program {
         Ok(rustix::process::kill_process(process, signal)?)
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it ends; the exit status.
+    pub fn wait(&mut self) -> Result<Option<i32>, Failed> {
+        Ok(self.child.wait()?.code())
+    }
+
     /// All that it prints until it ends.
     pub fn output(mut self) -> Result<String, Failed> {
         self.stdin = None;
@@ -205,132 +224,4 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// A server process on a free port.
-pub struct Server {
-    process: Program,
-    pub address: String,
-    _directory: Option<tempfile::TempDir>,
-}
-
-impl Server {
-    pub fn start(options: &[&str]) -> Result<Server, Failed> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command
-            .args(["crucial", "server", "--listen", "127.0.0.1:0"])
-            .args(options);
-        Server::start_command(command)
-    }
-
-    /// With `CONFORMANCE_IN_CLUSTER` it is one of a cluster (of its own), so that all rows with a server run on that.
-    pub fn start_command(mut command: Command) -> Result<Server, Failed> {
-        let directory = match std::env::var_os("CONFORMANCE_IN_CLUSTER") {
-            Some(_) => Some(tempfile::tempdir()?),
-            None => None,
-        };
-        if let Some(directory) = &directory {
-            command.arg("--data").arg(directory.path());
-        }
-        let mut process = Program::start_command(command)?;
-        let line = process.line()?;
-        let address = line
-            .strip_prefix("crucial server ready at ")
-            .ok_or_else(|| format!("not a readiness line: {line:?}"))?
-            .to_owned();
-        Ok(Server {
-            process,
-            address,
-            _directory: directory,
-        })
-    }
-
-    /// As `kill`; the exit status.
-    pub fn terminate(&mut self) -> Result<Option<i32>, Failed> {
-        let process = rustix::process::Pid::from_child(&self.process.child);
-        rustix::process::kill_process(process, rustix::process::Signal::TERM)?;
-        Ok(self.process.child.wait()?.code())
-    }
-
-    /// Runs a program against it; what it printed.
-    pub fn run(&self, program: &str) -> Result<String, Failed> {
-        Program::start(program, Some(&self.address))?.output()
-    }
-}
-
-/// A TCP proxy that can cut its connections.
-pub struct Proxy {
-    pub address: String,
-    state: Arc<(Mutex<Connections>, Condvar)>,
-}
-
-#[derive(Default)]
-struct Connections {
-    open: Vec<TcpStream>,
-    /// Bytes came back from the server on a connection made since the last cut.
-    answered: bool,
-}
-
-impl Proxy {
-    pub fn start(server: &str) -> Result<Proxy, Failed> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?.to_string();
-        let state: Arc<(Mutex<Connections>, Condvar)> = Arc::default();
-        let (server, shared) = (server.to_owned(), state.clone());
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                if let Ok(upstream) = TcpStream::connect(&server) {
-                    forward(&shared, client, upstream);
-                }
-            }
-        });
-        Ok(Proxy { address, state })
-    }
-
-    /// Cuts every connection.
-    pub fn cut(&self) {
-        let mut connections = self.state.0.lock().unwrap();
-        connections.answered = false;
-        for stream in connections.open.drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-
-    /// Waits until a client has connected again, and has been answered.
-    pub fn wait_for_connection(&self) {
-        let connections = self.state.0.lock().unwrap();
-        drop(
-            self.state
-                .1
-                .wait_while(connections, |c| !c.answered)
-                .unwrap(),
-        );
-    }
-}
-
-fn forward(state: &Arc<(Mutex<Connections>, Condvar)>, client: TcpStream, upstream: TcpStream) {
-    let copies = (client.try_clone(), upstream.try_clone());
-    let (Ok(mut from_client), Ok(mut to_upstream)) = copies else {
-        return;
-    };
-    if let (Ok(a), Ok(b)) = (client.try_clone(), upstream.try_clone()) {
-        state.0.lock().unwrap().open.extend([a, b]);
-    }
-    std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from_client, &mut to_upstream);
-        let _ = to_upstream.shutdown(Shutdown::Both);
-    });
-    let state = state.clone();
-    std::thread::spawn(move || {
-        let (mut from_upstream, mut to_client) = (upstream, client);
-        let mut buffer = [0; 4096];
-        while let Ok(count) = from_upstream.read(&mut buffer) {
-            if count == 0 || to_client.write_all(&buffer[..count]).is_err() {
-                break;
-            }
-            state.0.lock().unwrap().answered = true;
-            state.1.notify_all();
-        }
-        let _ = to_client.shutdown(Shutdown::Both);
-    });
 }

@@ -5,58 +5,68 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use crucial::{Error, ObjectId, RunId, SharedType};
-use crucial_core::frame::{self, CallFrame, Hello, OpenMode, OpenRequest, Operation, Response};
+use crucial::{Config, Error, ObjectId, RunId, SharedType};
+use crucial_core::frame::{
+    self, CallFrame, Hello, OpenMode, OpenRequest, Operation, Response, Routes,
+};
 use crucial_object::{MethodId, Sequence, SessionId};
 use libtest_mimic::Failed;
+
+use crate::server::Server;
 
 pub struct Raw {
     stream: TcpStream,
     buffer: BytesMut,
     run: RunId,
+    /// The server's number in its cluster.
+    node: u64,
+    routes: Option<Routes>,
 }
 
 impl Raw {
     /// Connects, and says nothing.
-    pub fn connect(server: &str) -> Result<Raw, Failed> {
-        let stream = TcpStream::connect(server)?;
+    pub fn connect(server: &Server) -> Result<Raw, Failed> {
+        let stream = TcpStream::connect(server.last())?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         Ok(Raw {
             stream,
             buffer: BytesMut::new(),
             run: RunId([9; 16]),
+            node: 0,
+            routes: None,
         })
     }
 
     /// Connects, and starts or takes up the session `session`.
-    pub fn hello(server: &str, session: u64, resume: bool) -> Result<Raw, Failed> {
+    pub fn hello(server: &Server, session: u64, resume: bool) -> Result<Raw, Failed> {
         let mut raw = Raw::connect(server)?;
-        raw.run.0[..8].copy_from_slice(&session.to_le_bytes());
-        let mut bytes = Vec::new();
-        frame::write_hello(
-            &Hello {
-                session: SessionId(session),
-                resume,
-                run: raw.run,
-                owner: true,
-                namespace: "raw".to_owned(),
-                attempt: None,
-                routes: 0,
-                fences: 0,
-            },
-            &mut bytes,
-        )?;
-        raw.send(&bytes)?;
-        match raw.receive()? {
-            // The server is to hear that its routes are known.
+        match raw.greet(session, resume)? {
             Response::Welcome(welcome) if welcome.resumed || !resume => {
-                let mut bytes = Vec::new();
-                frame::write_known_routes(welcome.routes.version, &mut bytes)?;
-                raw.send(&bytes)?;
+                raw.node = welcome.node;
+                raw.know(welcome.routes)?;
                 Ok(raw)
             }
             other => Err(format!("no welcome: {other:?}").into()),
         }
+    }
+
+    /// Says hello; the answer.
+    pub fn greet(&mut self, session: u64, resume: bool) -> Result<Response, Failed> {
+        self.run.0[..8].copy_from_slice(&session.to_le_bytes());
+        let hello = Hello {
+            session: SessionId(session),
+            resume,
+            run: self.run,
+            owner: true,
+            namespace: "raw".to_owned(),
+            attempt: None,
+            routes: 0,
+            fences: 0,
+        };
+        let mut bytes = Vec::new();
+        frame::write_hello(&hello, &mut bytes)?;
+        self.send(&bytes)?;
+        self.receive()
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failed> {
@@ -64,11 +74,31 @@ impl Raw {
         Ok(())
     }
 
-    /// The next response.
+    /// Says that it goes by these routes, so that the server executes its calls.
+    fn know(&mut self, routes: Routes) -> Result<(), Failed> {
+        let mut bytes = Vec::new();
+        frame::write_known_routes(routes.version, &mut bytes)?;
+        self.routes = Some(routes);
+        self.send(&bytes)
+    }
+
+    /// Whether the server that it speaks to is the primary of an object.
+    fn is_here(&self, object: &ObjectId) -> bool {
+        self.routes.as_ref().is_none_or(|routes| {
+            let primary = routes.primary(routes.partition(object));
+            primary.is_some_and(|server| server.node == self.node)
+        })
+    }
+
+    /// The next response that is not about routes.
     pub fn receive(&mut self) -> Result<Response, Failed> {
         loop {
             if let Some(frame) = frame::split(&mut self.buffer, frame::FRAME_BYTES_MAX)? {
-                return Ok(frame::decode_response(frame)?);
+                match frame::decode_response(frame)? {
+                    Response::Routes(routes) => self.know(routes)?,
+                    response => return Ok(response),
+                }
+                continue;
             }
             let mut bytes = [0; 4096];
             let count = self.stream.read(&mut bytes)?;
@@ -97,22 +127,29 @@ impl Raw {
         }
     }
 
-    /// Opens an object of this run.
+    /// Opens an object of this run, of which the server is the primary.
     pub fn open(
         &mut self,
         sequence: u64,
         type_name: &str,
         state: &[u8],
     ) -> Result<Result<ObjectId, Error>, Failed> {
-        let request = OpenRequest {
+        let mut request = OpenRequest {
             type_name: type_name.to_owned(),
-            key: format!("raw-{sequence}"),
+            key: String::new(),
             persistent: false,
             mode: OpenMode::FindOrCreate,
-            replicas: 0,
+            replicas: Config::from_env()?.replicas,
             state: state.to_vec(),
         };
-        let object = request.object(&self.run, "raw");
+        let keys = (0..).map(|number| format!("raw-{sequence}-{number}"));
+        let mut found = keys.filter_map(|key| {
+            request.key = key;
+            let object = request.object(&self.run, "raw");
+            self.is_here(&object).then_some(object)
+        });
+        let object = found.next().ok_or("no key")?;
+        drop(found);
         let mut bytes = Vec::new();
         let operation = Operation::Open(request);
         frame::write_operation(

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use crucial::collections::{List, Map, Merge};
 use crucial::sync::{AtomicI64, Barrier, Latch, Mutex, OnceLock, RwLock, Semaphore};
 use crucial::{Error, Shared, cloud, thread};
-use crucial_client::Client;
 use crucial_object::caller;
 use libtest_mimic::{Failed, Trial};
 use rustix::process::Signal;
 
 use crate::Outcome;
-use crate::program::{Program, Server, read_command};
+use crate::program::{Program, read_command};
+use crate::server::{SHORT_LEASE, Server};
 use crate::trials;
 use crate::types::Desk;
 
@@ -45,16 +45,6 @@ pub fn program(name: &str) -> Option<crucial::Result<()>> {
         "cancel-in-process" => Some(cancel_in_process()),
         _ => None,
     }
-}
-
-/// A lease that a test can wait for.
-const LEASE: [&str; 2] = ["--lease-ms", "600"];
-
-/// This process as a client of a server.
-fn client_of(server: &Server) -> Result<std::sync::Arc<Client>, Failed> {
-    Ok(Client::connect(crucial_client::Config::new(
-        server.address.parse()?,
-    ))?)
 }
 
 struct Held {
@@ -104,10 +94,10 @@ fn token(line: &str) -> Result<u64, Failed> {
 }
 
 fn c14_what_a_dead_process_held_comes_back() -> Outcome {
-    let server = Server::start(&LEASE)?;
-    let mut holder = Program::start("hold-all", Some(&server.address))?;
+    let server = Server::start(&SHORT_LEASE)?;
+    let mut holder = Program::start("hold-all", Some(&server))?;
     let first = token(&holder.line()?)?;
-    caller::with(client_of(&server)?, || -> Outcome {
+    caller::with(server.client()?, || -> Outcome {
         let held = held()?;
         assert!(!held.semaphore.try_acquire()?);
         assert!(held.mutex.try_lock()?.is_none());
@@ -141,11 +131,11 @@ fn wait_for_permit() -> crucial::Result<()> {
 }
 
 fn c14_a_dead_waiter_gives_up_its_place() -> Outcome {
-    let server = Server::start(&LEASE)?;
-    caller::with(client_of(&server)?, || -> Outcome {
+    let server = Server::start(&SHORT_LEASE)?;
+    caller::with(server.client()?, || -> Outcome {
         let permits = held()?.semaphore;
         permits.acquire()?;
-        let mut waiter = Program::start("wait-for-permit", Some(&server.address))?;
+        let mut waiter = Program::start("wait-for-permit", Some(&server))?;
         assert_eq!(waiter.line()?, "waiting");
         // One permit is free, but the waiter, who wants two, comes first.
         let second = permits.deferred().acquire();
@@ -161,10 +151,10 @@ fn c14_a_dead_waiter_gives_up_its_place() -> Outcome {
 }
 
 fn c14_a_holder_that_was_taken_for_dead_is_fenced() -> Outcome {
-    let server = Server::start(&LEASE)?;
-    let mut holder = Program::start("hold-all", Some(&server.address))?;
+    let server = Server::start(&SHORT_LEASE)?;
+    let mut holder = Program::start("hold-all", Some(&server))?;
     let first = token(&holder.line()?)?;
-    caller::with(client_of(&server)?, || -> Outcome {
+    caller::with(server.client()?, || -> Outcome {
         let held = held()?;
         holder.signal(Signal::STOP)?;
         let guard = held.mutex.lock()?;
@@ -197,10 +187,10 @@ fn hold_permits() -> crucial::Result<()> {
 }
 
 fn c14_a_holder_of_permits_that_was_taken_for_dead_gives_nothing_back() -> Outcome {
-    let server = Server::start(&LEASE)?;
-    let mut holder = Program::start("hold-permits", Some(&server.address))?;
+    let server = Server::start(&SHORT_LEASE)?;
+    let mut holder = Program::start("hold-permits", Some(&server))?;
     let first = token(&holder.line()?)?;
-    caller::with(client_of(&server)?, || -> Outcome {
+    caller::with(server.client()?, || -> Outcome {
         let semaphore = held()?.semaphore;
         holder.signal(Signal::STOP)?;
         let permits = semaphore.permits(2)?;
@@ -347,10 +337,8 @@ fn cancel_in_process() -> crucial::Result<()> {
 }
 
 fn f05_a_cancelled_thread_in_this_process_changes_nothing_more() -> Outcome {
-    let mut command = std::process::Command::new(std::env::current_exe()?);
-    command
-        .env(crate::program::ROLE, "cancel-in-process")
-        .env("CRUCIAL_PLATFORM", "in-process");
+    let mut command = Program::command("cancel-in-process")?;
+    command.env("CRUCIAL_PLATFORM", "in-process");
     assert_eq!(Program::start_command(command)?.output()?, "cancelled\n");
     Ok(())
 }

@@ -13,7 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Outcome;
 use crate::cli::{crucial, fails, output, says};
-use crate::program::{ROLE, Server};
+use crate::program::ROLE;
+use crate::server::{self, SHORT_LEASE, SMALL_FRAMES, Server};
 use crate::trials;
 use crate::uploaded::COMMAND;
 
@@ -176,7 +177,7 @@ fn h08_what_is_ignored_stays_ignored() -> Outcome {
             "trap '' HUP; exec \"$0\" crucial barrier gate wait --parties 2",
         ])
         .arg(std::env::current_exe()?)
-        .env("CRUCIAL_CLUSTER", &server.address);
+        .envs(server.environment());
     let waiting = start(command)?;
     until(&server, "barrier gate waiting", "1")?;
     signal(&waiting, Signal::HUP)?;
@@ -259,7 +260,7 @@ fn h10_a_command_that_can_not_be_run() -> Outcome {
 }
 
 fn h11_a_lock_that_was_lost_is_told() -> Outcome {
-    let server = Server::start(&["--lease-ms", "1000"])?;
+    let server = Server::start(&SHORT_LEASE)?;
     for (ends, code) in [("exit 0", 1), ("exit 7", 7)] {
         let mut first = under_lock(&server, &format!("echo held; read line; {ends}"))?;
         assert_eq!(line(&mut first)?, "held");
@@ -284,7 +285,7 @@ fn h11_a_lock_that_was_lost_is_told() -> Outcome {
 
 /// As `docs/cli.md` says of SIGKILL.
 fn h11_a_command_outlives_its_killed_holder() -> Outcome {
-    let server = Server::start(&["--lease-ms", "1000"])?;
+    let server = Server::start(&SHORT_LEASE)?;
     let mut first = under_lock(&server, "echo held; read line; echo late $CRUCIAL_TOKEN")?;
     assert_eq!(line(&mut first)?, "held");
     first.kill()?;
@@ -304,13 +305,13 @@ fn h12_options_that_contradict_an_object() -> Outcome {
     let wait = "barrier gate wait --timeout 10ms --parties";
     assert_eq!(fails(&server, &format!("{wait} 4"))?.0, 124);
     let (code, error) = fails(&server, &format!("{wait} 5"))?;
-    let said = "\"gate\" was made with --parties 4, not 5: leave --parties out";
+    let said = "\"gate\" was created with --parties 4, not 5: leave --parties out";
     assert!(code == 1 && error.contains(said), "{error}");
 
     says(&server, "queue jobs --capacity 2 push one")?;
     says(&server, "queue jobs --capacity 2 push two")?;
     let (code, error) = fails(&server, "queue jobs --capacity 3 push three")?;
-    let said = "\"jobs\" was made with --capacity 2, not 3";
+    let said = "\"jobs\" was created with --capacity 2, not 3";
     assert!(code == 1 && error.contains(said), "{error}");
     assert_eq!(
         fails(&server, "queue jobs push three --timeout 10ms")?.0,
@@ -319,13 +320,13 @@ fn h12_options_that_contradict_an_object() -> Outcome {
     assert_eq!(says(&server, "queue jobs len")?, "2");
     says(&server, "queue endless push one")?;
     let (code, error) = fails(&server, "queue endless --capacity 3 len")?;
-    let said = "\"endless\" was made without --capacity, not 3";
+    let said = "\"endless\" was created without --capacity, not 3";
     assert!(code == 1 && error.contains(said), "{error}");
 
     assert_eq!(says(&server, "latch start --count 3 down")?, "2");
     assert_eq!(says(&server, "latch start --count 3 get")?, "2");
     let (code, error) = fails(&server, "latch start --count 1 down")?;
-    let said = "\"start\" has 2 left to count down, more than 1: leave --count out";
+    let said = "\"start\" has the count 2, more than 1: leave --count out";
     assert!(code == 1 && error.contains(said), "{error}");
     assert_eq!(says(&server, "latch start get")?, "2");
     Ok(())
@@ -333,7 +334,7 @@ fn h12_options_that_contradict_an_object() -> Outcome {
 
 fn h13_standard_input_in_batches() -> Outcome {
     // Far less than a batch.
-    let server = Server::start(&["--frame-bytes-max", "4096"])?;
+    let server = Server::start(&SMALL_FRAMES)?;
     let input: String = (0..30_000).map(|n| format!("key{} 1\n", n % 100)).collect();
     let output = fed(&server, "map counts merge -", input.as_bytes())?;
     assert!(output.status.success(), "{output:?}");
@@ -375,7 +376,7 @@ fn h13_a_bad_line_is_named() -> Outcome {
         (code, error.as_str()),
         (
             1,
-            "crucial: line 4 of standard input: \"c\" is no line \"KEY VALUE\" (the 3 lines before it are applied)\n"
+            "crucial: line 4 of standard input: \"c\" is not a line \"KEY VALUE\" (the 3 lines before it are applied)\n"
         )
     );
     assert_eq!(says(&server, "map counts entries")?, "a\t1\nb\t2");
@@ -465,12 +466,19 @@ fn h14_a_closed_pipe_is_no_error() -> Outcome {
     Ok(())
 }
 
+/// Variables of a process.
+type Environment = Vec<(String, String)>;
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
 /// What a script says.
 #[cloud]
-fn script(script: String, server: String) -> crucial::Result<String> {
+fn script(script: String, environment: Environment) -> crucial::Result<String> {
     let output = Command::new("sh")
         .args(["-c", &script])
-        .env("CRUCIAL_CLUSTER", server)
+        .envs(environment)
         .output()?;
     let text = [output.stdout, output.stderr].concat();
     String::from_utf8(text).map_err(Error::other)
@@ -479,7 +487,7 @@ fn script(script: String, server: String) -> crucial::Result<String> {
 /// It has not what a worker's environment says. Also of the `crucial` command, where there is one.
 fn h15_in_a_script_of_a_cloud_thread() -> Outcome {
     let server = Server::start(&[])?;
-    let crucial = match COMMAND {
+    let crucial = match *COMMAND {
         Some(command) => format!("'{command}'"),
         None => format!("'{}' crucial", std::env::current_exe()?.display()),
     };
@@ -487,7 +495,8 @@ fn h15_in_a_script_of_a_cloud_thread() -> Outcome {
         "test -z \"$AWS_LAMBDA_RUNTIME_API\" && {crucial} counter hits add 5 && \
          {crucial} mutex lock run -- {crucial} counter hits add 2"
     );
-    let said = thread::spawn(script(words, server.address.clone())).join()??;
+    let environment = server.environment().map(owned).into();
+    let said = thread::spawn(script(words, environment)).join()??;
     assert_eq!(said, "5\n7\n");
     assert_eq!(says(&server, "counter hits get")?, "7");
     Ok(())
@@ -508,8 +517,9 @@ fn compute() -> crucial::Result<()> {
 
 /// What this executable says when a cloud thread runs it as a program.
 #[cloud]
-fn start_compute() -> crucial::Result<String> {
+fn start_compute(environment: Environment) -> crucial::Result<String> {
     let output = Command::new(std::env::current_exe()?)
+        .envs(environment)
         .env(ROLE, "compute")
         .output()?;
     let text = [output.stdout, output.stderr].concat();
@@ -517,8 +527,13 @@ fn start_compute() -> crucial::Result<String> {
 }
 
 fn h15_a_program_that_a_cloud_thread_starts() -> Outcome {
+    let environment = match server::is_cluster() {
+        true => Server::start(&[])?.environment().map(owned).into(),
+        false => Environment::new(),
+    };
     for _ in 0..2 {
-        assert_eq!(thread::spawn(start_compute()).join()??, "41\n");
+        let said = thread::spawn(start_compute(environment.clone())).join()??;
+        assert_eq!(said, "41\n");
     }
     Ok(())
 }

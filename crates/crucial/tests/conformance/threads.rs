@@ -81,10 +81,8 @@ pub fn program(name: &str) -> Option<crucial::Result<()>> {
 }
 
 fn f02_in_process_mode_goes_through_serialization() -> Outcome {
-    let mut command = std::process::Command::new(std::env::current_exe()?);
-    command
-        .env(crate::program::ROLE, "in-process")
-        .env("CRUCIAL_PLATFORM", "in-process");
+    let mut command = Program::command("in-process")?;
+    command.env("CRUCIAL_PLATFORM", "in-process");
     assert_eq!(Program::start_command(command)?.output()?, "1 0 true\n");
     assert_eq!(Program::start("in-process", None)?.output()?, "1 0 false\n");
     Ok(())
@@ -496,10 +494,8 @@ fn suite() -> crucial::Result<()> {
 
 fn f13_one_suite_passes_on_two_platforms() -> Outcome {
     let run = |platform: &str| {
-        let mut command = std::process::Command::new(std::env::current_exe()?);
-        command
-            .env(crate::program::ROLE, "suite")
-            .env("CRUCIAL_PLATFORM", platform);
+        let mut command = Program::command("suite")?;
+        command.env("CRUCIAL_PLATFORM", platform);
         Program::start_command(command)?.output()
     };
     let local = run("local")?;

@@ -1,22 +1,30 @@
 //! The rows of A and C that are about user types, once more: with the types uploaded to a server process that
 //! was built without them.
 //!
-//! That needs the `crucial` command, which the package `crucial-cli` has: it has this test as well, and there
-//! these rows run, and no others.
+//! That needs the `crucial` command, which the package `crucial-cli` has: its test runs these rows, and no others.
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{LazyLock, OnceLock};
 
-use crucial::{Config, Error, Shared, SharedType};
+use crucial::{Error, Shared, SharedType};
 use libtest_mimic::{Failed, Trial};
 
-use crate::program::Server;
+use crate::server::Server;
 use crate::types::Probe;
 
-/// The `crucial` command, in the test of the package that has it.
-pub const COMMAND: Option<&str> = option_env!("CARGO_BIN_EXE_crucial");
+static CHOSEN: OnceLock<Option<&'static str>> = OnceLock::new();
 
-/// The rows that are about user types, and that on the roles of an executable.
+/// The `crucial` command, in the test of the package that has it.
+pub static COMMAND: LazyLock<Option<&'static str>> =
+    LazyLock::new(|| CHOSEN.get().copied().flatten());
+
+/// Sets [`COMMAND`], before its first use.
+pub fn set_command(command: Option<&'static str>) {
+    CHOSEN.get_or_init(|| command);
+}
+
+/// The rows that are about user types, and the one about the roles of an executable.
 const ROWS: [&str; 18] = [
     "a02_recreate_replaces_the_object_for_everybody",
     "a07_methods_of_user_types_run_on_the_server",
@@ -47,9 +55,9 @@ pub fn rows(trials: Vec<Trial>) -> Vec<Trial> {
     rows
 }
 
-/// A server for a row that needs one of its own: without the types, then taught; or this executable.
+/// A server for a row that needs one of its own: one to which the types are uploaded, or this executable.
 pub fn server() -> Result<Server, Failed> {
-    let Some(command) = COMMAND else {
+    let Some(command) = *COMMAND else {
         return Server::start(&[]);
     };
     let server = without_types(command)?;
@@ -60,9 +68,7 @@ pub fn server() -> Result<Server, Failed> {
 /// Starts a server that lacks the types, uploads them, and lets this process and its workers use it.
 pub fn start(command: &str) -> Result<Server, Failed> {
     let server = without_types(command)?;
-    let mut config = Config::from_env()?;
-    config.cluster = Some(server.address.parse()?);
-    crucial::init(config)?;
+    server.use_here()?;
     let lacking = Shared::new(Probe::default());
     assert!(
         matches!(&lacking, Err(Error::UnknownType { type_name }) if type_name == Probe::NAME),
@@ -73,14 +79,11 @@ pub fn start(command: &str) -> Result<Server, Failed> {
 }
 
 fn without_types(command: &str) -> Result<Server, Failed> {
-    let mut server = Command::new(command);
-    server.args(["server", "--listen", "127.0.0.1:0"]);
-    Server::start_command(server)
+    Server::fresh_of(&[command.to_owned(), "server".to_owned()], &[])
 }
 
 fn upload(command: &str, server: &Server) -> Result<(), Failed> {
-    let manifest =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crucial/tests/uploaded/Cargo.toml");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../uploaded/Cargo.toml");
     let mut build = Command::new(command);
     build.args(["build", "--manifest-path"]).arg(manifest);
     let module = output(&mut build)?;

@@ -1,4 +1,3 @@
 //! The user types of the conformance list.
 
-#[path = "../../conformance/types.rs"]
 pub mod types;

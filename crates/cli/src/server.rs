@@ -1,0 +1,373 @@
+//! `crucial server`.
+//!
+//! This is the only file of the command line that knows which parts the server was built with: uploaded modules, and the
+//! control group of a cluster.
+
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use crucial_core::Endpoint;
+use crucial_server::{Config, Limits, Server};
+
+use super::print;
+
+/// The default address.
+const LISTEN: &str = "127.0.0.1:7171";
+
+/// Whether servers can form a cluster.
+pub const CAN_JOIN: bool = cfg!(feature = "cluster");
+
+/// The command.
+pub fn command() -> Command {
+    Command::new("server")
+        .about("Runs a server of shared objects until SIGTERM or SIGINT")
+        .args(server_arguments())
+        .args(part_arguments())
+}
+
+/// The arguments of the parts that the server was built with.
+fn part_arguments() -> Vec<Arg> {
+    #[cfg_attr(not(any(feature = "modules", feature = "cluster")), expect(unused_mut))]
+    let mut arguments = Vec::new();
+    #[cfg(feature = "modules")]
+    arguments.extend(modules::arguments());
+    #[cfg(feature = "cluster")]
+    arguments.extend(cluster::arguments());
+    arguments
+}
+
+fn number(name: &'static str, default: usize, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("N")
+        .value_parser(value_parser!(usize))
+        .default_value(default.to_string())
+        .help(help)
+}
+
+fn server_arguments() -> Vec<Arg> {
+    let limits = Limits::default();
+    vec![
+        Arg::new("listen")
+            .long("listen")
+            .value_name("ADDRESS")
+            .value_parser(|text: &str| text.parse::<Endpoint>())
+            .action(clap::ArgAction::Append)
+            .default_value(LISTEN)
+            .help("The address to listen on: HOST:PORT (port 0: any free port) or unix:PATH; may be repeated"),
+        number(
+            "threads",
+            0,
+            "Threads that execute calls; 0: one for each core",
+        ),
+        number(
+            "lease-ms",
+            10_000,
+            "The session of a client that is silent for this long ends",
+        ),
+        number(
+            "spin-us",
+            50,
+            "How long a thread spins before it sleeps, where spinning pays off; 0: never",
+        ),
+        Arg::new("at-least-once")
+            .long("at-least-once")
+            .action(clap::ArgAction::SetTrue)
+            .help(
+                "Keep no completion records: repeated calls are executed again. For measurements",
+            ),
+        number(
+            "frame-bytes-max",
+            limits.frame_bytes_max,
+            "Largest request or reply",
+        ),
+        number(
+            "connections-max",
+            limits.connections_max,
+            "Open connections",
+        ),
+        number("objects-max", limits.objects_max, "Objects"),
+        number(
+            "parked-calls-max",
+            limits.parked_calls_max,
+            "Calls that wait inside one object",
+        ),
+        number(
+            "queued-calls-max",
+            limits.queued_calls_max,
+            "Calls that queue for one object",
+        ),
+        number(
+            "unsent-bytes-max",
+            limits.unsent_bytes_max,
+            "Bytes of replies that one client has not read",
+        ),
+        number(
+            "long-methods-max",
+            limits.long_methods_max,
+            "Long methods that run at the same time",
+        ),
+        number(
+            "peer-frame-bytes-max",
+            limits.peer_frame_bytes_max,
+            "Largest object that servers of a cluster send to each other",
+        ),
+        number(
+            "waiting-requests-max",
+            limits.waiting_requests_max,
+            "Requests that wait for one partition while no primary serves it",
+        ),
+    ]
+}
+
+#[cfg(feature = "modules")]
+mod modules {
+    use std::path::PathBuf;
+
+    use crucial_server::ModuleLimits;
+
+    use super::*;
+
+    /// The arguments of a server with uploaded modules.
+    pub fn arguments() -> Vec<Arg> {
+        let limits = ModuleLimits::default();
+        vec![
+            Arg::new("module-cache")
+                .long("module-cache")
+                .value_name("DIRECTORY")
+                .value_parser(value_parser!(PathBuf))
+                .help(
+                    "The directory of compiled modules; by default in the user's cache directory",
+                ),
+            number(
+                "module-bytes-max",
+                limits.module_bytes_max,
+                "Largest module",
+            ),
+            number(
+                "instances-max",
+                limits.instances_max,
+                "Uploaded objects that are kept as instances; others are bytes until they are called",
+            ),
+            number(
+                "instances-bytes-max",
+                limits.instances_bytes_max,
+                "Memory of all instances",
+            ),
+            number(
+                "instance-bytes-max",
+                limits.instance_bytes_max,
+                "Memory of one uploaded object",
+            ),
+            number(
+                "reply-bytes-max",
+                limits.reply_bytes_max,
+                "Largest state, result or ticket of an uploaded object",
+            ),
+            number(
+                "method-time-max-ms",
+                limits.method_time_max.as_millis() as usize,
+                "How long a method of an uploaded object may take",
+            ),
+        ]
+    }
+
+    pub fn limits(matches: &ArgMatches) -> ModuleLimits {
+        let number = |name: &str| {
+            *matches
+                .get_one::<usize>(name)
+                .expect("the argument has a default")
+        };
+        ModuleLimits {
+            module_bytes_max: number("module-bytes-max"),
+            instances_max: number("instances-max"),
+            instances_bytes_max: number("instances-bytes-max"),
+            instance_bytes_max: number("instance-bytes-max"),
+            reply_bytes_max: number("reply-bytes-max"),
+            method_time_max: Duration::from_millis(number("method-time-max-ms") as u64),
+        }
+    }
+
+    pub fn cache(matches: &ArgMatches) -> Option<PathBuf> {
+        let chosen = matches.get_one::<PathBuf>("module-cache").cloned();
+        let directory = |name| std::env::var_os(name).map(PathBuf::from);
+        chosen.or_else(|| {
+            let of_user =
+                directory("XDG_CACHE_HOME").or_else(|| Some(directory("HOME")?.join(".cache")))?;
+            Some(of_user.join("crucial/modules"))
+        })
+    }
+}
+
+#[cfg(feature = "cluster")]
+mod cluster {
+    use std::path::PathBuf;
+
+    use crucial_server::ClusterConfig;
+
+    use super::*;
+
+    /// The arguments of a server of a cluster.
+    pub fn arguments() -> Vec<Arg> {
+        vec![
+            Arg::new("join")
+                .long("join")
+                .value_name("ADDRESS,..")
+                .value_delimiter(',')
+                .action(clap::ArgAction::Append)
+                .help(
+                    "Join a cluster: its present or future servers, HOST:PORT; a name may have several addresses. If no \
+                     server of the list is in a cluster, the first one founds it",
+                ),
+            Arg::new("data")
+                .long("data")
+                .value_name("DIRECTORY")
+                .value_parser(value_parser!(PathBuf))
+                .help(
+                    "The directory for the server's identity and votes. Without --join the server founds a cluster, or \
+                     rejoins that of the directory. By default a temporary directory",
+                ),
+            Arg::new("advertise")
+                .long("advertise")
+                .value_name("HOST:PORT")
+                .help("The address at which others reach this server, if it is not the address to listen on"),
+            number(
+                "server-lease-ms",
+                1000,
+                "A server of the cluster that is silent for this long stops serving and is replaced; must be the same at all servers",
+            ),
+            number("join-patience-s", 30, "How long the server tries to join"),
+        ]
+    }
+
+    /// A temporary directory, if the user has named none, and the configuration.
+    pub type Chosen = (Option<tempfile::TempDir>, Option<ClusterConfig>);
+
+    pub fn config(matches: &ArgMatches) -> Result<Chosen, String> {
+        let number = |name: &str| {
+            *matches
+                .get_one::<usize>(name)
+                .expect("the argument has a default") as u64
+        };
+        let join: Vec<String> = matches
+            .get_many("join")
+            .into_iter()
+            .flatten()
+            .map(|address: &String| address.trim().to_owned())
+            .collect();
+        let named = matches.get_one::<PathBuf>("data").cloned();
+        let (temporary, directory) = match named {
+            Some(directory) => (None, directory),
+            None if join.is_empty() => return Ok((None, None)),
+            None => {
+                let directory = tempfile::tempdir().map_err(|error| {
+                    format!("cannot create a directory: {error}; name one with --data")
+                })?;
+                let path = directory.path().to_owned();
+                (Some(directory), path)
+            }
+        };
+        let config = ClusterConfig {
+            address: matches.get_one("advertise").cloned(),
+            join,
+            patience: Duration::from_secs(number("join-patience-s")),
+            lease: Duration::from_millis(number("server-lease-ms")),
+            ..ClusterConfig::new(directory)
+        };
+        Ok((temporary, Some(config)))
+    }
+}
+
+fn config(matches: &ArgMatches) -> Config {
+    let number = |name: &str| {
+        *matches
+            .get_one::<usize>(name)
+            .expect("the argument has a default")
+    };
+    Config {
+        listen: matches
+            .get_many("listen")
+            .expect("the argument has a default")
+            .cloned()
+            .collect(),
+        threads: number("threads"),
+        lease: Duration::from_millis(number("lease-ms") as u64),
+        spin: Duration::from_micros(number("spin-us") as u64),
+        at_least_once: matches.get_flag("at-least-once"),
+        limits: Limits {
+            frame_bytes_max: number("frame-bytes-max"),
+            connections_max: number("connections-max"),
+            objects_max: number("objects-max"),
+            parked_calls_max: number("parked-calls-max"),
+            queued_calls_max: number("queued-calls-max"),
+            unsent_bytes_max: number("unsent-bytes-max"),
+            long_methods_max: number("long-methods-max"),
+            peer_frame_bytes_max: number("peer-frame-bytes-max"),
+            waiting_requests_max: number("waiting-requests-max"),
+        },
+        #[cfg(feature = "modules")]
+        module_limits: modules::limits(matches),
+        #[cfg(feature = "modules")]
+        module_cache: modules::cache(matches),
+        #[cfg(feature = "cluster")]
+        cluster: None,
+    }
+}
+
+/// How often the process checks for signals.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long a server may take to leave its cluster.
+#[cfg(feature = "cluster")]
+const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs the command.
+pub fn run(matches: &ArgMatches) -> Result<(), String> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+
+    crucial_runtime::roles::show_tracing(tracing::Level::WARN);
+    // Before the server is ready, so that no signal is missed.
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| format!("cannot listen for signals: {error}"))?;
+    #[cfg_attr(not(feature = "cluster"), expect(unused_mut))]
+    let mut config = config(matches);
+    #[cfg(feature = "cluster")]
+    let _temporary = {
+        let (temporary, cluster) = cluster::config(matches)?;
+        config.cluster = cluster;
+        temporary
+    };
+    let server = Server::start(config).map_err(|error| error.to_string())?;
+    let ready = |endpoint| format!("crucial server ready at {endpoint}");
+    // A server whose output is closed serves all the same.
+    let _ = print::lines(server.endpoints().iter().map(ready));
+    while signals.pending().next().is_none() {
+        if let Some(reason) = server.wait_failed(CHECK_INTERVAL) {
+            server.stop();
+            return Err(reason);
+        }
+    }
+    #[cfg(feature = "cluster")]
+    leave(&server, &mut signals)?;
+    server.stop();
+    Ok(())
+}
+
+/// Moves the objects of this server to the other servers. A second signal ends the server at once.
+#[cfg(feature = "cluster")]
+fn leave(server: &Server, signals: &mut signal_hook::iterator::Signals) -> Result<(), String> {
+    let started = std::time::Instant::now();
+    while !server.leave(CHECK_INTERVAL) {
+        if signals.pending().next().is_some() {
+            return Err(
+                "ended by a second signal: some objects of this server were not moved to other servers".to_owned(),
+            );
+        }
+        if started.elapsed() > LEAVE_PATIENCE {
+            return Err(format!(
+                "some objects of this server were not moved to other servers within {LEAVE_PATIENCE:?}"
+            ));
+        }
+    }
+    Ok(())
+}

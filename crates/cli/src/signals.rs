@@ -1,0 +1,129 @@
+//! Signals. A command that a signal ends closes its session first, so that its place in a barrier or a wait queue is
+//! free at once, and not when its lease expires. A command that runs another program passes the signal on.
+
+use std::process::{Command, ExitStatus};
+use std::sync::{Mutex, MutexGuard, mpsc};
+use std::time::Duration;
+
+use crucial_object::{Error, Result};
+use crucial_runtime::runtime;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// How long a command that a signal ends tries to close its session.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+
+/// What a signal does in the present phase of a command.
+#[derive(Clone, Copy)]
+enum Phase {
+    /// The command makes calls: a signal ends this process.
+    Calls,
+    /// The command runs this program, to which signals are passed on.
+    Runs(Pid),
+    /// The program has ended with this exit status; the lock or permits are being released.
+    HasRun(u8),
+}
+
+/// Locked for good by the thread that ends this process.
+static PHASE: Mutex<Phase> = Mutex::new(Phase::Calls);
+
+fn phase() -> MutexGuard<'static, Phase> {
+    PHASE.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Handles signals from here on, but not those that this process was started to ignore, for instance by nohup(1).
+pub fn listen() -> Result<()> {
+    let ignored = ignored();
+    let handled = [SIGHUP, SIGINT, SIGQUIT, SIGTERM]
+        .into_iter()
+        .filter(|signal| ignored & (1 << (signal - 1)) == 0);
+    let mut signals = Signals::new(handled)
+        .map_err(|error| Error::Other(format!("cannot listen for signals: {error}")))?;
+    std::thread::Builder::new()
+        .name("crucial-signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                let phase = phase();
+                match *phase {
+                    Phase::Calls => end(signal, None),
+                    Phase::Runs(program) => pass_on(signal, program),
+                    Phase::HasRun(code) => end(signal, Some(code)),
+                }
+            }
+        })?;
+    Ok(())
+}
+
+/// Does not return if a signal is ending this process: then the failure of the present call must not be reported.
+pub fn wait_if_ending() {
+    drop(phase());
+}
+
+/// Ends this process as the signal does, or with the exit status `code` of the program that the command has run.
+fn end(signal: i32, code: Option<u8>) {
+    let (ended, wait) = mpsc::channel();
+    std::thread::spawn(move || {
+        runtime::end();
+        let _ = ended.send(());
+    });
+    let _ = wait.recv_timeout(GOODBYE_MAX);
+    if let Some(code) = code {
+        std::process::exit(code.into());
+    }
+    // Shells can see which signal ended a process.
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+    std::process::exit(128 + signal);
+}
+
+/// Passes a signal on to the program, which decides how to end.
+fn pass_on(signal: i32, program: Pid) {
+    let passed = match signal {
+        SIGHUP => Signal::HUP,
+        SIGTERM => Signal::TERM,
+        // A key press reaches all processes in the foreground of the terminal. Many programs take a second signal to
+        // mean "at once".
+        _ if is_in_foreground() => return,
+        SIGINT => Signal::INT,
+        _ => Signal::QUIT,
+    };
+    let _ = kill_process(program, passed);
+}
+
+/// Runs a program to its end. From then on a signal ends this process with the program's exit status, as `code`
+/// computes it.
+pub fn run(command: &mut Command, code: impl Fn(ExitStatus) -> u8) -> std::io::Result<u8> {
+    let mut now = phase();
+    let mut program = command.spawn()?;
+    let pid = Pid::from_child(&program);
+    *now = Phase::Runs(pid);
+    drop(now);
+    // First without reaping the process, so that its id cannot become that of another process while a signal is passed
+    // on.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while matches!(waitid(WaitId::Pid(pid), options), Err(Errno::INTR)) {}
+    let mut now = phase();
+    let code = code(program.wait()?);
+    *now = Phase::HasRun(code);
+    Ok(code)
+}
+
+/// The signals that this process ignores, a bit each; none where the system does not tell.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+/// Whether this process is in the foreground of its terminal; false where the system does not tell.
+fn is_in_foreground() -> bool {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the name, which can have any characters: state, parent, group, session, terminal, foreground group.
+    let Some((_, fields)) = stat.rsplit_once(')') else {
+        return false;
+    };
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    matches!(fields[..], [_, _, group, _, _, foreground, ..] if group == foreground)
+}

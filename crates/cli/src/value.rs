@@ -1,0 +1,140 @@
+//! Values, as commands read and print them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::print;
+
+/// The result of a command.
+pub struct Answer {
+    value: Value,
+    /// The lines that are printed without `--json`, where they differ from the value.
+    lines: Option<Vec<Value>>,
+    exit: Exit,
+}
+
+/// How a command ends.
+enum Exit {
+    Done,
+    NoValue,
+    /// With the exit status of another program, which has printed its own output.
+    As(u8),
+}
+
+impl Answer {
+    /// Success without a value.
+    pub fn done() -> Answer {
+        Answer::of(Value::Null)
+    }
+
+    /// A value. `null` prints nothing.
+    pub fn of(value: impl Into<Value>) -> Answer {
+        Answer {
+            value: value.into(),
+            lines: None,
+            exit: Exit::Done,
+        }
+    }
+
+    /// Other lines to print without `--json`.
+    pub fn with_lines(mut self, lines: impl FnOnce(&Value) -> Vec<Value>) -> Answer {
+        self.lines = Some(lines(&self.value));
+        self
+    }
+
+    /// A value, or the exit status for no value.
+    pub fn maybe(value: Option<impl Into<Value>>) -> Answer {
+        Answer {
+            exit: match value {
+                Some(_) => Exit::Done,
+                None => Exit::NoValue,
+            },
+            value: value.map_or(Value::Null, Into::into),
+            lines: None,
+        }
+    }
+
+    /// Whether an attempt succeeded, as a value and in the exit status.
+    pub fn whether(worked: bool) -> Answer {
+        Answer {
+            value: worked.into(),
+            lines: None,
+            exit: if worked { Exit::Done } else { Exit::NoValue },
+        }
+    }
+
+    /// The exit status of another program.
+    pub fn exit(code: u8) -> Answer {
+        Answer {
+            exit: Exit::As(code),
+            ..Answer::done()
+        }
+    }
+
+    /// Pairs of keys and values.
+    pub fn entries<V: Into<Value>>(entries: Vec<(String, V)>) -> Answer {
+        let entries = entries
+            .into_iter()
+            .map(|(key, value)| json!([key, value.into()]));
+        Answer::of(Value::Array(entries.collect()))
+    }
+
+    /// The exit status; `no_value` if there is no value.
+    pub fn code(&self, no_value: u8) -> u8 {
+        match self.exit {
+            Exit::Done => 0,
+            Exit::NoValue => no_value,
+            Exit::As(code) => code,
+        }
+    }
+
+    /// Prints the value as JSON, or a line for each item.
+    pub fn print(&self, as_json: bool) -> crucial_object::Result<()> {
+        match &self.value {
+            _ if matches!(self.exit, Exit::As(_)) => Ok(true),
+            value if as_json => print::lines([value]),
+            _ if self.lines.is_some() => print::lines(self.lines.iter().flatten().map(line)),
+            Value::Null => Ok(true),
+            Value::Array(items) => print::lines(items.iter().map(line)),
+            other => print::lines([line(other)]),
+        }
+        .map(drop)
+    }
+}
+
+/// Text without quotes; the parts of a pair separated by a tab.
+fn line(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(line).collect::<Vec<_>>().join("\t"),
+        other => other.to_string(),
+    }
+}
+
+/// Parses `10s`, `500ms`, `2m`. A number without a unit is in seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("", 1.0)];
+    let (number, factor) = units
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))
+        .unwrap_or((text, &1.0));
+    let seconds: f64 = number
+        .parse()
+        .map_err(|_| format!("{text:?} is not a duration: write 10s, 500ms or 2m"))?;
+    Duration::try_from_secs_f64(seconds * factor)
+        .map_err(|_| format!("{text:?} is not a duration that can be waited for"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert!(duration("soon").is_err() && duration("-1s").is_err() && duration("").is_err());
+    }
+}

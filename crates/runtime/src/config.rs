@@ -1,0 +1,208 @@
+//! Settings.
+
+use std::time::Duration;
+
+use crucial_core::Endpoints;
+use crucial_object::{Error, Result, RunId};
+
+/// The settings of a program.
+///
+/// Without any settings a program has an embedded server and local workers. Each setting has an environment variable,
+/// so that the same program can be run elsewhere; a program that chooses its settings itself gives them to
+/// [`init`](crate::runtime::init).
+///
+/// ```
+/// use crucial::{Config, PlatformKind};
+///
+/// let mut config = Config::from_env()?;
+/// config.platform = PlatformKind::InProcess;
+/// crucial::init(config)?;
+/// # Ok::<(), crucial::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// `CRUCIAL_CLUSTER`: the server to use, `HOST:PORT` or `unix:PATH`. For a cluster, any of its servers, or several,
+    /// separated by commas. Unset: a server embedded in this program.
+    pub cluster: Option<Endpoints>,
+    /// `CRUCIAL_NAMESPACE`: the namespace of persistent objects. `default` by default.
+    pub namespace: String,
+    /// `CRUCIAL_REPLICAS`: the number of servers of a cluster that hold an object, unless its builder says otherwise.
+    /// Unset (0): 1 for an object that belongs to a run, 2 for a persistent object.
+    pub replicas: u8,
+    /// `CRUCIAL_RUN`: an existing run (its 32-digit id) to join, whose ephemeral objects this program
+    /// then sees. Unset: a run of its own.
+    pub run: Option<RunId>,
+    /// `CRUCIAL_PLATFORM`: `local` (worker processes, the default) or `in-process`.
+    pub platform: PlatformKind,
+    /// `CRUCIAL_CONCURRENCY`: how many cloud threads run at the same time; further threads queue. 1000 by default, as on
+    /// Lambda. Threads that wait for each other need to run at the same time.
+    pub concurrency_max: usize,
+    /// `CRUCIAL_MEMORY_MB`: the memory limit of a cloud thread, unless its builder says otherwise.
+    pub memory_mb: u32,
+    /// `CRUCIAL_TIME_LIMIT_S`: the time limit of a cloud thread, unless its builder says otherwise. 900 s by default, as
+    /// on Lambda.
+    pub time_limit: Duration,
+    /// `CRUCIAL_LEASE_MS`: the embedded server ends the session of a client that is silent for this long.
+    pub lease: Duration,
+    /// `CRUCIAL_PATIENCE_S`: how long calls wait for a server that cannot be reached, before they fail.
+    pub patience: Duration,
+    /// `CRUCIAL_SPIN_US`: how long a thread that waits for a reply, and an event loop of the embedded server, spin before
+    /// they sleep, where spinning has paid off lately. 50 µs by default; 0: never.
+    pub spin: Duration,
+}
+
+/// The place where cloud threads run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlatformKind {
+    /// In worker processes of this executable, on this machine.
+    Local,
+    /// On threads of this process, through the same serialization: for tests and debuggers.
+    InProcess,
+}
+
+/// The memory with which Lambda gives a function one whole virtual CPU.
+const MEMORY_MB: u32 = 1769;
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            cluster: None,
+            namespace: "default".to_owned(),
+            replicas: 0,
+            run: None,
+            platform: PlatformKind::Local,
+            concurrency_max: 1000,
+            memory_mb: MEMORY_MB,
+            time_limit: Duration::from_secs(900),
+            lease: Duration::from_secs(10),
+            patience: Duration::from_secs(30),
+            spin: Duration::from_micros(50),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the settings from the environment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`], which names the variable and says what is expected.
+    pub fn from_env() -> Result<Config> {
+        Config::read(|name| std::env::var(name).ok())
+    }
+
+    fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Config> {
+        let mut config = Config::default();
+        let get = |name: &'static str| {
+            let value = variable(name).filter(|value| !value.is_empty())?;
+            Some(Variable { name, value })
+        };
+        if let Some(v) = get("CRUCIAL_CLUSTER") {
+            config.cluster = Some(v.value.parse().map_err(|e| v.bad(&e))?);
+        }
+        if let Some(v) = get("CRUCIAL_NAMESPACE") {
+            config.namespace = v.value;
+        }
+        if let Some(v) = get("CRUCIAL_REPLICAS") {
+            config.replicas = u8::try_from(v.number(1)?).map_err(|e| v.bad(&e))?;
+        }
+        if let Some(v) = get("CRUCIAL_RUN") {
+            config.run = Some(v.value.parse().map_err(|e| v.bad(&e))?);
+        }
+        if let Some(v) = get("CRUCIAL_PLATFORM") {
+            config.platform = match v.value.as_str() {
+                "local" => PlatformKind::Local,
+                "in-process" => PlatformKind::InProcess,
+                _ => return Err(v.bad(&"`local` or `in-process` is expected")),
+            };
+        }
+        if let Some(v) = get("CRUCIAL_CONCURRENCY") {
+            config.concurrency_max = v.number(1)? as usize;
+        }
+        if let Some(v) = get("CRUCIAL_MEMORY_MB") {
+            config.memory_mb = u32::try_from(v.number(1)?).map_err(|e| v.bad(&e))?;
+        }
+        if let Some(v) = get("CRUCIAL_TIME_LIMIT_S") {
+            config.time_limit = Duration::from_secs(v.number(1)?);
+        }
+        if let Some(v) = get("CRUCIAL_LEASE_MS") {
+            config.lease = Duration::from_millis(v.number(100)?);
+        }
+        if let Some(v) = get("CRUCIAL_PATIENCE_S") {
+            config.patience = Duration::from_secs(v.number(0)?);
+        }
+        if let Some(v) = get("CRUCIAL_SPIN_US") {
+            config.spin = Duration::from_micros(v.number(0)?);
+        }
+        Ok(config)
+    }
+}
+
+struct Variable {
+    name: &'static str,
+    value: String,
+}
+
+impl Variable {
+    fn number(&self, min: u64) -> Result<u64> {
+        match self.value.parse() {
+            Ok(number) if number >= min => Ok(number),
+            _ => Err(self.bad(&format!("a whole number of at least {min} is expected"))),
+        }
+    }
+
+    fn bad(&self, why: &dyn std::fmt::Display) -> Error {
+        Error::Config {
+            detail: format!("{}={:?}: {why}", self.name, self.value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &str, value: &str) -> Result<Config> {
+        Config::read(|requested| (requested == name).then(|| value.to_owned()))
+    }
+
+    #[test]
+    fn every_variable_has_an_effect() {
+        let settings = [
+            ("CRUCIAL_CLUSTER", "localhost:7171,localhost:7172"),
+            ("CRUCIAL_NAMESPACE", "mine"),
+            ("CRUCIAL_REPLICAS", "2"),
+            ("CRUCIAL_RUN", "000102030405060708090a0b0c0d0e0f"),
+            ("CRUCIAL_PLATFORM", "in-process"),
+            ("CRUCIAL_CONCURRENCY", "7"),
+            ("CRUCIAL_MEMORY_MB", "128"),
+            ("CRUCIAL_TIME_LIMIT_S", "5"),
+            ("CRUCIAL_LEASE_MS", "500"),
+            ("CRUCIAL_PATIENCE_S", "1"),
+            ("CRUCIAL_SPIN_US", "0"),
+        ];
+        for (name, value) in settings {
+            assert_ne!(with(name, value).unwrap(), Config::default(), "{name}");
+            assert_eq!(with(name, "").unwrap(), Config::default(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_bad_value_is_named() {
+        let wrong = [
+            ("CRUCIAL_CLUSTER", "nowhere"),
+            ("CRUCIAL_REPLICAS", "300"),
+            ("CRUCIAL_RUN", "7"),
+            ("CRUCIAL_PLATFORM", "moon"),
+            ("CRUCIAL_CONCURRENCY", "0"),
+            ("CRUCIAL_MEMORY_MB", "99999999999"),
+            ("CRUCIAL_LEASE_MS", "soon"),
+        ];
+        for (name, value) in wrong {
+            let error = with(name, value).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(value), "{error}");
+        }
+    }
+}

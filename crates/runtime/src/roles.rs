@@ -1,0 +1,79 @@
+//! The roles of an executable: program, worker, command line.
+
+use std::ffi::OsString;
+
+use crucial_platform::worker;
+use tracing::Level;
+
+use crate::runtime;
+use crate::worker::Worker;
+
+/// The command line of an executable that has one: runs a command, and ends the process.
+pub type CommandLine = fn(Vec<OsString>) -> !;
+
+/// The first argument that makes a program a command line.
+pub const COMMAND: &str = "crucial";
+
+/// Whether this process was started as `PROGRAM crucial ..`.
+pub fn is_command_of_program() -> bool {
+    std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == COMMAND)
+}
+
+/// Runs the role that this process was started for. The expansion of `#[main]` calls this function through the facade,
+/// which adds the command line if there is one.
+pub fn main<R>(program: fn() -> R, command_line: Option<CommandLine>) -> R {
+    runtime::declare_roles();
+    // An explicit argument comes before the environment, in which a script that a worker runs may find itself.
+    if let Some(command_line) = command_line
+        && is_command_of_program()
+    {
+        command_line(std::env::args_os().skip(1).collect());
+    }
+    if worker::is_worker() {
+        show_tracing(Level::INFO);
+        worker::run(&Worker::process(runtime::adopt));
+    }
+    // Also when the program panics.
+    let _end = EndRun;
+    program()
+}
+
+struct EndRun;
+
+impl Drop for EndRun {
+    fn drop(&mut self) {
+        runtime::end();
+    }
+}
+
+/// Prints tracing events as lines on standard error: those of a worker, which the platform brings to the client, and
+/// those of a server. `level` is the lowest level that is printed where `RUST_LOG` does not say.
+pub fn show_tracing(level: Level) {
+    #[cfg(not(feature = "tracing-lines"))]
+    let _ = level;
+    #[cfg(feature = "tracing-lines")]
+    {
+        use tracing_subscriber::filter::{LevelFilter, Targets};
+        use tracing_subscriber::prelude::*;
+
+        let filter = std::env::var("RUST_LOG")
+            .ok()
+            .and_then(|filter| filter.parse::<Targets>().ok())
+            .unwrap_or_else(|| {
+                Targets::new()
+                    .with_default(level)
+                    // openraft warns about every connection that breaks.
+                    .with_target("openraft", LevelFilter::OFF)
+            });
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .without_time();
+        // Fails only if the program has installed a subscriber already, which then prints.
+        let _ = tracing_subscriber::registry()
+            .with(lines.with_filter(filter))
+            .try_init();
+    }
+}

@@ -1,0 +1,170 @@
+//! Starting one cloud thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crucial_object::{Error, Result};
+use serde::de::DeserializeOwned;
+
+use super::control::Control;
+use super::join::JoinHandle;
+use super::launch::launch;
+use super::packet::Packet;
+use super::settings::Settings;
+use crate::runtime;
+use crate::task::{FunctionCall, Task};
+
+/// A thread's longest name, in bytes.
+const NAME_BYTES_MAX: usize = 256;
+
+/// Runs a task as a cloud thread.
+///
+/// Returns at once. If the thread cannot be started (an argument that cannot be encoded, no server), nothing runs, and
+/// [`join`](JoinHandle::join) returns the reason; [`Builder::spawn`] returns the reason at once.
+///
+/// Dropping the handle detaches the thread: the thread runs on for as long as this program runs.
+#[doc(alias = "CloudThread")]
+pub fn spawn<R: DeserializeOwned>(task: Task<R>) -> JoinHandle<R> {
+    match Builder::new().start(task) {
+        Ok(handle) => handle,
+        Err(error) => JoinHandle::failed(error),
+    }
+}
+
+/// Sets how a cloud thread runs, as [`std::thread::Builder`].
+///
+/// ```no_run
+/// # use crucial::{cloud, thread, Result};
+/// # use std::time::Duration;
+/// # #[cloud] fn work(part: u32) -> u32 { part }
+/// # fn main() -> Result<()> {
+/// let thread = thread::Builder::new()
+///     .name("part-7")
+///     .retries(2)
+///     .time_limit(Duration::from_secs(60))
+///     .memory_mb(512)
+///     .spawn(work(7))?;
+/// println!("{}", thread.join()?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    pub(super) name: Option<String>,
+    settings: Settings,
+}
+
+impl Builder {
+    /// A thread with the platform's limits, no retries, and the function's name.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// Names the thread. The name is printed before the thread's lines, and errors have the name. The default is the
+    /// function's name and a number.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How often the thread is started again, at most, if it does not return: the thread panicked, its worker died, or
+    /// it exceeded a limit. A thread that returns an `Err` has returned.
+    ///
+    /// A retried thread makes its calls again. They are new calls, unless the thread is
+    /// [`exactly_once`](Builder::exactly_once). Before a retry, the server releases what the attempt before held or
+    /// waited for.
+    pub fn retries(mut self, count: u32) -> Builder {
+        self.settings.retries = Some(count);
+        self
+    }
+
+    /// Makes each call of the thread take effect once, however often the thread is started: a later attempt gets the
+    /// recorded results of the calls that were made before, and continues from there. The thread keeps its places in
+    /// barriers and queues, and its locks.
+    ///
+    /// The thread is retried up to 3 times, unless [`retries`](Builder::retries) says otherwise.
+    ///
+    /// The thread must do the same in each attempt: a call that differs from the record fails with
+    /// [`Error::Diverged`], which names the call. Therefore such a thread takes the time from
+    /// [`now`](super::now) and random numbers from [`random`](super::random), makes its calls from one thread, and
+    /// starts no cloud threads. Other effects on the world (files, prints) are repeated.
+    ///
+    /// A panic is no different from a crash: the calls of guards that are dropped during unwinding are not made, so
+    /// that the next attempt holds what the record says; if the thread catches the panic, these calls are made before
+    /// its next call. An object that was [`Lost`](Error::Lost) and an exceeded limit are not recorded.
+    ///
+    /// A call costs one message more, in the same round trip, and about 200 bytes until the thread has ended; a thread
+    /// can make [`EXACTLY_ONCE_CALLS_MAX`](super::EXACTLY_ONCE_CALLS_MAX) calls.
+    pub fn exactly_once(mut self) -> Builder {
+        self.settings.exactly_once = true;
+        self
+    }
+
+    /// The pause before each retry; none by default.
+    pub fn retry_delay(mut self, delay: Duration) -> Builder {
+        self.settings.retry_delay = delay;
+        self
+    }
+
+    /// How long each attempt of the thread may run.
+    pub fn time_limit(mut self, limit: Duration) -> Builder {
+        self.settings.time_limit = Some(limit);
+        self
+    }
+
+    /// How much memory the thread may use, in MB. (In-process threads have no such limit.)
+    pub fn memory_mb(mut self, limit: u32) -> Builder {
+        self.settings.memory_mb = Some(limit);
+        self
+    }
+
+    /// Runs a task as a cloud thread.
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be run: [`Error::Encoding`] for arguments that cannot be encoded, [`Error::LimitExceeded`] for
+    /// too large ones, [`Error::Config`] or [`Error::Unavailable`] if the runtime does not start.
+    pub fn spawn<R: DeserializeOwned>(self, task: Task<R>) -> Result<JoinHandle<R>> {
+        self.start(task)
+    }
+
+    fn start<R: DeserializeOwned>(&self, task: Task<R>) -> Result<JoinHandle<R>> {
+        let call = task.call?;
+        let name = self.name_for(&call)?;
+        let (packet, control) = self.launch(&name, vec![call])?;
+        Ok(JoinHandle::new(name, packet, Some(control)))
+    }
+
+    fn name_for(&self, call: &FunctionCall) -> Result<String> {
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        match &self.name {
+            Some(name) => check_name(name).map(|()| name.clone()),
+            None => {
+                let count = COUNT.fetch_add(1, Ordering::Relaxed);
+                Ok(format!("{}-{count}", call.short_name()))
+            }
+        }
+    }
+
+    /// Starts a thread with these settings, which makes `calls` one after another.
+    pub(super) fn launch(
+        &self,
+        name: &str,
+        calls: Vec<FunctionCall>,
+    ) -> Result<(Packet, Arc<Control>)> {
+        launch(&*runtime::current()?, &self.settings, name, calls)
+    }
+}
+
+/// Refuses names that would garble the lines of output.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
+        return Err(Error::Config {
+            detail: format!(
+                "a thread's name has 1 to {NAME_BYTES_MAX} bytes and no control characters: {name:?}"
+            ),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,374 @@
+//! A cluster of server processes.
+
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crucial_client::{Client, Config};
+use crucial_core::Endpoints;
+use crucial_core::frame::ClusterInfo;
+use crucial_object::{Shared, SharedType, caller};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::error::{Error, Result, io};
+use crate::executable::Executable;
+use crate::net::Net;
+use crate::server::{await_ready, run, spawn};
+use crate::wait::wait_until;
+
+/// How long a cluster may take to be whole again.
+pub const WHOLE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The settings of servers.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The lease between servers, in milliseconds.
+    pub server_lease_ms: u64,
+    /// The lease of clients, in milliseconds.
+    pub lease_ms: u64,
+    /// How long their threads spin, in microseconds.
+    pub spin_us: u64,
+    /// Further options of `crucial server`.
+    pub more: Vec<String>,
+    /// The program that the servers run; `None`: this executable.
+    pub executable: Option<Executable>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            server_lease_ms: 1000,
+            lease_ms: 10_000,
+            spin_us: 0,
+            more: Vec::new(),
+            executable: None,
+        }
+    }
+}
+
+/// A place for a server process, which may be running or not.
+#[derive(Debug)]
+pub struct Place {
+    /// The address of the place's server.
+    pub address: String,
+    host: u8,
+    directory: PathBuf,
+    process: Option<Child>,
+    /// Whether the process is stopped by a signal.
+    pub is_paused: bool,
+}
+
+/// A cluster of server processes on this machine.
+#[derive(Debug)]
+pub struct Cluster {
+    places: Vec<Place>,
+    net: Net,
+    options: Options,
+    executable: Executable,
+    directory: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Starts a cluster of `count` servers on loopback.
+    pub fn start(count: u8) -> Result<Cluster> {
+        Cluster::start_with(count, Net::Loopback, Options::default())
+    }
+
+    /// Starts a cluster.
+    pub fn start_with(count: u8, net: Net, options: Options) -> Result<Cluster> {
+        let executable = match &options.executable {
+            Some(executable) => executable.clone(),
+            None => Executable::this()?,
+        };
+        let mut cluster = Cluster {
+            places: Vec::new(),
+            net,
+            options,
+            executable,
+            directory: tempfile::tempdir().map_err(io("a directory"))?,
+        };
+        for _ in 0..count {
+            cluster.add_place()?;
+        }
+        // All at once: each has the addresses of all.
+        for index in 0..cluster.places.len() {
+            cluster.launch(index)?;
+        }
+        for place in &mut cluster.places {
+            place.await_ready()?;
+        }
+        cluster.wait_whole()?;
+        Ok(cluster)
+    }
+
+    /// Adds a place, whose server is not started.
+    fn add_place(&mut self) -> Result<usize> {
+        let host = self.places.len() as u8;
+        self.places.push(Place {
+            address: self.net.listen(host)?,
+            host,
+            directory: self.directory.path().join(host.to_string()),
+            process: None,
+            is_paused: false,
+        });
+        Ok(self.places.len() - 1)
+    }
+
+    fn launch(&mut self, index: usize) -> Result<()> {
+        let all: Vec<_> = self.places.iter().map(|s| s.address.clone()).collect();
+        let server = &mut self.places[index];
+        let mut command = self.net.command(server.host, self.executable.path());
+        command
+            .args(self.executable.prefix())
+            .args(["server", "--listen", &server.address])
+            .args(["--join", &all.join(","), "--data"])
+            .arg(&server.directory)
+            .args([
+                "--server-lease-ms",
+                &self.options.server_lease_ms.to_string(),
+            ])
+            .args(["--lease-ms", &self.options.lease_ms.to_string()])
+            .args(["--threads", "1"])
+            .args(["--spin-us", &self.options.spin_us.to_string()])
+            .args(&self.options.more);
+        server.is_paused = false;
+        server.process = Some(spawn(command)?);
+        Ok(())
+    }
+
+    /// The number of places.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether the cluster has no places.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// A place.
+    pub fn place(&self, index: usize) -> &Place {
+        &self.places[index]
+    }
+
+    /// The hosts of the places.
+    pub fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// The places whose server runs, paused or not.
+    pub fn running(&self) -> Vec<usize> {
+        let places = self.places.iter().enumerate();
+        places
+            .filter(|(_, server)| server.process.is_some())
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// The places whose server does not run.
+    pub fn stopped(&self) -> Vec<usize> {
+        let places = self.places.iter().enumerate();
+        places
+            .filter(|(_, server)| server.process.is_none())
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// Adds a server, and returns its place.
+    pub fn add(&mut self) -> Result<usize> {
+        let index = self.add_place()?;
+        self.restart(index)?;
+        Ok(index)
+    }
+
+    /// Starts the server of a place, whose process has ended or was never started.
+    pub fn restart(&mut self, index: usize) -> Result<()> {
+        self.launch(index)?;
+        self.places[index].await_ready()
+    }
+
+    /// As `kill -9`.
+    pub fn kill(&mut self, index: usize) -> Result<()> {
+        let server = &mut self.places[index];
+        if let Some(mut process) = server.process.take() {
+            signal(&process, Signal::KILL)?;
+            process.wait().map_err(io("wait"))?;
+        }
+        server.is_paused = false;
+        Ok(())
+    }
+
+    /// As `kill -STOP`.
+    pub fn pause(&mut self, index: usize) -> Result<()> {
+        self.places[index].is_paused = true;
+        self.signal(index, Signal::STOP)
+    }
+
+    /// As `kill -CONT`.
+    pub fn resume(&mut self, index: usize) -> Result<()> {
+        self.places[index].is_paused = false;
+        self.signal(index, Signal::CONT)
+    }
+
+    /// As `kill`: asks the server to leave, and returns at once.
+    pub fn request_leave(&self, index: usize) -> Result<()> {
+        self.signal(index, Signal::TERM)
+    }
+
+    /// Asks the server to leave, waits until it has left, and returns its exit status.
+    pub fn leave(&mut self, index: usize) -> Result<Option<i32>> {
+        self.request_leave(index)?;
+        let Some(mut process) = self.places[index].process.take() else {
+            return Ok(None);
+        };
+        Ok(process.wait().map_err(io("wait"))?.code())
+    }
+
+    fn signal(&self, index: usize, which: Signal) -> Result<()> {
+        match &self.places[index].process {
+            Some(process) => signal(process, which),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs a command against the cluster, by the server of a place. Gives its output, or the error that it prints.
+    pub fn crucial(&self, first: usize, words: &[&str]) -> Result<String, String> {
+        run(&self.executable, &self.addresses(first), words)
+    }
+
+    /// The addresses for clients.
+    pub fn entry(&self) -> Entry {
+        Entry(
+            self.places
+                .iter()
+                .map(|server| server.address.clone())
+                .collect(),
+        )
+    }
+
+    /// The addresses of all places, as in `CRUCIAL_CLUSTER`, beginning with the place `first`.
+    pub fn addresses(&self, first: usize) -> String {
+        self.entry().addresses(first)
+    }
+
+    /// A new client, which connects to the place `first`, or to any other if that fails.
+    pub fn client(&self, first: usize) -> Result<Arc<Client>> {
+        self.entry().client(first)
+    }
+
+    /// A new client, with settings of its own.
+    pub fn client_with(&self, first: usize, set: impl FnOnce(&mut Config)) -> Result<Arc<Client>> {
+        self.entry().client_with(first, set)
+    }
+
+    /// Makes the calls of `act` by a new client.
+    pub fn with<R>(&self, act: impl FnOnce() -> crucial_object::Result<R>) -> Result<R> {
+        let client = self.client(0)?;
+        let done = caller::with(client.clone(), act);
+        client.goodbye()?;
+        Ok(done?)
+    }
+
+    /// The state of the cluster, as the server of a place knows it.
+    pub fn info(&self, index: usize) -> Result<ClusterInfo> {
+        let client = self.client(index)?;
+        let info = client.cluster_info();
+        client.goodbye()?;
+        Ok(info?)
+    }
+
+    /// Waits until exactly the running servers are members, and each partition has all of its replicas.
+    pub fn wait_whole(&self) -> Result<()> {
+        let client = self.client(self.running().first().copied().unwrap_or(0))?;
+        let servers = self.running().len();
+        let mut last = String::new();
+        let whole = wait_until("the cluster is whole", WHOLE_PATIENCE, || {
+            // From all servers, because one that was cut off may still have an old view.
+            let infos = client.cluster_infos()?;
+            let is_whole = |info: &ClusterInfo| {
+                info.has_lease
+                    && info.members.len() == servers
+                    && info.view == infos[0].view
+                    && info.partitions.iter().all(|partition| partition.is_settled)
+            };
+            last = format!("{} of {servers} servers answer", infos.len());
+            Ok(infos.len() == servers && infos.iter().all(is_whole))
+        });
+        client.goodbye()?;
+        whole.map_err(|error| Error::Wrong(format!("{error} ({last})")))
+    }
+
+    /// The place of an object's primary.
+    pub fn primary<T>(&self, object: &Shared<T>) -> Result<usize>
+    where
+        T: SharedType,
+    {
+        let client = self.client(self.running().first().copied().unwrap_or(0))?;
+        let routes = client.routes();
+        client.goodbye()?;
+        let primary = routes.primary(routes.partition(&object.id()));
+        let address = primary.map(|server| server.address.clone());
+        let places = self.places.iter();
+        let place =
+            address.and_then(|address| places.clone().position(|server| server.address == address));
+        place.ok_or(Error::Wrong("the object has no primary".to_owned()))
+    }
+}
+
+/// The addresses for clients, which stay valid while servers come and go.
+#[derive(Clone, Debug)]
+pub struct Entry(Vec<String>);
+
+impl Entry {
+    /// The addresses of all places, as in `CRUCIAL_CLUSTER`, beginning with the place `first`.
+    pub fn addresses(&self, first: usize) -> String {
+        let count = self.0.len();
+        let places = (0..count).map(|index| (first + index) % count);
+        let addresses = places.map(|index| self.0[index].as_str());
+        addresses.collect::<Vec<_>>().join(",")
+    }
+
+    /// A new client, which connects to the place `first`, or to any other if that fails.
+    pub fn client(&self, first: usize) -> Result<Arc<Client>> {
+        self.client_with(first, |_| ())
+    }
+
+    /// A new client, with settings of its own.
+    pub fn client_with(&self, first: usize, set: impl FnOnce(&mut Config)) -> Result<Arc<Client>> {
+        let endpoints: Endpoints = self.addresses(first).parse()?;
+        let mut config = Config::new(endpoints.first().clone());
+        config.seeds = endpoints.others().to_vec();
+        config.patience = Duration::from_secs(60);
+        config.spin = Duration::ZERO;
+        set(&mut config);
+        Ok(Client::connect(config)?)
+    }
+}
+
+fn signal(process: &Child, signal: Signal) -> Result<()> {
+    let process = Pid::from_child(process);
+    kill_process(process, signal).map_err(|error| Error::Io {
+        what: format!("signal {signal:?}"),
+        source: error.into(),
+    })
+}
+
+impl Place {
+    /// Waits until the server that was just started is ready.
+    fn await_ready(&mut self) -> Result<()> {
+        match &mut self.process {
+            Some(process) => await_ready(process).map(drop),
+            None => Err(Error::Wrong("the server was not started".to_owned())),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
