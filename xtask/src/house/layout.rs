@@ -76,8 +76,9 @@ pub fn check(packages: &[Package], targets: &[Target], rules: &Rules) -> Vec<Vio
         Violation::new(RULE, Path::new(FILE), 0, message)
     };
     for pure in &rules.pure {
-        let Some(package) = get(&pure.package) else {
-            found.push(missing(&pure.package));
+        let names = &pure.packages;
+        let Some(package) = names.iter().find_map(|name| get(name)) else {
+            found.push(missing(&names.join(" or ")));
             continue;
         };
         for name in package
@@ -169,7 +170,7 @@ mod tests {
         node = { folder = "node", forbidden = [] }
         server = { package = "server", types = ["Cell"], from = "node" }
         [[pure]]
-        package = "node"
+        packages = ["node", "knot"]
         dependencies = ["bytes"]
     "#;
 

@@ -34,7 +34,8 @@ pub struct Limits {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pure {
-    pub package: String,
+    /// Names that the package may have.
+    pub packages: Vec<String>,
     /// All that it may depend on. Development dependencies are free.
     pub dependencies: Vec<String>,
 }
