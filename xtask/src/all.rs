@@ -139,10 +139,19 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Step>, String> {
 }
 
 fn execute(root: &Path, step: &Step) -> Result<(), String> {
+    let folder = root.join(step.folder);
+    // The fuzzer keeps what it finds there, and does not make the folder.
+    for corpus in step
+        .command
+        .split(' ')
+        .filter(|word| word.starts_with("corpus/"))
+    {
+        std::fs::create_dir_all(folder.join(corpus)).map_err(|e| format!("{corpus}: {e}"))?;
+    }
     let mut words = step.command.split(' ');
     let program = words.next().unwrap_or_default();
     let mut command = Command::new(program);
-    command.args(words).current_dir(root.join(step.folder));
+    command.args(words).current_dir(folder);
     // `cargo run`, which has started this, says which toolchain: a step may name another one.
     command.env_remove("RUSTUP_TOOLCHAIN");
     let status = command

@@ -7,7 +7,7 @@ use super::report::Violation;
 use super::source::Target;
 
 const RULE: &str = "circles";
-/// Of circles that share files, so many are printed: each names an import that could go.
+/// The number of circles that are printed of those that share files: each names an import that could go.
 const PRINTED_MAX: usize = 5;
 
 type Needs = BTreeMap<(usize, usize), Need>;

@@ -81,7 +81,7 @@ fn names_in(target: &Target, module: usize) -> BTreeSet<String> {
         .collect()
 }
 
-/// All paths. An import with a visibility is none of them: names that are taken from there are.
+/// All paths, without imports that have a visibility: only code that takes a name from there uses it.
 pub fn uses(target: &Target) -> Vec<Use> {
     let mut uses = Vec::new();
     for (index, module) in target.modules.iter().enumerate() {

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use report::Violation;
 use rules::Rules;
+use source::Target;
 
 const NAMES: [&str; 7] = [
     "circles",
@@ -87,9 +88,9 @@ fn check_crates(
                 found.extend(size::check_lines(&path, &read(root, &path)?, rules));
             }
         }
-        targets.extend(source::targets(root, &package)?);
+        parse(root, &package, &mut targets, &mut found);
     }
-    targets.extend(source::targets(root, Path::new("xtask"))?);
+    parse(root, Path::new("xtask"), &mut targets, &mut found);
     for target in &targets {
         if wanted("circles") {
             found.extend(circles::check(target));
@@ -105,6 +106,16 @@ fn check_crates(
         found.extend(layout::check(&layout::packages(root)?, &targets, rules));
     }
     Ok(found)
+}
+
+/// A source that cannot be parsed is a violation, so that the other packages are looked at all the same.
+fn parse(root: &Path, package: &Path, targets: &mut Vec<Target>, found: &mut Vec<Violation>) {
+    for target in source::targets(root, package) {
+        match target {
+            Ok(target) => targets.push(target),
+            Err(error) => found.push(Violation::new("source", package, 0, error)),
+        }
+    }
 }
 
 /// Wraps Markdown files in place.

@@ -57,7 +57,7 @@ pub struct Glob {
 type Read<'a> = &'a dyn Fn(&Path) -> Option<String>;
 
 /// The library and the executables of a package.
-pub fn targets(root: &Path, folder: &Path) -> Result<Vec<Target>, String> {
+pub fn targets(root: &Path, folder: &Path) -> Vec<Result<Target, String>> {
     let source = folder.join("src");
     let mut roots = vec![source.join("lib.rs"), source.join("main.rs")];
     if let Ok(entries) = std::fs::read_dir(root.join(&source).join("bin")) {
