@@ -44,8 +44,8 @@ const STEPS: [Step; 13] = [
     ),
     step(
         "planted-bugs",
-        900,
-        "cargo run --release -p crucial-sim -- --mutants --seeds 0..20000",
+        1800,
+        "cargo run --release -p crucial-sim -- --mutants --seeds 0..100000",
     ),
     fuzz(
         "fuzz-frame",

@@ -66,6 +66,16 @@ pub fn run(root: &Path, names: &[String]) -> Result<(), String> {
             found.extend(markdown::check(&path, &read(root, &path)?, &rules));
         }
     }
+    for exception in &rules.exceptions {
+        let path = &exception.path;
+        if wanted(&exception.rule) && !root.join(path).exists() {
+            let message = format!(
+                "an exception is about {}, which does not exist",
+                path.display()
+            );
+            found.push(Violation::new("source", Path::new(rules::FILE), 0, message));
+        }
+    }
     report::print(&found, NAMES.iter().copied().filter(|name| wanted(name)))
 }
 

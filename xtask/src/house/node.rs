@@ -20,6 +20,7 @@ const RULE: &str = "node";
 struct Clippy {
     disallowed_types: Vec<Disallowed>,
     disallowed_methods: Vec<Disallowed>,
+    disallowed_macros: Vec<Disallowed>,
 }
 
 #[derive(Deserialize)]
@@ -45,8 +46,7 @@ pub fn check(root: &Path, targets: &[Target], rules: &Rules) -> Result<Vec<Viola
     let path = folder.join("clippy.toml");
     let Ok(text) = std::fs::read_to_string(root.join(&path)) else {
         let message =
-            "is missing: disallowed-types and disallowed-methods of the server without I/O"
-                .to_owned();
+            "is missing: disallowed types, methods and macros of the server without I/O".to_owned();
         return Ok(vec![Violation::new(RULE, &path, 0, message)]);
     };
     let forbidden = forbidden(&text, rules).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -59,12 +59,17 @@ pub fn check(root: &Path, targets: &[Target], rules: &Rules) -> Result<Vec<Viola
 /// Paths, and why not.
 fn forbidden(clippy: &str, rules: &Rules) -> Result<Vec<(String, String)>, toml::de::Error> {
     let clippy: Clippy = toml::from_str(clippy)?;
-    let listed = clippy
+    let named = clippy
         .disallowed_types
         .into_iter()
         .chain(clippy.disallowed_methods);
     let mut forbidden: Vec<(String, String)> =
-        listed.map(|entry| (entry.path, entry.reason)).collect();
+        named.map(|entry| (entry.path, entry.reason)).collect();
+    for Disallowed { path, reason } in clippy.disallowed_macros {
+        // The macros of std are there without an import.
+        let name = path.rsplit("::").next().unwrap_or_default().to_owned();
+        forbidden.extend([(name, reason.clone()), (path, reason)]);
+    }
     for path in &rules.node.forbidden {
         let reason =
             "no I/O, threads, clocks, environment or random numbers: an input or an output instead";
@@ -105,8 +110,38 @@ fn is_in(path: &str, entry: &str) -> bool {
 mod tests {
     use std::path::Path;
 
-    use super::{check_target, is_in};
+    use super::{check_target, forbidden, is_in};
+    use crate::house::rules::Rules;
     use crate::house::source::Target;
+
+    #[test]
+    fn clippy_and_house_have_one_list() {
+        let clippy = r#"
+            disallowed-types = [{ path = "std::time::Instant", reason = "the time comes in" }]
+            disallowed-methods = [{ path = "std::thread::spawn", reason = "work goes out" }]
+            disallowed-macros = [{ path = "std::println", reason = "the shell prints" }]
+        "#;
+        let rules = r#"
+            openings = []
+            words = []
+            pure = []
+            limits = { file_lines = 1, parameters = 1, markdown_columns = 1 }
+            node = { folder = "node", forbidden = ["std::fs"] }
+            server = { package = "server", types = [], from = "node" }
+        "#;
+        let list = forbidden(clippy, &Rules::parse(rules).unwrap()).unwrap();
+        let paths: Vec<&str> = list.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "std::time::Instant",
+                "std::thread::spawn",
+                "println",
+                "std::println",
+                "std::fs"
+            ]
+        );
+    }
 
     fn found(source: &str) -> Vec<usize> {
         let read = |_: &Path| Some(source.to_owned());
@@ -117,6 +152,7 @@ mod tests {
             "std::fs",
             "std::sync::Condvar",
             "rustix",
+            "println",
         ]
         .map(entry);
         check_target(&target, &forbidden)
@@ -132,6 +168,7 @@ mod tests {
             found("use std::{fs,\nio};\n fn f() { fs::read(x) }"),
             [1, 3]
         );
+        assert_eq!(found("fn f() {\nprintln!() }"), [2]);
         assert_eq!(found("\nfn f() { rustix::fs::sync() }"), [2]);
         assert_eq!(found("use std::sync::*;\nstruct A(Condvar);"), [1]);
         assert_eq!(

@@ -49,10 +49,6 @@ pub fn print<'a>(found: &[Violation], rules: impl Iterator<Item = &'a str>) -> R
         .map(|rule| format!("{rule} {}", found.iter().filter(|v| v.rule == rule).count()))
         .collect();
     let counts = counts.join(", ");
-    let unread = found.iter().filter(|v| v.rule == "source").count();
-    if unread > 0 {
-        println!("house: {unread} crates cannot be parsed, and were not looked at");
-    }
     if found.is_empty() {
         println!("house: no violations ({counts})");
         Ok(())

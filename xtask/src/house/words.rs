@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::lexer::{Piece, pieces};
 use super::report::Violation;
-use super::rules::{FILE, Rules};
+use super::rules::{Exception, FILE, Rules};
 
 const RULE: &str = "words";
 
@@ -52,22 +52,20 @@ pub fn check_markdown(path: &Path, text: &str, rules: &Rules) -> Vec<Violation> 
 
 /// Exceptions to no word of the list.
 pub fn unused_exceptions(rules: &Rules) -> Vec<Violation> {
-    let known = |word: &String| {
-        rules.words.iter().any(|entry| entry.now.contains(word)) || rules.openings.contains(word)
-    };
+    let listed = |word: &String| rules.words.iter().any(|entry| entry.now.contains(word));
+    let known = |word: &String| word.is_empty() || listed(word) || rules.openings.contains(word);
     let unused = rules
         .exceptions
         .iter()
-        .filter(|e| e.rule == RULE && !e.word.is_empty() && !known(&e.word));
-    let violation = |word: &String| {
-        Violation::new(
-            RULE,
-            Path::new(FILE),
-            0,
-            format!("an exception is about {word:?}, which is not in the list"),
-        )
+        .filter(|e| e.rule == RULE && !known(&e.word));
+    let violation = |exception: &Exception| {
+        let message = format!(
+            "an exception is about {:?}, which is not in the list",
+            exception.word
+        );
+        Violation::new(RULE, Path::new(FILE), 0, message)
     };
-    unused.map(|exception| violation(&exception.word)).collect()
+    unused.map(violation).collect()
 }
 
 struct Found<'a> {
