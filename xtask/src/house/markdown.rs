@@ -111,7 +111,9 @@ fn marker(content: &str) -> usize {
     let rest = &content[digits..];
     let is_marker = match digits {
         0 => rest.starts_with(['-', '*', '+']),
-        _ => rest.starts_with(['.', ')']),
+        1..=3 => rest.starts_with(['.', ')']),
+        // The end of a sentence with a year, rather.
+        _ => false,
     };
     let spaces = rest
         .get(1..)
@@ -245,7 +247,8 @@ mod tests {
     #[test]
     fn no_line_begins_something_new() {
         assert_eq!(wrap("one two - three\n", 8), "one\ntwo -\nthree\n");
-        assert_eq!(wrap("in year 1999. Then\n", 8), "in\nyear 1999.\nThen\n");
+        assert_eq!(wrap("it took 199. Then\n", 8), "it\ntook 199.\nThen\n");
+        assert_eq!(wrap("one\n1999) two\n", 20), "one 1999) two\n");
         assert_eq!(wrap("one  \ntwo\\\nthree\n", 20), "one  \ntwo\\\nthree\n");
     }
 
