@@ -1,163 +1,44 @@
-//! The project's own chores: `cargo xtask ported-lines`.
+//! The project's own chores: `cargo xtask`.
 
-use std::path::Path;
+mod all;
+mod house;
+mod ported_lines;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use similar::{ChangeTag, TextDiff};
-
-/// An application, and what the paper's Table 4 says of it.
-struct Application {
-    name: &'static str,
-    /// Lines changed, of lines, in the paper.
-    paper: (usize, usize),
-}
-
-const APPLICATIONS: [Application; 10] = [
-    Application {
-        name: "montecarlo",
-        paper: (2, 44),
-    },
-    Application {
-        name: "logistic",
-        paper: (10, 430),
-    },
-    Application {
-        name: "kmeans",
-        paper: (8, 329),
-    },
-    Application {
-        name: "santa",
-        paper: (15, 255),
-    },
-    Application {
-        name: "mandelbrot",
-        paper: (0, 0),
-    },
-    Application {
-        name: "wordcount",
-        paper: (0, 0),
-    },
-    Application {
-        name: "philosophers",
-        paper: (0, 0),
-    },
-    Application {
-        name: "forest",
-        paper: (0, 0),
-    },
-    Application {
-        name: "mapreduce",
-        paper: (0, 0),
-    },
-    Application {
-        name: "inference",
-        paper: (0, 0),
-    },
-];
+const USAGE: &str = "\
+cargo xtask house [RULE..]   checks the rules of the layout and the style (CONTRIBUTING.md); RULE: circles, layout,
+                             node, size, parameters, words, markdown; all of them without one
+cargo xtask wrap [FILE..]    wraps Markdown at the width that `house` asks for; all files without one
+cargo xtask all [STEP..]     the checks that are too long for CI, one after the other; --list names them
+cargo xtask ported-lines     lines that differ between the std and the Crucial version of each application";
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("ported-lines") => match ported_lines() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{error}");
-                ExitCode::FAILURE
-            }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.split_first() {
+        Some((command, rest)) => match command.as_str() {
+            "house" => house::run(&root(), rest),
+            "wrap" => house::wrap(&root(), rest),
+            "all" => all::run(&root(), rest),
+            "ported-lines" => ported_lines::run(),
+            _ => Err(USAGE.to_owned()),
         },
-        _ => {
-            eprintln!(
-                "cargo xtask ported-lines   lines that differ between the std and the Crucial version of each application"
-            );
+        None => Err(USAGE.to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Prints Table 4 of the paper for the applications in `examples/`.
-fn ported_lines() -> Result<(), String> {
-    println!("{:12} {:>6} {:>8}   paper", "program", "lines", "changed");
-    for Application { name, paper } in APPLICATIONS {
-        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-        let before = code(&examples.join(name).join("std.rs"))?;
-        let after = code(&examples.join(name).join("crucial.rs"))?;
-        let types = examples.join(format!("types/src/{name}.rs"));
-        let changed = match types.exists() {
-            true => changed_lines_with(&before, &after, &code(&types)?),
-            false => changed_lines(&before, &after),
-        };
-        let lines = before.lines().count();
-        let paper = match paper {
-            (_, 0) => "-".to_owned(),
-            (changed, lines) => format!("{changed} of {lines}"),
-        };
-        println!("{name:12} {lines:>6} {changed:>8}   {paper}");
-    }
-    println!(
-        "(Blank lines and comments do not count. A run of changed lines counts as the longer of what went and what came. Types of shared objects count as if they were in the program.)"
-    );
-    Ok(())
-}
-
-/// The lines of a source that are code.
-fn code(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let lines = text.lines().filter(|line| {
-        let line = line.trim();
-        !line.is_empty() && !line.starts_with("//")
-    });
-    Ok(lines.map(|line| format!("{line}\n")).collect())
-}
-
-/// The types of shared objects are in a crate of their own, so that they can be uploaded. They count as if
-/// they were in the program, where they fit best; so what their file imports does not count again.
-fn changed_lines_with(before: &str, after: &str, types: &str) -> usize {
-    let is_import = |line: &&str| {
-        let line = line.trim_start_matches("pub ");
-        line.starts_with("use ") || line.starts_with("mod ")
-    };
-    let types: String = types
-        .split_inclusive('\n')
-        .filter(|line| !is_import(line))
-        .collect();
-    let places = after.match_indices('\n').map(|(end, _)| end + 1);
-    let changes = places.map(|place| {
-        let (head, tail) = after.split_at(place);
-        changed_lines(before, &format!("{head}{types}{tail}"))
-    });
-    changes.min().unwrap_or(0)
-}
-
-fn changed_lines(before: &str, after: &str) -> usize {
-    let diff = TextDiff::from_lines(before, after);
-    let (mut total, mut gone, mut come) = (0, 0, 0);
-    for change in diff.iter_all_changes() {
-        match change.tag() {
-            ChangeTag::Delete => gone += 1,
-            ChangeTag::Insert => come += 1,
-            ChangeTag::Equal => {
-                total += usize::max(gone, come);
-                (gone, come) = (0, 0);
-            }
-        }
-    }
-    total + usize::max(gone, come)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{changed_lines, changed_lines_with};
-
-    #[test]
-    fn a_modified_line_counts_once() {
-        assert_eq!(changed_lines("a\nb\nc\n", "a\nx\nc\n"), 1);
-        assert_eq!(changed_lines("a\nb\nc\n", "a\nc\n"), 1);
-        assert_eq!(changed_lines("a\nc\n", "a\nx\ny\nc\n"), 2);
-        assert_eq!(changed_lines("a\n", "a\n"), 0);
-    }
-
-    #[test]
-    fn types_count_where_they_fit_best() {
-        assert_eq!(changed_lines_with("a\nt\nb\n", "a\nb\n", "use c;\nt\n"), 0);
-        assert_eq!(changed_lines_with("a\nt\nb\n", "a\nb\n", "s\nt\n"), 1);
-    }
+/// The folder of the workspace: what cargo says when it runs this, as the executable may have been built elsewhere.
+fn root() -> PathBuf {
+    let xtask =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let xtask = PathBuf::from(xtask);
+    xtask.parent().map_or(xtask.clone(), Path::to_owned)
 }
