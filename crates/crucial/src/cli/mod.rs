@@ -14,6 +14,7 @@ mod print;
 mod run;
 mod server;
 mod signals;
+mod types;
 #[cfg(feature = "cluster")]
 mod up;
 mod value;
@@ -35,6 +36,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
     let matches = command().get_matches_from(arguments);
     let code = match matches.subcommand() {
         Some(("server", matches)) => match server::run(matches) {
+            Ok(()) => 0,
+            Err(message) => fail(&message),
+        },
+        Some(("types", matches)) => match types::run(matches) {
             Ok(()) => 0,
             Err(message) => fail(&message),
         },
@@ -80,7 +85,8 @@ fn command() -> Command {
                 .action(clap::ArgAction::SetTrue)
                 .help("Prints one JSON value"),
         )
-        .subcommand(server::command());
+        .subcommand(server::command())
+        .subcommand(types::command());
     #[cfg(feature = "cluster")]
     let command = command.subcommand(up::command());
     let command = Clusters::augment_subcommands(Modules::augment_subcommands(command));
