@@ -30,7 +30,7 @@ impl Client {
             match handshake::dial(&self.endpoint, &self.config, hello, PATIENT)
                 .map_err(|rejected| rejected.error)
             {
-                Ok(dialed) if dialed.welcome.routes.is_some() => {
+                Ok(dialed) if !handshake::is_alone(&dialed.welcome.routes) => {
                     return self.fail_all(&Error::Protocol {
                         detail: "the server is part of a cluster now, and was alone".to_owned(),
                     });

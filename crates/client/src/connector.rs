@@ -108,15 +108,11 @@ impl Client {
     }
 
     /// A server has said welcome: takes its routes up, and the connection for the link to it, which is given back.
-    fn welcomed(&self, asked: &Asked, mut dialed: Dialed) -> Result<Option<Arc<Link>>> {
+    fn welcomed(&self, asked: &Asked, dialed: Dialed) -> Result<Option<Arc<Link>>> {
         let Net::Cluster(cluster) = &self.net else {
             return Ok(None);
         };
-        let Some(routes) = dialed.welcome.routes.take() else {
-            return Err(Error::Protocol {
-                detail: "the server is alone, and was part of a cluster".to_owned(),
-            });
-        };
+        let routes = dialed.welcome.routes.clone();
         let life = life_of(&routes, dialed.welcome.node);
         self.hear(routes)?;
         let table = cluster.table();

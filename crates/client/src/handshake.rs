@@ -69,6 +69,11 @@ pub(crate) fn hello(config: &Config, session: crucial_object::SessionId) -> Hell
     }
 }
 
+/// Whether these are the routes of a server that is alone.
+pub(crate) fn is_alone(routes: &frame::Routes) -> bool {
+    matches!(&routes.servers[..], [server] if server.address.is_empty())
+}
+
 /// Why there is no connection.
 pub(crate) struct Rejected {
     pub error: Error,

@@ -187,14 +187,14 @@ impl Client {
         };
         let mut hello = handshake::hello(&config, session);
         hello.attempt = attempt;
-        let (endpoint, mut dialed) = handshake::dial_first(&config, &hello)?;
+        let (endpoint, dialed) = handshake::dial_first(&config, &hello)?;
         let mut calls = Calls::new(attempt.is_some(), u64::from_le_bytes(random()));
-        let (net, link) = match dialed.welcome.routes.take() {
-            None => {
+        let (net, link) = match dialed.welcome.routes.clone() {
+            routes if handshake::is_alone(&routes) => {
                 let link = Link::new(Life::default(), endpoint.to_string());
                 (Net::Alone(link.clone()), link)
             }
-            Some(routes) => {
+            routes => {
                 calls.version = routes.version;
                 let life = life_of(&routes, dialed.welcome.node);
                 let cluster = Cluster::new(routes)?;

@@ -12,7 +12,7 @@ use crucial_object::{
 use serde::{Deserialize, Serialize};
 
 /// The version of the protocol that this build speaks.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// What a hello begins with.
 pub const MAGIC: [u8; 8] = *b"CRUCIAL\0";
@@ -120,7 +120,7 @@ impl Fence {
 /// The server's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// Whether the server still had the session. If not, it has forgotten its calls.
+    /// False if the session has ended at this server: its calls are forgotten.
     pub resumed: bool,
     /// After this much silence the session ends, in milliseconds.
     pub lease_ms: u64,
@@ -128,13 +128,13 @@ pub struct Welcome {
     pub frame_bytes_max: u64,
     /// Optional abilities of the server; unknown bits mean nothing.
     pub features: u32,
-    /// Which server of a cluster this is; 0: it is alone.
+    /// Which server of its cluster this is; never 0. A server that is alone is a cluster of one.
     pub node: u64,
-    /// Of a cluster: where its objects are.
-    pub routes: Option<Routes>,
+    /// Where the objects of the cluster are.
+    pub routes: Routes,
 }
 
-/// Where the objects of a cluster are.
+/// Where the objects of a cluster are. The cluster can be a single server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Routes {
     /// Which cluster.
@@ -155,7 +155,7 @@ pub struct RouteServer {
     pub node: u64,
     /// In which of its lives.
     pub incarnation: u64,
-    /// Where it is reached: an [`Endpoint`](crate::Endpoint).
+    /// Where the server is reached: an [`Endpoint`](crate::Endpoint). Empty: where the client has connected to.
     pub address: String,
 }
 

@@ -68,10 +68,10 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
     vec![
         (
             Request::Hello {
-                version: 1,
+                version: 2,
                 hello: Some(hello),
             },
-            "2a000000 01 4352554349414c00 0100 ac02 00 11111111111111111111111111111111 01 07 64656661756c74 00 00 00",
+            "2a000000 01 4352554349414c00 0200 ac02 00 11111111111111111111111111111111 01 07 64656661756c74 00 00 00",
         ),
         (
             numbered(2, 2, Operation::Call(call)),
@@ -175,10 +175,19 @@ fn golden_responses() -> Vec<(Response, &'static str)> {
                 lease_ms: 10_000,
                 frame_bytes_max: FRAME_BYTES_MAX as u64,
                 features: 0,
-                node: 0,
-                routes: None,
+                node: 2,
+                routes: Routes {
+                    cluster: 3,
+                    version: 1,
+                    servers: vec![RouteServer {
+                        node: 2,
+                        incarnation: 1,
+                        address: String::new(),
+                    }],
+                    primaries: vec![0],
+                },
             }),
-            "0c000000 81 00 904e 8080808001 00 00 00",
+            "13000000 81 00 904e 8080808001 00 02 03 01 01 02 01 00 01 00",
         ),
         (
             Response::Routes(Routes {
@@ -511,7 +520,7 @@ fn requests_are_refused_with_the_reason() {
     };
     assert!(reason("").contains("too early"));
     assert!(reason("01 4855434c4149580000").contains("no Crucial client"));
-    assert!(reason("01 4352554349414c00 0100 ff").contains("hello"));
+    assert!(reason("01 4352554349414c00 0200 ff").contains("hello"));
     assert!(reason("07 0000000000000000 0000000000000000").contains("start at 1"));
     assert!(reason("07 0100000000000000 0200000000000000").contains("acknowledgement 2"));
     assert!(reason("07 0100000000000000 0100000000000000 00").contains("too many"));
@@ -520,9 +529,9 @@ fn requests_are_refused_with_the_reason() {
 
 #[test]
 fn a_hello_of_another_version_is_recognised_and_not_read() {
-    let hello = decode_request(unhex("01 4352554349414c00 0200 ff").into());
+    let hello = decode_request(unhex("01 4352554349414c00 0100 ff").into());
     let expected = Request::Hello {
-        version: 2,
+        version: 1,
         hello: None,
     };
     assert_eq!(hello, Ok(expected));
@@ -661,7 +670,7 @@ fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         hello.prop_map(
             |(session, resume, run, owner, namespace, attempt, routes, fences)| Request::Hello {
-                version: 1,
+                version: 2,
                 hello: Some(Hello {
                     session: SessionId(session),
                     resume,
@@ -717,7 +726,7 @@ fn routes() -> impl Strategy<Value = Routes> {
 
 fn response() -> impl Strategy<Value = Response> {
     let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u64>());
-    let welcome = (any::<bool>(), numbers, prop::option::of(routes()));
+    let welcome = (any::<bool>(), numbers, routes());
     let result = prop_oneof![bytes().prop_map(Ok), error().prop_map(Err)];
     prop_oneof![
         welcome.prop_map(|(resumed, numbers, routes)| {

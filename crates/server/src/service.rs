@@ -1,6 +1,7 @@
 //! What each request does.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, OnceLock, Weak};
@@ -10,7 +11,7 @@ use bytes::Bytes;
 
 use crucial_core::frame::{
     Attempt, CallRequest, Fence, Hello, ModuleInfo, OpenMode, OpenRequest, Operation, Pushed,
-    Removal, VERSION, Welcome,
+    Removal, RouteServer, Routes, VERSION, Welcome,
 };
 use crucial_core::{Call, CallId, Cell, Disposition, Recording, Replies, Turn, frame};
 use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, ThreadId, TypeInfo, encode};
@@ -37,6 +38,8 @@ pub(crate) struct Service {
     pub types: Types,
     /// `None`: the server is alone.
     pub cluster: Option<Cluster>,
+    /// The routes of a server that is alone.
+    own_routes: Routes,
     loops: OnceLock<Weak<Loops>>,
     pub table: Table,
     pub sessions: Sessions,
@@ -64,6 +67,21 @@ pub(crate) enum Job {
 /// Something to do with a service.
 pub(crate) type Then = Box<dyn FnOnce(&Service, &mut Effects<'_>) + Send>;
 
+/// The routes of a server that is alone: a cluster of one, and another at each start.
+fn own_routes() -> Routes {
+    let random = || RandomState::new().hash_one(0) | 1;
+    Routes {
+        cluster: random(),
+        version: 1,
+        servers: vec![RouteServer {
+            node: random(),
+            incarnation: 1,
+            address: String::new(),
+        }],
+        primaries: vec![0],
+    }
+}
+
 impl Service {
     pub fn new(config: &Config, cluster: Option<Cluster>) -> Service {
         Service {
@@ -74,6 +92,7 @@ impl Service {
             types: Types::new(config),
             sessions: Sessions::new(cluster.is_some()),
             cluster,
+            own_routes: own_routes(),
             loops: OnceLock::new(),
             table: Table::new(),
             keeper: Keeper::new(),
@@ -202,11 +221,11 @@ impl Service {
             });
         };
         let routes = match &self.cluster {
-            None => None,
-            Some(cluster) => Some(cluster.routes().ok_or_else(|| Error::Unavailable {
+            None => self.own_routes.clone(),
+            Some(cluster) => cluster.routes().ok_or_else(|| Error::Unavailable {
                 address: "the server".to_owned(),
                 reason: "it is not part of the cluster yet, or not any more".to_owned(),
-            })?),
+            })?,
         };
         let (session, resumed) = self.sessions.hello(&hello, self.now_ms())?;
         if connection.session.set(session.clone()).is_err() {
@@ -219,12 +238,13 @@ impl Service {
             lease_ms: self.lease.as_millis() as u64,
             frame_bytes_max: self.limits.frame_bytes_max as u64,
             features: 0,
-            node: self.cluster.as_ref().map_or(0, |cluster| cluster.me.0),
+            node: match &self.cluster {
+                None => self.own_routes.servers[0].node,
+                Some(cluster) => cluster.me.0,
+            },
             routes,
         };
-        if let Some(routes) = &welcome.routes {
-            connection.tells_routes(routes.version);
-        }
+        connection.tells_routes(welcome.routes.version);
         connection.routes.store(hello.routes, Ordering::Relaxed);
         connection.append(|out| frame::write_welcome(&welcome, out));
         session.attach(connection.clone());

@@ -59,7 +59,7 @@ impl Raw {
             buffer: BytesMut::new(),
         };
         match raw.read() {
-            Response::Welcome(welcome) => (raw, welcome.routes.expect("a cluster")),
+            Response::Welcome(welcome) => (raw, welcome.routes),
             other => panic!("{other:?}"),
         }
     }

@@ -460,7 +460,7 @@ impl State {
             frame_bytes_max: frame::FRAME_BYTES_MAX as u64,
             features: 0,
             node: server.node,
-            routes: Some(routes),
+            routes,
         };
         frame::write_welcome(&welcome, &mut bytes).unwrap();
         let _ = stream.write_all(&bytes);

@@ -48,15 +48,13 @@ impl Raw {
         )?;
         raw.send(&bytes)?;
         match raw.receive()? {
-            // A server of a cluster takes up a session that it does not know, and wants to hear that its routes are known.
-            Response::Welcome(welcome) if welcome.node != 0 => {
-                let known = welcome.routes.map_or(0, |routes| routes.version);
+            // The server is to hear that its routes are known.
+            Response::Welcome(welcome) if welcome.resumed || !resume => {
                 let mut bytes = Vec::new();
-                frame::write_known_routes(known, &mut bytes)?;
+                frame::write_known_routes(welcome.routes.version, &mut bytes)?;
                 raw.send(&bytes)?;
                 Ok(raw)
             }
-            Response::Welcome(welcome) if welcome.resumed == resume => Ok(raw),
             other => Err(format!("no welcome: {other:?}").into()),
         }
     }
