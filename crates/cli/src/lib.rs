@@ -17,6 +17,7 @@ mod print;
 mod program;
 mod server;
 mod signals;
+mod types;
 mod up;
 mod value;
 
@@ -37,6 +38,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
     let matches = command().get_matches_from(arguments);
     let code = match matches.subcommand() {
         Some(("server", matches)) => code(server::run(matches)),
+        Some(("types", matches)) => code(types::run(matches)),
         Some(("up", matches)) => code(up::run(matches)),
         _ => objects(&matches),
     };

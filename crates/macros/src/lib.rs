@@ -10,6 +10,7 @@ mod main_fn;
 mod method;
 mod shared;
 mod signature;
+mod text;
 
 /// Makes a type a shared object, and generates the proxy that `Shared<T>` dereferences to.
 ///

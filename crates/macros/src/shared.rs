@@ -9,6 +9,7 @@ use syn::{Error, FnArg, GenericParam, Ident, ImplItem, ItemImpl, LitStr, Path, R
 
 use crate::method::{RemoteMethod, take_only};
 use crate::signature::{self, Parameter, substitute};
+use crate::text;
 
 pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let options = Options::parse(options)?;
@@ -298,12 +299,24 @@ impl SharedImpl {
             } else {
                 quote!(Read)
             };
-            quote!(#rt::Method::new(#name, #rt::Access::#access, #waits))
+            let signature = text::signature(rt, method, |ty| self.on_client(ty));
+            quote! {
+                #rt::Method::new(#name, #rt::Access::#access, #waits).with_signature(&#signature)
+            }
+        });
+        let described = self.parameters.iter().map(|parameter| {
+            let name = parameter.name.to_string();
+            let encoding = match parameter.sorted {
+                true => quote!(Sorted),
+                false => quote!(Sealed),
+            };
+            quote!(#rt::TypeParameter { name: #name, encoding: #rt::Encoding::#encoding })
         });
         quote! {
             impl<#(#parameters: #bounds + 'static),*> #rt::SharedType for #self_type {
                 const NAME: &'static str = #name;
                 const METHODS: &'static [#rt::Method] = &[#(#methods),*];
+                const PARAMETERS: &'static [#rt::TypeParameter] = &[#(#described),*];
                 type Proxy = #proxy<#(#parameters),*>;
                 type Deferred = #deferred<#(#parameters),*>;
             }

@@ -10,7 +10,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What can go wrong, by what the caller can do about it.
 ///
 /// Errors travel: from a server's method to its caller, and from a cloud thread to its `join`. So
-/// they are plain data. The order of the variants is part of the wire format.
+/// they are plain data. serde writes the position of a variant, which is its [code](Error::code); a test holds
+/// each variant to its place.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -289,6 +290,40 @@ impl Error {
         }
     }
 
+    /// The number of the error on the wire: a table of the protocol (`docs/protocol.md`). A number that was given
+    /// out keeps its meaning, and a new error gets the next one.
+    pub const fn code(&self) -> u32 {
+        match self {
+            Error::Lost { .. } => 0,
+            Error::NotFound { .. } => 1,
+            Error::UnknownType { .. } => 2,
+            Error::UnknownMethod { .. } => 3,
+            Error::BadArguments { .. } => 4,
+            Error::Encoding { .. } => 5,
+            Error::Panicked { .. } => 6,
+            Error::Poisoned { .. } => 7,
+            Error::TimedOut { .. } => 8,
+            Error::Cancelled => 9,
+            Error::LimitExceeded { .. } => 10,
+            Error::Unavailable { .. } => 11,
+            Error::SessionExpired => 12,
+            Error::Protocol { .. } => 13,
+            Error::Nested => 14,
+            Error::WorkerDied { .. } => 15,
+            Error::TimeLimit { .. } => 16,
+            Error::MemoryLimit { .. } => 17,
+            Error::Platform { .. } => 18,
+            Error::Config { .. } => 19,
+            Error::Other(..) => 20,
+            Error::OutOfBounds { .. } => 21,
+            Error::Broken { .. } => 22,
+            Error::LockLost { .. } => 23,
+            Error::Fenced => 24,
+            Error::Diverged { .. } => 25,
+            Error::Refused { .. } => 26,
+        }
+    }
+
     pub(crate) fn encoding(what: impl Into<String>, error: impl std::fmt::Display) -> Error {
         Error::Encoding {
             what: what.into(),
@@ -348,6 +383,57 @@ mod tests {
         assert_eq!(Error::other(outer).to_string(), format!("outer: {inner}"));
         let twice = std::io::Error::other(inner.clone());
         assert_eq!(Error::from(twice).to_string(), inner);
+    }
+
+    /// The table of the protocol. Numbers are never given out anew.
+    const CODES: [&str; 27] = [
+        "Lost",
+        "NotFound",
+        "UnknownType",
+        "UnknownMethod",
+        "BadArguments",
+        "Encoding",
+        "Panicked",
+        "Poisoned",
+        "TimedOut",
+        "Cancelled",
+        "LimitExceeded",
+        "Unavailable",
+        "SessionExpired",
+        "Protocol",
+        "Nested",
+        "WorkerDied",
+        "TimeLimit",
+        "MemoryLimit",
+        "Platform",
+        "Config",
+        "Other",
+        "OutOfBounds",
+        "Broken",
+        "LockLost",
+        "Fenced",
+        "Diverged",
+        "Refused",
+    ];
+
+    #[test]
+    fn the_bytes_of_each_error_begin_with_its_code() {
+        // Codes of one byte.
+        for code in 0..0x80u8 {
+            // Zeros decode as the fields of any variant: empty strings, and numbers.
+            let mut bytes = vec![0; 16];
+            bytes[0] = code;
+            let decoded = postcard::take_from_bytes::<Error>(&bytes).map(|(error, _)| error);
+            let expected = CODES.get(usize::from(code)).copied();
+            assert_eq!(
+                decoded.as_ref().ok().map(Error::kind),
+                expected,
+                "code {code}"
+            );
+            if let Ok(error) = decoded {
+                assert_eq!(error.code(), u32::from(code));
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!   [`#[shared]`](shared) generates.
 //! - [`Target`] and [`Pending`]: what a proxy calls; [`caller`]: who carries the call.
 //! - [`Object`]: the dispatch that `#[shared]` generates; [`Instance`]: any object, its type erased.
-//! - [`registry`]: the types linked into this executable.
+//! - [`registry`]: the types linked into this executable; [`describe`]: their methods as text.
 //! - [`sync`], [`collections`], [`Logger`]: the library. [`Journal`]: what an exactly-once thread did.
 //!
 //! ```
@@ -36,6 +36,8 @@
 pub mod caller;
 mod codec;
 pub mod collections;
+#[cfg(not(target_family = "wasm"))]
+pub mod describe;
 mod error;
 mod float;
 #[cfg(target_family = "wasm")]
@@ -51,6 +53,7 @@ mod opaque;
 mod panics;
 mod proxy;
 pub mod registry;
+mod signature;
 mod sort_key;
 pub mod sync;
 
@@ -71,6 +74,7 @@ pub use object::{
 pub use opaque::{Element, Opaque, OpaqueKey, SortKey};
 pub use panics::{Panic, catch};
 pub use proxy::{Pending, Proxy, Target};
+pub use signature::{Argument, Encoding, Signature, Supplied, TypeParameter};
 
 /// What the macros' expansions call. Not part of the API.
 #[doc(hidden)]
@@ -82,8 +86,9 @@ pub mod __private {
     pub use crate::opaque::{FromWire, Sealed, SealedKey, ToWire, open};
     pub use crate::register_type;
     pub use crate::{
-        Access, Activation, Element, Error, Flow, Method, Object, Opaque, OpaqueKey, Pending,
-        Proxy, Result, SessionId, SharedType, SortKey, State, Target, Ticket, TypeInfo, Wake,
+        Access, Activation, Argument, Element, Encoding, Error, Flow, Method, Object, Opaque,
+        OpaqueKey, Pending, Proxy, Result, SessionId, SharedType, Signature, SortKey, State,
+        Supplied, Target, Ticket, TypeInfo, TypeParameter, Wake,
     };
     pub use inventory;
     pub use std::task::Poll;

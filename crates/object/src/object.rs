@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::{decode_arguments, encode_into, encode_result};
 use crate::proxy::Proxy;
+use crate::signature::{Signature, TypeParameter};
 use crate::{MethodId, Result, SessionId};
 
 /// A type of shared objects as its users see it: its name, its methods and its proxy.
@@ -17,6 +18,8 @@ pub trait SharedType: 'static {
     const NAME: &'static str;
     /// Its remote methods. A method is called by its [id](Method::id).
     const METHODS: &'static [Method];
+    /// The parameters of a generic type, in their order.
+    const PARAMETERS: &'static [TypeParameter] = &[];
     /// What `Shared<Self>` dereferences to: one method for each remote method, which makes the call.
     type Proxy: Proxy;
     /// What `Shared::<Self>::deferred` returns: the same methods, each giving a [`Pending`](crate::Pending).
@@ -94,6 +97,8 @@ pub struct Method {
     pub access: Access,
     /// Whether it can wait (its result is a `Poll`).
     pub waits: bool,
+    /// Its signature as text; [`None`] for a method of an uploaded type.
+    pub signature: Option<&'static Signature>,
 }
 
 impl Method {
@@ -104,7 +109,16 @@ impl Method {
             id: MethodId::of(name),
             access,
             waits,
+            signature: None,
         }
+    }
+
+    /// The same method with its signature. An uploaded module leaves the text out, as nothing asks it for that.
+    pub const fn with_signature(mut self, signature: &'static Signature) -> Method {
+        if !cfg!(target_family = "wasm") {
+            self.signature = Some(signature);
+        }
+        self
     }
 }
 
@@ -147,6 +161,8 @@ pub struct TypeInfo {
     pub name: &'static str,
     /// [`SharedType::METHODS`].
     pub methods: &'static [Method],
+    /// [`SharedType::PARAMETERS`]; none of an uploaded type, which says nothing of them.
+    pub parameters: &'static [TypeParameter],
     /// [`Object::ATTENDS`].
     pub attends: bool,
     /// The module whose code it is, the SHA-256 of its bytes; [`None`]: it is linked into the executable.
@@ -178,6 +194,7 @@ impl TypeInfo {
         TypeInfo {
             name: T::NAME,
             methods: T::METHODS,
+            parameters: T::PARAMETERS,
             attends: T::ATTENDS,
             module: None,
             maker: Maker::Linked(restore::<T>),
@@ -196,6 +213,7 @@ impl TypeInfo {
         TypeInfo {
             name,
             methods,
+            parameters: &[],
             attends,
             module: Some(module),
             maker: Maker::Uploaded(restore),

@@ -315,3 +315,40 @@ impl<'de> de::VariantAccess<'de> for &mut Reader<'_> {
         de::Deserializer::deserialize_tuple(self, fields.len(), visitor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../docs/protocol.md");
+
+    /// Checks a row of the page, which has the value as Python writes it.
+    fn check<K: Serialize + DeserializeOwned>(type_text: &str, value: &str, key: K) {
+        let bytes = write(&key).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let row = format!("| `{type_text}` | `{value}` | `{hex}` |");
+        assert!(PAGE.contains(&row), "docs/protocol.md has no row {row}");
+    }
+
+    #[test]
+    fn the_page_shows_how_sort_keys_are_encoded() {
+        check("bool", "True", true);
+        check("u8", "7", 7u8);
+        check("u16", "300", 300u16);
+        check("i8", "-1", -1i8);
+        check("i64", "-300", -300i64);
+        check("i64", "300", 300i64);
+        check("f64", "1.5", 1.5f64);
+        check("f64", "-1.5", -1.5f64);
+        check("f32", "0.0", -0.0f32);
+        check("f64", "nan", -f64::NAN);
+        check("String", "''", String::new());
+        check("String", "'ab'", "ab".to_owned());
+        check("String", "'abcdefgh'", "abcdefgh".to_owned());
+        check("String", "'abcdefghi'", "abcdefghi".to_owned());
+        check("Option<u8>", "None", None::<u8>);
+        check("Option<u8>", "5", Some(5u8));
+        check("(u8, String)", "(7, 'ab')", (7u8, "ab".to_owned()));
+        check("Vec<u8>", "[7, 8]", vec![7u8, 8]);
+    }
+}

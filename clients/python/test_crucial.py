@@ -1,0 +1,501 @@
+"""The Python client against docs/protocol.md, and against real servers.
+
+    CRUCIAL_BIN=target/debug/crucial python3 -m unittest -v test_crucial
+
+Without CRUCIAL_BIN only the tests run that need no server.
+"""
+
+import json
+import math
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+import crucial
+from crucial import Client, Err, Error, Ok
+
+BINARY = os.environ.get("CRUCIAL_BIN")
+PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+HITS = crucial.object_id("ns/default", "crucial::AtomicI64", "hits")
+READY_TIMEOUT = 60
+WHOLE_TIMEOUT = 90
+
+
+def plain(text):
+    """A type text without parameters and named types."""
+    return crucial.parse_type(text)
+
+
+class Page(unittest.TestCase):
+    """What the page shows is what the client makes and reads."""
+
+    def assert_on_page(self, data):
+        shown = {re.sub(r"\s", "", code) for code in re.findall(r"`([0-9a-f ]+)`", PAGE)}
+        self.assertIn(data.hex(), shown)
+
+    def test_the_session_in_hexadecimal(self):
+        i64 = plain("i64")
+        for data in [
+            crucial.hello(300, False, b"\x11" * 16, True, "default", 0),
+            crucial.numbered(
+                crucial.OPEN, 1, 1, crucial.open_body("crucial::AtomicI64", "hits", True, 1, 0, crucial.encode(i64, 40))
+            ),
+            crucial.numbered(
+                crucial.CALL,
+                2,
+                2,
+                crucial.call_body(HITS, crucial.method_number("fetch_add"), 0, crucial.encode(i64, 2)),
+            ),
+            crucial.numbered(crucial.DELETE, 3, 3, HITS),
+            crucial.numbered(crucial.CLEAR_POISON, 4, 3, HITS),
+            crucial.cancel(5, HITS),
+            crucial.in_flight(300, [5, 299]),
+            crucial.known_routes(300),
+            crucial.numbered(crucial.PING, 6, 6),
+            crucial.numbered(crucial.GOODBYE, 7, 7),
+        ]:
+            self.assert_on_page(data)
+
+    def test_a_welcome(self):
+        line = re.search(r"`([0-9a-f]+ 81 [0-9a-f ]+)`", PAGE).group(1)
+        data = bytes.fromhex(line.replace(" ", ""))
+        welcome = crucial.Welcome(crucial.Reader(data[5:]))
+        self.assertEqual(welcome.lease, 10)
+        self.assertEqual(welcome.frame_bytes_max, 1 << 28)
+        self.assertEqual([server.address for server in welcome.routes.servers], [""])
+        self.assertEqual(welcome.routes.key_of(welcome.node), welcome.routes.primary(HITS))
+
+    def test_routes(self):
+        line = re.search(r"`([0-9a-f]+ 85 [0-9a-f ]+)`", PAGE).group(1)
+        data = bytes.fromhex(line.replace(" ", ""))
+        routes = crucial.Routes.read(crucial.Reader(data[5:]))
+        self.assertEqual((routes.cluster, routes.version), (1, 300))
+        self.assertEqual(routes.primary(b"\x7f" * 16), (2, 3))
+        self.assertIsNone(routes.primary(b"\x80" * 16))
+
+    def test_the_errors(self):
+        rows = re.findall(r"^\| (\d+) \| `(\w+)` \| ([^|]*) \|", PAGE, re.MULTILINE)
+        self.assertEqual([(int(number), name) for number, name, _ in rows], list(enumerate(dict(crucial.ERRORS))))
+        for (_, name, fields), (_, known) in zip(rows, crucial.ERRORS):
+            names = [field.split()[0] for field in fields.split(",") if field.strip() != "–"]
+            self.assertEqual(names, [field for field, _ in known], name)
+
+    def test_method_numbers(self):
+        for name, number in re.findall(r"^\| `(\w+)` \| `(0x[0-9a-f]{8})` \|", PAGE, re.MULTILINE):
+            self.assertEqual(crucial.method_number(name), int(number, 16))
+        for entry in crucial.Types.load().types.values():
+            for method in entry["methods"]:
+                self.assertEqual(crucial.method_number(method["name"]), method["number"])
+
+    def test_ids(self):
+        self.assertIn(HITS.hex(), PAGE)
+        self.assertIn(crucial.object_id("run/" + "11" * 16, "crucial::AtomicI64", "hits").hex(), PAGE)
+
+    def test_sorted_keys(self):
+        rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| `([0-9a-f]+)` \|$", PAGE, re.MULTILINE)
+        self.assertGreater(len(rows), 10)
+        for text, value, expected in rows:
+            ty = plain(text)
+            value = eval(value, {"nan": math.nan})
+            encoded = crucial.encode_sorted(ty, value)
+            self.assertEqual(encoded.hex(), expected, (text, value))
+            decoded = crucial.decode_sorted(ty, crucial.Reader(encoded))
+            self.assertTrue(decoded == value or math.isnan(value), (text, value))
+
+
+class Values(unittest.TestCase):
+    def test_values_read_as_they_were_written(self):
+        for text, value in [
+            ("u64", 300),
+            ("u64", (1 << 64) - 1),
+            ("i64", -(1 << 63)),
+            ("i8", -128),
+            ("bool", True),
+            ("f64", -0.5),
+            ("String", "ä"),
+            ("ByteBuf", b"\0\xff"),
+            ("Option<u8>", None),
+            ("Vec<(String, Option<u64>)>", [("a", 1), ("b", None)]),
+            ("Result<u64, String>", Ok(7)),
+            ("Result<u64, String>", Err("no")),
+            ("()", ()),
+        ]:
+            encoded = crucial.encode(plain(text), value)
+            self.assertEqual(crucial.decode_whole(plain(text), encoded), value, text)
+
+    def test_sealed_values(self):
+        parameters = {"K": ("sealed", "String"), "V": ("sealed", "u8")}
+        types = tuple(crucial.parse_type(name, None, parameters) for name in "KV")
+        self.assertEqual(crucial.encode(("tuple", types), ("a", 7)).hex(), "0201610107")
+
+    def test_sorted_keys_are_in_the_order_of_their_values(self):
+        for text, values in [
+            ("i64", [-(1 << 63), -300, -1, 0, 1, 300]),
+            ("f64", [-math.inf, -1.5, 0.0, 1e-300, 2.0, math.inf, math.nan]),
+            ("String", ["", "a", "a\0", "abcdefgh", "abcdefghi", "b"]),
+            ("(Option<u8>, Vec<u16>)", [(None, []), (None, [1]), (0, []), (0, [0, 5]), (0, [1])]),
+        ]:
+            encoded = [crucial.encode_sorted(plain(text), value) for value in values]
+            self.assertEqual(encoded, sorted(encoded), text)
+
+
+class Process:
+    """A server process."""
+
+    def __init__(self, arguments, address="127.0.0.1:0"):
+        self.arguments = [BINARY, "server", "--listen", address, "--threads", "1", "--spin-us", "0", *arguments]
+        self.process = None
+
+    def start(self):
+        environment = {name: value for name, value in os.environ.items() if name != "CRUCIAL_CLUSTER"}
+        self.process = subprocess.Popen(
+            self.arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def wait_ready(self):
+        timer = threading.Timer(READY_TIMEOUT, self.process.kill)
+        timer.start()
+        line = self.process.stdout.readline()
+        timer.cancel()
+        match = re.match(r"crucial server ready at (\S+)", line)
+        if match is None:
+            raise AssertionError(f"the server is not ready: {line!r}")
+        # What it prints later must go somewhere.
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        return match.group(1)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def stop(self):
+        if self.process is not None:
+            self.kill()
+
+
+@unittest.skipUnless(BINARY, "CRUCIAL_BIN names no server")
+class Alone(unittest.TestCase):
+    """One server."""
+
+    def setUp(self):
+        self.server = Process(["--lease-ms", "1500"])
+        self.server.start()
+        self.address = self.server.wait_ready()
+        self.addCleanup(self.server.stop)
+        self.client = Client(self.address)
+        self.addCleanup(self.client.close)
+
+    def other(self, **options):
+        client = Client(self.address, **options)
+        self.addCleanup(client.close)
+        return client
+
+    def test_the_executable_has_the_types_of_this_client(self):
+        printed = subprocess.run([BINARY, "types", "--json"], check=True, capture_output=True, text=True).stdout
+        known = pathlib.Path(crucial.__file__).with_name("types.json").read_text(encoding="utf-8")
+        self.assertEqual(json.loads(printed), json.loads(known))
+
+    def test_atomics(self):
+        hits = self.client.create("AtomicI64", "hits", value=40)
+        self.assertTrue(hits.created)
+        self.assertEqual(hits.fetch_add(2), 40)
+        self.assertEqual(hits.load(), 42)
+        self.assertEqual(hits.compare_exchange(42, -1), Ok(42))
+        self.assertEqual(hits.compare_exchange(42, 0), Err(-1))
+        again = self.client.create("AtomicI64", "hits", value=0)
+        self.assertFalse(again.created)
+        self.assertEqual(again.load(), -1)
+        self.assertIsNone(hits.store(7))
+        self.assertTrue(hits.delete())
+        self.assert_fails("Lost", hits.load)
+        self.assert_fails("NotFound", self.client.find, "AtomicI64", "hits")
+
+    def assert_fails(self, kind, call, *arguments, **options):
+        with self.assertRaises(Error) as failed:
+            call(*arguments, **options)
+        self.assertEqual(failed.exception.kind, kind)
+        return failed.exception
+
+    def test_collections(self):
+        words = self.client.create("Map", of={"K": "String", "V": "u64"}, entries=[("a", 1)])
+        self.assertIsNone(words.insert("b", 2))
+        self.assertEqual(words.get("a"), 1)
+        by = {"how": "Sum", "kind": "U64"}
+        words.merge_by([("a", 5), ("c", 9)], by)
+        self.assertEqual(words.top_by(2, "U64"), [("c", 9), ("a", 6)])
+        self.assertEqual(sorted(words.entries()), [("a", 6), ("b", 2), ("c", 9)])
+        items = self.client.create("List", of={"T": "Option<i16>"}, items=[None, -5])
+        self.assertEqual(items.to_vec(), [None, -5])
+        error = self.assert_fails("OutOfBounds", items.remove, 9)
+        self.assertEqual(error.fields, {"index": 9, "len": 2})
+        ordered = self.client.create("OrderedMap", of={"K": "(f64, String)", "V": "bool"}, entries=[])
+        for key in [(2.0, "b"), (-1.0, "z"), (2.0, "a")]:
+            ordered.insert(key, True)
+        self.assertEqual([key for key, _ in ordered.entries()], [(-1.0, "z"), (2.0, "a"), (2.0, "b")])
+        self.assertEqual(ordered.range((0.0, ""), None, 1), [((2.0, "a"), True)])
+        matrix = self.client.create("Matrix", columns=2, values=[1.0, 2.0, 3.0, 4.0])
+        self.assertEqual(matrix.reduce_rows("Mean"), [1.5, 3.5])
+        blob = self.client.create("Blob", bytes=b"abc")
+        self.assertEqual(blob.append(b"\0" * 100_000), 100_003)
+        self.assertEqual(blob.read_at(1, 3), b"bc\0")
+
+    def test_calls_that_wait(self):
+        queue = self.client.create("Queue", of={"T": "String"}, items=[], capacity=1)
+        popped = queue.start("pop")
+        queue.push("a")
+        self.assertEqual(popped.wait(), "a")
+        self.assert_fails("TimedOut", queue.with_timeout(0.05).pop)
+        waits = queue.start("pop")
+        # The server does not answer a cancel of a call that is not parked, so this one must be by now.
+        self.assertEqual(queue.len(), 0)
+        waits.cancel()
+        self.assert_fails("Cancelled", waits.wait)
+        queue.close()
+        self.assertIsNone(queue.pop())
+        self.assert_fails("Other", queue.push, "b")
+
+    def test_a_barrier_of_threads(self):
+        barrier = self.client.create("Barrier", parties=4)
+        leaders = []
+        run = lambda: leaders.append(barrier.wait()["leader"])
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(sorted(leaders), [False, False, False, True])
+
+    def test_what_a_session_holds_comes_back_when_it_ends(self):
+        gpu = self.client.create("Semaphore", "gpu", permits=1, persistent=True)
+        member = self.other(run=self.client.run, owner=False)
+        self.assertGreater(member.find("Semaphore", "gpu", persistent=True).acquire(), 0)
+        waits = gpu.start("acquire")
+        self.assertEqual(gpu.available(), 0)
+        member.close()
+        self.assertGreater(waits.wait(), 0)
+
+    def test_runs_do_not_see_each_other(self):
+        self.client.create("Counter", "mine", value=1)
+        self.assert_fails("NotFound", self.other().find, "Counter", "mine")
+        member = self.other(run=self.client.run, owner=False)
+        self.assertEqual(member.find("Counter", "mine").value(), 1)
+        self.assert_fails("Lost", Client, self.address, run=b"\x77" * 16, owner=False, patience=3)
+
+    def test_namespaces_are_cleared(self):
+        client = self.other(namespace="to clear")
+        for key in "abc":
+            client.create("Counter", key, value=0, persistent=True)
+        self.assertEqual(client.clear_namespace(), 3)
+        self.assertEqual(client.clear_namespace(), 0)
+
+    def test_a_silent_client_lives(self):
+        counter = self.client.create("Counter", value=5)
+        # More than two leases.
+        time.sleep(3.5)
+        self.assertEqual(counter.value(), 5)
+
+    def test_one_long_wait_holds_nothing_up(self):
+        latch = self.client.create("Latch", count=1)
+        waits = latch.start("wait")
+        counter = self.client.create("AtomicU64", value=0)
+        for _ in range(3):
+            for request in [counter.start("fetch_add", 1) for _ in range(1000)]:
+                request.wait()
+        self.assertGreater(self.client.reported, 0)
+        latch.count_down()
+        waits.wait()
+        self.assertEqual(counter.load(), 3000)
+
+    def test_many_threads_and_broken_connections(self):
+        counter = self.client.create("AtomicU64", value=0)
+
+        def run():
+            for _ in range(300):
+                counter.fetch_add(1)
+
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            # As a network would.
+            for server in list(self.client.servers.values()):
+                try:
+                    server.connection.sock.shutdown(socket.SHUT_RDWR)
+                except (AttributeError, OSError):
+                    pass
+            time.sleep(0.02)
+        self.assertEqual(counter.load(), 1200)
+
+    def test_a_server_that_starts_again_has_forgotten_the_session(self):
+        address = self.address
+        counter = self.client.create("Counter", "c", value=1, persistent=True)
+        latch = self.client.create("Latch", count=1)
+        waits = latch.start("wait")
+        self.assertEqual(counter.value(), 1)
+        self.server.kill()
+        self.server.arguments[self.server.arguments.index("127.0.0.1:0")] = address
+        self.server.start()
+        self.server.wait_ready()
+        self.assert_fails("SessionExpired", waits.wait)
+        self.assert_fails("Lost", counter.value)
+        self.assertTrue(self.client.create("Counter", "c", value=2, persistent=True).created)
+
+    def test_nobody_is_there(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            address = "127.0.0.1:{}".format(taken.getsockname()[1])
+            self.assert_fails("Unavailable", Client, address, patience=0.5)
+
+    def test_another_version_is_refused(self):
+        with socket.create_connection(("127.0.0.1", int(self.address.rpartition(":")[2]))) as sock:
+            sock.sendall(crucial.frame(crucial.HELLO, crucial.MAGIC + b"\xff\xff"))
+            data = sock.makefile("rb").read()
+        self.assertEqual(data[4], crucial.REFUSED)
+        self.assertEqual(crucial.decode_error(crucial.Reader(data[5:])).kind, "Protocol")
+
+
+def free_addresses(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for sock in sockets:
+        sock.bind(("127.0.0.1", 0))
+    addresses = ["127.0.0.1:{}".format(sock.getsockname()[1]) for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return addresses
+
+
+@unittest.skipUnless(BINARY, "CRUCIAL_BIN names no server")
+class Three(unittest.TestCase):
+    """Three servers."""
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        addresses = free_addresses(3)
+        self.addresses = ",".join(addresses)
+        self.servers = []
+        for number, address in enumerate(addresses):
+            data = os.path.join(directory.name, str(number))
+            arguments = ["--join", self.addresses, "--data", data, "--server-lease-ms", "1000"]
+            self.servers.append(Process(arguments, address))
+        for server in self.servers:
+            server.start()
+            self.addCleanup(server.stop)
+        for server in self.servers:
+            server.wait_ready()
+        self.client = Client(self.addresses, patience=60)
+        self.addCleanup(self.client.close)
+        self.wait_whole()
+
+    def wait_whole(self):
+        """Waits until all servers are members, and each partition is where it should be."""
+        until = time.monotonic() + WHOLE_TIMEOUT
+        while not self.is_whole():
+            self.assertLess(time.monotonic(), until, "the cluster is not whole")
+            time.sleep(0.1)
+
+    def is_whole(self):
+        infos = self.client.cluster_infos()
+        return len(infos) == 3 and all(
+            info["has_lease"]
+            and len(info["members"]) == 3
+            and info["view"] == infos[0]["view"]
+            and all(partition["is_settled"] for partition in info["partitions"])
+            for info in infos
+        )
+
+    def test_objects_are_spread_and_inspected(self):
+        keys = [f"k{number}" for number in range(30)]
+        for key in keys:
+            self.client.create("Counter", key, value=1, replicas=2, persistent=True)
+        infos = [info for info in self.client.objects(key=None) if info["key"] in keys]
+        self.assertEqual(len(infos), 30)
+        self.assertEqual({len(info["servers"]) for info in infos}, {2})
+        self.assertEqual(len({info["servers"][0] for info in infos}), 3)
+        self.assertEqual([info["key"] for info in self.client.objects(key="k7")], ["k7"])
+        self.assertEqual(self.client.clear_namespace(), 30)
+
+    def test_waits_across_servers(self):
+        member = Client(self.addresses, run=self.client.run, owner=False, patience=60)
+        self.addCleanup(member.close)
+        for number in range(6):
+            queue = self.client.create("Queue", f"q{number}", of={"T": "u64"}, items=[], capacity=10)
+            popped = queue.start("pop")
+            member.find("Queue", f"q{number}", of={"T": "u64"}).push(number)
+            self.assertEqual(popped.wait(), number)
+
+    def test_increments_are_exact_while_servers_are_killed(self):
+        counters = [self.client.create("AtomicU64", f"c{n}", value=0, replicas=2) for n in range(12)]
+        latch = self.client.create("Latch", count=1, replicas=2)
+        waits = latch.start("wait")
+        done = [0] * len(counters)
+        failures = []
+        stop = threading.Event()
+
+        def run(first):
+            try:
+                while not stop.is_set():
+                    for place in range(first, len(counters), 4):
+                        counters[place].fetch_add(1)
+                        done[place] += 1
+            except Error as error:
+                failures.append(error)
+
+        def pipeline():
+            """Many calls of one object in flight; they are executed in their order."""
+            order = self.client.create("List", of={"T": "u64"}, items=[], replicas=2)
+            count = 0
+            try:
+                while not stop.is_set():
+                    requests = [order.start("push", count + n) for n in range(20)]
+                    count += len(requests)
+                    for request in requests:
+                        request.wait()
+                self.assertEqual(order.to_vec(), list(range(count)))
+            except (Error, AssertionError) as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=run, args=(first,)) for first in range(4)]
+        threads.append(threading.Thread(target=pipeline))
+        for thread in threads:
+            thread.start()
+        try:
+            for victim in [0, 2, 1]:
+                before = sum(done)
+                self.servers[victim].kill()
+                self.wait_for_progress(done, before + 100)
+                self.servers[victim].start()
+                self.servers[victim].wait_ready()
+                self.wait_whole()
+            # A server that is stopped, and goes on when another has taken over.
+            self.servers[0].process.send_signal(signal.SIGSTOP)
+            self.wait_for_progress(done, sum(done) + 100)
+            time.sleep(2)
+            self.servers[0].process.send_signal(signal.SIGCONT)
+            self.wait_whole()
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        self.assertEqual(failures, [])
+        latch.count_down()
+        waits.wait()
+        self.assertEqual([counter.load() for counter in counters], done)
+
+    def wait_for_progress(self, done, target):
+        until = time.monotonic() + WHOLE_TIMEOUT
+        while sum(done) < target:
+            self.assertLess(time.monotonic(), until, "calls do not go on")
+            time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    unittest.main()
