@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use crucial_core::Endpoint;
-use crucial_server::{Config, Limits, Server};
+use crucial_server::{Config, Limits, Parts, Server};
 
 use super::print;
 
@@ -124,7 +124,7 @@ fn server_arguments() -> Vec<Arg> {
 mod modules {
     use std::path::PathBuf;
 
-    use crucial_server::ModuleLimits;
+    use crucial_modules::{Limits as ModuleLimits, Source};
 
     use super::*;
 
@@ -172,7 +172,12 @@ mod modules {
         ]
     }
 
-    pub fn limits(matches: &ArgMatches) -> ModuleLimits {
+    /// The source of uploaded types.
+    pub fn source(matches: &ArgMatches) -> Source {
+        Source::new(limits(matches), cache(matches))
+    }
+
+    fn limits(matches: &ArgMatches) -> ModuleLimits {
         let number = |name: &str| {
             *matches
                 .get_one::<usize>(name)
@@ -188,7 +193,7 @@ mod modules {
         }
     }
 
-    pub fn cache(matches: &ArgMatches) -> Option<PathBuf> {
+    fn cache(matches: &ArgMatches) -> Option<PathBuf> {
         let chosen = matches.get_one::<PathBuf>("module-cache").cloned();
         let directory = |name| std::env::var_os(name).map(PathBuf::from);
         chosen.or_else(|| {
@@ -203,7 +208,7 @@ mod modules {
 mod cluster {
     use std::path::PathBuf;
 
-    use crucial_server::ClusterConfig;
+    use crucial_control::{Voter, VoterConfig};
 
     use super::*;
 
@@ -240,10 +245,11 @@ mod cluster {
         ]
     }
 
-    /// A temporary directory, if the user has named none, and the configuration.
-    pub type Chosen = (Option<tempfile::TempDir>, Option<ClusterConfig>);
+    /// A temporary directory, if the user has named none, and the server's part in the control group.
+    pub type Chosen = (Option<tempfile::TempDir>, Option<Voter>);
 
-    pub fn config(matches: &ArgMatches) -> Result<Chosen, String> {
+    /// The server's part in the control group; none for a server that is alone.
+    pub fn voter(matches: &ArgMatches) -> Result<Chosen, String> {
         let number = |name: &str| {
             *matches
                 .get_one::<usize>(name)
@@ -267,14 +273,14 @@ mod cluster {
                 (Some(directory), path)
             }
         };
-        let config = ClusterConfig {
+        let config = VoterConfig {
             address: matches.get_one("advertise").cloned(),
             join,
             patience: Duration::from_secs(number("join-patience-s")),
             lease: Duration::from_millis(number("server-lease-ms")),
-            ..ClusterConfig::new(directory)
+            ..VoterConfig::new(directory)
         };
-        Ok((temporary, Some(config)))
+        Ok((temporary, Some(Voter::open(config)?)))
     }
 }
 
@@ -305,12 +311,6 @@ fn config(matches: &ArgMatches) -> Config {
             peer_frame_bytes_max: number("peer-frame-bytes-max"),
             waiting_requests_max: number("waiting-requests-max"),
         },
-        #[cfg(feature = "modules")]
-        module_limits: modules::limits(matches),
-        #[cfg(feature = "modules")]
-        module_cache: modules::cache(matches),
-        #[cfg(feature = "cluster")]
-        cluster: None,
     }
 }
 
@@ -329,15 +329,20 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
     // Before the server is ready, so that no signal is missed.
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
         .map_err(|error| format!("cannot listen for signals: {error}"))?;
-    #[cfg_attr(not(feature = "cluster"), expect(unused_mut))]
-    let mut config = config(matches);
+    let config = config(matches);
+    #[cfg_attr(not(any(feature = "modules", feature = "cluster")), expect(unused_mut))]
+    let mut parts = Parts::default();
+    #[cfg(feature = "modules")]
+    {
+        parts.types = std::sync::Arc::new(modules::source(matches));
+    }
     #[cfg(feature = "cluster")]
     let _temporary = {
-        let (temporary, cluster) = cluster::config(matches)?;
-        config.cluster = cluster;
+        let (temporary, voter) = cluster::voter(matches)?;
+        parts.control = voter.map(|voter| std::sync::Arc::new(voter) as _);
         temporary
     };
-    let server = Server::start(config).map_err(|error| error.to_string())?;
+    let server = Server::start_with(config, parts).map_err(|error| error.to_string())?;
     let ready = |endpoint| format!("crucial server ready at {endpoint}");
     // A server whose output is closed serves all the same.
     let _ = print::lines(server.endpoints().iter().map(ready));

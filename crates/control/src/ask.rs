@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crucial_cluster::Command;
+use crucial_node::replication::Command;
 use openraft::Raft;
 use tokio::sync::mpsc;
 

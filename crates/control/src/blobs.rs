@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use crucial_cluster::catalog::{ModuleId, StoreError};
+use crucial_node::catalog::{ModuleId, StoreError};
 use sha2::{Digest, Sha256};
 
 /// Why a module was not stored.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crucial_cluster::{Grant, Incarnation, NodeId, View};
+use crucial_node::replication::{Grant, Incarnation, NodeId, View};
 
 use crate::journal::JournalError;
 use crate::store::OpenError;

@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crucial_cluster::{Command, NodeId, View};
 use crucial_core::frame::peer;
+use crucial_node::replication::{Command, NodeId, View};
 use openraft::{Raft, SnapshotPolicy};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -202,6 +202,11 @@ impl Group {
         self.shared.cluster.load(Ordering::Acquire)
     }
 
+    /// The newest view that this server knows.
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view()
+    }
+
     /// What this server knows of the group.
     pub fn status(&self) -> GroupStatus {
         let Some(raft) = self.shared.raft.get() else {
@@ -385,7 +390,7 @@ async fn broken(raft: &Raft<Types>) -> GroupError {
 mod tests {
     use super::*;
     use crate::config::Timing;
-    use crucial_cluster::{Grant, Incarnation};
+    use crucial_node::replication::{Grant, Incarnation};
 
     #[derive(Default)]
     struct Notes {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crucial_cluster::{Incarnation, NodeId};
+use crucial_node::replication::{Incarnation, NodeId};
 
 use crate::journal::{HEADER_BYTES, JournalError, lock};
 

@@ -2,7 +2,7 @@
 //!
 //! That a server's lease has ended when its end is decided rests on this:
 //!
-//! - A lease counts from the time at which a heartbeat was sent, and the leader notes when it came ([`Roll::hear`])
+//! - A lease counts from the time at which a heartbeat was sent, and the leader notes when it came ([`FailureDetector::hear`])
 //!   before it makes sure that it leads. So the leaders of later terms begin later than that.
 //! - A leader proposes the end of a life that it has not heard of for longer than a lease and what clocks drift, since
 //!   it has begun itself. The entry has an effect in its term only, so nobody else was the leader meanwhile.
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crucial_cluster::{Command, Grant, Incarnation, NodeId, Roll, View};
+use crucial_node::replication::{Command, FailureDetector, Grant, Incarnation, NodeId, View};
 use openraft::{Raft, ServerState};
 use tokio::sync::{mpsc, oneshot};
 
@@ -36,7 +36,7 @@ const LOST_CALLS: u32 = 4;
 /// A leader's time, from an election on.
 pub(crate) struct Reign {
     term: u64,
-    roll: Roll,
+    roll: FailureDetector,
     /// An entry of this term is decided, and so are all before it.
     is_settled: bool,
     /// Lives whose end was proposed, and when.
@@ -49,7 +49,7 @@ impl Reign {
     fn new(term: u64, now_ms: u64) -> Reign {
         Reign {
             term,
-            roll: Roll::new(now_ms),
+            roll: FailureDetector::new(now_ms),
             is_settled: false,
             condemned: BTreeMap::new(),
             heard_ms: BTreeMap::new(),
@@ -89,7 +89,7 @@ impl Reign {
 
     /// Nothing could be heard for a while: as if all had just been.
     fn begin_again(&mut self, now_ms: u64) {
-        self.roll = Roll::new(now_ms);
+        self.roll = FailureDetector::new(now_ms);
     }
 
     /// Whether a node was heard not longer ago.
@@ -315,7 +315,7 @@ pub(crate) async fn leads(raft: &Raft<Types>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crucial_cluster::Control;
+    use crucial_node::replication::Control;
 
     const LIFE: Life = (NodeId(1), Incarnation(1));
 

@@ -23,9 +23,11 @@ mod link;
 mod network;
 mod question;
 pub mod store;
+mod voter;
 mod voters;
 
 pub use blobs::Blobs;
 pub use config::{Config, GroupError, GroupStatus, Member, Timing};
 pub use group::Group;
 pub use identity::Identity;
+pub use voter::{Voter, VoterConfig};

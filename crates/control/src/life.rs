@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crucial_cluster::{Command, Grant, Incarnation, Refusal, View};
+use crucial_node::replication::{Command, Grant, Incarnation, Refusal, View};
 use openraft::Raft;
 use tokio::sync::watch;
 
@@ -106,7 +106,7 @@ impl Shared {
                     Some(Err(refusal @ (Refusal::InUse { .. } | Refusal::OtherLease { .. }))) => {
                         self.wait_for_others(&mut tries, &refusal)?
                     }
-                    Some(Err(Refusal::Over { .. })) => return Ok(Joined::Over),
+                    Some(Err(Refusal::Evicted { .. })) => return Ok(Joined::Over),
                     Some(Err(refusal)) => return Err(GroupError::Refused(refusal.to_string())),
                     None => tries.last = "the leader has changed".to_owned(),
                 },

@@ -1,6 +1,6 @@
 //! The requests and responses between servers of the control group.
 
-use crucial_cluster::{Command, Grant, Incarnation, NodeId, Refusal, ViewVersion};
+use crucial_node::replication::{Command, Grant, Incarnation, NodeId, Refusal, ViewVersion};
 use openraft::error::{InstallSnapshotError, RaftError};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,

@@ -8,7 +8,7 @@ use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
 
-use crucial_cluster::{Command, Control, Refusal, View, ViewVersion};
+use crucial_node::replication::{Command, Control, Refusal, View, ViewVersion};
 use openraft::storage::{LogFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::{
     BasicNode, Entry, EntryPayload, LogId, LogState, OptionalSend, RaftLogReader,
@@ -507,8 +507,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut store = Store::open(directory.path(), 16).unwrap();
         let command = Command::Leave {
-            node: crucial_cluster::NodeId(1),
-            incarnation: crucial_cluster::Incarnation(1),
+            node: crucial_node::replication::NodeId(1),
+            incarnation: crucial_node::replication::Incarnation(1),
         };
         for (index, count) in [(1, 10), (2, COMMANDS_MAX + 10), (3, 10)] {
             let decision = Decision {

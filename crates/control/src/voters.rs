@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crucial_cluster::{NodeId, View};
+use crucial_node::replication::{NodeId, View};
 use openraft::{BasicNode, ChangeMembers, Membership, Raft, RaftMetrics};
 
 use crate::group::Shared;
@@ -158,7 +158,7 @@ fn wanted_voters(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crucial_cluster::{Command, Control, Incarnation};
+    use crucial_node::replication::{Command, Control, Incarnation};
 
     fn view(nodes: &[u64], leaving: &[u64]) -> Arc<View> {
         let mut control = Control::new(4);

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use crucial_cluster::{Command, Grant, Incarnation, NodeId, PartitionId, View};
 use crucial_control::{Config, Group, GroupError, Identity, Member, Timing};
 use crucial_core::frame::{self, peer};
+use crucial_node::replication::{Command, Grant, Incarnation, NodeId, PartitionId, View};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const LEASE_MS: u64 = 600;
@@ -346,7 +346,7 @@ fn who_leaves_is_dismissed_when_it_holds_nothing() {
         let to = servers[stays].node;
         let commands = view.partitions().filter_map(|partition: PartitionId| {
             let configuration = view.configuration(partition);
-            let seat = crucial_cluster::Seat { level: 0, node: to };
+            let seat = crucial_node::replication::Assignment { level: 0, node: to };
             (configuration.primary() == Some(node)).then(|| Command::Reconfigure {
                 partition,
                 epoch: configuration.epoch,

@@ -7,9 +7,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crucial_cluster::{Command, Incarnation, NodeId, PartitionId, Seat, View};
 use crucial_control::{Group, GroupError, Identity};
 use crucial_core::frame::peer;
+use crucial_node::replication::{Assignment, Command, Incarnation, NodeId, PartitionId, View};
 
 use harness::*;
 
@@ -24,7 +24,7 @@ fn hand_to(view: &View, node: NodeId) -> Vec<Command> {
         .map(|partition| Command::Reconfigure {
             partition,
             epoch: view.configuration(partition).epoch,
-            seats: vec![(Seat { level: 0, node }, member.incarnation)],
+            seats: vec![(Assignment { level: 0, node }, member.incarnation)],
         })
         .collect()
 }

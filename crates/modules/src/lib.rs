@@ -18,9 +18,11 @@ mod module;
 mod module_id;
 mod nan;
 mod object;
+mod source;
 
 pub use engine::Engine;
 pub use error::Refused;
 pub use limits::Limits;
 pub use module::Module;
 pub use module_id::ModuleId;
+pub use source::Source;

@@ -11,6 +11,7 @@ use crate::node::Node;
 use crate::objects::{Event, RoundId, Task};
 use crate::outputs::{Output, Outputs};
 use crate::partitions::{PartitionState, Reply};
+use crate::peers::PeerMessage;
 use crate::replication::{Action, Entry, Home, Incarnation, Message, NodeId, PartitionId, Replica};
 use crate::rounds::{Contribution, RoundKind};
 
@@ -107,7 +108,8 @@ impl Node {
 
     /// Queues a message about a partition for another server.
     pub(crate) fn send(&self, to: NodeId, id: PartitionId, message: Message, out: &mut Outputs) {
-        self.peers.send(to, (id, self.heard_view()), message, out);
+        let message = PeerMessage::Partition(id, self.heard_view(), message);
+        self.peers.send(to, message, out);
     }
 
     /// Gives a task to each object of a partition.
@@ -117,8 +119,7 @@ impl Node {
         }
     }
 
-    /// Gives a task to each of some objects. What follows when all are through is the round's. The lock of a partition may be
-    /// held: a round without objects ends at the end of the input.
+    /// Gives a task to each of some objects. What follows when all are through is the round's.
     pub(crate) fn round(
         &self,
         kind: RoundKind,
@@ -126,12 +127,25 @@ impl Node {
         task: impl Fn(&ObjectId) -> Task,
         out: &mut Outputs,
     ) {
-        if objects.is_empty() {
+        let tasks = objects.into_iter().map(|object| {
+            let task = task(&object);
+            (object, task)
+        });
+        self.round_of(kind, tasks.collect(), out);
+    }
+
+    /// Gives tasks to objects. The lock of a partition may be held: a round without tasks ends at the end of the input.
+    pub(crate) fn round_of(
+        &self,
+        kind: RoundKind,
+        tasks: Vec<(ObjectId, Task)>,
+        out: &mut Outputs,
+    ) {
+        if tasks.is_empty() {
             return out.ended_rounds.push_back(kind);
         }
-        let round = self.rounds.begin(kind, objects.len());
-        for object in objects {
-            let task = task(&object);
+        let round = self.rounds.begin(kind, tasks.len());
+        for (object, task) in tasks {
             self.offer(object, Event::Task(task, Some(round)), out);
         }
     }

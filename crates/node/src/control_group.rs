@@ -10,6 +10,7 @@ use crucial_core::frame::peer;
 use crate::ids::Millis;
 use crate::outputs::ControlInfo;
 use crate::replication::{Command, Grant, Incarnation, NodeId, View};
+use crate::work::ModuleStore;
 
 /// Where a response to another server's request goes.
 pub type Respond = Box<dyn FnOnce(Vec<u8>) + Send>;
@@ -35,6 +36,9 @@ pub trait ControlGroup: Send + Sync {
     /// Proposes a change of the view. It may be lost.
     fn propose(&self, command: Command);
 
+    /// Where this server keeps the bytes of modules.
+    fn modules(&self) -> Arc<dyn ModuleStore>;
+
     /// Who leads and who votes, as far as this server knows.
     fn info(&self) -> ControlInfo;
 
@@ -51,8 +55,8 @@ pub trait Member: Send + Sync {
     /// The time of the server, in milliseconds.
     fn now(&self) -> Millis;
 
-    /// A view was decided.
-    fn on_view(&self, view: Arc<View>);
+    /// A view of this cluster was decided.
+    fn on_view(&self, cluster: u64, view: Arc<View>);
 
     /// A lease was granted.
     fn on_lease(&self, grant: Grant);
@@ -60,8 +64,8 @@ pub trait Member: Send + Sync {
     /// The server was taken for dead. It serves nothing from now on.
     fn on_evicted(&self);
 
-    /// The server begins a new incarnation in this cluster: what it had in the last one is nobody's.
-    fn begin(&self, cluster: u64, incarnation: Incarnation);
+    /// The server begins a new incarnation: what it had in the last one is nobody's.
+    fn begin(&self, incarnation: Incarnation);
 
     /// The server cannot go on.
     fn on_failure(&self, reason: String);

@@ -96,7 +96,6 @@ impl Node {
         let key = key.map(Into::into);
         let kind = RoundKind::Objects {
             context,
-            view,
             max,
             infos: Vec::new(),
         };

@@ -9,7 +9,8 @@ use crate::cell::{Change, Disposition};
 use crate::connection::Connection;
 use crate::objects::{Event, ObjectEntry, ObjectState};
 use crate::partitions::Term;
-use crate::replication::{Image, Message, Origin, PartitionId, Replica, ViewVersion};
+use crate::peers::PeerMessage;
+use crate::replication::{Image, Origin, Replica, ViewVersion};
 use crate::results::Results;
 
 /// An object that is checked out, and the event whose turn it is.
@@ -78,7 +79,7 @@ pub(crate) enum Executed {
     /// An event of an object. The image is there if other servers might have come to another state.
     Object(Box<ObjectJob>, Outcome, Option<Image>),
     /// A message, if it could be decoded.
-    Message(Arc<Connection>, Result<(PartitionId, ViewVersion, Message)>),
+    Message(Arc<Connection>, Result<PeerMessage>),
 }
 
 /// What came of it, besides results of calls.

@@ -1,7 +1,7 @@
 //! The server: all of its parts, and the events that come from outside.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use crucial_core::frame::{Request, peer};
@@ -16,6 +16,7 @@ use crate::ids::{ConnectionId, Millis, REPLICAS_MAX};
 use crate::job::{Done, Executed};
 use crate::leases::LeaseWatch;
 use crate::membership::Membership;
+use crate::module_state::Modules;
 use crate::objects::{Homes, ObjectTable};
 use crate::outputs::{ControlInfo, ControlQuery, Outputs};
 use crate::partitions::Partitions;
@@ -44,6 +45,8 @@ pub struct Config {
     pub client_lease_ms: Millis,
     /// Calls leave no completion records: to measure what these cost.
     pub at_least_once: bool,
+    /// How often partitions are told that time has passed, in milliseconds.
+    pub tick_ms: Millis,
     /// With fewer records in an object nobody looks which of them are needed.
     pub records_min: usize,
     /// Orders hash maps: fixed in the simulation, random in production.
@@ -61,6 +64,7 @@ impl Config {
             lease_ms,
             client_lease_ms: 10_000,
             at_least_once: false,
+            tick_ms: 20,
             records_min: 64,
             hash_seed,
         }
@@ -109,7 +113,6 @@ pub struct Node {
     pub(crate) client_lease_ms: Millis,
     at_least_once: bool,
     pub(crate) records_min: usize,
-    pub(crate) seed: HashSeed,
     pub(crate) types: Types,
     pub(crate) objects: ObjectTable,
     pub(crate) homes: Homes,
@@ -120,6 +123,12 @@ pub struct Node {
     pub(crate) timers: Timers,
     pub(crate) rounds: Rounds,
     pub(crate) lease_watch: Mutex<LeaseWatch>,
+    pub(crate) modules: Modules,
+    /// Whether a look at the leases is planned.
+    pub(crate) watches_leases: AtomicBool,
+    /// Whether a tick is planned.
+    pub(crate) ticks: AtomicBool,
+    pub(crate) tick_ms: Millis,
     connections: AtomicUsize,
 }
 
@@ -149,7 +158,6 @@ impl Node {
             client_lease_ms: config.client_lease_ms,
             at_least_once: config.at_least_once,
             records_min: config.records_min,
-            seed,
             types: Types::new(seed),
             objects: ObjectTable::new(config.partitions),
             homes: Homes::default(),
@@ -160,6 +168,10 @@ impl Node {
             timers: Timers::default(),
             rounds: Rounds::default(),
             lease_watch: Mutex::default(),
+            modules: Modules::new(config.node),
+            watches_leases: AtomicBool::new(false),
+            ticks: AtomicBool::new(false),
+            tick_ms: config.tick_ms,
             connections: AtomicUsize::new(0),
         }
     }

@@ -6,11 +6,13 @@ use bytes::Bytes;
 use crucial_core::frame::{VERSION, peer};
 use crucial_object::{Error, Result};
 
+use crate::catalog::Peer;
 use crate::connection::{Connection, PeerConnection};
 use crate::ids::Millis;
 use crate::job::{Job, Todo};
 use crate::node::Node;
 use crate::outputs::{Output, Outputs};
+use crate::peers::PeerMessage;
 use crate::replication::{Message, PartitionId, ViewVersion};
 
 impl Node {
@@ -101,35 +103,56 @@ impl Node {
         }
     }
 
-    /// Another server says something about a partition.
+    /// A message of another server was decoded.
     pub(crate) fn on_peer_message(
         &self,
         connection: &Arc<Connection>,
-        message: Result<(PartitionId, ViewVersion, Message)>,
+        message: Result<PeerMessage>,
         now: Millis,
         out: &mut Outputs,
     ) {
         let Some(peer) = connection.peer() else {
             return;
         };
-        let (id, heard, message) = match message {
-            Ok(message) if message.0.index() < self.partitions.len() => message,
-            Ok((id, ..)) => {
-                let error = Error::Protocol {
-                    detail: format!(
-                        "a message about partition {}, where there are {}",
-                        id.0,
-                        self.partitions.len()
-                    ),
+        match message {
+            Ok(PeerMessage::Partition(id, heard, message)) => {
+                self.on_partition_message(connection, (id, heard, message), now, out);
+            }
+            Ok(PeerMessage::Module(message)) => {
+                let from = Peer {
+                    node: peer.node(),
+                    incarnation: peer.incarnation(),
                 };
-                return out.refuse(connection.id, &error);
+                self.on_module_message(from, message, now, out);
             }
             Err(error) => {
                 let error = Error::Protocol {
-                    detail: format!("a malformed message about a partition: {error}"),
+                    detail: format!("a malformed message of another server: {error}"),
                 };
-                return out.refuse(connection.id, &error);
+                out.refuse(connection.id, &error);
             }
+        }
+    }
+
+    fn on_partition_message(
+        &self,
+        connection: &Arc<Connection>,
+        (id, heard, message): (PartitionId, ViewVersion, Message),
+        now: Millis,
+        out: &mut Outputs,
+    ) {
+        if id.index() >= self.partitions.len() {
+            let error = Error::Protocol {
+                detail: format!(
+                    "a message about partition {}, where there are {}",
+                    id.0,
+                    self.partitions.len()
+                ),
+            };
+            return out.refuse(connection.id, &error);
+        }
+        let Some(peer) = connection.peer() else {
+            return;
         };
         if self.needs_module(&message, heard, now, out) {
             // The message comes again, when the view with the module may be here.

@@ -9,7 +9,9 @@ use std::sync::{Arc, Weak};
 use crucial_core::frame::peer;
 use crucial_object::encode_into;
 use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
 
+use crate::catalog::ModuleMessage;
 use crate::connection::Connection;
 use crate::ids::{ConnectionId, Millis};
 use crate::outputs::{Output, Outputs};
@@ -39,10 +41,28 @@ struct Peer {
 
 struct Queue {
     link: Link,
-    messages: VecDeque<(PartitionId, ViewVersion, Message)>,
+    messages: VecDeque<PeerMessage>,
     bytes: usize,
     /// A thread encodes messages. Others leave theirs to it.
     is_draining: bool,
+}
+
+/// What servers send each other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum PeerMessage {
+    /// About a partition; with the newest view that the sender has heard of.
+    Partition(PartitionId, ViewVersion, Message),
+    /// About modules.
+    Module(ModuleMessage),
+}
+
+impl PeerMessage {
+    fn size(&self) -> usize {
+        match self {
+            PeerMessage::Partition(_, _, message) => message.size(),
+            PeerMessage::Module(message) => message.size(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,15 +77,8 @@ enum Link {
 }
 
 impl Peers {
-    /// Queues a message for another server, which says of which view this one has heard. It is lost if the other one is not
-    /// connected.
-    pub fn send(
-        &self,
-        to: NodeId,
-        (partition, heard): (PartitionId, ViewVersion),
-        message: Message,
-        out: &mut Outputs,
-    ) {
+    /// Queues a message for another server. It is lost if the other one is not connected.
+    pub fn send(&self, to: NodeId, message: PeerMessage, out: &mut Outputs) {
         let others = self.others.read();
         let Some(peer) = others.get(&to) else { return };
         let mut queue = peer.queue.lock();
@@ -73,7 +86,7 @@ impl Peers {
             return;
         }
         queue.bytes += message.size();
-        queue.messages.push_back((partition, heard, message));
+        queue.messages.push_back(message);
         let is_draining = queue.is_draining;
         drop(queue);
         if !is_draining {
@@ -98,16 +111,16 @@ impl Peers {
             while bytes < BATCH_BYTES
                 && let Some(entry) = queue.messages.pop_front()
             {
-                bytes += entry.2.size();
+                bytes += entry.size();
                 batch.push_back(entry);
             }
             queue.bytes = queue.bytes.saturating_sub(bytes);
             queue.is_draining = true;
             drop(queue);
-            for (partition, heard, message) in &batch {
-                let encode = |out: &mut Vec<u8>| encode_into(&(partition, heard, message), out);
+            for message in &batch {
+                let encode = |out: &mut Vec<u8>| encode_into(message, out);
                 if let Err(error) = peer::write_messages(&mut frames, encode) {
-                    tracing::error!(%error, ?partition, "a message could not be encoded");
+                    tracing::error!(%error, "a message could not be encoded");
                 }
             }
             let takes_more = write(connection, &frames);

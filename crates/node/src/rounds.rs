@@ -1,7 +1,6 @@
 //! Rounds: a task for each of a group of objects, and what follows when all are through.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crucial_core::frame::{ObjectInfo, ReplicaInfo};
 use crucial_object::{Error, ObjectId, Result};
@@ -9,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::ids::ModuleId;
 use crate::objects::{RequestContext, RoundId};
-use crate::replication::{Epoch, Holding, Incarnation, NodeId, PartitionId, View};
+use crate::replication::{Epoch, Holding, Incarnation, NodeId, PartitionId};
 
 /// What a round is for, and what its objects have contributed so far.
 #[derive(Debug)]
@@ -37,7 +36,6 @@ pub(crate) enum RoundKind {
     /// Objects are listed for a client.
     Objects {
         context: RequestContext,
-        view: Arc<View>,
         max: usize,
         infos: Vec<ObjectInfo>,
     },
@@ -47,16 +45,15 @@ pub(crate) enum RoundKind {
         infos: Vec<ReplicaInfo>,
     },
     /// Objects say whether they can move to a module's types.
-    CheckMove {
-        module: ModuleId,
-        failure: Option<Error>,
-    },
+    CheckMove { failure: Option<Error> },
     /// Objects move to a module's types.
     Move {
         module: ModuleId,
         moved: u64,
         left: u64,
         reason: Option<String>,
+        /// The modules whose types it took over.
+        replaced: Vec<ModuleId>,
     },
     /// An object's state is wanted by the shell.
     Save {
@@ -114,11 +111,6 @@ impl Rounds {
             return None;
         }
         open.rounds.remove(&id.0).map(|round| round.kind)
-    }
-
-    /// How many rounds go on.
-    pub fn len(&self) -> usize {
-        self.0.lock().rounds.len()
     }
 }
 

@@ -6,10 +6,11 @@ use crucial_core::frame::ModuleInfo;
 use crucial_object::{Error, Result, TypeInfo, registry};
 use parking_lot::RwLock;
 
+use crate::catalog::Order;
 use crate::hash::{HashSeed, Map};
 use crate::ids::ModuleId;
 
-/// Where modules are compiled. The shell injects it: WebAssembly in production, native code in the simulation.
+/// Where modules are compiled. The program injects it: WebAssembly in production, native code in the simulation.
 pub trait TypeSource: Send + Sync {
     /// Compiles a module, which takes a while.
     ///
@@ -42,13 +43,6 @@ impl TypeSource for NoModules {
     }
 }
 
-/// A type, and a newer version of it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TypeVersion {
-    pub old: &'static TypeInfo,
-    pub new: &'static TypeInfo,
-}
-
 /// The types of a server. The lock is held for a look-up.
 pub(crate) struct Types(RwLock<Uploaded>);
 
@@ -72,6 +66,21 @@ impl Uploaded {
     fn has_current(&self, id: &ModuleId) -> bool {
         let mut current = self.current.values();
         current.any(|(_, of)| of.id() == *id)
+    }
+
+    fn apply(&mut self, order: &Order) {
+        self.current.clear();
+        for module in &self.retained {
+            for info in module.types() {
+                let has_type = |id: &ModuleId| {
+                    let module = self.find(id);
+                    module.is_some_and(|m| m.types().iter().any(|other| other.name == info.name))
+                };
+                if order.module_of(has_type) == Some(module.id()) {
+                    self.current.insert(info.name, (info, module.clone()));
+                }
+            }
+        }
     }
 }
 
@@ -137,15 +146,19 @@ impl Types {
         }
     }
 
-    /// The types that would take the place of others.
+    /// The types of a module that would take the place of others, each with the present one.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if some would, and `replace` is false.
-    pub fn versions(&self, id: &ModuleId, replace: bool) -> Result<Vec<TypeVersion>> {
+    /// The reason, if some would, and `replace` is false.
+    pub fn replaced_by(
+        &self,
+        id: &ModuleId,
+        replace: bool,
+    ) -> std::result::Result<Vec<(&'static TypeInfo, &'static TypeInfo)>, String> {
         let uploaded = self.0.read();
         let types = uploaded.find(id).map_or(&[][..], |module| module.types());
-        let mut versions = Vec::new();
+        let mut replaced = Vec::new();
         for new in types.iter().copied() {
             let Some((old, other)) = uploaded.current.get(new.name) else {
                 continue;
@@ -154,66 +167,47 @@ impl Types {
                 continue;
             }
             if !replace {
-                return Err(Error::Refused {
-                    reason: format!(
-                        "the type {} is there already, from module {}, which has {} objects: `crucial push \
-                         --replace` moves them to the new version; or remove that module first",
-                        new.name,
-                        hex(&other.id()),
-                        other.objects(),
-                    ),
-                });
+                return Err(format!(
+                    "the type {} is there already, from module {}, which has {} objects: `crucial push --replace` \
+                     moves them to the new version; or remove that module first",
+                    new.name,
+                    hex(&other.id()),
+                    other.objects(),
+                ));
             }
-            versions.push(TypeVersion { old, new });
+            replaced.push((*old, new));
         }
-        Ok(versions)
+        Ok(replaced)
     }
 
-    /// New objects are of its types from now on.
-    pub fn install(&self, id: &ModuleId) {
-        let mut uploaded = self.0.write();
-        let Some(module) = uploaded.find(id).cloned() else {
-            return;
-        };
-        for info in module.types() {
-            uploaded.current.insert(info.name, (info, module.clone()));
-        }
+    /// The types of a module.
+    pub fn of_module(&self, id: &ModuleId) -> Vec<&'static TypeInfo> {
+        let uploaded = self.0.read();
+        let module = uploaded.find(id);
+        module.map_or_else(Vec::new, |module| module.types().to_vec())
     }
 
-    /// Types that no module has any more are those of the last of these that has them.
-    pub fn restore_missing(&self, modules: &[ModuleId]) {
-        let mut uploaded = self.0.write();
-        for id in modules.iter().rev() {
-            let Some(module) = uploaded.find(id).cloned() else {
-                continue;
-            };
-            for info in module.types() {
-                uploaded
-                    .current
-                    .entry(info.name)
-                    .or_insert((info, module.clone()));
-            }
-        }
+    /// New objects are of the types that the order gives from now on.
+    pub fn apply(&self, order: &Order) {
+        self.0.write().apply(order);
     }
 
-    /// Makes no new objects of a module's types; whether there was such a module.
+    /// The same, if no object of the module lives.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if objects of its types live.
-    pub fn retire(&self, id: &ModuleId) -> Result<bool> {
+    /// The reason, if one does.
+    pub fn retire(&self, id: &ModuleId, order: &Order) -> std::result::Result<(), String> {
         let mut uploaded = self.0.write();
-        let Some(module) = uploaded.find(id) else {
-            return Ok(false);
-        };
-        let objects = module.objects();
-        if objects > 0 {
-            return Err(Error::Refused {
-                reason: format!("{objects} objects of its types live: delete them first"),
-            });
+        match uploaded.find(id).map_or(0, |module| module.objects()) {
+            0 => {
+                uploaded.apply(order);
+                Ok(())
+            }
+            objects => Err(format!(
+                "{objects} objects of its types live: delete them first"
+            )),
         }
-        uploaded.current.retain(|_, (_, of)| of.id() != *id);
-        Ok(true)
     }
 
     /// The modules that an object is of, or a new one would be.

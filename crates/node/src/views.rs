@@ -1,6 +1,7 @@
 //! What the control group decides, and time: views, leases, incarnations, time-outs.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crucial_object::ObjectId;
 
@@ -12,9 +13,6 @@ use crate::objects::{Event, Task};
 use crate::outputs::{Output, Outputs};
 use crate::replication::{Grant, Incarnation, View};
 use crate::timers::Timer;
-
-/// How often partitions are told that time has passed, in milliseconds.
-const TICK_MS: Millis = 20;
 
 impl Node {
     /// The control group has decided a view.
@@ -38,6 +36,7 @@ impl Node {
         }
         self.peers.dial(now, out);
         self.on_standing_changed(now, out);
+        self.keep_ticking(now, out);
     }
 
     /// A lease was granted.
@@ -77,13 +76,11 @@ impl Node {
         for object in self.objects.all() {
             self.offer(object, Event::Task(Task::Forget, None), out);
         }
-        if incarnation.0 > 0 && self.timers.len() == 0 {
-            self.add_timer(
-                now + leases::pause(self.client_lease_ms),
-                Timer::Leases,
-                out,
-            );
-            self.add_timer(now + TICK_MS, Timer::Tick, out);
+        self.homes.clear();
+        self.begin_modules(incarnation, now, out);
+        if !self.watches_leases.swap(true, Ordering::Relaxed) {
+            let at = now + leases::pause(self.client_lease_ms);
+            self.add_timer(at, Timer::Leases, out);
         }
     }
 
@@ -109,8 +106,9 @@ impl Node {
                 );
             }
             Timer::Tick => {
+                self.ticks.store(false, Ordering::Relaxed);
                 self.tick(now, out);
-                self.add_timer(now + TICK_MS, Timer::Tick, out);
+                self.keep_ticking(now, out);
             }
         }
     }
@@ -154,6 +152,14 @@ impl Node {
         }
         self.tick_modules(now, out);
         self.peers.dial(now, out);
+    }
+
+    /// Sees to ticks, as long as there is something that they can do: other servers, or modules on their way.
+    pub(crate) fn keep_ticking(&self, now: Millis, out: &mut Outputs) {
+        let is_needed = !self.peers.is_empty() || self.modules_need_ticks();
+        if is_needed && !self.ticks.swap(true, Ordering::Relaxed) {
+            self.add_timer(now + self.tick_ms, Timer::Tick, out);
+        }
     }
 
     pub(crate) fn add_timer(&self, at: Millis, timer: Timer, out: &mut Outputs) {

@@ -72,7 +72,9 @@ fn greet(mut stream: TcpStream, hello: &peer::Hello) -> io::Result<TcpStream> {
     stream.read_exact(&mut buffer)?;
     let response = peer::decode_frame(buffer.freeze()).map_err(io::Error::other)?;
     let peer::Frame::Welcome(welcome) = response else {
-        return Err(io::Error::other(format!("the other server responds {response:?}")));
+        return Err(io::Error::other(format!(
+            "the other server responds {response:?}"
+        )));
     };
     if hello.to != Some((welcome.node, welcome.incarnation)) {
         return Err(io::Error::other("another server responds there"));

@@ -10,8 +10,8 @@ use std::time::Duration;
 use crucial_core::{Endpoint, local};
 use mio::net::{TcpListener, UnixListener};
 
-use crate::start::StartError;
 use crate::socket::Stream;
+use crate::start::StartError;
 
 /// The directory of local sockets, made if need be. `None` if somebody else could have put it there.
 fn socket_directory() -> Option<PathBuf> {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use crucial_core::Endpoint;
 use crucial_core::frame::peer;
-use crucial_node::ControlInfo;
 use crucial_node::control_group::{ControlGroup, Member, Respond};
 use crucial_node::replication::{
     Command, Control, Grant, Incarnation, NodeId, PARTITIONS, ViewVersion,
 };
+use crucial_node::{ControlInfo, ModuleStore, NoStore};
 use parking_lot::Mutex;
 
 /// So long that it does not end, and so short that sums with it are times.
@@ -44,7 +44,7 @@ impl Lone {
         let mut control = self.control.lock();
         control.apply(command).map_err(|error| error.to_string())?;
         if let Some(member) = self.member.get() {
-            member.on_view(control.view().clone());
+            member.on_view(self.cluster, control.view().clone());
         }
         Ok(())
     }
@@ -61,7 +61,7 @@ impl ControlGroup for Lone {
 
     fn start(&self, member: Arc<dyn Member>, _: &[Endpoint]) -> Result<(), String> {
         let incarnation = Incarnation(1);
-        member.begin(self.cluster, incarnation);
+        member.begin(incarnation);
         // A server is started once.
         let _ = self.member.set(member.clone());
         self.apply(&Command::Join {
@@ -89,6 +89,10 @@ impl ControlGroup for Lone {
         if let Err(error) = self.apply(&command) {
             tracing::warn!(error, "a change of the view was refused");
         }
+    }
+
+    fn modules(&self) -> Arc<dyn ModuleStore> {
+        Arc::new(NoStore)
     }
 
     fn info(&self) -> ControlInfo {

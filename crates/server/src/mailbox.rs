@@ -21,18 +21,19 @@ pub(crate) struct Mailbox {
 
 #[derive(Default)]
 struct Pending {
-    view: Option<Arc<View>>,
+    /// The newest view that is not taken up yet, and of which cluster.
+    view: Option<(u64, Arc<View>)>,
     /// There is an earlier timeout, or the server stops.
     woken: bool,
 }
 
 impl Mailbox {
-    /// Leaves a view.
-    pub fn put_view(&self, view: Arc<View>) {
+    /// Leaves a view of a cluster.
+    pub fn put_view(&self, cluster: u64, view: Arc<View>) {
         let mut pending = self.pending.lock();
-        let is_newer = |old: &Arc<View>| old.version < view.version;
+        let is_newer = |(_, old): &(u64, Arc<View>)| old.version < view.version;
         if pending.view.as_ref().is_none_or(is_newer) {
-            pending.view = Some(view);
+            pending.view = Some((cluster, view));
             self.changed.notify_one();
         }
     }
@@ -44,7 +45,7 @@ impl Mailbox {
     }
 
     /// Waits for something to do, or for this time.
-    fn wait(&self, pause: Option<Duration>) -> Option<Arc<View>> {
+    fn wait(&self, pause: Option<Duration>) -> Option<(u64, Arc<View>)> {
         let mut pending = self.pending.lock();
         if pending.view.is_none() && !pending.woken {
             match pause {
@@ -71,8 +72,10 @@ fn run(shell: &Arc<Shell>) {
         let next = shell.node.next_timeout();
         let pause = next.map(|next| Duration::from_millis(next.saturating_sub(shell.now())));
         let view = shell.mailbox.wait(pause);
-        if let Some(view) = view {
-            shell.node.handle(Input::View(view), shell.now(), &mut out);
+        if let Some((cluster, view)) = view {
+            let now = shell.now();
+            shell.node.handle(Input::Cluster(cluster), now, &mut out);
+            shell.node.handle(Input::View(view), now, &mut out);
         }
         shell.node.handle_timeout(shell.now(), &mut out);
         shell.finish(&mut out);

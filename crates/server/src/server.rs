@@ -233,9 +233,9 @@ impl Member for Membership {
         self.0.upgrade().map_or(0, |shell| shell.now())
     }
 
-    fn on_view(&self, view: Arc<View>) {
+    fn on_view(&self, cluster: u64, view: Arc<View>) {
         if let Some(shell) = self.0.upgrade() {
-            shell.mailbox.put_view(view);
+            shell.mailbox.put_view(cluster, view);
         }
     }
 
@@ -250,8 +250,7 @@ impl Member for Membership {
         self.input(Input::Evicted);
     }
 
-    fn begin(&self, cluster: u64, incarnation: Incarnation) {
-        self.input(Input::Cluster(cluster));
+    fn begin(&self, incarnation: Incarnation) {
         self.input(Input::Incarnation(incarnation));
     }
 

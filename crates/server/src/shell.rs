@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use crucial_node::control_group::ControlGroup;
-use crucial_node::{Input, Limits, Node, Output, Outputs, TypeSource};
+use crucial_node::{Input, Limits, ModuleStore, Node, Output, Outputs, TypeSource};
 use crucial_object::Result;
 use parking_lot::{Condvar, Mutex};
 
@@ -31,6 +31,7 @@ pub(crate) struct Shell {
     pub spin: Duration,
     pub control: Arc<dyn ControlGroup>,
     pub types: Arc<dyn TypeSource>,
+    pub modules: Arc<dyn ModuleStore>,
     pub sockets: Sockets,
     pub queues: Queues,
     pub mailbox: Mailbox,
@@ -58,6 +59,7 @@ impl Shell {
             node: setup.node,
             limits: setup.limits,
             spin: setup.spin,
+            modules: setup.control.modules(),
             control: setup.control,
             types: setup.types,
             sockets: Sockets::default(),
@@ -176,8 +178,7 @@ impl Shell {
 
     /// Takes one of the places for long methods; false if there is none.
     pub fn begin_long_method(&self) -> bool {
-        let less_than_max =
-            |count| (count < self.limits.long_methods_max).then_some(count + 1);
+        let less_than_max = |count| (count < self.limits.long_methods_max).then_some(count + 1);
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
         self.long_methods
             .fetch_update(set, get, less_than_max)

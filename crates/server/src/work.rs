@@ -22,9 +22,16 @@ pub(crate) fn start(shell: &Arc<Shell>, work: Work) {
 
 fn run(shell: &Shell, work: Work) -> WorkDone {
     match work {
-        Work::Compile { id, bytes } => WorkDone::Compiled {
-            id,
-            result: shell.types.compile(&bytes),
-        },
+        Work::Load(id) => WorkDone::Loaded(shell.modules.load(&id)),
+        Work::Store(id, bytes) => WorkDone::Stored(shell.modules.store(&id, &bytes)),
+        Work::Remove(id) => {
+            shell.modules.remove(&id);
+            WorkDone::Removed
+        }
+        Work::Prune(keep) => {
+            shell.modules.prune(&keep);
+            WorkDone::Pruned
+        }
+        Work::Compile(bytes) => WorkDone::Compiled(shell.types.compile(&bytes)),
     }
 }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use crucial_core::frame::{ModuleInfo, Pushed};
 use crucial_object::Error;
 
-use super::message::{ModuleId, ModuleMessage, Peer};
+use super::message::{ModuleMessage, Peer};
+use crate::ids::ModuleId;
 use crate::replication::{Command, NodeId};
 
 /// A client's request, as the server around the catalog numbers it.

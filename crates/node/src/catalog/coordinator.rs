@@ -9,10 +9,11 @@ use crucial_object::Error;
 
 use super::action::{Outbox, Reply, RequestId};
 use super::limits::Limits;
-use super::message::{ModuleId, ModuleMessage, OperationId, Peer, Ready, Step};
+use super::message::{ModuleMessage, OperationId, Peer, Ready, Step};
 use super::mutant::CatalogMutant;
 use super::operation::{Operation, Phase, Round, Wish, add};
 use super::shelf::Need;
+use crate::ids::ModuleId;
 use crate::replication::{Command, View, ViewVersion};
 
 /// A request that waits for its turn.

@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, VecDeque};
 use crucial_core::frame::Pushed;
 
 use super::action::{Order, Outbox, Work};
-use super::message::{ModuleId, OperationId};
+use super::message::OperationId;
 use super::mutant::CatalogMutant;
+use crate::ids::ModuleId;
 use crate::replication::{View, ViewVersion};
 
 /// A module of the view that this server is through with.
@@ -117,7 +118,7 @@ impl Installed {
         view: &View,
         has_code: impl Fn(&ModuleId) -> bool,
     ) -> Option<(ModuleId, ViewVersion)> {
-        let missing = |kept: &&crate::KeptModule| {
+        let missing = |kept: &&crate::replication::KeptModule| {
             let installed = self.find(&kept.id);
             installed.is_none_or(|installed| installed.since != kept.since)
         };

@@ -4,10 +4,8 @@ use crucial_core::frame::{ModuleInfo, Pushed};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::ids::ModuleId;
 use crate::replication::{Incarnation, NodeId, ViewVersion};
-
-/// The SHA-256 of a module's bytes.
-pub type ModuleId = [u8; 32];
 
 /// A server in one of its incarnations.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -122,4 +120,15 @@ pub enum ModuleMessage {
         /// The module.
         module: ModuleId,
     },
+}
+
+impl ModuleMessage {
+    /// About how many bytes it takes, without encoding it.
+    pub fn size(&self) -> usize {
+        const HEADER_BYTES: usize = 256;
+        match self {
+            ModuleMessage::Piece { bytes, .. } => HEADER_BYTES + bytes.len(),
+            _ => HEADER_BYTES,
+        }
+    }
 }

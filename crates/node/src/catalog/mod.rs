@@ -51,8 +51,9 @@ mod participant;
 mod shelf;
 mod state;
 
+pub use crate::ids::ModuleId;
 pub use action::{Action, Done, Order, Reply, RequestId, StoreError, Work};
 pub use limits::Limits;
-pub use message::{ModuleId, ModuleMessage, OperationId, Peer, Ready, Step};
+pub use message::{ModuleMessage, OperationId, Peer, Ready, Step};
 pub use mutant::CatalogMutant;
 pub use state::{ModuleCatalog, Push};

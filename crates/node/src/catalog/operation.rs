@@ -6,7 +6,8 @@ use bytes::Bytes;
 use crucial_core::frame::{ModuleInfo, Pushed};
 
 use super::action::{Outbox, RequestId};
-use super::message::{ModuleId, ModuleMessage, OperationId, Peer, Ready, Step};
+use super::message::{ModuleMessage, OperationId, Peer, Ready, Step};
+use crate::ids::ModuleId;
 use crate::replication::{NodeId, View, ViewVersion};
 
 /// What a client asks for.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::action::Outbox;
-use super::message::{ModuleId, ModuleMessage, OperationId, Peer, Ready, Step};
+use super::message::{ModuleMessage, OperationId, Peer, Ready, Step};
 use super::mutant::CatalogMutant;
+use crate::ids::ModuleId;
 use crate::replication::{NodeId, View, ViewVersion};
 
 /// A step that a coordinator has asked for.

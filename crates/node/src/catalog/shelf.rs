@@ -9,7 +9,8 @@ use serde_bytes::ByteBuf;
 use super::action::{Done, Outbox, StoreError, Work};
 use super::fetch::Fetch;
 use super::limits::Limits;
-use super::message::{ModuleId, ModuleMessage};
+use super::message::ModuleMessage;
+use crate::ids::ModuleId;
 use crate::replication::NodeId;
 
 /// A module that this server needs.

@@ -8,10 +8,11 @@ use super::action::{Action, Done, Outbox, RequestId, Work};
 use super::coordinator::{Context, Coordinator};
 use super::installed::{Installation, Installed, Purpose};
 use super::limits::Limits;
-use super::message::{ModuleId, ModuleMessage, OperationId, Peer, Ready, Step};
+use super::message::{ModuleMessage, OperationId, Peer, Ready, Step};
 use super::operation::Wish;
 use super::participant::{Participant, Task};
 use super::shelf::{Need, Shelf};
+use crate::ids::ModuleId;
 use crate::replication::{Incarnation, View, ViewVersion};
 
 /// How often a server looks at what is to be repeated, while there is something.

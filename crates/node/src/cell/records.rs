@@ -216,11 +216,6 @@ impl Records {
         }
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     fn retain(&mut self, mut keep: impl FnMut(CallId, &Record) -> bool) {
         match &mut self.0 {
             Entries::None => {}

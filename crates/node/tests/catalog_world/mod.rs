@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crucial_node::catalog::{
     Action, Limits, ModuleCatalog, ModuleId, ModuleMessage, Peer, Push, Reply, RequestId, Work,
 };
-use crucial_node::replication::{Command, Control, Incarnation, NodeId, Refusal, View, ViewVersion};
+use crucial_node::replication::{
+    Command, Control, Incarnation, NodeId, Refusal, View, ViewVersion,
+};
 use crucial_object::Error;
 
 mod shell;

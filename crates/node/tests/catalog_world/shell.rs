@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use crucial_node::catalog::{Done, ModuleId, Order, StoreError, Work};
 use crucial_core::frame::{ModuleInfo, Pushed};
+use crucial_node::catalog::{Done, ModuleId, Order, StoreError, Work};
 
 /// A module of the simulation.
 #[derive(Clone, Debug)]

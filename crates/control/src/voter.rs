@@ -1,0 +1,283 @@
+//! A server's part in the control group, as the server wants it: with the modules' bytes on disk, and how it leaves.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crucial_core::Endpoint;
+use crucial_core::frame::peer;
+use crucial_node::catalog::StoreError;
+use crucial_node::control_group::{ControlGroup, Respond};
+use crucial_node::replication::{Command, Grant, Incarnation, NodeId, PARTITIONS, View};
+use crucial_node::{ControlInfo, ModuleId, ModuleStore, control_group};
+use parking_lot::Mutex;
+
+use crate::blobs::Blobs;
+use crate::config::{Config, GroupError, Member, Timing};
+use crate::group::Group;
+use crate::identity::Identity;
+
+/// How often a server that leaves looks whether the others do, too.
+const LEAVE_LOOK: Duration = Duration::from_millis(50);
+
+/// Shortest lease: below it, a server that is busy for a moment is taken for dead.
+const LEASE_MIN: Duration = Duration::from_millis(200);
+
+/// How a server is part of a cluster.
+#[derive(Clone, Debug)]
+pub struct VoterConfig {
+    /// The directory for the server's identity, for what it must not forget as a voter, and for modules.
+    pub directory: PathBuf,
+    /// Where other servers and clients reach it, `HOST:PORT`; by default the first TCP port that it listens on.
+    pub address: Option<String>,
+    /// Servers of the cluster to join, `HOST:PORT`; a name may have several addresses. Without any, the server founds a
+    /// cluster, or goes on with the one that its directory knows.
+    pub join: Vec<String>,
+    /// For how long it tries to join.
+    pub patience: Duration,
+    /// A server that the control group has not heard of for this long serves nothing any more, and is replaced
+    /// after a little more. The same at all servers.
+    pub lease: Duration,
+}
+
+impl VoterConfig {
+    /// A cluster in a directory, which this server founds.
+    pub fn new(directory: PathBuf) -> VoterConfig {
+        VoterConfig {
+            directory,
+            address: None,
+            join: Vec::new(),
+            patience: Duration::from_secs(30),
+            lease: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A server's part in the control group, before and after it has joined.
+pub struct Voter {
+    config: VoterConfig,
+    node: NodeId,
+    modules: Arc<Blobs>,
+    /// Until the group takes it.
+    identity: Mutex<Option<Identity>>,
+    group: OnceLock<Arc<Group>>,
+}
+
+impl Voter {
+    /// Reads who this server is.
+    ///
+    /// # Errors
+    ///
+    /// The reason, if the directory or the lease is no good.
+    pub fn open(config: VoterConfig) -> Result<Voter, String> {
+        if config.lease < LEASE_MIN {
+            return Err(format!(
+                "a lease of {:?} between servers is below {LEASE_MIN:?}: they could not keep it",
+                config.lease
+            ));
+        }
+        let identity = Identity::open(&config.directory).map_err(|error| error.to_string())?;
+        let modules = Blobs::open(&config.directory).map_err(|error| error.to_string())?;
+        Ok(Voter {
+            node: identity.node(),
+            modules: Arc::new(modules),
+            identity: Mutex::new(Some(identity)),
+            group: OnceLock::new(),
+            config,
+        })
+    }
+
+    fn begin(
+        &self,
+        member: Arc<dyn control_group::Member>,
+        endpoints: &[Endpoint],
+    ) -> Result<Arc<Group>, String> {
+        let address = match &self.config.address {
+            Some(address) => address.clone(),
+            None => own_address(endpoints)?,
+        };
+        let identity = self.identity.lock().take();
+        let identity = identity.ok_or("the server was started already")?;
+        let config = Config {
+            directory: self.config.directory.clone(),
+            address,
+            join: self.config.join.clone(),
+            partitions: PARTITIONS,
+            timing: Timing::of_lease(self.config.lease.as_millis() as u64),
+            join_patience: self.config.patience,
+        };
+        let adapter = Arc::new(Adapter {
+            member,
+            group: OnceLock::new(),
+        });
+        let group = Group::new(config, identity, adapter.clone());
+        let group = Arc::new(group.map_err(|error| error.to_string())?);
+        // An adapter has one group.
+        let _ = adapter.group.set(Arc::downgrade(&group));
+        Ok(group)
+    }
+}
+
+impl ControlGroup for Voter {
+    fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn lease_ms(&self) -> u64 {
+        self.config.lease.as_millis() as u64
+    }
+
+    fn start(
+        &self,
+        member: Arc<dyn control_group::Member>,
+        endpoints: &[Endpoint],
+    ) -> Result<(), String> {
+        let group = self.begin(member, endpoints)?;
+        // It is started once.
+        let _ = self.group.set(group.clone());
+        group.wait_until_member().map_err(|error| error.to_string())
+    }
+
+    fn on_request(&self, from: &peer::Hello, request: Bytes, respond: Respond) {
+        if let Some(group) = self.group.get() {
+            group.handle(from, request, respond);
+        }
+    }
+
+    fn propose(&self, command: Command) {
+        if let Some(group) = self.group.get() {
+            group.propose(vec![command]);
+        }
+    }
+
+    fn modules(&self) -> Arc<dyn ModuleStore> {
+        Arc::new(Modules(self.modules.clone()))
+    }
+
+    fn info(&self) -> ControlInfo {
+        let Some(group) = self.group.get() else {
+            return ControlInfo::default();
+        };
+        let status = group.status();
+        ControlInfo {
+            leader: status.leader,
+            voters: status.voters,
+        }
+    }
+
+    fn leave(&self, patience: Duration) -> bool {
+        let Some(group) = self.group.get() else {
+            return true;
+        };
+        if group.view().members.keys().all(|node| *node == self.node) {
+            return true;
+        }
+        group.leave();
+        let started = Instant::now();
+        while started.elapsed() < patience && group.is_part() {
+            if group.wait_dismissed(LEAVE_LOOK) {
+                return true;
+            }
+            if group.view().staying().next().is_none() {
+                // The others leave, too. Without this server they may not learn of it.
+                std::thread::sleep(self.config.lease / 2);
+                return true;
+            }
+        }
+        group.wait_dismissed(Duration::ZERO)
+    }
+
+    fn stop(&self) {
+        if let Some(group) = self.group.get() {
+            group.stop();
+        }
+    }
+}
+
+/// The first TCP port that a server listens on, if others can reach it there.
+fn own_address(endpoints: &[Endpoint]) -> Result<String, String> {
+    let tcp = endpoints.iter().find_map(|endpoint| match endpoint {
+        Endpoint::Tcp { host, .. } => Some((endpoint, host)),
+        Endpoint::Unix(_) => None,
+    });
+    let Some((endpoint, host)) = tcp else {
+        return Err(
+            "configuration: a server of a cluster listens on a TCP port: --listen HOST:PORT"
+                .to_owned(),
+        );
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if bare
+        .parse::<IpAddr>()
+        .is_ok_and(|address| address.is_unspecified())
+    {
+        return Err(format!(
+            "configuration: others cannot reach a server at {endpoint}: say by --advertise HOST:PORT where they can"
+        ));
+    }
+    Ok(endpoint.to_string())
+}
+
+/// The server, as the group sees it.
+struct Adapter {
+    member: Arc<dyn control_group::Member>,
+    group: OnceLock<Weak<Group>>,
+}
+
+impl Member for Adapter {
+    fn now_ms(&self) -> u64 {
+        self.member.now()
+    }
+
+    fn view(&self, view: Arc<View>) {
+        let group = self.group.get().and_then(Weak::upgrade);
+        let cluster = group.map_or(0, |group| group.cluster());
+        self.member.on_view(cluster, view);
+    }
+
+    fn granted(&self, grant: Grant) {
+        self.member.on_lease(grant);
+    }
+
+    fn over(&self) {
+        self.member.on_evicted();
+    }
+
+    fn begin(&self, incarnation: Incarnation) {
+        self.member.begin(incarnation);
+    }
+
+    fn failed(&self, error: GroupError) {
+        self.member.on_failure(error.to_string());
+    }
+}
+
+/// The modules on disk, as the server sees them.
+struct Modules(Arc<Blobs>);
+
+impl ModuleStore for Modules {
+    fn load(&self, id: &ModuleId) -> Option<Bytes> {
+        self.0.load(id).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a module is fetched again");
+            None
+        })
+    }
+
+    fn store(&self, id: &ModuleId, bytes: &Bytes) -> Result<(), StoreError> {
+        self.0.store(id, bytes).map_err(StoreError::from)
+    }
+
+    fn remove(&self, id: &ModuleId) {
+        if let Err(error) = self.0.remove(id) {
+            tracing::warn!(%error, "a module's file stays");
+        }
+    }
+
+    fn prune(&self, keep: &[ModuleId]) {
+        if let Err(error) = self.0.prune(keep) {
+            tracing::warn!(%error, "modules' files stay");
+        }
+    }
+}
