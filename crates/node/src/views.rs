@@ -13,9 +13,6 @@ use crate::outputs::{Output, Outputs};
 use crate::replication::{Grant, Incarnation, View};
 use crate::timers::Timer;
 
-/// How often partitions are told that time has passed, in milliseconds.
-const TICK_MS: Millis = 20;
-
 impl Node {
     /// The control group has decided a view.
     pub(crate) fn on_view(&self, view: Arc<View>, now: Millis, out: &mut Outputs) {
@@ -83,7 +80,7 @@ impl Node {
                 Timer::Leases,
                 out,
             );
-            self.add_timer(now + TICK_MS, Timer::Tick, out);
+            self.add_timer(now + self.tick_ms, Timer::Tick, out);
         }
     }
 
@@ -110,7 +107,7 @@ impl Node {
             }
             Timer::Tick => {
                 self.tick(now, out);
-                self.add_timer(now + TICK_MS, Timer::Tick, out);
+                self.add_timer(now + self.tick_ms, Timer::Tick, out);
             }
         }
     }
