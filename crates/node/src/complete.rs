@@ -1,6 +1,7 @@
 //! What follows from a job that was executed: version, replicate, reply; then the object's next event.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crucial_core::frame::{CallRequest, ReplicaInfo};
 use crucial_object::{Error, ObjectId, TypeInfo};
@@ -81,6 +82,7 @@ impl Node {
             }
             (Plan::Follow(_), Outcome::Followed(fits)) => {
                 if let (false, Event::Apply(from, _)) = (fits, &event) {
+                    self.divergences.fetch_add(1, Ordering::Relaxed);
                     self.report_divergence(entry.id, *from, out);
                 }
             }

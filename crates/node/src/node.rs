@@ -21,7 +21,7 @@ use crate::objects::{Homes, ObjectTable};
 use crate::outputs::{ControlInfo, ControlQuery, Outputs};
 use crate::partitions::Partitions;
 use crate::peers::Peers;
-use crate::replication::{Grant, Incarnation, NodeId, Timing, View, ViewVersion};
+use crate::replication::{Grant, Incarnation, NodeId, Replica, Timing, View, ViewVersion};
 use crate::rounds::Rounds;
 use crate::session::{Session, Sessions};
 use crate::timers::Timers;
@@ -43,10 +43,10 @@ pub struct Config {
     pub lease_ms: Millis,
     /// A client that was silent for longer than this has ended, in milliseconds.
     pub client_lease_ms: Millis,
-    /// Calls leave no completion records: to measure what these cost.
-    pub at_least_once: bool,
     /// How often partitions are told that time has passed, in milliseconds.
     pub tick_ms: Millis,
+    /// Calls leave no completion records: to measure what these cost.
+    pub at_least_once: bool,
     /// With fewer records in an object nobody looks which of them are needed.
     pub records_min: usize,
     /// Orders hash maps: fixed in the simulation, random in production.
@@ -63,8 +63,8 @@ impl Config {
             timing: Timing::of_lease(lease_ms),
             lease_ms,
             client_lease_ms: 10_000,
-            at_least_once: false,
             tick_ms: 20,
+            at_least_once: false,
             records_min: 64,
             hash_seed,
         }
@@ -111,6 +111,7 @@ pub enum Input {
 pub struct Node {
     pub(crate) limits: Limits,
     pub(crate) client_lease_ms: Millis,
+    pub(crate) tick_ms: Millis,
     at_least_once: bool,
     pub(crate) records_min: usize,
     pub(crate) types: Types,
@@ -128,8 +129,9 @@ pub struct Node {
     pub(crate) watches_leases: AtomicBool,
     /// Whether a tick is planned.
     pub(crate) ticks: AtomicBool,
-    pub(crate) tick_ms: Millis,
     connections: AtomicUsize,
+    /// Changes that came out differently here than at the primary.
+    pub(crate) divergences: AtomicUsize,
 }
 
 /// Counts of what a server holds.
@@ -145,6 +147,8 @@ pub struct Status {
     pub connections: usize,
     /// Sessions of live clients.
     pub sessions: usize,
+    /// Changes that came out differently here than at the primary, since the start. There should be none.
+    pub divergences: usize,
 }
 
 impl Node {
@@ -156,6 +160,7 @@ impl Node {
         Node {
             limits: config.limits,
             client_lease_ms: config.client_lease_ms,
+            tick_ms: config.tick_ms,
             at_least_once: config.at_least_once,
             records_min: config.records_min,
             types: Types::new(seed),
@@ -171,8 +176,8 @@ impl Node {
             modules: Modules::new(config.node),
             watches_leases: AtomicBool::new(false),
             ticks: AtomicBool::new(false),
-            tick_ms: config.tick_ms,
             connections: AtomicUsize::new(0),
+            divergences: AtomicUsize::new(0),
         }
     }
 
@@ -248,7 +253,17 @@ impl Node {
             deadlines: self.timers.len(),
             connections: self.connections.load(Ordering::Relaxed),
             sessions: self.sessions.len(),
+            divergences: self.divergences.load(Ordering::Relaxed),
         }
+    }
+
+    /// Looks at what this server has of an object, from outside. `None`: nothing, or the object is checked out.
+    pub fn look_at<T>(
+        &self,
+        object: &ObjectId,
+        look: impl FnOnce(&mut Replica) -> T,
+    ) -> Option<T> {
+        self.objects.find(object)?.look_at(look)
     }
 
     /// The newest view that it has taken up.

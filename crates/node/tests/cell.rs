@@ -6,8 +6,8 @@ use std::cell::{Cell as Counter, RefCell};
 use std::collections::HashMap;
 use std::task::Poll;
 
-use crucial_core::Disposition::{Answered, Parked};
-use crucial_core::Turn;
+use crucial_node::cell::Disposition::{Answered, Parked};
+use crucial_node::cell::Turn;
 use crucial_object::sync::{AtomicI64, Barrier, BarrierWaitResult};
 use crucial_object::{Error, Sequence, Shared, Wake, decode, encode, shared};
 use serde::{Deserialize, Serialize};
@@ -560,7 +560,7 @@ fn a_method_that_calls_another_object_is_told_that_it_can_not() {
 fn a_state_of_wrong_bytes_makes_no_cell() {
     let info = crucial_object::registry::find("cell::Account").unwrap();
     for state in [&[][..], &[0x80], &[0, 0]] {
-        let error = crucial_core::Cell::new(info, state).err().unwrap();
+        let error = crucial_node::cell::Cell::new(info, state).err().unwrap();
         assert!(matches!(error, Error::BadArguments { .. }), "{error}");
     }
 }

@@ -6,7 +6,7 @@ mod subject;
 use std::collections::BTreeMap;
 use std::task::Poll;
 
-use crucial_core::{CallId, Disposition};
+use crucial_node::cell::{CallId, Disposition};
 use crucial_object::{Error, Sequence, encode, shared};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ mod subject;
 
 use std::task::Poll;
 
-use crucial_core::Disposition::{Answered, Parked};
+use crucial_node::cell::Disposition::{Answered, Parked};
 use crucial_object::{Error, Wake, registry, shared};
 use serde::{Deserialize, Serialize};
 use subject::{Subject, id};
@@ -262,6 +262,6 @@ fn who_waits_when_another_call_panics_is_told_and_stays_told() {
 #[test]
 fn a_decoder_that_panics_makes_no_cell() {
     let info = registry::find("poison::Undecodable").unwrap();
-    let error = crucial_core::Cell::new(info, &[]).err().unwrap();
+    let error = crucial_node::cell::Cell::new(info, &[]).err().unwrap();
     assert!(matches!(&error, Error::Panicked { message, .. } if message == "boom in decode"));
 }

@@ -3,23 +3,30 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crucial_cluster::{Incarnation, NodeId, View};
+use crucial_core::frame::{CallRequest, Hello, Operation as Wanted, Request, Response, Routes};
 use crucial_linear::{History, Operation};
-use crucial_object::sync::Semaphore;
-use crucial_object::{Error, MethodId, ObjectId, Sequence, SessionId, decode, encode};
+use crucial_node::replication::{Incarnation, NodeId};
+use crucial_object::{
+    Error, MethodId, ObjectId, Result, RunId, Sequence, SessionId, decode, encode,
+};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde_bytes::ByteBuf;
 
 use crate::model::{Input, Output};
-use crate::wire::{Ask, Body, Packet, Reply, Request};
-use crate::world::{Kind, Object};
+use crate::objects::{Kind, NAMESPACE, Object};
+use crate::wire::{ClientPacket, End, Packet, ToClient};
 
 pub struct Client {
     pub session: SessionId,
-    view: Arc<View>,
+    routes: Arc<Routes>,
+    /// Its connections, of which each server has at most one.
+    links: BTreeMap<NodeId, Link>,
+    /// How many connections it has had.
+    connections: u64,
     sequence: Sequence,
-    current: Option<(Operation<ObjectId, Input, Output>, Ask)>,
+    pings: u64,
+    current: Option<(Operation<ObjectId, Input, Output>, Wanted)>,
     /// How many requests it is to make yet.
     pub left: usize,
     /// The locks that it holds, with their tokens.
@@ -31,15 +38,36 @@ pub struct Client {
     pub wrong: Vec<String>,
 }
 
+/// A connection.
+struct Link {
+    number: u64,
+    incarnation: Incarnation,
+    hello: Arc<Hello>,
+    /// The version of the routes by which requests are sent on it.
+    routes: u64,
+}
+
 /// Where a packet goes.
 pub type Addressed = (NodeId, Incarnation, Packet);
 
+/// The sequences of pings are above those of requests.
+const PINGS: u64 = 1 << 40;
+
 impl Client {
-    pub fn new(session: u64, left: usize, view: Arc<View>) -> Client {
+    pub fn new(session: u64, left: usize) -> Client {
+        let routes = Routes {
+            cluster: 0,
+            version: 0,
+            servers: Vec::new(),
+            primaries: Vec::new(),
+        };
         Client {
             session: SessionId(session),
-            view,
+            routes: Arc::new(routes),
+            links: BTreeMap::new(),
+            connections: 0,
             sequence: Sequence(0),
+            pings: 0,
             current: None,
             left,
             held: BTreeMap::new(),
@@ -60,6 +88,17 @@ impl Client {
 
     pub fn waits_for(&self) -> Option<&Operation<ObjectId, Input, Output>> {
         self.current.as_ref().map(|(operation, _)| operation)
+    }
+
+    /// Whether it still wants the reply to a request.
+    pub fn wants(&self, sequence: Sequence) -> bool {
+        sequence == self.sequence && self.current.is_some() && !self.is_dead
+    }
+
+    /// Whether this is its present connection to a node.
+    pub fn uses(&self, node: NodeId, number: u64) -> bool {
+        let link = self.links.get(&node);
+        link.is_some_and(|link| link.number == number)
     }
 
     /// All that it asked, answered or not.
@@ -90,15 +129,23 @@ impl Client {
     }
 
     /// To all servers that it knows.
-    fn ping(&self) -> Vec<Addressed> {
-        let members = self.view.members.iter();
-        members
-            .map(|(node, member)| {
-                let ping = Packet::Ping {
-                    client: self.session,
-                    view: self.view.version,
+    fn ping(&mut self) -> Vec<Addressed> {
+        let routes = self.routes.clone();
+        let servers = routes.servers.iter();
+        servers
+            .map(|server| {
+                self.pings += 1;
+                let acked = match self.current {
+                    Some(_) => self.sequence,
+                    None => Sequence(self.sequence.0 + 1),
                 };
-                (*node, member.incarnation, ping)
+                let request = Request::Numbered {
+                    sequence: Sequence(PINGS + self.pings),
+                    acked,
+                    operation: Wanted::Ping,
+                };
+                let to = (NodeId(server.node), Incarnation(server.incarnation));
+                self.packet(to, request, 0)
             })
             .collect()
     }
@@ -119,73 +166,159 @@ impl Client {
             (Kind::Queue, ..70) => Input::Pop,
             (Kind::Queue, _) => Input::TryPop,
         };
-        let ask = self.ask(input, object);
+        let timeout_ms = match random.random_range(0..4) {
+            0 if input.may_wait() => random.random_range(1..3000),
+            _ => 0,
+        };
+        let token = self.held.get(&object.id).copied().unwrap_or_default();
+        let wanted = wanted(input, object, (token, timeout_ms));
         self.sequence.0 += 1;
         self.left -= 1;
         let operation = Operation::called(self.session.0, object.id, input, now);
-        self.current = Some((operation, ask));
+        self.current = Some((operation, wanted));
     }
 
     /// It does not want to wait any longer, and may have the result all the same.
-    fn withdraw(&self) -> Option<Addressed> {
+    fn withdraw(&mut self) -> Option<Addressed> {
         let (operation, _) = self.current.as_ref()?;
-        operation
-            .input
-            .may_wait()
-            .then(|| self.packet(Ask::Cancel))?
+        if !operation.input.may_wait() {
+            return None;
+        }
+        let request = Request::Cancel {
+            sequence: self.sequence,
+            object: operation.object,
+        };
+        let to = self.primary()?;
+        Some(self.packet(to, request, 0))
     }
 
-    fn send(&self) -> Option<Addressed> {
-        let (_, ask) = self.current.as_ref()?;
-        self.packet(ask.clone())
+    fn primary(&self) -> Option<(NodeId, Incarnation)> {
+        let (operation, _) = self.current.as_ref()?;
+        let partition = self.routes.partition(&operation.object);
+        let server = self.routes.primary(partition)?;
+        Some((NodeId(server.node), Incarnation(server.incarnation)))
     }
 
-    fn packet(&self, ask: Ask) -> Option<Addressed> {
-        let (operation, _) = self.current.as_ref()?;
-        let primary = self.view.primary(self.view.partition(&operation.object))?;
-        let member = self.view.members.get(&primary)?;
-        let request = Request {
-            client: self.session,
+    fn send(&mut self) -> Option<Addressed> {
+        let (_, wanted) = self.current.as_ref()?;
+        let request = Request::Numbered {
             sequence: self.sequence,
             acked: self.sequence,
-            view: self.view.version,
-            object: operation.object,
-            ask,
+            operation: wanted.clone(),
         };
-        Some((primary, member.incarnation, Packet::Request(request)))
+        let to = self.primary()?;
+        Some(self.packet(to, request, self.routes.version))
     }
 
-    pub fn receive(&mut self, reply: Reply, now: u64) -> Vec<Addressed> {
-        match reply {
+    /// A packet, on a connection that knows of routes which are no older than this.
+    fn packet(
+        &mut self,
+        (node, incarnation): (NodeId, Incarnation),
+        request: Request,
+        routes: u64,
+    ) -> Addressed {
+        let link = self.links.get_mut(&node);
+        let link = link.filter(|link| link.incarnation == incarnation);
+        let end = match link {
+            Some(link) if link.routes >= routes => End::Client(self.session, link.number),
+            // It says which routes it has, or takes another connection.
+            Some(link) if link.number % 4 == 0 => {
+                link.routes = routes;
+                End::Client(self.session, link.number)
+            }
+            _ => self.connect(node, incarnation),
+        };
+        let link = &self.links[&node];
+        let packet = ClientPacket {
+            end,
+            hello: link.hello.clone(),
+            routes: link.routes,
+            request,
+        };
+        (node, incarnation, Packet::Client(Box::new(packet)))
+    }
+
+    fn connect(&mut self, node: NodeId, incarnation: Incarnation) -> End {
+        let mut run = [0; 16];
+        run[..8].copy_from_slice(&self.session.0.to_le_bytes());
+        let hello = Hello {
+            session: self.session,
+            resume: self.connections > 0,
+            run: RunId(run),
+            owner: true,
+            namespace: NAMESPACE.to_owned(),
+            attempt: None,
+            routes: self.routes.version,
+            fences: 0,
+        };
+        self.connections += 1;
+        let link = Link {
+            number: self.connections,
+            incarnation,
+            hello: Arc::new(hello),
+            routes: self.routes.version,
+        };
+        self.links.insert(node, link);
+        End::Client(self.session, self.connections)
+    }
+
+    /// Something came from a node, on the connection of this number.
+    pub fn receive(
+        &mut self,
+        (node, number): (NodeId, u64),
+        what: ToClient,
+        now: u64,
+    ) -> Vec<Addressed> {
+        match what {
             _ if self.is_dead => Vec::new(),
-            Reply::View(view) => {
-                if view.version > self.view.version {
-                    self.view = view;
-                    return self.send().into_iter().collect();
+            ToClient::Closed | ToClient::Response(Response::Refused(_)) => {
+                if self.uses(node, number) {
+                    self.links.remove(&node);
                 }
                 Vec::new()
             }
-            Reply::Moved(sequence) if sequence == self.sequence => self.ping(),
-            Reply::Result(sequence, body) if sequence == self.sequence => {
-                self.answered(body, now);
+            ToClient::Response(Response::Welcome(welcome)) => {
+                if !welcome.resumed {
+                    let wrong = format!("{:?} has ended at {node:?}, and lives", self.session);
+                    self.wrong.push(wrong);
+                }
+                self.learn(&Arc::new(welcome.routes))
+            }
+            ToClient::Response(Response::Routes(routes)) => self.learn(&Arc::new(routes)),
+            ToClient::Response(Response::Moved { sequence, routes }) => {
+                if sequence == self.sequence && routes > self.routes.version {
+                    // The newer ones come with a new connection.
+                    self.links.remove(&node);
+                    return self.ping();
+                }
                 Vec::new()
             }
-            _ => Vec::new(),
+            ToClient::Response(Response::Reply { sequence, result }) => {
+                if sequence == self.sequence {
+                    self.on_reply(result.map(|bytes| bytes.to_vec()), now);
+                }
+                Vec::new()
+            }
         }
     }
 
-    /// A view from outside, as from a list of seeds.
-    pub fn hear(&mut self, view: &Arc<View>) {
-        if view.version > self.view.version {
-            self.view = view.clone();
+    /// Routes came, perhaps from outside, as from a list of seeds.
+    pub fn learn(&mut self, routes: &Arc<Routes>) -> Vec<Addressed> {
+        if routes.version <= self.routes.version {
+            return Vec::new();
         }
+        self.routes = routes.clone();
+        let servers = &routes.servers;
+        self.links
+            .retain(|node, _| servers.iter().any(|server| server.node == node.0));
+        self.send().into_iter().collect()
     }
 
-    fn answered(&mut self, body: Body, now: u64) {
+    fn on_reply(&mut self, result: Result<Vec<u8>>, now: u64) {
         let Some((operation, _)) = self.current.take() else {
             return;
         };
-        if let (Input::Acquire(_), Body::Bytes(Ok(token))) = (operation.input, &body)
+        if let (Input::Acquire(_), Ok(token)) = (operation.input, &result)
             && let Ok(token) = decode(token)
         {
             self.held.insert(operation.object, token);
@@ -193,7 +326,7 @@ impl Client {
         if let Input::Release(_) = operation.input {
             self.held.remove(&operation.object);
         }
-        match output(operation.input, body) {
+        match output(operation.input, result) {
             Ok(output) => self.history.push(operation.returned(output, now)),
             Err(wrong) => {
                 self.wrong.push(format!("{operation:?}: {wrong}"));
@@ -201,38 +334,23 @@ impl Client {
             }
         }
     }
-
-    fn ask(&self, input: Input, object: &Object) -> Ask {
-        let token = self.held.get(&object.id).copied().unwrap_or_default();
-        ask(input, object, token)
-    }
 }
 
-fn ask(input: Input, object: &Object, token: u64) -> Ask {
+fn wanted(input: Input, object: &Object, (token, timeout_ms): (u64, u32)) -> Wanted {
     let sealed = |item: i64| ByteBuf::from(encode(&item).expect("an integer"));
-    let call = |method: &str, args: Vec<u8>| Ask::Call {
-        method: MethodId::of(method),
-        args,
+    let call = |method: &str, args: Vec<u8>| {
+        Wanted::Call(CallRequest {
+            object: object.id,
+            method: MethodId::of(method),
+            timeout_ms,
+            args: args.into(),
+        })
     };
     match input {
-        Input::OpenCounter => Ask::Open {
-            type_name: "crucial::AtomicI64",
-            replicas: object.replicas,
-            state: encode(&0i64).expect("an integer"),
-        },
-        Input::OpenQueue => Ask::Open {
-            type_name: "crucial::Queue",
-            replicas: object.replicas,
-            state: encode(&(Vec::<ByteBuf>::new(), 1u64 << 20, false)).expect("a queue"),
-        },
-        Input::OpenLock => Ask::Open {
-            type_name: "crucial::Semaphore",
-            replicas: object.replicas,
-            state: encode(&Semaphore::new(1)).expect("a semaphore"),
-        },
+        Input::OpenCounter | Input::OpenQueue | Input::OpenLock => Wanted::Open(object.open()),
         Input::Acquire(_) => call("acquire", Vec::new()),
         Input::Release(_) => call("release_acquired", encode(&(token,)).expect("a number")),
-        Input::Delete => Ask::Delete,
+        Input::Delete => Wanted::Delete(object.id),
         Input::Add(more) => call("fetch_add", encode(&(more,)).expect("an integer")),
         Input::Load => call("load", Vec::new()),
         Input::Push(item) => call("push", encode(&(sealed(item),)).expect("bytes")),
@@ -241,16 +359,19 @@ fn ask(input: Input, object: &Object, token: u64) -> Ask {
     }
 }
 
-fn output(input: Input, body: Body) -> Result<Output, String> {
-    let bytes = match body {
-        Body::Did(did) => return Ok(Output::Did(did)),
-        Body::Bytes(Err(Error::Lost { .. })) => return Ok(Output::Gone),
-        Body::Bytes(Err(Error::LockLost { .. })) => return Ok(Output::NotHeld),
-        Body::Bytes(Err(Error::Cancelled)) => return Ok(Output::Withdrawn),
-        Body::Bytes(Err(error)) => return Err(error.to_string()),
-        Body::Bytes(Ok(bytes)) => bytes,
+fn output(input: Input, result: Result<Vec<u8>>) -> Result<Output, String> {
+    let bytes = match result {
+        Err(Error::Lost { .. }) => return Ok(Output::Gone),
+        Err(Error::LockLost { .. }) => return Ok(Output::NotHeld),
+        Err(Error::Cancelled | Error::TimedOut { .. }) => return Ok(Output::Withdrawn),
+        Err(Error::LimitExceeded { .. }) if input.may_wait() => return Ok(Output::Refused),
+        Err(error) => return Err(error.to_string()),
+        Ok(bytes) => bytes,
     };
     let output = match input {
+        Input::OpenCounter | Input::OpenQueue | Input::OpenLock | Input::Delete => {
+            Output::Did(decode(&bytes).map_err(|e| e.to_string())?)
+        }
         Input::Add(_) | Input::Load => Output::Value(decode(&bytes).map_err(|e| e.to_string())?),
         Input::Push(_) => Output::Pushed,
         Input::Acquire(_) => Output::Held(true),
@@ -260,7 +381,6 @@ fn output(input: Input, body: Body) -> Result<Output, String> {
             let item = item.map(|item| decode(&item)).transpose();
             Output::Popped(item.map_err(|e| e.to_string())?)
         }
-        _ => return Err("a result of another kind".to_owned()),
     };
     Ok(output)
 }

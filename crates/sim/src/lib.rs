@@ -1,10 +1,13 @@
-//! A cluster in one thread, from a seed: the state machines of `crucial-cluster` and the objects of
-//! `crucial-object`, with a network that loses, repeats, delays and reorders, clocks that drift, servers that die, sleep,
-//! join and leave, and clients whose histories are checked.
+//! A cluster in one thread, from a seed: the nodes of `crucial-node`, with a network that loses, repeats, delays and reorders,
+//! clocks that drift, servers that die, sleep, join and leave, and clients whose histories are checked.
 //!
 //! - [`run`]: one run.
-//! - `world`: network, clocks, faults, and what must hold.
-//! - `node`, `client`: the parties. `wire`: what they say. `model`: what objects do.
+//! - `world`: who there is, and what happens when (`events`).
+//! - `process`: a server's process: a node, its connections, and the jobs that take long; `steps`: what comes to a process, and
+//!   what it wants done.
+//! - `client`: a client. `wire`: what travels; `network`: how it travels.
+//! - `control`: the control group. `faults`: what goes wrong.
+//! - `objects`: the objects; `model`: what they do when nothing goes wrong; `judge`: what must hold at the end.
 //!
 //! `cargo run --release -p crucial-sim -- --seeds 0..10000` runs many.
 
@@ -12,14 +15,21 @@
 #![allow(missing_docs)]
 
 mod client;
+mod control;
+mod events;
+mod faults;
+mod judge;
 mod model;
-mod node;
+mod network;
+mod objects;
+mod process;
+mod steps;
 mod wire;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crucial_cluster::{Mutant, plant};
+use crucial_node::replication::{Mutant, plant};
 
 pub use world::{Broken, Report};
 

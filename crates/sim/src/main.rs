@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use crucial_cluster::Mutant;
+use crucial_node::replication::Mutant;
 use crucial_sim::run;
 
 /// Simulates a cluster from seeds.
@@ -13,7 +13,7 @@ struct Args {
     /// Seeds: FIRST..END.
     #[arg(long, default_value = "0..1000", value_parser = range)]
     seeds: (u64, u64),
-    /// Says what happens.
+    /// Prints what happens.
     #[arg(long)]
     trace: bool,
     /// Plants each bug in turn, and says with which seed it is found.

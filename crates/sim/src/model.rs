@@ -79,8 +79,10 @@ pub enum Output {
     Popped(Option<i64>),
     /// The object is gone.
     Gone,
-    /// Of pop and acquire: it was withdrawn.
+    /// Of pop and acquire: it was withdrawn, or has waited for as long as it may.
     Withdrawn,
+    /// Of pop and acquire: too many wait. A copy of the request that comes later may be executed still.
+    Refused,
     /// Of acquire and release.
     Held(bool),
     /// Of release: it was somebody else's.

@@ -2,82 +2,76 @@
 
 use std::sync::Arc;
 
-use crucial_cluster::{
-    Command, Grant, Incarnation, Message, NodeId, PartitionId, View, ViewVersion,
-};
-use crucial_object::{Error, MethodId, ObjectId, Result, Sequence, SessionId};
+use bytes::Bytes;
+use crucial_core::frame::{Hello, Request, Response, peer};
+use crucial_node::replication::{Command, Grant, Incarnation, NodeId, View};
+use crucial_object::SessionId;
 
-/// A packet.
+/// One end of a connection of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// To a client, which numbers its connections.
+    Client(SessionId, u64),
+    /// To another node, which has dialed.
+    Incoming(u64),
+    /// To another node that was dialed.
+    Outgoing(u64),
+}
+
+/// What comes to a node.
 #[derive(Clone, Debug)]
 pub enum Packet {
-    /// From a node to another, about a partition.
-    Peer {
-        from: NodeId,
-        partition: PartitionId,
-        message: Message,
-    },
     /// From a client.
-    Request(Request),
-    /// From a client: a sign of life. It is told of a newer view.
-    Ping {
-        client: SessionId,
-        view: ViewVersion,
-    },
-    /// To the control group.
+    Client(Box<ClientPacket>),
+    /// From another node, on the link of this number.
+    Messages(u64, Bytes),
+    /// Another node dials.
+    PeerHello(u64, peer::Hello),
+    /// Whether a node that was dialed takes the link.
+    PeerReply(u64, peer::Hello, bool),
+    /// The connection is broken.
+    Closed(End),
+    /// From the control group, with the view.
+    Grant(Grant, Arc<View>),
+    /// From the control group.
+    View(Arc<View>),
+    /// From the control group: this incarnation of the node has ended.
+    Evicted,
+}
+
+impl Packet {
+    /// Whether it is for one incarnation of a node, and not for all of its process.
+    pub fn is_from_control(&self) -> bool {
+        matches!(self, Packet::Grant(..) | Packet::View(_) | Packet::Evicted)
+    }
+}
+
+/// What a client sends. Each packet has what comes before it on its connection, so that the first one to arrive makes the
+/// connection.
+#[derive(Clone, Debug)]
+pub struct ClientPacket {
+    pub end: End,
+    pub hello: Arc<Hello>,
+    /// The version of the routes by which it was sent.
+    pub routes: u64,
+    pub request: Request,
+}
+
+/// What comes to the control group.
+#[derive(Clone, Debug)]
+pub enum ToControl {
     Heartbeat {
         node: NodeId,
         incarnation: Incarnation,
         sent_ms: u64,
-        leaving: bool,
+        is_leaving: bool,
     },
-    /// To the control group.
     Command(Command),
-    /// From the control group.
-    Grant(Grant, Arc<View>),
-    /// From the control group.
-    View(Arc<View>),
-    /// From the control group: this life of the node is over.
-    Over,
 }
 
-/// What a client asks.
+/// What comes to a client.
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub client: SessionId,
-    pub sequence: Sequence,
-    pub acked: Sequence,
-    pub view: ViewVersion,
-    pub object: ObjectId,
-    pub ask: Ask,
-}
-
-#[derive(Clone, Debug)]
-pub enum Ask {
-    Call {
-        method: MethodId,
-        args: Vec<u8>,
-    },
-    Open {
-        type_name: &'static str,
-        replicas: u8,
-        state: Vec<u8>,
-    },
-    Delete,
-    /// Withdraws the call of this number, if it waits.
-    Cancel,
-}
-
-/// What a client is told.
-#[derive(Clone, Debug)]
-pub enum Reply {
-    Result(Sequence, Body),
-    /// Not here, or not with this view.
-    Moved(Sequence),
-    View(Arc<View>),
-}
-
-#[derive(Clone, Debug)]
-pub enum Body {
-    Did(bool),
-    Bytes(Result<Vec<u8>, Error>),
+pub enum ToClient {
+    Response(Response),
+    Closed,
 }

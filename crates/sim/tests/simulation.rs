@@ -1,6 +1,6 @@
 //! What each run of the tests looks at; `cargo run --release -p crucial-sim -- --seeds A..B` looks at more.
 
-use crucial_cluster::Mutant;
+use crucial_node::replication::Mutant;
 use crucial_sim::run;
 
 #[test]

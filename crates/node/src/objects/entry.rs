@@ -80,6 +80,14 @@ impl ObjectEntry {
         }
     }
 
+    /// Looks at the object; `None` if it is not here, or checked out.
+    pub fn look_at<T>(&self, look: impl FnOnce(&mut Replica) -> T) -> Option<T> {
+        match &mut self.slot.lock().place {
+            Place::Here(replica) => Some(look(replica)),
+            _ => None,
+        }
+    }
+
     /// Offers an event. Events take effect in the order in which they were offered. With `queued_max` events in the queue
     /// one more is refused.
     pub fn offer(&self, event: Event, queued_max: usize) -> Offer {

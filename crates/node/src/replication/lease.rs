@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_new_leader_waits_as_if_it_had_just_heard_of_all() {
         let mut view = View::new(1);
-        let member = crate::Member {
+        let member = crate::replication::Member {
             incarnation: Incarnation(1),
             address: String::new(),
             leaving: false,

@@ -1,6 +1,6 @@
 //! A `Cell` under test: calls by name, replies collected.
 
-use crucial_core::{Call, CallId, Cell, Disposition, Recording, Turn};
+use crucial_node::cell::{Call, CallId, Cell, Disposition, Recording, Turn};
 use crucial_object::{
     Error, MethodId, Object, Result, Sequence, SessionId, decode, encode, registry,
 };

@@ -1,0 +1,165 @@
+//! What goes wrong.
+
+use crucial_node::REPLICAS_MAX;
+use crucial_node::replication::placement::wanted;
+use crucial_node::replication::{Assignment, NodeId, PartitionId, View};
+use rand::Rng;
+
+use crate::events::{Clock, MS};
+use crate::network::CLIENTS;
+use crate::process::LEASE_MS;
+use crate::world::{Event, Host, World};
+
+impl World {
+    /// Whether each partition is where it is to be, so that one fault loses nothing.
+    pub fn is_whole(&self) -> bool {
+        let view = self.control.view();
+        let all_serve = view.partitions().all(|partition| {
+            view.configuration(partition).assignments == assignments(partition, view)
+        });
+        all_serve && view.members.len() >= 3
+    }
+
+    /// Links become slow, and fast again, at any time: nobody is taken for dead for that.
+    fn slow_down(&mut self) {
+        self.slow.clear();
+        let nodes = self.hosts.keys().map(|node| node.0);
+        let ends: Vec<_> = nodes.chain([0, CLIENTS]).collect();
+        for _ in 0..self.random.random_range(0..4) {
+            let from = ends[self.random.random_range(0..ends.len())];
+            let to = ends[self.random.random_range(0..ends.len())];
+            self.slow.insert((from, to));
+        }
+    }
+
+    /// A client dies, unless it is the last.
+    fn kill_client(&mut self) {
+        let clients = self.clients.iter();
+        let alive = clients.filter(|(_, client)| !client.is_dead);
+        let alive: Vec<_> = alive.map(|(session, _)| *session).collect();
+        if alive.len() < 3 {
+            return;
+        }
+        let victim = alive[self.random.random_range(0..alive.len())];
+        self.trace(|| format!("client {} dies", victim.0));
+        if let Some(client) = self.clients.get_mut(&victim) {
+            client.is_dead = true;
+        }
+        self.report.deaths += 1;
+    }
+
+    /// A connection breaks, which takes no part in anything else.
+    fn break_one(&mut self) {
+        let ids: Vec<_> = self.hosts.keys().copied().collect();
+        let id = ids[self.random.random_range(0..ids.len())];
+        let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.take()) else {
+            return;
+        };
+        let ends: Vec<_> = process.open_ends().collect();
+        if !ends.is_empty() {
+            let end = ends[self.random.random_range(0..ends.len())];
+            self.trace(|| format!("{id:?}: {end:?} breaks"));
+            self.break_connection(&process, end);
+        }
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.process = Some(process);
+        }
+    }
+
+    pub fn fault(&mut self) {
+        self.after(300 * MS, Event::Fault);
+        if self.random.random_range(0..3) == 0 {
+            self.slow_down();
+        }
+        if self.random.random_range(0..100) == 0 {
+            self.kill_client();
+        }
+        if self.random.random_range(0..5) == 0 {
+            self.break_one();
+        }
+        let calm_us = self.now_us.saturating_sub(self.calm_since);
+        if self.is_healing || calm_us < 2 * LEASE_MS * MS || !self.is_whole() {
+            return;
+        }
+        let is_busy = self.clients.values().any(|client| !client.is_done());
+        if !is_busy {
+            return;
+        }
+        self.is_healing = true;
+        self.report.faults += 1;
+        // A node that is about to leave is no victim, and does not count among those that are left.
+        let stays = |host: &Host| host.process.is_some() && !host.is_leaving;
+        let nodes = self.hosts.iter().filter(|(_, host)| stays(host));
+        let nodes: Vec<_> = nodes.map(|(id, _)| *id).collect();
+        let victim = nodes[self.random.random_range(0..nodes.len())];
+        let other = nodes[self.random.random_range(0..nodes.len())];
+        let duration_us = self.random.random_range(100..4 * LEASE_MS) * MS;
+        match self.random.random_range(0..10) {
+            0 | 1 => {
+                self.trace(|| format!("kill {victim:?}"));
+                self.end_process(victim);
+                self.after(duration_us, Event::Start(victim));
+            }
+            2 => {
+                self.trace(|| format!("pause {victim:?} for {} ms", duration_us / MS));
+                if let Some(host) = self.hosts.get_mut(&victim) {
+                    host.paused_until = self.now_us + duration_us;
+                }
+            }
+            3 => self.isolate(victim, &nodes),
+            4 => {
+                self.trace(|| format!("{victim:?} cannot send to the control group"));
+                self.cut.insert((victim.0, 0));
+            }
+            5 => {
+                self.trace(|| format!("{victim:?} cannot hear the control group"));
+                self.cut.insert((0, victim.0));
+            }
+            6 => {
+                self.trace(|| format!("cut {victim:?} → {other:?}"));
+                self.cut.insert((victim.0, other.0));
+                if self.random.random() {
+                    self.cut.insert((other.0, victim.0));
+                }
+            }
+            7 => {
+                self.trace(|| "the control group has another leader".to_owned());
+                let clock = Clock {
+                    per_mille: self.rate(),
+                    offset_ms: self.random.random_range(0..1_000_000),
+                };
+                let at_us = self.now_us + duration_us;
+                self.control.begin_leader(clock, at_us);
+            }
+            _ if nodes.len() > 3 => {
+                self.trace(|| format!("{victim:?} leaves"));
+                if let Some(host) = self.hosts.get_mut(&victim) {
+                    host.is_leaving = true;
+                }
+            }
+            _ => {
+                let next = self.hosts.keys().last().map_or(1, |last| last.0 + 1);
+                self.after(0, Event::Start(NodeId(next)));
+            }
+        }
+        self.after(duration_us, Event::Heal);
+    }
+
+    /// Nothing gets from a node to the others and back, and perhaps not to clients.
+    fn isolate(&mut self, victim: NodeId, nodes: &[NodeId]) {
+        self.trace(|| format!("isolate {victim:?}"));
+        let mut all: Vec<_> = nodes.iter().map(|node| node.0).collect();
+        all.push(0);
+        if self.random.random() {
+            all.push(CLIENTS);
+        }
+        for node in all {
+            self.cut.insert((victim.0, node));
+            self.cut.insert((node, victim.0));
+        }
+    }
+}
+
+fn assignments(partition: PartitionId, view: &View) -> Vec<Assignment> {
+    wanted(partition, view, REPLICAS_MAX)
+}

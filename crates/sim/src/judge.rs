@@ -1,0 +1,169 @@
+//! What must hold at the end.
+
+use crucial_linear::{Checker, Failure, History};
+use crucial_node::replication::Body;
+
+use crate::client::Client;
+use crate::events::MS;
+use crate::model::{Input, Loss, Output, Thing};
+use crate::process::LEASE_MS;
+use crate::world::{Broken, Report, World};
+
+impl World {
+    pub fn is_finished(&self) -> bool {
+        self.clients.values().all(Client::is_done)
+            && !self.is_healing
+            && self.now_us.saturating_sub(self.calm_since) > 3 * LEASE_MS * MS
+            && self.is_whole()
+            && self.hosts.values().all(|host| match &host.process {
+                Some(process) => {
+                    let has_jobs = !process.jobs.is_empty() || !process.done.is_empty();
+                    (process.node.is_member() || host.is_leaving) && !has_jobs
+                }
+                None => true,
+            })
+            && self.events.len() < 10_000
+            && self.replicas_agree().is_ok()
+            && !self.dead_hold_something()
+    }
+
+    /// Whether a client that has died waits or holds something yet.
+    fn dead_hold_something(&self) -> bool {
+        let view = self.control.view();
+        self.objects.iter().any(|object| {
+            let primary = view.primary(view.partition(&object.id));
+            let process = primary.and_then(|primary| self.process(primary));
+            let sessions = process.and_then(|process| {
+                process
+                    .node
+                    .look_at(&object.id, |replica| replica.sessions())
+            });
+            let mut sessions = sessions.into_iter().flatten();
+            sessions.any(|session| self.clients.get(&session).is_some_and(|c| c.is_dead))
+        })
+    }
+
+    /// Whether all nodes hold the same of each object that is theirs.
+    pub fn replicas_agree(&self) -> Result<(), String> {
+        let view = self.control.view();
+        for object in &self.objects {
+            let partition = view.partition(&object.id);
+            let mut first = None;
+            for assignment in &view.configuration(partition).assignments {
+                let Some(process) = self.process(assignment.node) else {
+                    return Err(format!("{:?} is not there", assignment.node));
+                };
+                // Below its rank a node has what a stub says.
+                let is_full = assignment.rank < object.replicas;
+                let seen = process.node.look_at(&object.id, |replica| {
+                    let holding = |rank| replica.holding(object.id, rank);
+                    let is_stub = matches!(replica.body, Body::Stub);
+                    let lacks = replica.replicas > assignment.rank && is_stub;
+                    (holding(0), holding(u8::MAX), lacks)
+                });
+                if seen.is_some_and(|(_, _, lacks)| lacks) {
+                    return Err(format!("{object:?}: a stub at {assignment:?}"));
+                }
+                let (held, stub) = (seen.map(|seen| seen.0), seen.map(|seen| seen.1));
+                let newest = *first.get_or_insert((held, stub));
+                let is_same = match is_full {
+                    true => newest.0 == held,
+                    false => newest.1 == stub,
+                };
+                if !is_same {
+                    return Err(format!(
+                        "{object:?} in {partition:?}: {newest:?} and {held:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn judge(mut self) -> Result<Report, Broken> {
+        let processes = self.hosts.values().filter_map(|host| host.process.as_ref());
+        let divergences: usize = processes.map(|p| p.node.status().divergences).sum();
+        let divergences = divergences + self.divergences;
+        if divergences > 0 {
+            return Err(self.broken(format!("backups diverged {divergences} times")));
+        }
+        self.images_agree().map_err(|what| self.broken(what))?;
+        let clients = std::mem::take(&mut self.clients);
+        let dead = clients.values().filter(|client| client.is_dead);
+        let dead: Vec<_> = dead.map(|client| client.session.0).collect();
+        let mut operations = Vec::new();
+        for client in clients.into_values() {
+            if let Some(wrong) = client.wrong.first() {
+                return Err(self.broken(wrong.clone()));
+            }
+            operations.extend_from_slice(client.into_history().operations());
+        }
+        for operation in &mut operations {
+            // A call that was executed and repeated, when the object was deleted meanwhile; or a copy of a call, which was
+            // executed when there was room again.
+            let changes = !matches!(
+                operation.input,
+                Input::Load | Input::OpenCounter | Input::OpenQueue
+            );
+            let output = operation.answer.as_ref().map(|(output, _)| output);
+            if changes && matches!(output, Some(Output::Gone | Output::Refused)) {
+                operation.answer = None;
+            }
+        }
+        self.report.operations = operations.len();
+        self.report.unanswered = operations.iter().filter(|o| o.answer.is_none()).count();
+        self.report.views = self.control.view().version.0;
+        self.report.time_ms = self.now_us / MS;
+        for object in &self.objects {
+            let mine = operations.iter().filter(|o| o.object == object.id).cloned();
+            let history: History<_, _, _> = mine.collect();
+            let model = Thing {
+                dead: dead.clone(),
+                loss: self.losses.get(&object.id).copied().unwrap_or(Loss::None),
+            };
+            if let Err(failure) = Checker::new(&model).steps_max(200_000).check(&history) {
+                match failure {
+                    Failure::Violation(violation) => {
+                        return Err(self.broken(format!("{object:?}\n{violation}")));
+                    }
+                    // Too many orders to look at.
+                    _ => self.report.undecided += 1,
+                }
+            }
+        }
+        Ok(self.report)
+    }
+
+    /// Whether the replicas are the same, byte by byte.
+    fn images_agree(&mut self) -> Result<(), String> {
+        let view = self.control.view().clone();
+        for object in self.objects.clone() {
+            let mut first = None;
+            for assignment in &view.configuration(view.partition(&object.id)).assignments {
+                let Some(process) = self.process(assignment.node) else {
+                    continue;
+                };
+                let seen = process.node.look_at(&object.id, |replica| {
+                    let image = replica.cell().map(|cell| cell.image());
+                    (matches!(replica.body, Body::Lost), image)
+                });
+                let Some((is_lost, image)) = seen else {
+                    continue;
+                };
+                if is_lost {
+                    self.report.lost += 1;
+                    break;
+                }
+                if object.replicas > assignment.rank
+                    && let Some(image) = image
+                {
+                    let image = image.map_err(|error| error.to_string())?;
+                    if *first.get_or_insert_with(|| image.clone()) != image {
+                        return Err(format!("{object:?} differs: {first:?} and {image:?}"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

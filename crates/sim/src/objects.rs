@@ -1,0 +1,90 @@
+//! The objects that clients use.
+
+use crucial_core::frame::{OpenMode, OpenRequest, object_id};
+use crucial_object::caller::Lifetime;
+use crucial_object::sync::Semaphore;
+use crucial_object::{ObjectId, RunId, encode};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use serde_bytes::ByteBuf;
+
+/// The namespace of all objects.
+pub const NAMESPACE: &str = "simulation";
+
+/// An object that clients use.
+#[derive(Clone, Copy, Debug)]
+pub struct Object {
+    pub id: ObjectId,
+    pub key: u32,
+    pub kind: Kind,
+    pub replicas: u8,
+    /// It is deleted now and then.
+    pub is_volatile: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Queue,
+    Lock,
+}
+
+impl Kind {
+    fn type_name(self) -> &'static str {
+        match self {
+            Kind::Counter => "crucial::AtomicI64",
+            Kind::Queue => "crucial::Queue",
+            Kind::Lock => "crucial::Semaphore",
+        }
+    }
+
+    fn initial_state(self) -> Vec<u8> {
+        let state = match self {
+            Kind::Counter => encode(&0i64),
+            Kind::Queue => encode(&(Vec::<ByteBuf>::new(), 1u64 << 20, false)),
+            Kind::Lock => encode(&Semaphore::new(1)),
+        };
+        state.expect("a state of the library")
+    }
+}
+
+impl Object {
+    /// Finds or creates it.
+    pub fn open(&self) -> OpenRequest {
+        OpenRequest {
+            type_name: self.kind.type_name().to_owned(),
+            key: self.key.to_string(),
+            persistent: true,
+            mode: OpenMode::FindOrCreate,
+            replicas: self.replicas,
+            state: self.kind.initial_state(),
+        }
+    }
+}
+
+/// The objects of one run.
+pub fn objects(random: &mut ChaCha8Rng) -> Vec<Object> {
+    let count = random.random_range(3..=6);
+    let object = |_| {
+        let key: u32 = random.random();
+        let kind = match random.random_range(0..4) {
+            0 => Kind::Queue,
+            1 => Kind::Lock,
+            _ => Kind::Counter,
+        };
+        Object {
+            id: object_id(
+                Lifetime::Persistent,
+                &RunId([0; 16]),
+                NAMESPACE,
+                kind.type_name(),
+                &key.to_string(),
+            ),
+            key,
+            kind,
+            replicas: [1, 2, 2, 3][random.random_range(0..4)],
+            is_volatile: random.random_range(0..3) == 0,
+        }
+    };
+    (0..count).map(object).collect()
+}

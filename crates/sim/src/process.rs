@@ -1,0 +1,242 @@
+//! A server's process: a node, its connections, and the jobs that take long.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crucial_core::frame::{Request, VERSION, peer};
+use crucial_node::replication::{Incarnation, NodeId, Timing};
+use crucial_node::{Config, Connection, ConnectionId, Done, Input, Job, Node, Outputs};
+
+use crucial_object::SessionId;
+
+use crate::wire::{ClientPacket, End, Packet};
+
+/// How all processes of a run are set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub parked_calls_max: usize,
+    pub hash_seed: u64,
+}
+
+pub const PARTITIONS: usize = 4;
+
+/// The lease of a server.
+pub const LEASE_MS: u64 = 1000;
+
+/// A client that was silent for so many leases of a server has died.
+const CLIENT_LEASES: u64 = 6;
+
+/// A server's process.
+pub struct Process {
+    pub node: Node,
+    /// The incarnation that it began with, which names it.
+    pub began: Incarnation,
+    /// All connections that there were; `None`: it is closed.
+    ends: BTreeMap<End, Option<Open>>,
+    /// By the index of a connection's id, with how often it was used.
+    slots: Vec<(u32, Option<End>)>,
+    /// Jobs that were not executed yet.
+    pub jobs: BTreeMap<u64, Job>,
+    /// Jobs that were executed, and not completed yet.
+    pub done: BTreeMap<u64, Done>,
+    /// When the node is to be called again, by its clock.
+    pub wakes_at: Option<u64>,
+    /// Its view has had this incarnation.
+    pub was_member: bool,
+    /// It waits for its next incarnation.
+    pub is_evicted: bool,
+}
+
+/// An open connection.
+struct Open {
+    connection: Arc<Connection>,
+    /// The routes that its client has.
+    routes: u64,
+}
+
+/// What goes back at once to where a packet came from.
+pub enum Reply {
+    /// The client's connection of this number is closed.
+    Closed(SessionId, u64),
+    /// Whether the node that dialed has a link.
+    Peer(u64, peer::Hello, bool),
+}
+
+impl Process {
+    pub fn new(id: NodeId, began: Incarnation, settings: &Settings) -> Process {
+        let mut config = Config::new(id, LEASE_MS, settings.hash_seed);
+        config.partitions = PARTITIONS;
+        config.timing = Timing {
+            repeat_ms: LEASE_MS / 5,
+            silence_ms: LEASE_MS * 4,
+            window: 4,
+            batch: 8,
+        };
+        config.client_lease_ms = CLIENT_LEASES * LEASE_MS;
+        config.tick_ms = 50;
+        // So few that records are dropped in every run.
+        config.records_min = 2;
+        config.limits.parked_calls_max = settings.parked_calls_max;
+        Process {
+            node: Node::new(config),
+            began,
+            ends: BTreeMap::new(),
+            slots: Vec::new(),
+            jobs: BTreeMap::new(),
+            done: BTreeMap::new(),
+            wakes_at: None,
+            was_member: false,
+            is_evicted: false,
+        }
+    }
+
+    /// Whether a packet that was sent to an incarnation of its node is for it.
+    pub fn takes(&self, incarnation: Incarnation, packet: &Packet) -> bool {
+        match packet.is_from_control() {
+            true => self.node.incarnation() == incarnation && !self.is_evicted,
+            false => self.began <= incarnation && incarnation <= self.node.incarnation(),
+        }
+    }
+
+    /// A packet came.
+    pub fn receive(&mut self, packet: Packet, now: u64, out: &mut Outputs) -> Option<Reply> {
+        match packet {
+            Packet::Client(packet) => return self.receive_request(*packet, now, out),
+            Packet::Messages(link, bytes) => {
+                if let Some(connection) = self.open_at(End::Incoming(link)) {
+                    let input = Input::PeerMessages(connection, bytes);
+                    self.node.handle(input, now, out);
+                }
+            }
+            Packet::PeerHello(link, hello) => {
+                let connection = self.open(End::Incoming(link), 0, Connection::new);
+                let connected = Input::Connected(connection.clone());
+                self.node.handle(connected, now, out);
+                let input = Input::PeerHello(connection.clone(), VERSION, Some(hello));
+                self.node.handle(input, now, out);
+                return Some(Reply::Peer(link, hello, connection.peer().is_some()));
+            }
+            Packet::PeerReply(link, hello, true) => {
+                let to_peer = |id| Connection::to_peer(id, hello);
+                let connection = self.open(End::Outgoing(link), 0, to_peer);
+                self.node.handle(Input::PeerUp(connection), now, out);
+            }
+            Packet::PeerReply(_, hello, false) => {
+                if let Some((to, _)) = hello.to {
+                    self.node.handle(Input::PeerDown(NodeId(to)), now, out);
+                }
+            }
+            Packet::Closed(end) => {
+                if let Some(connection) = self.close(end) {
+                    self.node.handle(Input::Closed(connection), now, out);
+                }
+            }
+            Packet::Grant(grant, view) => {
+                self.node.handle(Input::View(view), now, out);
+                self.node.handle(Input::Lease(grant), now, out);
+            }
+            Packet::View(view) => self.node.handle(Input::View(view), now, out),
+            Packet::Evicted => {}
+        }
+        None
+    }
+
+    fn receive_request(
+        &mut self,
+        packet: ClientPacket,
+        now: u64,
+        out: &mut Outputs,
+    ) -> Option<Reply> {
+        let ClientPacket {
+            end,
+            hello,
+            routes,
+            request,
+        } = packet;
+        if !self.ends.contains_key(&end) {
+            let connection = self.open(end, hello.routes, Connection::new);
+            let connected = Input::Connected(connection.clone());
+            self.node.handle(connected, now, out);
+            let hello = Request::Hello {
+                version: VERSION,
+                hello: Some((*hello).clone()),
+            };
+            self.node
+                .handle(Input::Request(connection, hello), now, out);
+        }
+        let Some(Some(open)) = self.ends.get_mut(&end) else {
+            return match end {
+                End::Client(session, number) => Some(Reply::Closed(session, number)),
+                End::Incoming(_) | End::Outgoing(_) => None,
+            };
+        };
+        let connection = open.connection.clone();
+        // A connection has an order: what was sent before newer routes were announced does not come behind them.
+        if connection.session().is_none() || routes < open.routes {
+            return None;
+        }
+        if routes > open.routes {
+            open.routes = routes;
+            let input = Input::Request(connection.clone(), Request::Routes(routes));
+            self.node.handle(input, now, out);
+        }
+        let input = Input::Request(connection, request);
+        self.node.handle(input, now, out);
+        None
+    }
+
+    fn open(
+        &mut self,
+        end: End,
+        routes: u64,
+        make: impl FnOnce(ConnectionId) -> Arc<Connection>,
+    ) -> Arc<Connection> {
+        let free = self.slots.iter().position(|(_, end)| end.is_none());
+        let index = free.unwrap_or_else(|| {
+            self.slots.push((0, None));
+            self.slots.len() - 1
+        });
+        let (generation, present) = &mut self.slots[index];
+        *generation += 1;
+        *present = Some(end);
+        let connection = make(ConnectionId {
+            index: index as u32,
+            generation: *generation,
+        });
+        let open = Open {
+            connection: connection.clone(),
+            routes,
+        };
+        self.ends.insert(end, Some(open));
+        connection
+    }
+
+    fn open_at(&self, end: End) -> Option<Arc<Connection>> {
+        let open = self.ends.get(&end)?.as_ref()?;
+        Some(open.connection.clone())
+    }
+
+    fn close(&mut self, end: End) -> Option<Arc<Connection>> {
+        let open = self.ends.get_mut(&end)?.take()?;
+        self.slots[open.connection.id.index as usize].1 = None;
+        Some(open.connection)
+    }
+
+    /// The other end of an open connection.
+    pub fn end_of(&self, id: ConnectionId) -> Option<End> {
+        let (generation, end) = self.slots.get(id.index as usize)?;
+        end.filter(|_| *generation == id.generation)
+    }
+
+    /// All open connections.
+    pub fn open_ends(&self) -> impl Iterator<Item = End> {
+        let open = self.ends.iter().filter(|(_, open)| open.is_some());
+        open.map(|(end, _)| *end)
+    }
+
+    /// The node at the other end of an open link.
+    pub fn peer_at(&self, end: End) -> Option<NodeId> {
+        let open = self.ends.get(&end)?.as_ref()?;
+        Some(open.connection.peer()?.node())
+    }
+}
