@@ -132,7 +132,8 @@ impl World {
         if out.frames.is_empty() {
             return;
         }
-        let buffers: Vec<_> = out.frames.take().collect();
+        let mut buffers = Vec::new();
+        out.frames.drain(|to, bytes| buffers.push((to, bytes.to_vec())));
         for (to, bytes) in buffers {
             // What another node says of the handshake is in the packet about it.
             if let Some(End::Client(session, number)) = process.end_of(to) {
