@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crucial_core::frame::{
     Attempt, CallRequest, Fence, Hello, ModuleInfo, OpenMode, OpenRequest, Operation, Pushed,
-    Removal, RouteServer, Routes, VERSION, Welcome,
+    RouteServer, Routes, VERSION, Welcome,
 };
 use crucial_core::{Call, CallId, Cell, Disposition, Recording, Replies, Turn, frame};
 use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, ThreadId, TypeInfo, encode};
@@ -598,12 +598,14 @@ impl Service {
                 let pushed = self.push(module, (*replace, *check), effects);
                 Some(pushed.and_then(|pushed| encode(&pushed)))
             }
-            Operation::RemoveModule(id, step) if self.cluster.is_some() => {
-                let removed = match step {
-                    Removal::Retire => self.types.remove(id),
-                    Removal::Drop => self.drop_module(*id).map(|()| true),
-                    Removal::Restore => self.restore_module(*id).map(|()| true),
-                };
+            Operation::RemoveModule(id) if self.cluster.is_some() => {
+                let removed = self.types.remove(id).and_then(|removed| {
+                    let dropped = self.drop_module(*id);
+                    if dropped.is_err() {
+                        self.restore_module(*id)?;
+                    }
+                    dropped.map(|()| removed)
+                });
                 Some(removed.and_then(|removed| encode(&removed)))
             }
             Operation::Modules => Some(encode(&self.modules())),
@@ -623,7 +625,7 @@ impl Service {
                 Ok(created.into())
             }
             Operation::Delete(object) => Ok(self.delete(object, effects).into()),
-            Operation::RemoveModule(id, _) => Ok(self.types.remove(&id)?.into()),
+            Operation::RemoveModule(id) => Ok(self.types.remove(&id)?.into()),
             Operation::ClearNamespace => {
                 let objects = self.sessions.kept(&arrival.session.namespace);
                 let deleted = objects.into_iter().filter(|id| self.delete(*id, effects));
