@@ -3,20 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use crucial_core::frame::{
-    Attempt, ClusterInfo, Fence, Inspect, ModuleInfo, ObjectInfo, Operation, Pushed, Removal,
-    ReplicaInfo, Routes,
+    Attempt, ClusterInfo, Fence, Inspect, ModuleInfo, ObjectInfo, Operation, Pushed, ReplicaInfo,
+    Routes,
 };
 use crucial_object::{Error, ObjectId, Result, ThreadId, decode};
 
 use crate::Client;
 use crate::io::{Sent, encode, no_servers};
 use crate::session::{Member, Target};
-
-/// How long replicas may take to move to newer code behind their objects, and how often that is looked at.
-const MOVE_TIMEOUT: Duration = Duration::from_secs(2);
-const MOVE_LOOK: Duration = Duration::from_millis(5);
 
 /// How long the servers of a cluster may take for their answers to a goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -84,59 +79,13 @@ impl Client {
     ///
     /// [`Error::Refused`] with the reason; then all is as it was.
     pub fn push_module(&self, bytes: Vec<u8>, replace: bool) -> Result<Pushed> {
-        let module: Bytes = bytes.into();
-        let push = |check| Operation::Push {
+        let push = Operation::Push {
             replace,
-            check,
-            module: module.clone(),
+            check: false,
+            module: bytes.into(),
         };
-        if replace && self.net.has_several() {
-            // An object of one server can be against it, and then none is to move.
-            self.everywhere(&push(true))?;
-        }
-        // One of a cluster takes it or refuses it, for all; the others are waited for.
-        let mut pushed = vec![decode::<Pushed>(&self.any(&push(false))?)?];
-        for answer in self.everywhere(&push(false))? {
-            pushed.push(decode(&answer)?);
-        }
-        let mut pushed = pushed.into_iter();
-        let mut all = pushed.next().ok_or_else(no_servers)?;
-        // That server answers again.
-        all.module.objects = 0;
-        (all.module.hot, all.module.heated) = (0, 0);
-        for one in pushed {
-            all.moved += one.moved;
-            all.left += one.left;
-            all.reason = all.reason.or(one.reason);
-            all.replaced.extend(one.replaced);
-            add(&mut all.module, &one.module);
-        }
-        all.replaced.sort_unstable();
-        all.replaced.dedup();
-        if replace {
-            // If that fails they stay, and take room.
-            let _ = self.drop_unused(&all);
-        }
-        Ok(all)
-    }
-
-    /// Servers alone let go of modules that nothing is of any more; those of a cluster do not know that by themselves.
-    fn drop_unused(&self, pushed: &Pushed) -> Result<()> {
-        let until = Instant::now() + MOVE_TIMEOUT;
-        loop {
-            let modules = self.modules()?;
-            for module in &modules {
-                if module.types.is_empty() && module.objects == 0 {
-                    self.remove_module(module.id)?;
-                }
-            }
-            let moves =
-                |module: &ModuleInfo| pushed.replaced.contains(&module.id) && module.objects > 0;
-            if pushed.left > 0 || !modules.iter().any(moves) || Instant::now() > until {
-                return Ok(());
-            }
-            std::thread::sleep(MOVE_LOOK);
-        }
+        // The server that gets it sees to the others.
+        decode(&self.any(&push)?)
     }
 
     /// The modules that were uploaded.
@@ -161,27 +110,7 @@ impl Client {
     ///
     /// [`Error::Refused`] while there are objects of its types.
     pub fn remove_module(&self, id: [u8; 32]) -> Result<bool> {
-        // An object of one server can be against the removal, and then the module is to stay at all.
-        let modules = self.modules()?;
-        let objects = modules.iter().find(|module| module.id == id);
-        let objects = objects.map_or(0, |module| module.objects);
-        if objects > 0 {
-            return Err(Error::Refused {
-                reason: format!("{objects} objects of its types live: delete them first"),
-            });
-        }
-        let mut any = false;
-        let retired = self.everywhere(&Operation::RemoveModule(id, Removal::Retire));
-        let step = match retired {
-            Ok(_) => Removal::Drop,
-            // One has objects of it by now.
-            Err(_) => Removal::Restore,
-        };
-        self.any(&Operation::RemoveModule(id, step))?;
-        for answer in retired? {
-            any |= decode::<bool>(&answer)?;
-        }
-        Ok(any)
+        decode(&self.any(&Operation::RemoveModule(id))?)
     }
 
     pub(crate) fn clear_namespaces(&self) -> Result<u64> {

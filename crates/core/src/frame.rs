@@ -92,17 +92,6 @@ pub struct Attempt {
     pub exactly_once: bool,
 }
 
-/// A step of the removal of a module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removal {
-    /// A server makes no objects of its types any more; refused while it has some. Of a server that is alone, this is all.
-    Retire,
-    /// All servers of a cluster have done that: it is in no view any more.
-    Drop,
-    /// One of them has refused: it is as if it were pushed again.
-    Restore,
-}
-
 /// The end of attempts of a cloud thread, wherever they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fence {
@@ -352,7 +341,7 @@ pub enum Operation {
     Begin(Attempt),
     /// Remove all persistent objects of the session's namespace. The result is a `u64`: how many.
     ClearNamespace,
-    /// Take in a module: its bytes. The result is [`Pushed`].
+    /// Take in a module, on all servers: its bytes. The result is [`Pushed`].
     Push {
         /// Its types may take the place of types of their names in other modules, objects and all.
         replace: bool,
@@ -363,8 +352,8 @@ pub enum Operation {
     },
     /// List the modules. The result is a sequence of [`ModuleInfo`]s.
     Modules,
-    /// Remove a module. The result is a `bool`: whether there was one.
-    RemoveModule([u8; 32], Removal),
+    /// Remove a module, from all servers. The result is a `bool`: whether there was one.
+    RemoveModule([u8; 32]),
     /// Older attempts of a cloud thread may change nothing any more. The result is empty.
     Fence(Fence),
     /// Say something of the server and its cluster. The result is as it says.
@@ -582,13 +571,7 @@ fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
         kind::REMOVE_MODULE => {
             let mut id = [0; 32];
             frame.try_copy_to_slice(&mut id).map_err(|_| short())?;
-            let step = match frame.try_get_u8().map_err(|_| short())? {
-                0 => Removal::Retire,
-                1 => Removal::Drop,
-                2 => Removal::Restore,
-                other => return Err(malformed(format!("a removal of step {other}"))),
-            };
-            Operation::RemoveModule(id, step)
+            Operation::RemoveModule(id)
         }
         kind::FENCE => Operation::Fence(Fence {
             thread: ThreadId(take_object(&mut frame)?.0),
@@ -692,7 +675,7 @@ pub fn write_operation(
         Operation::ClearNamespace => kind::CLEAR_NAMESPACE,
         Operation::Push { .. } => kind::PUSH,
         Operation::Modules => kind::MODULES,
-        Operation::RemoveModule(..) => kind::REMOVE_MODULE,
+        Operation::RemoveModule(_) => kind::REMOVE_MODULE,
         Operation::Fence(_) => kind::FENCE,
         Operation::Inspect(_) => kind::INSPECT,
     };
@@ -718,14 +701,7 @@ pub fn write_operation(
                 out.push(flag(*replace, PUSH_REPLACE) | flag(*check, PUSH_CHECK));
                 out.extend_from_slice(module);
             }
-            Operation::RemoveModule(id, step) => {
-                out.extend_from_slice(id);
-                out.push(match step {
-                    Removal::Retire => 0,
-                    Removal::Drop => 1,
-                    Removal::Restore => 2,
-                });
-            }
+            Operation::RemoveModule(id) => out.extend_from_slice(id),
             _ => {}
         }
         Ok(())

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use crucial_core::frame::{
     Attempt, CallRequest, FRAME_BYTES_MAX, Fence, Hello, InFlight, Inspect, LENGTH_BYTES, OpenMode,
-    OpenRequest, Operation, Removal, Request, Response, RouteServer, Routes, Welcome,
-    decode_request, decode_response, peek_length, set_acked, set_numbers, split,
+    OpenRequest, Operation, Request, Response, RouteServer, Routes, Welcome, decode_request,
+    decode_response, peek_length, set_acked, set_numbers, split,
 };
 use crucial_object::{Error, MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId, encode};
 use hostile_input::{check_request, check_response, only_frame, write_request, write_response};
@@ -160,8 +160,8 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
             "1b000000 11 0e00000000000000 0e00000000000000 01 00 ac02 01 04 68697473",
         ),
         (
-            numbered(13, 13, Operation::RemoveModule([0x33; 32], Removal::Retire)),
-            "32000000 0f 0d00000000000000 0d00000000000000 3333333333333333333333333333333333333333333333333333333333333333 00",
+            numbered(13, 13, Operation::RemoveModule([0x33; 32])),
+            "31000000 0f 0d00000000000000 0d00000000000000 3333333333333333333333333333333333333333333333333333333333333333",
         ),
     ]
 }
@@ -621,10 +621,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         Just(Operation::Goodbye),
         Just(Operation::ClearNamespace),
         Just(Operation::Modules),
-        (any::<[u8; 32]>(), 0..3usize).prop_map(|(id, step)| {
-            let steps = [Removal::Retire, Removal::Drop, Removal::Restore];
-            Operation::RemoveModule(id, steps[step])
-        }),
+        any::<[u8; 32]>().prop_map(Operation::RemoveModule),
         (
             any::<bool>(),
             any::<bool>(),
