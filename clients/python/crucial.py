@@ -256,6 +256,8 @@ def encode(ty, value):
         return text(value)
     if name == "ByteBuf":
         return blob(value)
+    if name == "ID":
+        return bytes(value)
     if name == "Option":
         return b"\0" if value is None else b"\1" + encode(inner[0], value)
     if name == "Vec":
@@ -296,6 +298,8 @@ def decode(ty, reader):
         return reader.blob().decode()
     if name == "ByteBuf":
         return reader.blob()
+    if name == "ID":
+        return reader.take(16)
     if name == "Option":
         return decode(inner[0], reader) if reader.take(1) == b"\1" else None
     if name == "Vec":
@@ -629,10 +633,10 @@ class Client:
         self.lock = threading.RLock()
         self.ready = threading.Event()
         self.selector = selectors.DefaultSelector()
-        self.bell, bell = socket.socketpair()
-        bell.setblocking(False)
+        self.bell, self.rings = socket.socketpair()
         self.bell.setblocking(False)
-        self.selector.register(bell, selectors.EVENT_READ, bell)
+        self.rings.setblocking(False)
+        self.selector.register(self.rings, selectors.EVENT_READ, None)
         self.thread = threading.Thread(target=self._work, name="crucial", daemon=True)
         self.thread.start()
         self.ready.wait(patience)
@@ -703,6 +707,11 @@ class Client:
         body = varint(1) + b"\0" + varint(limit) + (b"\0" if key is None else b"\1" + text(key))
         found = itertools.chain(*self._everywhere(INSPECT, body, lambda data: decode_whole(OBJECT_INFOS, data)))
         return sorted(found, key=lambda info: info["id"])[:limit]
+
+    def replicas(self, limit=1000):
+        """What each server has of each object."""
+        read = lambda data: decode_whole(REPLICA_INFOS, data)
+        return list(itertools.chain(*self._everywhere(INSPECT, varint(2) + varint(limit), read)))
 
     def _everywhere(self, kind, body, read):
         with self.lock:
@@ -992,8 +1001,10 @@ class Client:
                     if isinstance(key.data, Connection):
                         self._on_ready(key.data, events)
                     else:
-                        key.data.recv(4096)
+                        self.rings.recv(4096)
         self.selector.close()
+        self.bell.close()
+        self.rings.close()
 
     def _wake(self):
         if threading.current_thread() is not self.thread:
@@ -1195,9 +1206,6 @@ def read_bool(data):
     return decode_whole(("bool", ()), data)
 
 
-ID = ("tuple", (("u8", ()),) * 16)
-
-
 def inspect_types():
     """The results of inspect, as the page lists them."""
     named = {
@@ -1210,9 +1218,7 @@ def inspect_types():
         "servers: Vec<u64>, is_lost: bool, version: (u64, u64), parked: u64, records: u64",
     }
     fields = lambda text: [dict(zip(("name", "type"), part.split(": "))) for part in split_fields(text)]
-    entries = {name: {"fields": fields(text)} for name, text in named.items()}
-    entries["ID"] = {"fields": [{"name": str(index), "type": "u8"} for index in range(16)]}
-    return entries
+    return {name: {"fields": fields(text)} for name, text in named.items()}
 
 
 def split_fields(line):
@@ -1229,6 +1235,7 @@ def split_fields(line):
 
 CLUSTER_INFO = parse_type("Cluster", inspect_types())
 OBJECT_INFOS = parse_type("Vec<ObjectInfo>", inspect_types())
+REPLICA_INFOS = parse_type("Vec<Replica>", inspect_types())
 
 
 class Object:
