@@ -12,6 +12,7 @@
 
 mod dataflow;
 mod effect;
+mod origin;
 #[cfg(test)]
 mod tests;
 

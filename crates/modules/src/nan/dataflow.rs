@@ -19,16 +19,7 @@ use wasmparser::{
 };
 
 use super::effect::{Effect, effect};
-
-/// A set of [`MOVED`], [`SINGLE`] and [`DOUBLE`].
-pub(super) type Kinds = u8;
-
-pub(super) const MOVED: Kinds = 1;
-/// Computed as `f32`, alone or as lanes of a vector.
-pub(super) const SINGLE: Kinds = 2;
-/// Computed as `f64`, alone or as lanes of a vector.
-pub(super) const DOUBLE: Kinds = 4;
-pub(super) const COMPUTED: Kinds = SINGLE | DOUBLE;
+use super::origin::{COMPUTED, DOUBLE, Kinds, MOVED, Origin, SINGLE};
 
 /// The type of a value that is made canonical.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,26 +36,6 @@ pub(super) struct Mark {
     /// The position at which the instruction ends.
     pub end: usize,
     pub shape: Shape,
-}
-
-/// The origin of a value: the index of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Origin(u32);
-
-impl Origin {
-    pub const NEVER_NAN: Origin = Origin(0);
-    pub const MOVED: Origin = Origin(1);
-    pub const SINGLE: Origin = Origin(2);
-    pub const DOUBLE: Origin = Origin(3);
-    /// The target of edges for values that are used and go no further.
-    const OBSERVER: Origin = Origin(4);
-
-    /// The kinds of the origins above, which do not change.
-    const FIXED: [Kinds; 5] = [0, MOVED, SINGLE, DOUBLE, 0];
-
-    fn is_fixed(self) -> bool {
-        (self.0 as usize) < Origin::FIXED.len()
-    }
 }
 
 #[derive(Clone, Copy)]

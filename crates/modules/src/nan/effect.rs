@@ -2,7 +2,7 @@
 
 use wasmparser::{Ieee32, Ieee64, Operator};
 
-use super::dataflow::{COMPUTED, DOUBLE, Kinds, Origin, SINGLE};
+use super::origin::{COMPUTED, DOUBLE, Kinds, Origin, SINGLE};
 
 pub(super) enum Effect {
     /// Computes a new value. The bits of a NaN operand are ignored if these kinds of arithmetic produced it.

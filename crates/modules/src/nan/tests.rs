@@ -3,8 +3,9 @@
 use wasmparser::{FuncToValidate, FunctionBody, ValidatorResources};
 use wasmtime::{Config, Engine, Instance, Module, Store};
 
-use super::dataflow::{Mark, Origin, Shape};
+use super::dataflow::{Mark, Shape};
 use super::effect::{Effect, effect};
+use super::origin::Origin;
 use super::{Analyzer, CANONICAL, Error, Nan, canonicalize, rewrite};
 use programs::{ProgramGenerator, Random};
 
