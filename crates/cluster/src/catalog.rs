@@ -1,38 +1,40 @@
 //! A server's part in what modules the cluster has: uploaded code of shared types.
 //!
-//! The view has the modules' hashes, in an order that is the same for all servers: a type is the last module's that has
-//! it. [`ModuleCatalog`] is a state machine without I/O. It is told of views, messages, time, clients' requests and the end
-//! of work, and queues [`Action`]s.
+//! The view has the modules' hashes, in an order that is the same for all servers: a type is the last module's that
+//! has it. [`ModuleCatalog`] is a state machine without I/O: views, messages, time, clients' requests and the end
+//! of work come in, and it queues [`Action`]s.
 //!
 //! # A push
 //!
-//! A client sends a module to one server, the coordinator of this push. It asks all members of its view to *prepare*:
-//! each fetches the bytes in pieces from any server that has them (the coordinator first), verifies them, writes them to its
-//! disk, compiles them, and, when it has installed all modules of the coordinator's view, checks whether its objects could
-//! move to the new types. If one refuses, all *release* the module, and the client gets the reason. If all are ready
-//! the coordinator proposes [`Command::Keep`]. A server that has the module in its view *installs* it: new objects are of its
-//! types, others move to it. When all that have prepared it have installed it the client gets the sums. Then the modules
-//! that were replaced are removed, if their last objects move within [`Limits::sweep_ms`].
+//! A client sends a module to one server, the push's coordinator, which asks all members of its view to *prepare*:
+//! each fetches the bytes in pieces from any server that has them (the coordinator first), verifies them, writes them
+//! to its disk, compiles them, and, when it has installed all modules of the coordinator's view, checks whether its
+//! objects could move to the new types. If one refuses, all *release* the module, and the client gets the reason. If
+//! all are ready the coordinator proposes [`Command::Keep`](crate::Command::Keep). A server that has the module in
+//! its view *installs* it: new objects are of its types, others move to it. When all that have prepared it have
+//! installed it the client gets the sums. Then the modules that were replaced are removed, if their last objects move
+//! within [`Limits::sweep_ms`].
 //!
-//! `Keep` names the view on which the answers rest, and has no effect if a server has joined since then or if the modules
-//! have changed. Then the coordinator asks again. So of two modules with the same type, pushed at the same time
-//! without `replace`, the second is refused; and each server that is a member when a view gets a module has its bytes
-//! on disk and its code, unless it joined later.
+//! `Keep` names the view on which the answers rest, and has no effect if a server has joined since then or if the
+//! modules have changed. Then the coordinator asks again. So of two modules with the same type, pushed at the same
+//! time without `replace`, the second is refused; and each server that is a member when a view gets a module has its
+//! bytes on disk and its code, unless it joined later.
 //!
 //! # A removal
 //!
 //! All members *retire* the module: they make no objects of its types, if none lives. Then the coordinator proposes
-//! [`Command::Drop`], with the same condition. If a member has objects, all *restore* it.
+//! [`Command::Drop`](crate::Command::Drop), with the same condition. If a member has objects, all *restore* it.
 //!
 //! # Faults
 //!
 //! - Messages and proposals may be lost, repeated and overtaken. Each question is repeated until it is answered.
 //! - Members that die are gone from the view, and nobody waits for them. A server that joins loads or fetches what
 //!   the view has, and installs it in the view's order.
-//! - When a coordinator dies, its commands have no effect from the view on in which it is no member. With this view the
-//!   others forget what it asked of them. Its client repeats the request at another server: a module is what its bytes are.
-//! - A client is told when a phase makes no progress ([`Limits::patience_ms`]). What was proposed is followed up all
-//!   the same, until a view says what became of it.
+//! - When a coordinator dies, its commands have no effect from the view on in which it is no member. With this view
+//!   the others forget what it asked of them. Its client repeats the request at another server: a module is what its
+//!   bytes are.
+//! - A client is told when a phase makes no progress ([`Limits::patience_ms`]). A proposal is followed up all the
+//!   same, until a view says what became of it.
 //!
 //! # Files
 //!
@@ -43,7 +45,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Incarnation, View, ViewVersion};
+use crate::{Incarnation, MODULE_BYTES_MAX, View, ViewVersion};
 
 mod action;
 mod coordinator;
@@ -174,7 +176,14 @@ impl ModuleCatalog {
     pub fn on_message(&mut self, from: Peer, message: ModuleMessage) {
         let view = self.view.as_ref();
         let is_member = view.is_some_and(|view| view.has(from.node, from.incarnation));
-        if !self.is_member || !is_member {
+        // A server that has just joined may be known to the sender of a piece, and not yet here.
+        let is_about_bytes = matches!(
+            message,
+            ModuleMessage::Fetch { .. }
+                | ModuleMessage::Piece { .. }
+                | ModuleMessage::Absent { .. }
+        );
+        if !self.is_member || !(is_member || is_about_bytes) {
             return;
         }
         self.take_message(from, message);
@@ -253,7 +262,9 @@ impl ModuleCatalog {
         }
         self.shelf.forget_failure(&module);
         let is_here = self.shelf.has(&module);
-        if size == 0 || (!is_here && self.shelf.staged_bytes() + size > self.limits.staged_bytes) {
+        let staged = self.shelf.staged_bytes().saturating_add(size);
+        let is_full = !is_here && staged > self.limits.staged_bytes;
+        if size == 0 || size > MODULE_BYTES_MAX || is_full {
             let reason = "too many modules are pushed at the same time: repeat it".to_owned();
             let out = &mut self.out;
             self.participant
@@ -328,6 +339,7 @@ impl ModuleCatalog {
     /// Time passes.
     pub fn tick(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
+        self.coordinator.give_up_waiting(self.now_ms, &mut self.out);
         self.coordinate(|coordinator, context| coordinator.tick(context));
         self.settle();
     }
@@ -362,8 +374,8 @@ impl ModuleCatalog {
             self.take_message(self.me, message);
             self.coordinate(|coordinator, context| coordinator.begin_next(context));
         }
-        // An earlier incarnation's view may lack a module that was kept with the help of this server: before the next one
-        // nothing is released.
+        // An earlier incarnation's view may lack a module that was kept with the help of this server: before the next
+        // one nothing is released.
         let Some(view) = self.view.clone().filter(|_| self.is_member) else {
             return;
         };
@@ -527,16 +539,16 @@ impl ModuleCatalog {
         view.is_none_or(|view| !self.installed.has_all_of(view))
     }
 
-    /// An object waits for a module's code, which comes before that of others. `false` if no view that this server knows
-    /// of has the module.
+    /// An object waits for a module's code, which comes before that of others. `false` if no view that this server
+    /// knows of has the module.
     pub fn want(&mut self, module: &ModuleId) -> bool {
         let is_here = self.shelf.want(module);
         self.settle();
         is_here
     }
 
-    /// Whether a module has come to its place later than another one. A module that the view does not have is older than
-    /// all that it has.
+    /// Whether a module has come to its place later than another one. A module that the view does not have is older
+    /// than all that it has.
     pub fn supersedes(&self, new: &ModuleId, old: &ModuleId) -> bool {
         self.view
             .as_ref()
