@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crucial_control::blobs::module_id;
 use crucial_control::{Group, GroupError, Identity};
 use crucial_core::frame::peer;
 use crucial_node::replication::{Assignment, Command, Incarnation, NodeId, PartitionId, View};
@@ -91,10 +92,32 @@ fn proposals_are_decided_when_the_leader_dies() {
     leases_had_ended(&others, node, &leases);
 }
 
+/// Has a module of these bytes kept. The group has its hash only.
+fn keep_module(server: &Server, module: &[u8]) {
+    let id = module_id(module);
+    wait_until("the module is kept", || {
+        let view = server.view().unwrap();
+        let keep = Command::Keep {
+            id,
+            size: module.len() as u64,
+            replace: false,
+            seen: view.version,
+            node: server.node,
+            incarnation: server.life(),
+        };
+        server.group.propose(vec![keep]);
+        !view.modules.is_empty()
+    });
+}
+
 #[test]
 fn a_whole_cluster_that_stops_goes_on_where_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let servers = cluster(directory.path(), 3);
+    let module = vec![7; 1 << 20];
+    keep_module(&servers[1], &module);
+    let journal = std::fs::metadata(directory.path().join("0/journal")).unwrap();
+    assert!(journal.len() < module.len() as u64);
     let (cluster, version) = (
         servers[0].group.cluster(),
         servers[0].view().unwrap().version,
@@ -112,7 +135,10 @@ fn a_whole_cluster_that_stops_goes_on_where_it_was() {
     for (server, (_, life)) in servers.iter().zip(before) {
         assert!(server.life() > life);
         assert_eq!(server.group.cluster(), cluster);
-        assert!(server.view().unwrap().version > version);
+        let view = server.view().unwrap();
+        assert!(view.version > version);
+        let ids: Vec<_> = view.modules.iter().map(|kept| kept.id).collect();
+        assert_eq!(ids, [module_id(&module)]);
     }
 }
 

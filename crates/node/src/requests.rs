@@ -250,7 +250,7 @@ impl Node {
                 check,
                 module,
             } => self.on_push(context, module, (replace, check), now, out),
-            Operation::RemoveModule(id, _) => self.on_remove_module(context, id, now, out),
+            Operation::RemoveModule(id) => self.on_remove_module(context, id, now, out),
             Operation::Call(_)
             | Operation::Open(_)
             | Operation::Delete(_)

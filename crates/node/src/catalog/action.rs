@@ -19,8 +19,8 @@ pub struct RequestId(pub u64);
 pub enum Action {
     /// Send a message to this server. The message may be lost.
     Send(NodeId, ModuleMessage),
-    /// Begin some work, and report its end to the catalog. There are two kinds of work, and at most one of each is under
-    /// way: with the code of modules, and with the types of objects ([`Work::is_about_types`]).
+    /// Begin some work, and report its end to the catalog. There are two kinds of work, and at most one of each is
+    /// under way: with the code of modules, and with the types of objects ([`Work::is_about_types`]).
     Start(Work),
     /// Give a command to the control group. The command may be lost: the catalog proposes it again.
     Propose(Command),
@@ -81,14 +81,14 @@ pub enum Work {
     Install {
         /// The module.
         module: ModuleId,
-        /// Who has which type from now on.
+        /// The module of each type from now on.
         order: Order,
     },
     /// A module has gone from the view: make new objects of the types that the order gives.
     Uninstall {
         /// The module.
         module: ModuleId,
-        /// Who has which type from now on.
+        /// The module of each type from now on.
         order: Order,
     },
     /// If no object of the module's code lives, make new objects of the types that the order gives; none of this
@@ -96,14 +96,14 @@ pub enum Work {
     Retire {
         /// The module.
         module: ModuleId,
-        /// Who has which type from now on.
+        /// The module of each type from now on.
         order: Order,
     },
     /// Make new objects of the types that the order gives.
     Restore {
         /// The module.
         module: ModuleId,
-        /// Who has which type from now on.
+        /// The module of each type from now on.
         order: Order,
     },
 }

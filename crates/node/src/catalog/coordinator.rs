@@ -239,25 +239,25 @@ impl Coordinator {
         self.advance(context);
     }
 
+    /// Time passes, whether this server is a member or not.
+    pub fn give_up_waiting(&mut self, now_ms: u64, out: &mut Outbox) {
+        let patience_ms = self.limits.patience_ms;
+        let is_late = |one: &mut Queued| now_ms.saturating_sub(one.queued_ms) > patience_ms;
+        while let Some(queued) = self.queue.pop_front_if(is_late) {
+            let error =
+                unavailable("other requests to push or remove modules took too long: repeat it");
+            fail(queued.request, &queued.wish, error, out);
+        }
+    }
+
     /// Time passes.
     pub fn tick(&mut self, context: &mut Context<'_>) {
-        let patience_ms = self.limits.patience_ms;
-        let is_late = |since_ms: u64| context.now_ms.saturating_sub(since_ms) > patience_ms;
-        let late = self
-            .queue
-            .iter()
-            .position(|queued| is_late(queued.queued_ms));
-        if let Some(queued) = late.and_then(|index| self.queue.remove(index)) {
-            let reason = "other modules were pushed or removed all the time: repeat it";
-            let error = unavailable(reason);
-            fail(queued.request, &queued.wish, error, context.out);
-        }
         let Some(operation) = &mut self.active else {
             return;
         };
         if operation.is_sweep() && context.now_ms > operation.sweep_until_ms {
             operation.end_sweep(context);
-        } else if is_late(operation.progress_ms) {
+        } else if context.now_ms.saturating_sub(operation.progress_ms) > self.limits.patience_ms {
             operation.give_up(context);
         }
         operation.repeat(context, self.limits.repeat_ms);
@@ -318,6 +318,8 @@ impl Coordinator {
         }
         if let Some(reason) = refused {
             if operation.is_sweep() {
+                // The others have their turn meanwhile.
+                operation.sweeps.rotate_left(1);
                 let until_ms = context.now_ms + self.limits.sweep_pause_ms;
                 operation.phase = Phase::Pausing { until_ms };
                 return;

@@ -134,3 +134,73 @@ impl Fetch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        silence_ms: 100,
+        pause_min_ms: 10,
+        pause_max_ms: 40,
+        piece_bytes: 4,
+        pieces: 2,
+        repeat_ms: 0,
+        patience_ms: 0,
+        sweep_ms: 0,
+        sweep_pause_ms: 0,
+        fetches: 1,
+        requests: 0,
+        request_bytes: 0,
+        staged_bytes: 0,
+    };
+    const ONE: NodeId = NodeId(1);
+    const TWO: NodeId = NodeId(2);
+
+    #[test]
+    fn pieces_are_asked_for_ahead_and_taken_in_order() {
+        let mut fetch = Fetch::new(10, 0);
+        assert_eq!(fetch.tick(&[ONE], 0, &LIMITS), [(ONE, 0), (ONE, 4)]);
+        assert_eq!(fetch.tick(&[ONE], 1, &LIMITS), []);
+        // One came too early, one from somebody else, and one is too long.
+        assert_eq!(fetch.on_piece(ONE, 4, b"efgh", 1, &LIMITS), Err(vec![]));
+        assert_eq!(fetch.on_piece(TWO, 0, b"abcd", 1, &LIMITS), Err(vec![]));
+        assert_eq!(
+            fetch.on_piece(ONE, 0, b"abcdefghijk", 1, &LIMITS),
+            Err(vec![])
+        );
+        let next = fetch.on_piece(ONE, 0, b"abcd", 1, &LIMITS);
+        assert_eq!(next, Err(vec![(ONE, 8)]));
+        assert_eq!(fetch.on_piece(ONE, 4, b"efgh", 1, &LIMITS), Err(vec![]));
+        let whole = fetch.on_piece(ONE, 8, b"ij", 1, &LIMITS);
+        assert_eq!(whole, Ok(b"abcdefghij".to_vec()));
+    }
+
+    #[test]
+    fn another_server_goes_on_where_a_silent_one_has_stopped() {
+        let mut fetch = Fetch::new(10, 0);
+        let sources = [ONE, TWO];
+        assert_eq!(fetch.tick(&sources, 0, &LIMITS), [(ONE, 0), (ONE, 4)]);
+        assert!(fetch.on_piece(ONE, 0, b"abcd", 0, &LIMITS).is_err());
+        assert_eq!(fetch.tick(&sources, 100, &LIMITS), []);
+        assert_eq!(fetch.tick(&sources, 101, &LIMITS), [(TWO, 4), (TWO, 8)]);
+        // Nobody waits for a server that is gone. Each of the others was asked once by now.
+        assert_eq!(fetch.tick(&[ONE], 102, &LIMITS), []);
+        assert_eq!(fetch.tick(&[ONE], 112, &LIMITS), [(ONE, 4), (ONE, 8)]);
+    }
+
+    #[test]
+    fn servers_without_the_module_are_asked_less_and_less() {
+        let mut fetch = Fetch::new(10, 0);
+        let mut asked = Vec::new();
+        for now_ms in 0..200 {
+            if !fetch.tick(&[ONE], now_ms, &LIMITS).is_empty() {
+                asked.push(now_ms);
+                fetch.on_absent(ONE, 1, now_ms, &LIMITS);
+            }
+        }
+        assert_eq!(asked, [0, 10, 30, 70, 110, 150, 190]);
+        fetch.hurry();
+        assert!(!fetch.is_paused(200));
+    }
+}

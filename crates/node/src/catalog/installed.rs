@@ -92,7 +92,7 @@ impl Installed {
         self.busy.is_some()
     }
 
-    /// Who has which type: all that are installed, with one more that is being installed.
+    /// The module of each type: all that are installed, with one more that is being installed.
     pub fn order(&self, more: Option<ModuleId>) -> Order {
         let installed = self.list.iter().filter(|one| one.outcome.is_some());
         let mut modules: Vec<_> = installed.map(|one| one.module).collect();
@@ -172,7 +172,7 @@ impl Installed {
         let mut kept = view.modules.iter();
         match kept.find(|kept| kept.id == module) {
             Some(kept) if kept.since == installation.since => self.list.push(installation),
-            // It is installed again.
+            // The module is installed again at its new place.
             Some(_) => {}
             None => self.dropped.push_back(module),
         }

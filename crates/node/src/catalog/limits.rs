@@ -39,7 +39,7 @@ impl Default for Limits {
             patience_ms: 60_000,
             sweep_ms: 2_000,
             sweep_pause_ms: 20,
-            silence_ms: 2_000,
+            silence_ms: 1_000,
             pause_min_ms: 100,
             pause_max_ms: 5_000,
             piece_bytes: 256 << 10,

@@ -110,7 +110,7 @@ impl Shelf {
                 && fetch.size() != size
             {
                 // A coordinator was wrong about it.
-                item.content = Content::Absent(Fetch::new(size, 0));
+                item.content = Content::absent(&item.need);
             }
         }
     }
@@ -384,8 +384,17 @@ impl Content {
     fn of(need: &Need) -> Content {
         match need.is_kept {
             true => Content::Unknown,
-            false => Content::Absent(Fetch::new(need.size, 0)),
+            false => Content::absent(need),
         }
+    }
+
+    fn absent(need: &Need) -> Content {
+        // A coordinator is asked first; else servers that join ask different ones.
+        let turn = match need.source {
+            Some(_) => 0,
+            None => usize::from(need.module[0]),
+        };
+        Content::Absent(Fetch::new(need.size, turn))
     }
 }
 
@@ -418,7 +427,7 @@ impl Item {
                 bytes,
                 unstored: None,
             },
-            None => Content::Absent(Fetch::new(self.need.size, 0)),
+            None => Content::absent(&self.need),
         };
     }
 

@@ -13,7 +13,7 @@ use super::operation::Wish;
 use super::participant::{Participant, Task};
 use super::shelf::{Need, Shelf};
 use crate::ids::ModuleId;
-use crate::replication::{Incarnation, View, ViewVersion};
+use crate::replication::{Incarnation, MODULE_BYTES_MAX, View, ViewVersion};
 
 /// How often a server looks at what is to be repeated, while there is something.
 const TICK_MS: u64 = 10;
@@ -120,7 +120,14 @@ impl ModuleCatalog {
     pub fn on_message(&mut self, from: Peer, message: ModuleMessage) {
         let view = self.view.as_ref();
         let is_member = view.is_some_and(|view| view.has(from.node, from.incarnation));
-        if !self.is_member || !is_member {
+        // A server that has just joined may be known to the sender of a piece, and not yet here.
+        let is_about_bytes = matches!(
+            message,
+            ModuleMessage::Fetch { .. }
+                | ModuleMessage::Piece { .. }
+                | ModuleMessage::Absent { .. }
+        );
+        if !self.is_member || !(is_member || is_about_bytes) {
             return;
         }
         self.take_message(from, message);
@@ -199,7 +206,9 @@ impl ModuleCatalog {
         }
         self.shelf.forget_failure(&module);
         let is_here = self.shelf.has(&module);
-        if size == 0 || (!is_here && self.shelf.staged_bytes() + size > self.limits.staged_bytes) {
+        let staged = self.shelf.staged_bytes().saturating_add(size);
+        let is_full = !is_here && staged > self.limits.staged_bytes;
+        if size == 0 || size > MODULE_BYTES_MAX || is_full {
             let reason = "too many modules are pushed at the same time: repeat it".to_owned();
             let out = &mut self.out;
             self.participant
@@ -274,6 +283,7 @@ impl ModuleCatalog {
     /// Time passes.
     pub fn tick(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
+        self.coordinator.give_up_waiting(self.now_ms, &mut self.out);
         self.coordinate(|coordinator, context| coordinator.tick(context));
         self.settle();
     }
@@ -308,8 +318,8 @@ impl ModuleCatalog {
             self.take_message(self.me, message);
             self.coordinate(|coordinator, context| coordinator.begin_next(context));
         }
-        // An earlier incarnation's view may lack a module that was kept with the help of this server: before the next one
-        // nothing is released.
+        // An earlier incarnation's view may lack a module that was kept with the help of this server: before the next
+        // one nothing is released.
         let Some(view) = self.view.clone().filter(|_| self.is_member) else {
             return;
         };
@@ -473,16 +483,16 @@ impl ModuleCatalog {
         view.is_none_or(|view| !self.installed.has_all_of(view))
     }
 
-    /// An object waits for a module's code, which comes before that of others. `false` if no view that this server knows
-    /// of has the module.
+    /// An object waits for a module's code, which comes before that of others. `false` if no view that this server
+    /// knows of has the module.
     pub fn want(&mut self, module: &ModuleId) -> bool {
         let is_here = self.shelf.want(module);
         self.settle();
         is_here
     }
 
-    /// Whether a module has come to its place later than another one. A module that the view does not have is older than
-    /// all that it has.
+    /// Whether a module has come to its place later than another one. A module that the view does not have is older
+    /// than all that it has.
     pub fn supersedes(&self, new: &ModuleId, old: &ModuleId) -> bool {
         self.view
             .as_ref()

@@ -386,7 +386,10 @@ impl World {
             Command::Keep { id, replace, .. } => self.check_keep(id, *replace, &before),
             Command::Drop { id, .. } => {
                 self.check_drop(id, &before);
-                let is_wish = |request: &Request| matches!(request.wish, Wish::Remove { module } if self.modules[module].id == *id);
+                let is_wish = |request: &Request| match request.wish {
+                    Wish::Remove { module } => self.modules[module].id == *id,
+                    Wish::Push { .. } => false,
+                };
                 self.report.swept += u64::from(!self.requests.iter().any(is_wish));
             }
             _ => {}
@@ -462,7 +465,7 @@ impl World {
         let server = self.servers.get_mut(&node).unwrap();
         if is_evicted {
             server.peer.incarnation.0 += 1;
-            // What it had is nobody's.
+            // Its objects belong to other primaries by now.
             server.shell.objects.clear();
             server.catalog.begin(server.peer.incarnation);
             self.report.evicted += 1;

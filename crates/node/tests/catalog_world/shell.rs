@@ -31,7 +31,7 @@ pub fn hash(bytes: &[u8]) -> ModuleId {
 pub struct Object {
     pub kind: u8,
     pub module: ModuleId,
-    /// It can move to no other code.
+    /// Whether the object can move to no other code.
     pub is_stubborn: bool,
 }
 
