@@ -6,7 +6,7 @@ use crucial_node::replication::{Assignment, NodeId, PartitionId, View};
 use rand::Rng;
 
 use crate::events::{Clock, MS};
-use crate::network::CLIENTS;
+use crate::network::{CLIENTS, place_of};
 use crate::process::LEASE_MS;
 use crate::world::{Event, Host, World};
 
@@ -24,7 +24,9 @@ impl World {
     fn slow_down(&mut self) {
         self.slow.clear();
         let nodes = self.hosts.keys().map(|node| node.0);
-        let ends: Vec<_> = nodes.chain([0, CLIENTS]).collect();
+        let clients = self.clients.keys().map(|client| place_of(*client));
+        let client = clients.last().unwrap_or(CLIENTS);
+        let ends: Vec<_> = nodes.chain([0, CLIENTS, client]).collect();
         for _ in 0..self.random.random_range(0..4) {
             let from = ends[self.random.random_range(0..ends.len())];
             let to = ends[self.random.random_range(0..ends.len())];
@@ -94,7 +96,9 @@ impl World {
         let victim = nodes[self.random.random_range(0..nodes.len())];
         let other = nodes[self.random.random_range(0..nodes.len())];
         let duration_us = self.random.random_range(100..4 * LEASE_MS) * MS;
-        match self.random.random_range(0..10) {
+        let kind = self.random.random_range(0..10);
+        let is_cut_off = (3..=5).contains(&kind);
+        match kind {
             0 | 1 => {
                 self.trace(|| format!("kill {victim:?}"));
                 self.end_process(victim);
@@ -142,21 +146,47 @@ impl World {
                 self.after(0, Event::Start(NodeId(next)));
             }
         }
+        // A node without the control group is worst where clients know of no other.
+        if is_cut_off && self.random.random() {
+            self.part_clients(victim, &nodes);
+        }
         self.after(duration_us, Event::Heal);
     }
 
-    /// Nothing gets from a node to the others and back, and perhaps not to clients.
+    /// Nothing gets from a node to the others and back.
     fn isolate(&mut self, victim: NodeId, nodes: &[NodeId]) {
         self.trace(|| format!("isolate {victim:?}"));
-        let mut all: Vec<_> = nodes.iter().map(|node| node.0).collect();
-        all.push(0);
-        if self.random.random() {
-            all.push(CLIENTS);
+        let others = nodes.iter().filter(|node| **node != victim);
+        for other in others {
+            self.cut_both_ways(victim.0, other.0);
         }
-        for node in all {
-            self.cut.insert((victim.0, node));
-            self.cut.insert((node, victim.0));
+        self.cut_both_ways(victim.0, 0);
+        if self.random.random_range(0..3) == 0 {
+            self.cut_both_ways(victim.0, CLIENTS);
         }
+    }
+
+    /// Each client reaches either one node or all others.
+    fn part_clients(&mut self, victim: NodeId, nodes: &[NodeId]) {
+        let sessions: Vec<_> = self.clients.keys().copied().collect();
+        for session in sessions {
+            let is_with_victim: bool = self.random.random();
+            self.trace(|| format!("{session:?} is with it: {is_with_victim}"));
+            for node in nodes
+                .iter()
+                .filter(|node| (**node == victim) != is_with_victim)
+            {
+                self.cut_both_ways(node.0, place_of(session));
+            }
+            if is_with_victim {
+                self.cut_both_ways(0, place_of(session));
+            }
+        }
+    }
+
+    fn cut_both_ways(&mut self, one: u64, other: u64) {
+        self.cut.insert((one, other));
+        self.cut.insert((other, one));
     }
 }
 

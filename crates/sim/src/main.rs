@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     let (first, end) = args.seeds;
     let begin = Instant::now();
     if args.mutants {
-        return mutants(first, end, &args.only);
+        return mutants((first, end), &args.only, args.trace);
     }
     let (mut operations, mut faults, mut deaths) = (0, 0, 0);
     let (mut lost, mut undecided, mut time_ms) = (0, 0, 0);
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn mutants(first: u64, end: u64, only: &str) -> ExitCode {
+fn mutants((first, end): (u64, u64), only: &str, trace: bool) -> ExitCode {
     let mut missed = 0;
     // A planted bug may panic; the report is enough.
     std::panic::set_hook(Box::new(|_| {}));
@@ -73,7 +73,7 @@ fn mutants(first: u64, end: u64, only: &str) -> ExitCode {
         if !format!("{mutant:?}").contains(only) {
             continue;
         }
-        match (first..end).find_map(|seed| run(seed, Some(mutant), false).err()) {
+        match (first..end).find_map(|seed| run(seed, Some(mutant), trace).err()) {
             Some(broken) => {
                 let what = broken.what.lines().next().unwrap_or_default();
                 let what: String = what.chars().take(120).collect();

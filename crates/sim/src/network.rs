@@ -1,6 +1,9 @@
 //! How packets travel, and what becomes of connections.
 
+use std::collections::BTreeSet;
+
 use crucial_node::replication::NodeId;
+use crucial_object::SessionId;
 use rand::Rng;
 
 use crate::client::Addressed;
@@ -9,13 +12,33 @@ use crate::process::{LEASE_MS, Process};
 use crate::wire::{End, Packet};
 use crate::world::{Event, World};
 
-/// Where all clients are.
+/// Where all clients are, together.
 pub const CLIENTS: u64 = u64::MAX;
+
+/// Where one client is.
+pub fn place_of(client: SessionId) -> u64 {
+    CLIENTS - client.0
+}
+
+/// Places above this are those of clients.
+const FIRST_CLIENT: u64 = u64::MAX / 2;
+
+/// A place, or all places of its kind.
+fn group(place: u64) -> u64 {
+    match place > FIRST_CLIENT {
+        true => CLIENTS,
+        false => place,
+    }
+}
+
+fn has(links: &BTreeSet<(u64, u64)>, from: u64, to: u64) -> bool {
+    !links.is_empty() && (links.contains(&(from, to)) || links.contains(&(group(from), group(to))))
+}
 
 impl World {
     /// Sends something, which may be lost; whether it will arrive.
     pub fn travel(&mut self, from: u64, to: u64, event: Event) -> bool {
-        if self.cut.contains(&(from, to)) {
+        if self.is_cut(from, to) {
             return false;
         }
         let copies = match self.random.random_range(0..1000) {
@@ -34,14 +57,18 @@ impl World {
         copies > 0
     }
 
+    pub fn is_cut(&self, from: u64, to: u64) -> bool {
+        has(&self.cut, from, to)
+    }
+
     fn delay(&mut self, from: u64, to: u64) -> u64 {
-        let slow_ms = match self.slow.contains(&(from, to)) {
+        let slow_ms = match has(&self.slow, from, to) {
             true => LEASE_MS * 9 / 10,
             false => 0,
         };
         match self.random.random_range(0..200) {
             // Nobody waits so long for a connection between servers.
-            0 if from == CLIENTS => self.random.random_range(1..10_000) * MS,
+            0 if from > FIRST_CLIENT => self.random.random_range(1..10_000) * MS,
             0 => self.random.random_range(1..2_000) * MS,
             _ if slow_ms > 0 => self.random.random_range(0..slow_ms) * MS,
             1..10 => self.random.random_range(1..200) * MS,
@@ -49,10 +76,10 @@ impl World {
         }
     }
 
-    pub fn send_from_client(&mut self, packets: Vec<Addressed>) {
+    pub fn send_from_client(&mut self, client: SessionId, packets: Vec<Addressed>) {
         for (to, incarnation, packet) in packets {
             let event = Event::ToNode(to, incarnation, packet);
-            self.travel(CLIENTS, to.0, event);
+            self.travel(place_of(client), to.0, event);
         }
     }
 
@@ -61,7 +88,7 @@ impl World {
         self.links += 1;
         let (id, link) = (from.node.id(), self.links);
         let hello = from.node.peer_hello((to.0.0, to.1));
-        let is_cut = self.cut.contains(&(id.0, to.0.0)) || self.cut.contains(&(to.0.0, id.0));
+        let is_cut = self.is_cut(id.0, to.0.0) || self.is_cut(to.0.0, id.0);
         let target = self.process(to.0).map(|process| process.node.incarnation());
         match target {
             Some(incarnation) if !is_cut => {

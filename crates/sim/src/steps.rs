@@ -9,7 +9,7 @@ use rand::Rng;
 
 use crate::control::CLUSTER;
 use crate::events::MS;
-use crate::network::CLIENTS;
+use crate::network::place_of;
 use crate::process::{Process, Reply};
 use crate::wire::{End, Packet, ToClient, ToControl};
 use crate::world::{Event, ProcessEvent, World};
@@ -165,7 +165,7 @@ impl World {
         let is_routes = matches!(response, Response::Welcome(_) | Response::Routes(_));
         let what = ToClient::Response(response);
         let event = Event::ToClient(session, (id, number), what);
-        if !self.travel(id.0, CLIENTS, event) && is_routes {
+        if !self.travel(id.0, place_of(session), event) && is_routes {
             // These come once on a connection, which has to break if they do not.
             self.break_connection(process, End::Client(session, number));
         }
@@ -176,7 +176,7 @@ impl World {
         let client = self.clients.get(&session);
         if client.is_some_and(|client| client.uses(id, number)) {
             let event = Event::ToClient(session, (id, number), ToClient::Closed);
-            self.travel(id.0, CLIENTS, event);
+            self.travel(id.0, place_of(session), event);
         }
     }
 

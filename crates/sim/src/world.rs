@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::control::ControlGroup;
 use crate::events::{Clock, Events, MS};
 use crate::model::Loss;
+use crate::network::place_of;
 use crate::objects::{Object, objects};
 use crate::process::{LEASE_MS, PARTITIONS, Process, Settings};
 use crate::wire::{Packet, ToClient, ToControl};
@@ -250,7 +251,7 @@ impl World {
                 let now = self.events.count;
                 if let Some(client) = self.clients.get_mut(&session) {
                     let packets = client.receive(from, what, now);
-                    self.send_from_client(packets);
+                    self.send_from_client(session, packets);
                 }
             }
             Event::ClientTick(session) => self.tick_client(session),
@@ -303,7 +304,8 @@ impl World {
     fn tick_client(&mut self, session: SessionId) {
         let now = self.events.count;
         // Now and then it asks elsewhere than at the servers that it knows.
-        let outside = self.random.random_range(0..20) == 0;
+        let is_cut = self.is_cut(0, place_of(session));
+        let outside = self.random.random_range(0..20) == 0 && !is_cut;
         let routes = outside.then(|| self.control.routes());
         let Some(client) = self.clients.get_mut(&session) else {
             return;
@@ -313,7 +315,7 @@ impl World {
             packets.extend(client.learn(&routes));
         }
         packets.extend(client.tick(now, &self.objects, &mut self.random));
-        self.send_from_client(packets);
+        self.send_from_client(session, packets);
         let delay_us = self.random.random_range(20..400) * MS;
         self.after(delay_us, Event::ClientTick(session));
     }
