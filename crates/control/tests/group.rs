@@ -346,11 +346,11 @@ fn who_leaves_is_dismissed_when_it_holds_nothing() {
         let to = servers[stays].node;
         let commands = view.partitions().filter_map(|partition: PartitionId| {
             let configuration = view.configuration(partition);
-            let seat = crucial_node::replication::Assignment { level: 0, node: to };
+            let seat = crucial_node::replication::Assignment { rank: 0, node: to };
             (configuration.primary() == Some(node)).then(|| Command::Reconfigure {
                 partition,
                 epoch: configuration.epoch,
-                seats: vec![(seat, view.members[&to].incarnation)],
+                assignments: vec![(seat, view.members[&to].incarnation)],
             })
         });
         servers[stays].group.propose(commands.collect());

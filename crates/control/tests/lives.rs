@@ -25,7 +25,7 @@ fn hand_to(view: &View, node: NodeId) -> Vec<Command> {
         .map(|partition| Command::Reconfigure {
             partition,
             epoch: view.configuration(partition).epoch,
-            seats: vec![(Assignment { level: 0, node }, member.incarnation)],
+            assignments: vec![(Assignment { rank: 0, node }, member.incarnation)],
         })
         .collect()
 }
