@@ -130,8 +130,9 @@ fn e02_the_total_is_that_of_the_acknowledged_calls() -> Outcome {
         *program = start(client, &server, true)?;
         proxies.cut();
         if server::is_cluster() && client == CLIENTS / 2 {
-            server.kill(0)?;
-            server.restart(0)?;
+            let primary = server.primary("e02")?;
+            server.kill(primary)?;
+            server.restart(primary)?;
         }
     }
     for program in programs {
