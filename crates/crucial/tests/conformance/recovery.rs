@@ -102,7 +102,7 @@ fn c14_what_a_dead_process_held_comes_back() -> Outcome {
         assert!(!held.semaphore.try_acquire()?);
         assert!(held.mutex.try_lock()?.is_none());
         assert!(held.lock.try_read()?.is_none());
-        // Who waits for them now has them when the lease has lapsed.
+        // A client that waits for the permits gets them when the holder's lease has lapsed.
         let permits = held.semaphore.deferred().acquire_many(2);
         holder.kill()?;
         permits.wait()?;

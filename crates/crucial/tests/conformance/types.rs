@@ -72,12 +72,12 @@ impl Probe {
         }
     }
 
-    /// Tries what methods can not do yet.
+    /// Tries to make an object, which methods cannot do yet.
     pub fn make_another(&self) -> Result<(), crucial::Error> {
         Shared::new(Probe::default()).map(drop)
     }
 
-    /// The same.
+    /// Tries to call another object, which methods cannot do yet.
     pub fn call_other(&mut self, other: Shared<Probe>) -> Result<i64, crucial::Error> {
         other.add(1)
     }

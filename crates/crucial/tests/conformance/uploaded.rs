@@ -1,8 +1,8 @@
 //! The rows of A and C that are about user types, once more: with the types uploaded to a server process that
 //! was built without them.
 //!
-//! That needs the `crucial` command, which the package `crucial-cli` has: it has this test as well, and there
-//! these rows run, and no others.
+//! These rows need the `crucial` command of the package `crucial-cli`, so that package has this test as well and runs
+//! these rows, and no others.
 
 use std::path::Path;
 use std::process::Command;
