@@ -306,7 +306,7 @@ fn c16_a_condition_variable_between_threads() -> Outcome {
     let ended = thread::map(0..3, |me| play(me, 3, 20, ball.clone(), passed.clone()))?;
     ended.into_iter().collect::<crucial::Result<()>>()?;
     assert_eq!(ball.get()?, 60);
-    // Nobody notifies: the time-out says so, and the lock is back.
+    // Without a notification the wait times out, and the lock is held again.
     let (guard, notified) = passed.wait_timeout(ball.lock()?, Duration::from_millis(20))?;
     assert!(!notified && ball.is_held_by(guard.token())?);
     Ok(())

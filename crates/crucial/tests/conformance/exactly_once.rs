@@ -1,4 +1,4 @@
-//! E1: a call delivered twice executes once. A18: what no client should send harms nobody.
+//! E1: a call delivered twice executes once. A18: malformed requests harm no other client.
 
 use crucial::collections::Map;
 use crucial::sync::{AtomicI64, Barrier};

@@ -61,7 +61,7 @@ fn c09_counting_a_latch_down_too_often_is_harmless() -> Outcome {
     assert_eq!(left, [0, 0, 0, 0, 0, 0, 1, 2]);
     waiting.wait()?;
     assert_eq!(latch.count()?, 0);
-    // It stays open.
+    // The latch stays open.
     latch.wait()?;
     latch.arrive_and_wait()?;
     Ok(())
@@ -119,7 +119,7 @@ fn c15_the_client_learns_of_promises_without_polling() -> Outcome {
     for task in tasks {
         assert!(task.join()??);
     }
-    // It is set once.
+    // A promise is set once.
     assert!(!promises[3].set((0, String::new()))?);
     assert_eq!(promises[3].get()?.0, 9);
     Ok(())

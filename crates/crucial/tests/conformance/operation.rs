@@ -54,7 +54,7 @@ fn g01_each_limit_is_kept_and_named() -> Outcome {
     client.send(&call(4, barrier, "wait", &[]))?;
     assert_eq!(limit_of(client.reply(4)?), "parked_calls_max");
 
-    let server = Server::fresh(&["--queued-calls-max", "2", "--frame-bytes-max", "100"])?;
+    let server = Server::fresh(&["--queued-calls-max", "2", "--frame-bytes-max", "40000"])?;
     let mut client = Raw::hello(&server, 1, false)?;
     let probe = client.make(1, &Probe::default())?;
     let time = encode(&(Duration::from_millis(300),))?;
@@ -67,8 +67,8 @@ fn g01_each_limit_is_kept_and_named() -> Outcome {
     for sequence in 2..=4 {
         client.reply(sequence)??;
     }
-    // A result over the limit: the call was executed, and says so.
-    let bytes = encode(&(0i64, "x".repeat(200)))?;
+    // A request over the limit ends the connection; what was executed before has its reply.
+    let bytes = encode(&(0i64, "x".repeat(40_000)))?;
     client.send(&call(6, probe, "explode", &encode(&(1i64,))?))?;
     assert!(matches!(client.reply(6)?, Err(Error::Panicked { .. })));
     client.send(&call(7, probe, "add", &bytes))?;

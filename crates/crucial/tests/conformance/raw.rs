@@ -95,10 +95,13 @@ impl Raw {
         loop {
             if let Some(frame) = frame::split(&mut self.buffer, frame::FRAME_BYTES_MAX)? {
                 match frame::decode_response(frame)? {
-                    Response::Routes(routes) => self.know(routes)?,
+                    Response::Routes(routes) => {
+                        // A server that ends does not take this, but what it sent before is still to be read.
+                        let _ = self.know(routes);
+                        continue;
+                    }
                     response => return Ok(response),
                 }
-                continue;
             }
             let mut bytes = [0; 4096];
             let count = self.stream.read(&mut bytes)?;

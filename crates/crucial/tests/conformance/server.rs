@@ -33,8 +33,8 @@ const SERVER_LEASE_MS: &str = "4000";
 /// A client's lease for which a row can wait.
 pub const SHORT_LEASE: [&str; 2] = ["--lease-ms", "1000"];
 
-/// Makes frames so small that a row can fill one.
-pub const SMALL_FRAMES: [&str; 2] = ["--frame-bytes-max", "4096"];
+/// Makes frames so small that a row can fill one, yet a cluster of three still fits into one when it is inspected.
+pub const SMALL_FRAMES: [&str; 2] = ["--frame-bytes-max", "40000"];
 
 /// The clusters that rows share, with their options.
 static SHARED: Mutex<Vec<(Vec<String>, Arc<Group>)>> = Mutex::new(Vec::new());
@@ -202,6 +202,20 @@ impl Server {
     /// A new client of another namespace.
     pub fn client_in(&self, namespace: &str) -> Result<Arc<Client>, Failed> {
         connect(&self.address, namespace)
+    }
+
+    /// The place of the server that is the primary of the objects with a key.
+    pub fn primary(&self, key: &str) -> Result<usize, Failed> {
+        let client = self.client()?;
+        let objects = client.object_infos(None, 1, Some(key.to_owned()))?;
+        let cluster = client.cluster_info()?;
+        let node = objects.first().and_then(|object| object.servers.first());
+        let node = node.ok_or_else(|| format!("no object {key:?}"))?;
+        let mut members = cluster.members.iter();
+        let member = members.find(|member| member.node == *node);
+        let mut places = self.group.members.iter();
+        let place = places.position(|place| member.is_some_and(|m| m.address == place.address));
+        place.ok_or_else(|| format!("no server {node}").into())
     }
 
     /// As `kill -9` of one of the servers.

@@ -24,7 +24,7 @@ pub fn trials() -> Vec<Trial> {
         f05_a_panic_and_an_err_arrive_at_join,
         f06_retries_count_and_delay,
         f07_parallel_for_runs_each_index_once,
-        f08_what_can_not_be_sent_is_refused_before_anything_runs,
+        f08_what_cannot_be_sent_is_refused_before_anything_runs,
         f09_handles_in_tasks_work,
         f09_a_thread_spawns_threads_of_the_same_run,
         f01_names_are_checked,
@@ -252,7 +252,7 @@ fn take(n: u64, value: Unsendable, ran: Shared<AtomicI64>) -> crucial::Result<()
     ran.fetch_add(1).map(drop)
 }
 
-fn f08_what_can_not_be_sent_is_refused_before_anything_runs() -> Outcome {
+fn f08_what_cannot_be_sent_is_refused_before_anything_runs() -> Outcome {
     let ran = Shared::new(AtomicI64::new(0))?;
     let refused = thread::Builder::new().spawn(take(0, Unsendable, ran.clone()));
     assert!(matches!(refused, Err(Error::Encoding { .. })));

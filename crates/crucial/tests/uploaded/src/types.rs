@@ -77,7 +77,7 @@ impl Probe {
         Shared::new(Probe::default()).map(drop)
     }
 
-    /// The same.
+    /// Tries to call another object, which methods cannot do yet.
     pub fn call_other(&mut self, other: Shared<Probe>) -> Result<i64, crucial::Error> {
         other.add(1)
     }
