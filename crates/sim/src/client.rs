@@ -334,8 +334,9 @@ impl Client {
             }
             ToClient::Response(Response::Welcome(welcome)) => {
                 if !welcome.resumed {
-                    let wrong = format!("{:?} has ended at {node:?}, and lives", self.session);
-                    self.wrong.push(wrong);
+                    // It was silent for too long for this server.
+                    self.is_dead = true;
+                    return Vec::new();
                 }
                 self.learn(&Arc::new(welcome.routes))
             }

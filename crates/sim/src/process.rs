@@ -35,6 +35,10 @@ pub struct Process {
     pub began: Incarnation,
     /// All connections that there were; `None`: it is closed.
     ends: BTreeMap<End, Option<Open>>,
+    /// When each client was heard last.
+    heard: BTreeMap<SessionId, u64>,
+    /// For how long each client was not heard before its last hello.
+    silent: BTreeMap<SessionId, u64>,
     /// Clients that have said goodbye.
     left: BTreeSet<SessionId>,
     /// By the index of a connection's id, with how often it was used.
@@ -87,6 +91,8 @@ impl Process {
             node: Node::new(config),
             began,
             ends: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            silent: BTreeMap::new(),
             left: BTreeSet::new(),
             slots: Vec::new(),
             jobs: BTreeMap::new(),
@@ -164,6 +170,9 @@ impl Process {
             if self.has_left(end) {
                 return None;
             }
+            let heard = self.heard.get(&hello.session).copied();
+            let silent = heard.map_or(u64::MAX, |heard| now - heard);
+            self.silent.insert(hello.session, silent);
             let connection = self.open(end, hello.routes, Connection::new);
             let connected = Input::Connected(connection.clone());
             self.node.handle(connected, now, out);
@@ -185,6 +194,7 @@ impl Process {
         if connection.session().is_none() || routes < open.routes {
             return None;
         }
+        self.heard.insert(hello.session, now);
         if routes > open.routes {
             open.routes = routes;
             let input = Input::Request(connection.clone(), Request::Routes(routes));
@@ -198,6 +208,12 @@ impl Process {
         let input = Input::Request(connection, request);
         self.node.handle(input, now, out);
         None
+    }
+
+    /// Whether a client that said hello just now was silent for so long before that its session may have ended.
+    pub fn was_silent(&self, session: SessionId) -> bool {
+        let silent = self.silent.get(&session);
+        silent.is_none_or(|silent| *silent > CLIENT_LEASES * LEASE_MS)
     }
 
     /// Whether a client has said goodbye here. Its connections were all accepted before that.

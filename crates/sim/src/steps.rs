@@ -161,6 +161,16 @@ impl World {
         if !is_wanted {
             return;
         }
+        if let Response::Welcome(welcome) = &response {
+            let has_left = self
+                .clients
+                .get(&session)
+                .is_none_or(|client| client.is_dead);
+            assert!(
+                welcome.resumed || process.was_silent(session) || has_left,
+                "{session:?} has ended, and was not silent"
+            );
+        }
         let id = process.node.id();
         let is_routes = matches!(response, Response::Welcome(_) | Response::Routes(_));
         let what = ToClient::Response(response);
