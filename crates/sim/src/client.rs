@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crucial_core::frame::{CallRequest, Hello, Operation as Wanted, Request, Response, Routes};
+use crucial_core::frame::{
+    CallRequest, Hello, InFlight, Inspect, OpenMode, Operation as Wanted, Request, Response, Routes,
+};
 use crucial_linear::{History, Operation};
 use crucial_node::replication::{Incarnation, NodeId};
 use crucial_object::{
@@ -32,6 +34,8 @@ pub struct Client {
     /// The locks that it holds, with their tokens.
     held: BTreeMap<ObjectId, u64>,
     pub is_dead: bool,
+    /// It has ended, and says so.
+    pub says_goodbye: bool,
     /// What it has done.
     pub history: Vec<Operation<ObjectId, Input, Output>>,
     /// Answers that no request can have.
@@ -72,6 +76,7 @@ impl Client {
             left,
             held: BTreeMap::new(),
             is_dead: false,
+            says_goodbye: false,
             history: Vec::new(),
             wrong: Vec::new(),
         }
@@ -114,10 +119,18 @@ impl Client {
         objects: &[Object],
         random: &mut ChaCha8Rng,
     ) -> Vec<Addressed> {
-        if self.is_dead {
+        if self.is_dead && !self.says_goodbye {
             return Vec::new();
         }
-        let mut packets = self.ping();
+        if self.says_goodbye {
+            return self.to_all(|_| Wanted::Goodbye);
+        }
+        let mut packets = match random.random_range(0..20) {
+            0 => self.to_all(|_| Wanted::Inspect(Inspect::Cluster)),
+            1 => self.inspect(),
+            2 => self.list_in_flight(),
+            _ => self.ping(),
+        };
         if self.current.is_none() && self.left > 0 {
             self.begin(now, objects, random);
         }
@@ -128,22 +141,62 @@ impl Client {
         packets
     }
 
-    /// To all servers that it knows.
     fn ping(&mut self) -> Vec<Addressed> {
+        self.to_all(|_| Wanted::Ping)
+    }
+
+    /// Asks about objects, and does not wait for the answer.
+    fn inspect(&mut self) -> Vec<Addressed> {
+        self.to_all(|place| match place % 2 {
+            0 => Wanted::Inspect(Inspect::Replicas { max: 100 }),
+            _ => Wanted::Inspect(Inspect::Objects {
+                after: None,
+                max: 100,
+                key: None,
+            }),
+        })
+    }
+
+    /// Sends something to all servers that it knows.
+    fn to_all(&mut self, operation: impl Fn(usize) -> Wanted) -> Vec<Addressed> {
+        let request = |client: &mut Client, place| {
+            client.pings += 1;
+            Request::Numbered {
+                sequence: Sequence(PINGS + client.pings),
+                acked: client.waits_from(),
+                operation: operation(place),
+            }
+        };
+        self.send_all(request)
+    }
+
+    /// Says what it waits for, to all servers that it knows.
+    fn list_in_flight(&mut self) -> Vec<Addressed> {
+        let waiting = self.current.iter().map(|_| self.sequence).collect();
+        let in_flight = InFlight {
+            last: self.sequence,
+            waiting,
+        };
+        self.send_all(|_, _| Request::InFlight(in_flight.clone()))
+    }
+
+    /// It still waits for this sequence, or for later ones.
+    fn waits_from(&self) -> Sequence {
+        match self.current {
+            Some(_) => self.sequence,
+            None => Sequence(self.sequence.0 + 1),
+        }
+    }
+
+    fn send_all(
+        &mut self,
+        mut request: impl FnMut(&mut Client, usize) -> Request,
+    ) -> Vec<Addressed> {
         let routes = self.routes.clone();
-        let servers = routes.servers.iter();
+        let servers = routes.servers.iter().enumerate();
         servers
-            .map(|server| {
-                self.pings += 1;
-                let acked = match self.current {
-                    Some(_) => self.sequence,
-                    None => Sequence(self.sequence.0 + 1),
-                };
-                let request = Request::Numbered {
-                    sequence: Sequence(PINGS + self.pings),
-                    acked,
-                    operation: Wanted::Ping,
-                };
+            .map(|(place, server)| {
+                let request = request(self, place);
                 let to = (NodeId(server.node), Incarnation(server.incarnation));
                 self.packet(to, request, 0)
             })
@@ -154,7 +207,9 @@ impl Client {
         let object = &objects[random.random_range(0..objects.len())];
         let item = random.random_range(1..1_000_000);
         let input = match (object.kind, random.random_range(0..100)) {
-            (Kind::Counter, 0..15) => Input::OpenCounter,
+            (Kind::Counter, 0..12) => Input::OpenCounter,
+            (Kind::Counter, 12) if object.is_volatile => Input::RecreateCounter,
+            (Kind::Counter, 12..15) => Input::FindCounter,
             (Kind::Queue, 0..15) => Input::OpenQueue,
             (Kind::Lock, 0..15) => Input::OpenLock,
             (Kind::Lock, _) if self.held.contains_key(&object.id) => Input::Release(self.session.0),
@@ -200,7 +255,7 @@ impl Client {
     }
 
     fn send(&mut self) -> Option<Addressed> {
-        let (_, wanted) = self.current.as_ref()?;
+        let (_, wanted) = self.current.as_ref().filter(|_| !self.is_dead)?;
         let request = Request::Numbered {
             sequence: self.sequence,
             acked: self.sequence,
@@ -279,8 +334,9 @@ impl Client {
             }
             ToClient::Response(Response::Welcome(welcome)) => {
                 if !welcome.resumed {
-                    let wrong = format!("{:?} has ended at {node:?}, and lives", self.session);
-                    self.wrong.push(wrong);
+                    // It was silent for too long for this server.
+                    self.is_dead = true;
+                    return Vec::new();
                 }
                 self.learn(&Arc::new(welcome.routes))
             }
@@ -346,8 +402,11 @@ fn wanted(input: Input, object: &Object, (token, timeout_ms): (u64, u32)) -> Wan
             args: args.into(),
         })
     };
+    let open = |mode: OpenMode| Wanted::Open(object.open(mode));
     match input {
-        Input::OpenCounter | Input::OpenQueue | Input::OpenLock => Wanted::Open(object.open()),
+        Input::OpenCounter | Input::OpenQueue | Input::OpenLock => open(OpenMode::FindOrCreate),
+        Input::FindCounter => open(OpenMode::Find),
+        Input::RecreateCounter => open(OpenMode::Recreate),
         Input::Acquire(_) => call("acquire", Vec::new()),
         Input::Release(_) => call("release_acquired", encode(&(token,)).expect("a number")),
         Input::Delete => Wanted::Delete(object.id),
@@ -364,14 +423,18 @@ fn output(input: Input, result: Result<Vec<u8>>) -> Result<Output, String> {
         Err(Error::Lost { .. }) => return Ok(Output::Gone),
         Err(Error::LockLost { .. }) => return Ok(Output::NotHeld),
         Err(Error::Cancelled | Error::TimedOut { .. }) => return Ok(Output::Withdrawn),
-        Err(Error::LimitExceeded { .. }) if input.may_wait() => return Ok(Output::Refused),
+        Err(Error::LimitExceeded { .. }) => return Ok(Output::Refused),
+        Err(Error::NotFound { .. }) => return Ok(Output::NotFound),
         Err(error) => return Err(error.to_string()),
         Ok(bytes) => bytes,
     };
     let output = match input {
-        Input::OpenCounter | Input::OpenQueue | Input::OpenLock | Input::Delete => {
-            Output::Did(decode(&bytes).map_err(|e| e.to_string())?)
-        }
+        Input::OpenCounter
+        | Input::FindCounter
+        | Input::RecreateCounter
+        | Input::OpenQueue
+        | Input::OpenLock
+        | Input::Delete => Output::Did(decode(&bytes).map_err(|e| e.to_string())?),
         Input::Add(_) | Input::Load => Output::Value(decode(&bytes).map_err(|e| e.to_string())?),
         Input::Push(_) => Output::Pushed,
         Input::Acquire(_) => Output::Held(true),

@@ -44,8 +44,10 @@ impl World {
         }
         let victim = alive[self.random.random_range(0..alive.len())];
         self.trace(|| format!("client {} dies", victim.0));
+        let says_goodbye = self.random.random();
         if let Some(client) = self.clients.get_mut(&victim) {
             client.is_dead = true;
+            client.says_goodbye = says_goodbye;
         }
         self.report.deaths += 1;
     }

@@ -103,10 +103,10 @@ impl World {
             // executed when there was room again.
             let changes = !matches!(
                 operation.input,
-                Input::Load | Input::OpenCounter | Input::OpenQueue
+                Input::Load | Input::OpenCounter | Input::OpenQueue | Input::FindCounter
             );
-            let output = operation.answer.as_ref().map(|(output, _)| output);
-            if changes && matches!(output, Some(Output::Gone | Output::Refused)) {
+            let output = operation.answer.as_ref().map(|(output, _)| *output);
+            if changes && output == Some(Output::Gone) || output == Some(Output::Refused) {
                 operation.answer = None;
             }
         }

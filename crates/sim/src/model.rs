@@ -48,6 +48,10 @@ pub enum Input {
     OpenQueue,
     /// Creates a free lock, or finds one.
     OpenLock,
+    /// Finds a counter.
+    FindCounter,
+    /// Creates a counter of 0, in place of one that is there.
+    RecreateCounter,
     /// Takes the lock for a client; waits until it is free.
     Acquire(u64),
     /// Gives it back.
@@ -81,8 +85,10 @@ pub enum Output {
     Gone,
     /// Of pop and acquire: it was withdrawn, or has waited for as long as it may.
     Withdrawn,
-    /// Of pop and acquire: too many wait. A copy of the request that comes later may be executed still.
+    /// A limit was reached. A copy of the request that comes later may be executed still.
     Refused,
+    /// Of find: there is none.
+    NotFound,
     /// Of acquire and release.
     Held(bool),
     /// Of release: it was somebody else's.
@@ -153,6 +159,9 @@ fn run(state: &State, input: &Input) -> Option<(State, Output)> {
         (State::Counter(_), Input::OpenCounter)
         | (State::Queue(_), Input::OpenQueue)
         | (State::Lock(_), Input::OpenLock) => (same(), Output::Did(false)),
+        (State::Absent, Input::FindCounter) => (State::Absent, Output::NotFound),
+        (State::Counter(_), Input::FindCounter) => (same(), Output::Did(false)),
+        (_, Input::RecreateCounter) => (State::Counter(0), Output::Did(true)),
         (State::Lock(None), Input::Acquire(client)) => {
             (State::Lock(Some(*client)), Output::Held(true))
         }

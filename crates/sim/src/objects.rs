@@ -49,13 +49,12 @@ impl Kind {
 }
 
 impl Object {
-    /// Finds or creates it.
-    pub fn open(&self) -> OpenRequest {
+    pub fn open(&self, mode: OpenMode) -> OpenRequest {
         OpenRequest {
             type_name: self.kind.type_name().to_owned(),
             key: self.key.to_string(),
             persistent: true,
-            mode: OpenMode::FindOrCreate,
+            mode,
             replicas: self.replicas,
             state: self.kind.initial_state(),
         }

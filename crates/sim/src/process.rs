@@ -1,9 +1,9 @@
 //! A server's process: a node, its connections, and the jobs that take long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crucial_core::frame::{Request, VERSION, peer};
+use crucial_core::frame::{Operation, Request, VERSION, peer};
 use crucial_node::replication::{Incarnation, NodeId, Timing};
 use crucial_node::{Config, Connection, ConnectionId, Done, Input, Job, Node, Outputs};
 
@@ -15,6 +15,8 @@ use crate::wire::{ClientPacket, End, Packet};
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     pub parked_calls_max: usize,
+    pub waiting_requests_max: usize,
+    pub queued_calls_max: usize,
     pub hash_seed: u64,
 }
 
@@ -33,6 +35,12 @@ pub struct Process {
     pub began: Incarnation,
     /// All connections that there were; `None`: it is closed.
     ends: BTreeMap<End, Option<Open>>,
+    /// When each client was heard last.
+    heard: BTreeMap<SessionId, u64>,
+    /// For how long each client was not heard before its last hello.
+    silent: BTreeMap<SessionId, u64>,
+    /// Clients that have said goodbye.
+    left: BTreeSet<SessionId>,
     /// By the index of a connection's id, with how often it was used.
     slots: Vec<(u32, Option<End>)>,
     /// Jobs that were not executed yet.
@@ -77,10 +85,15 @@ impl Process {
         // So few that records are dropped in every run.
         config.records_min = 2;
         config.limits.parked_calls_max = settings.parked_calls_max;
+        config.limits.waiting_requests_max = settings.waiting_requests_max;
+        config.limits.queued_calls_max = settings.queued_calls_max;
         Process {
             node: Node::new(config),
             began,
             ends: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            silent: BTreeMap::new(),
+            left: BTreeSet::new(),
             slots: Vec::new(),
             jobs: BTreeMap::new(),
             done: BTreeMap::new(),
@@ -154,6 +167,12 @@ impl Process {
             request,
         } = packet;
         if !self.ends.contains_key(&end) {
+            if self.has_left(end) {
+                return None;
+            }
+            let heard = self.heard.get(&hello.session).copied();
+            let silent = heard.map_or(u64::MAX, |heard| now - heard);
+            self.silent.insert(hello.session, silent);
             let connection = self.open(end, hello.routes, Connection::new);
             let connected = Input::Connected(connection.clone());
             self.node.handle(connected, now, out);
@@ -175,14 +194,31 @@ impl Process {
         if connection.session().is_none() || routes < open.routes {
             return None;
         }
+        self.heard.insert(hello.session, now);
         if routes > open.routes {
             open.routes = routes;
             let input = Input::Request(connection.clone(), Request::Routes(routes));
             self.node.handle(input, now, out);
         }
+        if let (End::Client(session, _), Request::Numbered { operation, .. }) = (end, &request)
+            && matches!(operation, Operation::Goodbye)
+        {
+            self.left.insert(session);
+        }
         let input = Input::Request(connection, request);
         self.node.handle(input, now, out);
         None
+    }
+
+    /// Whether a client that said hello just now was silent for so long before that its session may have ended.
+    pub fn was_silent(&self, session: SessionId) -> bool {
+        let silent = self.silent.get(&session);
+        silent.is_none_or(|silent| *silent > CLIENT_LEASES * LEASE_MS)
+    }
+
+    /// Whether a client has said goodbye here. Its connections were all accepted before that.
+    fn has_left(&self, end: End) -> bool {
+        matches!(end, End::Client(session, _) if self.left.contains(&session))
     }
 
     fn open(

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use crucial_core::frame::{self, FRAME_BYTES_MAX, LENGTH_BYTES, Response};
 use crucial_node::replication::{Incarnation, NodeId};
-use crucial_node::{Input, Output, Outputs};
+use crucial_node::{ControlInfo, Input, Output, Outputs};
 use crucial_object::SessionId;
 use rand::Rng;
 
@@ -26,12 +26,13 @@ impl World {
         };
         let mut out = std::mem::take(&mut self.outputs);
         act(&mut process, now_ms, &mut out);
-        self.execute_jobs(&mut process, now_ms, &mut out);
-        self.send_frames(&process, &mut out);
-        for output in std::mem::take(&mut out.rest) {
-            self.on_output(&process, output);
+        while !out.is_empty() {
+            self.execute_jobs(&mut process, now_ms, &mut out);
+            self.send_frames(&process, &mut out);
+            for output in std::mem::take(&mut out.rest) {
+                self.on_output(&process, output, now_ms, &mut out);
+            }
         }
-        assert!(out.is_empty(), "something is left to do");
         process.node.check();
         self.outputs = out;
         self.set_wake(&mut process);
@@ -161,6 +162,16 @@ impl World {
         if !is_wanted {
             return;
         }
+        if let Response::Welcome(welcome) = &response {
+            let has_left = self
+                .clients
+                .get(&session)
+                .is_none_or(|client| client.is_dead);
+            assert!(
+                welcome.resumed || process.was_silent(session) || has_left,
+                "{session:?} has ended, and was not silent"
+            );
+        }
         let id = process.node.id();
         let is_routes = matches!(response, Response::Welcome(_) | Response::Routes(_));
         let what = ToClient::Response(response);
@@ -180,7 +191,7 @@ impl World {
         }
     }
 
-    fn on_output(&mut self, process: &Process, output: Output) {
+    fn on_output(&mut self, process: &Process, output: Output, now: u64, out: &mut Outputs) {
         let id = process.node.id();
         match output {
             Output::Close(connection) => {
@@ -198,7 +209,11 @@ impl World {
             }
             // The time is asked for after each step.
             Output::Wake(_) => {}
-            Output::Start(_) | Output::DescribeControl(_) | Output::Saved(..) => {
+            Output::DescribeControl(query) => {
+                let input = Input::ControlInfo(query, ControlInfo::default());
+                process.node.handle(input, now, out);
+            }
+            Output::Start(_) | Output::Saved(..) => {
                 panic!("nobody asked for {output:?}")
             }
         }

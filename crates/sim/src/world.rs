@@ -118,6 +118,8 @@ impl World {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let settings = Settings {
             parked_calls_max: [1, 2, 100][random.random_range(0..3)],
+            waiting_requests_max: [2, 100, 100][random.random_range(0..3)],
+            queued_calls_max: [1, 100, 100][random.random_range(0..3)],
             hash_seed: seed,
         };
         let objects = objects(&mut random);
