@@ -52,7 +52,7 @@ pub enum Command {
         partition: PartitionId,
         /// The configuration that this is to follow.
         epoch: Epoch,
-        /// The new one, with the incarnations of those that have a assignment in it.
+        /// The new one, with the incarnations of those that have an assignment in it.
         assignments: Vec<(Assignment, Incarnation)>,
     },
     /// Adds a module to the view, or moves it to the last place. All members have its bytes and its code, and have

@@ -9,7 +9,7 @@ use crate::replication::{Epoch, Version};
 /// A message about one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
-    /// A new primary asks what a assignment holds. From here on that assignment takes nothing of older epochs.
+    /// A new primary asks what an assignment holds. From here on that assignment takes nothing of older epochs.
     Collect {
         /// Of the primary.
         epoch: Epoch,

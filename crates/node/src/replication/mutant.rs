@@ -17,7 +17,7 @@ pub enum Mutant {
     NoReconciliation,
     /// A backup takes entries of an older epoch, too.
     NoSeal,
-    /// A joining node gets a assignment when it was sent everything, acknowledged or not.
+    /// A joining node gets an assignment when it was sent everything, acknowledged or not.
     SeatBeforeAcknowledgement,
     /// A primary goes on serving while it hands over.
     ServeInHandOver,

@@ -189,7 +189,7 @@ impl Replica {
         Ok(replica)
     }
 
-    /// What there is of it at a assignment of `rank` that has what this one has.
+    /// What there is of it at an assignment of `rank` that has what this one has.
     pub fn holding(&self, object: ObjectId, rank: u8) -> Holding {
         let form = match self.body {
             Body::Lost => Form::Lost,
@@ -321,7 +321,7 @@ impl Replica {
         (!unneeded.is_empty()).then_some(Change::Forget(unneeded))
     }
 
-    /// Does a change as a follower of a stream, at a assignment of `rank`; whether it had the results that the primary had.
+    /// Does a change as a follower of a stream, at an assignment of `rank`; whether it had the results that the primary had.
     pub fn follow(
         &mut self,
         (previous, version): (Version, Version),

@@ -270,7 +270,7 @@ impl<R> Partition<R> {
             _ => None,
         };
         for (node, stream) in &mut primary.streams {
-            // Before its digest, nothing may come to a assignment that the digest would not tell of.
+            // Before its digest, nothing may come to an assignment that the digest would not tell of.
             if collecting.is_some_and(|missing| missing.contains(node)) {
                 continue;
             }

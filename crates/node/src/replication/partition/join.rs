@@ -1,4 +1,4 @@
-//! A node on its way to a assignment, or to a lower rank.
+//! A node on its way to an assignment, or to a lower rank.
 
 use std::collections::VecDeque;
 

@@ -66,7 +66,7 @@ pub enum Action<R> {
     Lose(u8),
     /// Say what there is, when all entries that came have had their effect: [`Partition::digest`].
     Digest(NodeId),
-    /// Bring a assignment to what is here: [`Partition::reconcile`] for each object here and each that is only there, then
+    /// Bring an assignment to what is here: [`Partition::reconcile`] for each object here and each that is only there, then
     /// [`Partition::reconciled`].
     Reconcile(NodeId, Vec<Holding>),
     /// List the objects of the partition for a join: [`Partition::copy_list`].
@@ -74,7 +74,7 @@ pub enum Action<R> {
     /// Send these to the joining node: [`Partition::copy`] for each, with it or without; then
     /// [`issue`](Partition::issue).
     Copy(Vec<ObjectId>),
-    /// Send this whole to a assignment that has another one: [`Partition::repair`], then [`issue`](Partition::issue).
+    /// Send this whole to an assignment that has another one: [`Partition::repair`], then [`issue`](Partition::issue).
     Repair(NodeId, ObjectId),
     /// Calls are served from now on.
     Open,

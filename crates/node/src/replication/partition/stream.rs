@@ -31,7 +31,7 @@ const INSTALLS_MAX: usize = 8;
 pub(super) const UNASSIGNED: u8 = u8::MAX;
 
 impl Outgoing {
-    /// To a node with a assignment.
+    /// To a node with an assignment.
     pub fn new(rank: u8, now_ms: u64) -> Outgoing {
         Outgoing {
             rank,
