@@ -77,7 +77,8 @@ fn command() -> Command {
                 .action(clap::ArgAction::SetTrue)
                 .help("Print the result as one JSON value"),
         )
-        .subcommand(server::command());
+        .subcommand(server::command())
+        .subcommand(types::command());
     let command = match server::CAN_JOIN {
         true => command.subcommand(up::command()),
         false => command,

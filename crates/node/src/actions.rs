@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::objects::{Event, RoundId, Task};
 use crate::outputs::{Output, Outputs};
 use crate::partitions::{PartitionState, Reply};
-use crate::peers::PeerMessage;
+use crate::peer_message::PeerMessage;
 use crate::replication::{Action, Entry, Home, Incarnation, Message, NodeId, PartitionId, Replica};
 use crate::rounds::{Contribution, RoundKind};
 

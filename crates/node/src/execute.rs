@@ -14,7 +14,7 @@ impl Node {
     pub fn execute(&self, job: Job) -> Done {
         match job.0 {
             Todo::Message(connection, bytes) => {
-                let message = crucial_object::decode::<crate::peers::PeerMessage>(&bytes);
+                let message = crucial_object::decode::<crate::peer_message::PeerMessage>(&bytes);
                 Done(Executed::Message(connection, message))
             }
             Todo::Object(mut job) => {

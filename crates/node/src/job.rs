@@ -9,7 +9,7 @@ use crate::cell::{Change, Disposition};
 use crate::connection::Connection;
 use crate::objects::{Event, ObjectEntry, ObjectState};
 use crate::partitions::Term;
-use crate::peers::PeerMessage;
+use crate::peer_message::PeerMessage;
 use crate::replication::{Image, Origin, Replica, ViewVersion};
 use crate::results::Results;
 

@@ -37,6 +37,7 @@ mod node;
 mod objects;
 mod outputs;
 mod partitions;
+mod peer_message;
 mod peering;
 mod peers;
 pub mod replication;

@@ -11,7 +11,7 @@ use crate::ids::{Millis, ModuleId};
 use crate::node::Node;
 use crate::objects::{RequestContext, Task};
 use crate::outputs::{Output, Outputs};
-use crate::peers::PeerMessage;
+use crate::peer_message::PeerMessage;
 use crate::replication::{Incarnation, Message, View, ViewVersion};
 use crate::rounds::RoundKind;
 use crate::work::{Work, WorkDone, module_id};

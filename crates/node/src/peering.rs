@@ -12,7 +12,7 @@ use crate::ids::Millis;
 use crate::job::{Job, Todo};
 use crate::node::Node;
 use crate::outputs::{Output, Outputs};
-use crate::peers::PeerMessage;
+use crate::peer_message::PeerMessage;
 use crate::replication::{Message, PartitionId, ViewVersion};
 
 impl Node {

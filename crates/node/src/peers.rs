@@ -9,13 +9,12 @@ use std::sync::{Arc, Weak};
 use crucial_core::frame::peer;
 use crucial_object::encode_into;
 use parking_lot::{Mutex, RwLock};
-use serde::{Deserialize, Serialize};
 
-use crate::catalog::ModuleMessage;
 use crate::connection::Connection;
 use crate::ids::{ConnectionId, Millis};
 use crate::outputs::{Output, Outputs};
-use crate::replication::{Incarnation, Message, NodeId, PartitionId, View, ViewVersion};
+use crate::peer_message::PeerMessage;
+use crate::replication::{Incarnation, NodeId, View};
 
 /// How soon to dial again, in milliseconds.
 const DIAL_PAUSE_MS: Millis = 100;
@@ -45,24 +44,6 @@ struct Queue {
     bytes: usize,
     /// A thread encodes messages. Others leave theirs to it.
     is_draining: bool,
-}
-
-/// What servers send each other.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum PeerMessage {
-    /// About a partition; with the newest view that the sender has heard of.
-    Partition(PartitionId, ViewVersion, Message),
-    /// About modules.
-    Module(ModuleMessage),
-}
-
-impl PeerMessage {
-    fn size(&self) -> usize {
-        match self {
-            PeerMessage::Partition(_, _, message) => message.size(),
-            PeerMessage::Module(message) => message.size(),
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -2,15 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use crucial_core::frame::{self, peer};
-use crucial_node::Input;
-use crucial_node::replication::{Incarnation, NodeId};
 
-use crate::shell::Shell;
 use crate::socket::Stream;
 
 /// How long a connection may take to be made, and the other server to say welcome.
@@ -19,32 +15,27 @@ const TIMEOUT: Duration = Duration::from_millis(1000);
 /// Longest welcome.
 const WELCOME_BYTES_MAX: usize = 4096;
 
-/// Dials another server.
-pub(crate) fn start(shell: &Arc<Shell>, to: (NodeId, Incarnation), address: String) {
-    let dialer = shell.clone();
-    let thread = std::thread::Builder::new()
-        .name("crucial-dial".to_owned())
-        .spawn(move || dial(&dialer, to, &address));
-    if let Err(error) = thread {
-        tracing::error!(%error, "no thread to connect to another server");
-        shell.input(Input::PeerDown(to.0));
-    }
-}
-
-fn dial(shell: &Arc<Shell>, (node, incarnation): (NodeId, Incarnation), address: &str) {
-    let hello = shell.node.peer_hello((node.0, incarnation.0));
-    match connect(address, &hello) {
-        Ok(stream) => {
-            let stream = Stream::Tcp(mio::net::TcpStream::from_std(stream));
-            let socket = shell.sockets.insert(stream, Some(hello));
-            shell.input(Input::PeerUp(socket.connection.clone()));
-            shell.queues.assign(socket);
-        }
+/// Connects to another server and greets it, on a thread of its own. `done` gets the connection, or nothing.
+///
+/// # Errors
+///
+/// If there is no thread; then `done` is not called.
+pub(crate) fn start(
+    address: String,
+    hello: peer::Hello,
+    done: impl FnOnce(Option<Stream>) + Send + 'static,
+) -> io::Result<()> {
+    let dial = move || match connect(&address, &hello) {
+        Ok(stream) => done(Some(Stream::Tcp(mio::net::TcpStream::from_std(stream)))),
         Err(error) => {
             tracing::debug!(address, %error, "no connection to another server");
-            shell.input(Input::PeerDown(node));
+            done(None);
         }
-    }
+    };
+    std::thread::Builder::new()
+        .name("crucial-dial".to_owned())
+        .spawn(dial)
+        .map(drop)
 }
 
 fn connect(address: &str, hello: &peer::Hello) -> io::Result<TcpStream> {

@@ -6,7 +6,7 @@
 //! - `event_loop`, `io`, `queues`: read frames and execute them, on the thread that read them; `watchdog` gives the loop to
 //!   another thread when a method takes long.
 //! - `shell`: what all threads share; carries the node's outputs out.
-//! - `mailbox`: time and views, on a thread of their own; `work`: what takes long.
+//! - `timers`, `mailbox`: time and views, on a thread of their own; `work`: what takes long.
 //! - `dial`: connections to other servers.
 //! - `start`: settings, and how a server begins and ends; `lone`: the control group of a server that is alone.
 //!
@@ -37,6 +37,7 @@ mod server;
 mod shell;
 mod socket;
 mod start;
+mod timers;
 mod watchdog;
 mod work;
 

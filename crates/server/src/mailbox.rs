@@ -1,17 +1,11 @@
-//! The thread that sees to time and to views.
-//!
-//! The control group must not be held up, so it leaves views in the mailbox; of two that wait the newer one counts.
+//! What the control group leaves for the timers' thread. The group must not be held up, so it leaves views here; of two
+//! that wait the newer one counts.
 
-use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crucial_node::replication::View;
-use crucial_node::{Input, Outputs};
 use parking_lot::{Condvar, Mutex};
-
-use crate::shell::Shell;
 
 #[derive(Default)]
 pub(crate) struct Mailbox {
@@ -45,7 +39,7 @@ impl Mailbox {
     }
 
     /// Waits for something to do, or for this time.
-    fn wait(&self, pause: Option<Duration>) -> Option<(u64, Arc<View>)> {
+    pub fn wait(&self, pause: Option<Duration>) -> Option<(u64, Arc<View>)> {
         let mut pending = self.pending.lock();
         if pending.view.is_none() && !pending.woken {
             match pause {
@@ -55,29 +49,5 @@ impl Mailbox {
         }
         pending.woken = false;
         pending.view.take()
-    }
-}
-
-/// Starts the thread.
-pub(crate) fn start(shell: &Arc<Shell>) -> io::Result<JoinHandle<()>> {
-    let shell = shell.clone();
-    std::thread::Builder::new()
-        .name("crucial-timers".to_owned())
-        .spawn(move || run(&shell))
-}
-
-fn run(shell: &Arc<Shell>) {
-    let mut out = Outputs::new();
-    while !shell.is_stopping() {
-        let next = shell.node.next_timeout();
-        let pause = next.map(|next| Duration::from_millis(next.saturating_sub(shell.now())));
-        let view = shell.mailbox.wait(pause);
-        if let Some((cluster, view)) = view {
-            let now = shell.now();
-            shell.node.handle(Input::Cluster(cluster), now, &mut out);
-            shell.node.handle(Input::View(view), now, &mut out);
-        }
-        shell.node.handle_timeout(shell.now(), &mut out);
-        shell.finish(&mut out);
     }
 }

@@ -18,7 +18,7 @@ use crate::lone::Lone;
 use crate::queues::Queues;
 use crate::shell::{Setup, Shell};
 use crate::start::{Config, Parts, StartError};
-use crate::{mailbox, watchdog};
+use crate::{timers, watchdog};
 
 /// Shortest lease of a client.
 const LEASE_MIN: Duration = Duration::from_millis(100);
@@ -89,7 +89,7 @@ impl Server {
             tokens: AtomicU64::new(0),
             _files: bound.files,
         };
-        server.threads.push(mailbox::start(&server.shell)?);
+        server.threads.push(timers::start(&server.shell)?);
         for index in 0..loops.loops.len() {
             server.threads.push(loops.spawn(index)?);
         }

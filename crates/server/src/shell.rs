@@ -7,7 +7,8 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use crucial_node::control_group::ControlGroup;
-use crucial_node::{Input, Limits, ModuleStore, Node, Output, Outputs, TypeSource};
+use crucial_node::replication::{Incarnation, NodeId};
+use crucial_node::{Input, Limits, Node, Output, Outputs, TypeSource, Work};
 use crucial_object::Result;
 use parking_lot::{Condvar, Mutex};
 
@@ -15,8 +16,8 @@ use crate::clock::Clock;
 use crate::dial;
 use crate::mailbox::Mailbox;
 use crate::queues::Queues;
-use crate::socket::{Socket, Sockets};
-use crate::work;
+use crate::socket::{Socket, Sockets, Stream};
+use crate::work::Workshop;
 
 /// A peer's connection takes no more while this many bytes wait to be written to it.
 const PEER_UNSENT_MAX: usize = 4 << 20;
@@ -30,8 +31,7 @@ pub(crate) struct Shell {
     /// How long a loop spins before it sleeps.
     pub spin: Duration,
     pub control: Arc<dyn ControlGroup>,
-    pub types: Arc<dyn TypeSource>,
-    pub modules: Arc<dyn ModuleStore>,
+    workshop: Workshop,
     pub sockets: Sockets,
     pub queues: Queues,
     pub mailbox: Mailbox,
@@ -55,13 +55,16 @@ pub(crate) struct Setup {
 
 impl Shell {
     pub fn new(setup: Setup) -> Arc<Shell> {
+        let workshop = Workshop {
+            types: setup.types,
+            modules: setup.control.modules(),
+        };
         Arc::new(Shell {
             node: setup.node,
             limits: setup.limits,
             spin: setup.spin,
-            modules: setup.control.modules(),
             control: setup.control,
-            types: setup.types,
+            workshop,
             sockets: Sockets::default(),
             queues: setup.queues,
             mailbox: Mailbox::default(),
@@ -126,9 +129,9 @@ impl Shell {
                 node,
                 incarnation,
                 address,
-            } => dial::start(self, (node, incarnation), address),
+            } => self.dial((node, incarnation), address, out),
             Output::Propose(command) => self.control.propose(command),
-            Output::Start(work) => work::start(self, work),
+            Output::Start(work) => self.start_work(work),
             Output::DescribeControl(query) => {
                 let info = Input::ControlInfo(query, self.control.info());
                 self.node.handle(info, self.now(), out);
@@ -143,8 +146,38 @@ impl Shell {
         }
     }
 
+    fn dial(
+        self: &Arc<Shell>,
+        (node, incarnation): (NodeId, Incarnation),
+        address: String,
+        out: &mut Outputs,
+    ) {
+        let hello = self.node.peer_hello((node.0, incarnation.0));
+        let shell = self.clone();
+        let done = move |stream: Option<Stream>| match stream {
+            Some(stream) => {
+                let socket = shell.sockets.insert(stream, Some(hello));
+                shell.input(Input::PeerUp(socket.connection.clone()));
+                shell.queues.assign(socket);
+            }
+            None => shell.input(Input::PeerDown(node)),
+        };
+        if let Err(error) = dial::start(address, hello, done) {
+            tracing::error!(%error, "no thread to connect to another server");
+            self.node.handle(Input::PeerDown(node), self.now(), out);
+        }
+    }
+
+    fn start_work(self: &Arc<Shell>, work: Work) {
+        let shell = self.clone();
+        let done = move |done| shell.input(Input::WorkDone(done));
+        if let Err(error) = self.workshop.start(work, done) {
+            self.fail(format!("cannot start a thread: {error}"));
+        }
+    }
+
     /// Sends messages that queue for another server, as much as its connection takes.
-    pub fn drain_peer(&self, node: crucial_node::replication::NodeId) {
+    pub fn drain_peer(&self, node: NodeId) {
         self.node.drain_peer(node, |connection, frames| {
             let Some(socket) = self.sockets.find(connection) else {
                 return false;

@@ -1,37 +1,48 @@
 //! Work that takes long: each on a thread of its own, as it is rare.
 
+use std::io;
 use std::sync::Arc;
 
-use crucial_node::{Input, Work, WorkDone};
+use crucial_node::{ModuleStore, TypeSource, Work, WorkDone};
 
-use crate::shell::Shell;
-
-/// Begins some work, whose end comes to the node as an input.
-pub(crate) fn start(shell: &Arc<Shell>, work: Work) {
-    let worker = shell.clone();
-    let thread = std::thread::Builder::new()
-        .name("crucial-work".to_owned())
-        .spawn(move || {
-            let done = run(&worker, work);
-            worker.input(Input::WorkDone(done));
-        });
-    if let Err(error) = thread {
-        shell.fail(format!("cannot start a thread: {error}"));
-    }
+/// What works with modules.
+#[derive(Clone)]
+pub(crate) struct Workshop {
+    pub types: Arc<dyn TypeSource>,
+    pub modules: Arc<dyn ModuleStore>,
 }
 
-fn run(shell: &Shell, work: Work) -> WorkDone {
-    match work {
-        Work::Load(id) => WorkDone::Loaded(shell.modules.load(&id)),
-        Work::Store(id, bytes) => WorkDone::Stored(shell.modules.store(&id, &bytes)),
-        Work::Remove(id) => {
-            shell.modules.remove(&id);
-            WorkDone::Removed
+impl Workshop {
+    /// Begins some work; `done` gets its end.
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread; then `done` is not called.
+    pub fn start(
+        &self,
+        work: Work,
+        done: impl FnOnce(WorkDone) + Send + 'static,
+    ) -> io::Result<()> {
+        let workshop = self.clone();
+        std::thread::Builder::new()
+            .name("crucial-work".to_owned())
+            .spawn(move || done(workshop.run(work)))
+            .map(drop)
+    }
+
+    fn run(&self, work: Work) -> WorkDone {
+        match work {
+            Work::Load(id) => WorkDone::Loaded(self.modules.load(&id)),
+            Work::Store(id, bytes) => WorkDone::Stored(self.modules.store(&id, &bytes)),
+            Work::Remove(id) => {
+                self.modules.remove(&id);
+                WorkDone::Removed
+            }
+            Work::Prune(keep) => {
+                self.modules.prune(&keep);
+                WorkDone::Pruned
+            }
+            Work::Compile(bytes) => WorkDone::Compiled(self.types.compile(&bytes)),
         }
-        Work::Prune(keep) => {
-            shell.modules.prune(&keep);
-            WorkDone::Pruned
-        }
-        Work::Compile(bytes) => WorkDone::Compiled(shell.types.compile(&bytes)),
     }
 }

@@ -134,7 +134,8 @@ impl World {
             return;
         }
         let mut buffers = Vec::new();
-        out.frames.drain(|to, bytes| buffers.push((to, bytes.to_vec())));
+        out.frames
+            .drain(|to, bytes| buffers.push((to, bytes.to_vec())));
         for (to, bytes) in buffers {
             // What another node says of the handshake is in the packet about it.
             if let Some(End::Client(session, number)) = process.end_of(to) {

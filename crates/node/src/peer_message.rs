@@ -1,0 +1,25 @@
+//! What servers send each other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::ModuleMessage;
+use crate::replication::{Message, PartitionId, ViewVersion};
+
+/// A message of one server to another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum PeerMessage {
+    /// About a partition; with the newest view that the sender has heard of.
+    Partition(PartitionId, ViewVersion, Message),
+    /// About modules.
+    Module(ModuleMessage),
+}
+
+impl PeerMessage {
+    /// About how many bytes it takes, without encoding it.
+    pub fn size(&self) -> usize {
+        match self {
+            PeerMessage::Partition(_, _, message) => message.size(),
+            PeerMessage::Module(message) => message.size(),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The thread that sees to time and to views.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crucial_node::{Input, Outputs};
+
+use crate::shell::Shell;
+
+/// Starts the thread.
+pub(crate) fn start(shell: &Arc<Shell>) -> io::Result<JoinHandle<()>> {
+    let shell = shell.clone();
+    std::thread::Builder::new()
+        .name("crucial-timers".to_owned())
+        .spawn(move || run(&shell))
+}
+
+fn run(shell: &Arc<Shell>) {
+    let mut out = Outputs::new();
+    while !shell.is_stopping() {
+        let next = shell.node.next_timeout();
+        let pause = next.map(|next| Duration::from_millis(next.saturating_sub(shell.now())));
+        let view = shell.mailbox.wait(pause);
+        if let Some((cluster, view)) = view {
+            let now = shell.now();
+            shell.node.handle(Input::Cluster(cluster), now, &mut out);
+            shell.node.handle(Input::View(view), now, &mut out);
+        }
+        shell.node.handle_timeout(shell.now(), &mut out);
+        shell.finish(&mut out);
+    }
+}
