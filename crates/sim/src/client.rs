@@ -247,11 +247,21 @@ impl Client {
         Some(self.packet(to, request, 0))
     }
 
+    /// Where its present request goes.
     fn primary(&self) -> Option<(NodeId, Incarnation)> {
         let (operation, _) = self.current.as_ref()?;
-        let partition = self.routes.partition(&operation.object);
-        let server = self.routes.primary(partition)?;
+        self.primary_of(&operation.object)
+    }
+
+    fn primary_of(&self, object: &ObjectId) -> Option<(NodeId, Incarnation)> {
+        let server = self.routes.primary(self.routes.partition(object))?;
         Some((NodeId(server.node), Incarnation(server.incarnation)))
+    }
+
+    /// Whether it would send a request about an object to this node.
+    pub fn is_at(&self, object: &ObjectId, node: NodeId) -> bool {
+        let primary = self.primary_of(object);
+        primary.is_some_and(|(primary, _)| primary == node)
     }
 
     fn send(&mut self) -> Option<Addressed> {

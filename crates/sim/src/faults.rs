@@ -182,6 +182,7 @@ impl World {
             }
             if is_with_victim {
                 self.cut_both_ways(0, place_of(session));
+                self.parted.insert(session, victim);
             }
         }
     }
