@@ -123,10 +123,10 @@ impl Client {
             return Vec::new();
         }
         if self.says_goodbye {
-            return self.to_all(|_| Wanted::Goodbye);
+            return self.broadcast(|_| Wanted::Goodbye);
         }
         let mut packets = match random.random_range(0..20) {
-            0 => self.to_all(|_| Wanted::Inspect(Inspect::Cluster)),
+            0 => self.broadcast(|_| Wanted::Inspect(Inspect::Cluster)),
             1 => self.inspect(),
             2 => self.list_in_flight(),
             _ => self.ping(),
@@ -142,12 +142,12 @@ impl Client {
     }
 
     fn ping(&mut self) -> Vec<Addressed> {
-        self.to_all(|_| Wanted::Ping)
+        self.broadcast(|_| Wanted::Ping)
     }
 
     /// Asks about objects, and does not wait for the answer.
     fn inspect(&mut self) -> Vec<Addressed> {
-        self.to_all(|place| match place % 2 {
+        self.broadcast(|place| match place % 2 {
             0 => Wanted::Inspect(Inspect::Replicas { max: 100 }),
             _ => Wanted::Inspect(Inspect::Objects {
                 after: None,
@@ -158,7 +158,7 @@ impl Client {
     }
 
     /// Sends something to all servers that it knows.
-    fn to_all(&mut self, operation: impl Fn(usize) -> Wanted) -> Vec<Addressed> {
+    fn broadcast(&mut self, operation: impl Fn(usize) -> Wanted) -> Vec<Addressed> {
         let request = |client: &mut Client, place| {
             client.pings += 1;
             Request::Numbered {

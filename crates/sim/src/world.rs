@@ -12,8 +12,8 @@ use crate::client::Client;
 use crate::control::ControlGroup;
 use crate::events::{Clock, Events, MS};
 use crate::model::Loss;
-use crate::network::place_of;
 use crate::objects::{Object, objects};
+use crate::places::place_of;
 use crate::process::{LEASE_MS, PARTITIONS, Process, Settings};
 use crate::wire::{Packet, ToClient, ToControl};
 
@@ -241,7 +241,7 @@ impl World {
                 let until = self.hosts.get(&id).map_or(0, |host| host.paused_until);
                 self.after(until.saturating_sub(self.now_us), event);
             }
-            Event::ToNode(id, incarnation, packet) => self.to_node(id, incarnation, packet),
+            Event::ToNode(id, incarnation, packet) => self.at_node(id, incarnation, packet),
             Event::Process(id, began, event) => {
                 if self
                     .process(id)
