@@ -123,10 +123,10 @@ impl Client {
             return Vec::new();
         }
         if self.says_goodbye {
-            return self.to_all(|_| Wanted::Goodbye);
+            return self.broadcast(|_| Wanted::Goodbye);
         }
         let mut packets = match random.random_range(0..20) {
-            0 => self.to_all(|_| Wanted::Inspect(Inspect::Cluster)),
+            0 => self.broadcast(|_| Wanted::Inspect(Inspect::Cluster)),
             1 => self.inspect(),
             2 => self.list_in_flight(),
             _ => self.ping(),
@@ -142,12 +142,12 @@ impl Client {
     }
 
     fn ping(&mut self) -> Vec<Addressed> {
-        self.to_all(|_| Wanted::Ping)
+        self.broadcast(|_| Wanted::Ping)
     }
 
     /// Asks about objects, and does not wait for the answer.
     fn inspect(&mut self) -> Vec<Addressed> {
-        self.to_all(|place| match place % 2 {
+        self.broadcast(|place| match place % 2 {
             0 => Wanted::Inspect(Inspect::Replicas { max: 100 }),
             _ => Wanted::Inspect(Inspect::Objects {
                 after: None,
@@ -158,7 +158,7 @@ impl Client {
     }
 
     /// Sends something to all servers that it knows.
-    fn to_all(&mut self, operation: impl Fn(usize) -> Wanted) -> Vec<Addressed> {
+    fn broadcast(&mut self, operation: impl Fn(usize) -> Wanted) -> Vec<Addressed> {
         let request = |client: &mut Client, place| {
             client.pings += 1;
             Request::Numbered {
@@ -247,11 +247,21 @@ impl Client {
         Some(self.packet(to, request, 0))
     }
 
+    /// Where its present request goes.
     fn primary(&self) -> Option<(NodeId, Incarnation)> {
         let (operation, _) = self.current.as_ref()?;
-        let partition = self.routes.partition(&operation.object);
-        let server = self.routes.primary(partition)?;
+        self.primary_of(&operation.object)
+    }
+
+    fn primary_of(&self, object: &ObjectId) -> Option<(NodeId, Incarnation)> {
+        let server = self.routes.primary(self.routes.partition(object))?;
         Some((NodeId(server.node), Incarnation(server.incarnation)))
+    }
+
+    /// Whether it would send a request about an object to this node.
+    pub fn is_at(&self, object: &ObjectId, node: NodeId) -> bool {
+        let primary = self.primary_of(object);
+        primary.is_some_and(|(primary, _)| primary == node)
     }
 
     fn send(&mut self) -> Option<Addressed> {

@@ -6,7 +6,7 @@ use crucial_node::replication::{Assignment, NodeId, PartitionId, View};
 use rand::Rng;
 
 use crate::events::{Clock, MS};
-use crate::network::{CLIENTS, place_of};
+use crate::places::{CLIENTS, place_of};
 use crate::process::LEASE_MS;
 use crate::world::{Event, Host, World};
 
@@ -182,6 +182,7 @@ impl World {
             }
             if is_with_victim {
                 self.cut_both_ways(0, place_of(session));
+                self.parted.insert(session, victim);
             }
         }
     }

@@ -5,8 +5,8 @@
 //! - `world`: who there is, and what happens when (`events`).
 //! - `process`: a server's process: a node, its connections, and the jobs that take long; `steps`: what comes to a process, and
 //!   what it wants done.
-//! - `client`: a client. `wire`: what travels; `network`: how it travels.
-//! - `control`: the control group. `faults`: what goes wrong.
+//! - `client`: a client. `wire`: what travels; `network`: how it travels; `places`: from where to where.
+//! - `control`: the control group; `decisions`: what comes to it, and what it decides. `faults`: what goes wrong.
 //! - `objects`: the objects; `model`: what they do when nothing goes wrong; `judge`: what must hold at the end.
 //!
 //! `cargo run --release -p crucial-sim -- --seeds 0..10000` runs many.
@@ -16,12 +16,14 @@
 
 mod client;
 mod control;
+mod decisions;
 mod events;
 mod faults;
 mod judge;
 mod model;
 mod network;
 mod objects;
+mod places;
 mod process;
 mod steps;
 mod wire;

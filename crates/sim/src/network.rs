@@ -1,39 +1,15 @@
 //! How packets travel, and what becomes of connections.
 
-use std::collections::BTreeSet;
-
 use crucial_node::replication::NodeId;
 use crucial_object::SessionId;
 use rand::Rng;
 
 use crate::client::Addressed;
 use crate::events::MS;
+use crate::places::{has, is_client, place_of};
 use crate::process::{LEASE_MS, Process};
 use crate::wire::{End, Packet};
 use crate::world::{Event, World};
-
-/// Where all clients are, together.
-pub const CLIENTS: u64 = u64::MAX;
-
-/// Where one client is.
-pub fn place_of(client: SessionId) -> u64 {
-    CLIENTS - client.0
-}
-
-/// Places above this are those of clients.
-const FIRST_CLIENT: u64 = u64::MAX / 2;
-
-/// A place, or all places of its kind.
-fn group(place: u64) -> u64 {
-    match place > FIRST_CLIENT {
-        true => CLIENTS,
-        false => place,
-    }
-}
-
-fn has(links: &BTreeSet<(u64, u64)>, from: u64, to: u64) -> bool {
-    !links.is_empty() && (links.contains(&(from, to)) || links.contains(&(group(from), group(to))))
-}
 
 impl World {
     /// Sends something, which may be lost; whether it will arrive.
@@ -68,7 +44,7 @@ impl World {
         };
         match self.random.random_range(0..200) {
             // Nobody waits so long for a connection between servers.
-            0 if from > FIRST_CLIENT => self.random.random_range(1..10_000) * MS,
+            0 if is_client(from) => self.random.random_range(1..10_000) * MS,
             0 => self.random.random_range(1..2_000) * MS,
             _ if slow_ms > 0 => self.random.random_range(0..slow_ms) * MS,
             1..10 => self.random.random_range(1..200) * MS,

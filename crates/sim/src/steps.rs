@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use crucial_core::frame::{self, FRAME_BYTES_MAX, LENGTH_BYTES, Response};
-use crucial_node::replication::{Incarnation, NodeId};
+use crucial_node::replication::{Incarnation, Message, NodeId, PartitionId, ViewVersion};
 use crucial_node::{ControlInfo, Input, Output, Outputs};
-use crucial_object::SessionId;
+use crucial_object::{Result, SessionId, decode};
 use rand::Rng;
 
 use crate::control::CLUSTER;
 use crate::events::MS;
-use crate::network::place_of;
+use crate::places::place_of;
 use crate::process::{Process, Reply};
 use crate::wire::{End, Packet, ToClient, ToControl};
 use crate::world::{Event, ProcessEvent, World};
@@ -42,7 +42,7 @@ impl World {
     }
 
     /// A packet came.
-    pub fn to_node(&mut self, id: NodeId, incarnation: Incarnation, packet: Packet) {
+    pub fn at_node(&mut self, id: NodeId, incarnation: Incarnation, packet: Packet) {
         let process = self.process(id);
         if !process.is_some_and(|process| process.takes(incarnation, &packet)) {
             return self.reply_to_peer(&packet, false);
@@ -344,14 +344,7 @@ impl World {
     fn trace_packet(&self, id: NodeId, packet: &Packet) {
         self.trace(|| match packet {
             Packet::Messages(link, bytes) => {
-                let message: Result<
-                    (
-                        crucial_node::replication::PartitionId,
-                        u64,
-                        crucial_node::replication::Message,
-                    ),
-                    _,
-                > = crucial_object::decode(bytes);
+                let message: Result<(PartitionId, ViewVersion, Message)> = decode(bytes);
                 format!("→ {id:?} on link {link}: {message:?}")
             }
             Packet::Grant(grant, view) => format!("→ {id:?} {grant:?} {:?}", view.version),

@@ -12,8 +12,8 @@ use crate::client::Client;
 use crate::control::ControlGroup;
 use crate::events::{Clock, Events, MS};
 use crate::model::Loss;
-use crate::network::place_of;
 use crate::objects::{Object, objects};
+use crate::places::place_of;
 use crate::process::{LEASE_MS, PARTITIONS, Process, Settings};
 use crate::wire::{Packet, ToClient, ToControl};
 
@@ -93,6 +93,8 @@ pub struct World {
     pub control: ControlGroup,
     /// Nothing gets from the one to the other; 0 is the control group.
     pub cut: BTreeSet<(u64, u64)>,
+    /// Clients that reach just this node.
+    pub parted: BTreeMap<SessionId, NodeId>,
     /// From the one to the other takes long.
     pub slow: BTreeSet<(u64, u64)>,
     pub loss_per_mille: u64,
@@ -134,6 +136,7 @@ impl World {
             objects,
             control,
             cut: BTreeSet::new(),
+            parted: BTreeMap::new(),
             slow: BTreeSet::new(),
             loss_per_mille: [0, 0, 10, 50][random.random_range(0..4)],
             is_healing: false,
@@ -238,7 +241,7 @@ impl World {
                 let until = self.hosts.get(&id).map_or(0, |host| host.paused_until);
                 self.after(until.saturating_sub(self.now_us), event);
             }
-            Event::ToNode(id, incarnation, packet) => self.to_node(id, incarnation, packet),
+            Event::ToNode(id, incarnation, packet) => self.at_node(id, incarnation, packet),
             Event::Process(id, began, event) => {
                 if self
                     .process(id)
@@ -262,6 +265,7 @@ impl World {
             Event::Heal => {
                 self.trace(|| "heal".to_owned());
                 self.cut.clear();
+                self.parted.clear();
                 self.is_healing = false;
                 self.calm_since = self.now_us;
             }
@@ -316,7 +320,16 @@ impl World {
         if let Some(routes) = routes {
             packets.extend(client.learn(&routes));
         }
-        packets.extend(client.tick(now, &self.objects, &mut self.random));
+        // A client that reaches one node would wait for the end of the fault with its first request to another one.
+        let mut objects = self.objects.clone();
+        if let Some(node) = self.parted.get(&session) {
+            objects.retain(|object| client.is_at(&object.id, *node));
+        }
+        let objects = match objects.is_empty() {
+            true => &self.objects,
+            false => &objects,
+        };
+        packets.extend(client.tick(now, objects, &mut self.random));
         self.send_from_client(session, packets);
         let delay_us = self.random.random_range(20..400) * MS;
         self.after(delay_us, Event::ClientTick(session));

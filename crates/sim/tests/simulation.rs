@@ -31,22 +31,7 @@ fn the_same_seed_is_the_same_run() {
 
 #[test]
 fn planted_bugs_are_found() {
-    // Those that few schedules show are left to `sim --mutants`.
-    let quick = [
-        Mutant::NoLeaseWait,
-        Mutant::NoLeaseCheck,
-        Mutant::AnswerBeforeBackup,
-        Mutant::ReadUnacknowledged,
-        Mutant::NoRequestsInJoin,
-        Mutant::NoReconciliation,
-        Mutant::NoSeal,
-        Mutant::SeatBeforeAcknowledgement,
-        Mutant::LostComesBack,
-        Mutant::NoChangesWhileCopying,
-        Mutant::ForgetTooEarly,
-        Mutant::NoRepetitionInNewEpoch,
-    ];
-    for mutant in quick {
+    for mutant in Mutant::ALL {
         let found = (0..3000).find(|seed| run(*seed, Some(mutant), false).is_err());
         assert!(
             found.is_some(),
