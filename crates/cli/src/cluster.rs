@@ -88,7 +88,7 @@ fn node_name(node: u64) -> String {
 fn partition_counts(info: &ClusterInfo) -> BTreeMap<u64, (usize, usize)> {
     let mut counts = BTreeMap::new();
     for partition in &info.partitions {
-        for (rank, (_, node)) in partition.seats.iter().enumerate() {
+        for (rank, (_, node)) in partition.assignments.iter().enumerate() {
             let (primary, backup): &mut (usize, usize) = counts.entry(*node).or_default();
             *if rank == 0 { primary } else { backup } += 1;
         }
@@ -114,7 +114,7 @@ fn roles(info: &ClusterInfo, node: u64, leaving: bool) -> Vec<&'static str> {
 fn status(info: &ClusterInfo) -> Answer {
     let partitions = || info.partitions.iter();
     let without = partitions()
-        .filter(|partition| partition.seats.is_empty())
+        .filter(|partition| partition.assignments.is_empty())
         .count();
     let moving = partitions()
         .filter(|partition| !partition.is_settled)
@@ -168,11 +168,11 @@ fn partitions(info: &ClusterInfo) -> Answer {
         .iter()
         .enumerate()
         .map(|(number, partition)| {
-            let seats = partition.seats.iter();
+            let assignments = partition.assignments.iter();
             json!({
                 "partition": number,
                 "epoch": partition.epoch,
-                "servers": seats.map(|(_, node)| node_name(*node)).collect::<Vec<_>>(),
+                "servers": assignments.map(|(_, node)| node_name(*node)).collect::<Vec<_>>(),
             })
         });
     rows(partitions.collect(), &["partition", "epoch", "servers"])

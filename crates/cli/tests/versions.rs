@@ -121,7 +121,7 @@ fn objects_move(
         assert!(refused.contains("crucial push --replace"), "{refused}");
         let refused = crucial(&["push", "--replace", &wider]).unwrap_err();
         assert!(
-            refused.contains("guest::Account can not move to the new version"),
+            refused.contains("cannot move to the new version: guest::Account"),
             "{refused}"
         );
         assert_eq!(accounts[7].deposit(1), Ok(8));

@@ -321,14 +321,14 @@ fn records_are_bounded_while_a_thread_of_the_client_waits_for_long() {
 #[test]
 fn records_of_sessions_that_ended_are_bounded() {
     let server = server();
-    let keeper = client(&server);
-    let counter = caller::with(keeper.clone(), || Shared::new(AtomicI64::new(0)).unwrap());
+    let owner = client(&server);
+    let counter = caller::with(owner.clone(), || Shared::new(AtomicI64::new(0)).unwrap());
     for _ in 0..500 {
         let client = client(&server);
         caller::with(client.clone(), || counter.fetch_add(1).unwrap());
         client.goodbye().unwrap();
     }
-    caller::with(keeper, || assert_eq!(counter.load().unwrap(), 500));
+    caller::with(owner, || assert_eq!(counter.load().unwrap(), 500));
     assert!(server.status().records < 100, "{:?}", server.status());
 }
 
@@ -344,7 +344,7 @@ fn time_outs_that_were_not_needed_do_not_pile_up() {
             semaphore.release().unwrap();
             waiting.wait().unwrap();
         }
-        // The next one wakes the server's keeper, which tidies up.
+        // The next timeout wakes the server's timers, which drop the old ones.
         let short = semaphore.timeout(Duration::from_millis(1)).acquire();
         assert!(matches!(short, Err(Error::TimedOut { .. })));
         assert!(server.status().deadlines < 2_500, "{:?}", server.status());

@@ -65,7 +65,7 @@ pub struct Endpoints {
 }
 
 impl Endpoints {
-    /// These; `None` if there are none.
+    /// Of these endpoints; `None` without any.
     pub fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Option<Endpoints> {
         let mut endpoints = endpoints.into_iter();
         let first = endpoints.next()?;

@@ -9,7 +9,7 @@ use crucial_linear::models::{
 };
 use crucial_linear::{History, Model, Operation, check};
 
-/// Object, input and output; the output is `None` if there was no answer.
+/// Object, input and output; a call without an answer has no output.
 type Call<M, K> = (K, <M as Model>::Input, Option<<M as Model>::Output>);
 
 /// Whether one process can have made these calls one after the other.

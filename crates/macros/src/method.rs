@@ -25,7 +25,7 @@ pub struct RemoteMethod {
     pub name: Ident,
     pub writes: bool,
     pub parameters: Vec<Parameter>,
-    /// It has a `#[caller]` parameter.
+    /// Whether it has a `#[caller]` parameter.
     pub caller: bool,
     pub ticket: Option<TicketParameter>,
     /// The result, without its `Poll` and, if it is fallible, without its `Result`.

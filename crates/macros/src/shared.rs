@@ -127,7 +127,7 @@ impl SharedImpl {
         if let (Some(previous), false) = (&options.previous, parameters.is_empty()) {
             return Err(Error::new_spanned(
                 previous,
-                "`previous` is for types without parameters: a server can not convert what it does not know",
+                "`previous` is for types without parameters: a server cannot convert what it does not know",
             ));
         }
         let type_name = type_name(&block.self_ty, &parameters)?;

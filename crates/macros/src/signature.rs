@@ -79,19 +79,19 @@ pub fn check(signature: &Signature, what: &str) -> Result<()> {
     if let Safety::Unsafe(token) = &signature.safety {
         return Err(Error::new_spanned(
             token,
-            format!("{what} can not be unsafe: its arguments come over a network"),
+            format!("{what} cannot be unsafe: its arguments come over a network"),
         ));
     }
     if !signature.generics.params.is_empty() {
         return Err(Error::new_spanned(
             &signature.generics,
-            format!("{what} can not be generic: the other side must know which function to run"),
+            format!("{what} cannot be generic: the other side must know which function to run"),
         ));
     }
     if let Some(token) = &signature.variadic {
         return Err(Error::new_spanned(
             token,
-            format!("{what} can not be variadic"),
+            format!("{what} cannot be variadic"),
         ));
     }
     if let ReturnType::Type(_, result) = &signature.output {

@@ -90,7 +90,7 @@ impl Node {
         }
     }
 
-    /// Admits the events of a checked-out object until one needs a job, or there are none and the object is given back.
+    /// Admits the events of a checked-out object until one needs a job, or none is left and the object is given back.
     pub(crate) fn begin(&self, turn: Turn, now: Millis, out: &mut Outputs) {
         let Turn {
             entry,

@@ -39,7 +39,7 @@ pub trait ControlGroup: Send + Sync {
     /// Where this server keeps the bytes of modules.
     fn modules(&self) -> Arc<dyn ModuleStore>;
 
-    /// Who leads and who votes, as far as this server knows.
+    /// The leader and the voters, as far as this server knows.
     fn info(&self) -> ControlInfo;
 
     /// Leaves the cluster: what this server holds goes to the others first. Blocks until that is done, or for so long;

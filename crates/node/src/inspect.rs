@@ -59,7 +59,7 @@ impl Node {
             let assignments = configuration.assignments.iter();
             PartitionInfo {
                 epoch: configuration.epoch.0,
-                seats: assignments
+                assignments: assignments
                     .map(|assignment| (assignment.rank, assignment.node.0))
                     .collect(),
                 is_settled: configuration.assignments == wanted(id, &view, REPLICAS_MAX),

@@ -5,10 +5,10 @@ use crate::ids::Millis;
 /// Leases are looked at this often in each lease.
 const LOOKS_PER_LEASE: Millis = 8;
 
-/// After so many looks that did not come the process was stopped.
+/// The number of missed looks after which the process must have been stopped.
 const STOPPED_LOOKS: Millis = 3;
 
-/// For so many leases the results of a session that was silent are kept.
+/// The number of leases for which the results of a silent session are kept.
 pub(crate) const SILENT_KEPT_LEASES: Millis = 12;
 
 /// What was seen at the last look.

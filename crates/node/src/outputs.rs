@@ -49,9 +49,9 @@ pub struct ControlQuery(pub(crate) RequestContext);
 /// What the control group says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ControlInfo {
-    /// Who leads it, if that is known.
+    /// The leader, if it is known.
     pub leader: Option<NodeId>,
-    /// Who votes in it.
+    /// The voters.
     pub voters: Vec<NodeId>,
 }
 

@@ -25,9 +25,9 @@ pub enum Work {
     Compile(Bytes),
 }
 
-/// How it went.
+/// The result of a work.
 pub enum WorkDone {
-    /// Of [`Work::Load`]; `None`: there are none, or not the right ones.
+    /// Of [`Work::Load`]; `None`: the bytes are missing, or not the right ones.
     Loaded(Option<Bytes>),
     /// Of [`Work::Store`].
     Stored(std::result::Result<(), StoreError>),

@@ -179,7 +179,7 @@ fn a_repeated_wait_keeps_its_one_place_and_has_one_effect() {
     account.call(id(2, 1), "deposit", &(12i64,));
     assert_eq!(account.answered(), [id(2, 1), id(1, 1)]);
     for _ in 0..2 {
-        // It has its result now, and the repetition gets the same one.
+        // The call has its result now, and the repetition gets the same one.
         assert_eq!(account.ask::<i64>(id(1, 1), "withdraw", &(5i64,)), Ok(7));
     }
     assert_eq!(account.ask::<i64>(id(2, 2), "balance", &()), Ok(7));
@@ -446,7 +446,7 @@ fn a_session_that_was_silent_finds_its_results_and_not_its_places() {
         &mut Turn::new(&mut replies, &mut out),
     );
     assert_eq!((gate.cell.parked_len(), gate.cell.records_len()), (0, 2));
-    // It was opened once.
+    // The gate was opened once.
     let opened = gate.ask::<()>(id(1, 1), "open", &(1u64,));
     assert_eq!(opened, Ok(()));
     let waited = gate.ask::<u64>(id(1, 2), "enter", &(1u64, 5u64));

@@ -1,4 +1,4 @@
-//! Who carries the calls of this process: a client, installed by the runtime. Handles find it here,
+//! The carrier of this process's calls: a client, installed by the runtime. Handles find it here,
 //! so that they stay small and can be sent.
 
 use std::cell::RefCell;
@@ -91,11 +91,11 @@ pub enum Lifetime {
 /// What to do with an object that is, or is not, there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// Take it; it is an error if there is none.
+    /// Take the object that is there; a missing one is an error.
     Find,
-    /// Take it, or make it.
+    /// Take the object that is there, or make it.
     FindOrCreate,
-    /// Make it, in place of one that is there.
+    /// Make the object, in place of one that is there.
     Recreate,
 }
 

@@ -59,10 +59,10 @@ fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     }
 }
 
-/// What an argument or a result is: a serde type. It exists for its message.
+/// An argument or a result: a serde type. The trait exists for the compiler's message.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can not travel to another machine",
+    message = "`{Self}` cannot travel to another machine",
     label = "not a serde type",
     note = "derive `serde::Serialize` and `serde::Deserialize` for it, or send something else in its place"
 )]

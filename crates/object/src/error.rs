@@ -62,7 +62,7 @@ pub enum Error {
         detail: String,
     },
     /// A value could not be encoded, or a result not decoded.
-    #[error("can not encode or decode {what}: {detail}")]
+    #[error("cannot encode or decode {what}: {detail}")]
     Encoding {
         /// The value.
         what: String,
@@ -109,7 +109,7 @@ pub enum Error {
         /// What was over it, and what to do.
         detail: String,
     },
-    /// The server can not be reached, for longer than the client may wait. The calls in flight may
+    /// The server cannot be reached, for longer than the client may wait. The calls in flight may
     /// or may not have taken effect.
     #[error("no connection to the server at {address}: {reason}")]
     Unavailable {
@@ -133,7 +133,7 @@ pub enum Error {
     },
     /// A method tried to call another shared object.
     #[error(
-        "a method of a shared object can not call other shared objects yet: return what is \
+        "a method of a shared object cannot call other shared objects yet: return what is \
          needed, and let the caller make the second call"
     )]
     Nested,

@@ -47,11 +47,11 @@ pub const NO_TICKET: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Status {
-    /// Done; what follows is the result.
+    /// The method is done; what follows is the result.
     Done = 0,
     /// The method waits.
     Pending = 1,
-    /// It failed; what follows is a postcard `Error`.
+    /// The method failed; what follows is a postcard `Error`.
     Failed = 2,
 }
 

@@ -42,8 +42,8 @@ impl<T: SharedType> Shared<T> {
         open(None, Lifetime::Run, Mode::FindOrCreate, 0, &encode(&value)?)
     }
 
-    /// The ephemeral object `(T, key)` of this run, made with the value `init` if there is none yet.
-    /// If there is one, `init` is ignored.
+    /// The ephemeral object `(T, key)` of this run, made with the value `init` if it does not exist yet.
+    /// If it exists, `init` is ignored.
     pub fn named(key: impl AsRef<str>, init: T) -> Result<Shared<T>>
     where
         T: Serialize,
@@ -85,7 +85,7 @@ impl<T: SharedType> Shared<T> {
 
     /// The same object, with calls that wait inside it no longer than `timeout`, and then fail with
     /// [`Error::TimedOut`](crate::Error::TimedOut) and without effect. A method that does not wait is
-    /// not affected. A `timeout` of more than 49 days, as `Duration::MAX`, is none: they wait for ever.
+    /// not affected. With a `timeout` of more than 49 days, as `Duration::MAX`, calls wait for ever.
     pub fn timeout(&self, timeout: Duration) -> Shared<T> {
         Shared {
             proxy: T::Proxy::new(self.target().with_timeout(timeout)),
@@ -168,7 +168,7 @@ impl<T: SharedType> Builder<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`](crate::Error::NotFound) if there is none.
+    /// [`Error::NotFound`](crate::Error::NotFound) if there is no such object.
     pub fn open(self) -> Result<Shared<T>> {
         open(
             Some(self.key),

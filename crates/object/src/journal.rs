@@ -81,7 +81,7 @@ impl Journal {
         self.entries.len() as u64
     }
 
-    /// Whether there are none.
+    /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

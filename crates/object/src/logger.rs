@@ -95,7 +95,7 @@ impl Logger {
         self.next += 1;
     }
 
-    /// The lines from the number `from` on; blocks while there are none.
+    /// The lines from the number `from` on; blocks until there is one.
     pub fn read(&self, from: u64) -> Poll<Vec<LogLine>> {
         if from >= self.next {
             return Poll::Pending;

@@ -49,7 +49,7 @@ pub enum Kind {
 /// Types that can be merged: integers and floating-point numbers (sum, max, min), `String` and `Vec<T>`
 /// (append).
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can not be merged",
+    message = "`{Self}` cannot be merged",
     note = "numbers, `String` and `Vec<T>` can; for other merges write a #[shared] type with a method"
 )]
 pub trait Mergeable: Serialize + DeserializeOwned {
@@ -292,7 +292,7 @@ fn unordered() -> Error {
     }
 }
 
-/// Merges each of `entries` into the value of its key, or inserts it if there is none; all or, with an error,
+/// Merges each of `entries` into the value of its key, or inserts it if the key is new; all or, with an error,
 /// none. Values of one key are merged in their order, all at once: a value to which much is appended is not
 /// copied each time.
 pub(crate) fn merge_into<K: Clone + Ord, V: Clone + Element>(

@@ -98,9 +98,9 @@ pub struct Activation<'a> {
 /// How a dispatch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// With a result.
+    /// The method has a result.
     Ready,
-    /// It waits; poll it again after a change.
+    /// The method waits; poll it again after a change.
     Pending,
 }
 
@@ -131,7 +131,7 @@ pub struct TypeInfo {
     maker: Maker,
 }
 
-/// Who makes instances of a type.
+/// The code that makes instances of a type.
 enum Maker {
     Linked(fn(&[u8], Age) -> Restored),
     Uploaded(Box<Restore>),
@@ -213,7 +213,7 @@ pub fn restore<T: Object>(state: &[u8], age: Age) -> Result<Box<dyn Instance>> {
     Ok(Box::new(value))
 }
 
-/// Decodes the state of a `P`, which becomes a `T`; or that of a `T`, if it is none of a `P`.
+/// Decodes the state of a `P`, which becomes a `T`; or that of a `T`, if it is not that of a `P`.
 #[doc(hidden)]
 pub fn restore_previous<P: DeserializeOwned, T: Object + From<P>>(state: &[u8]) -> Result<T> {
     match decode_arguments::<P>(T::NAME, state) {

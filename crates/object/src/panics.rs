@@ -7,7 +7,7 @@ use std::sync::Once;
 /// What a panic said, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Panic {
-    /// The message, or a note that there was none.
+    /// The message, or a note that the panic had no text.
     pub message: String,
     /// `file:line:column`.
     pub location: String,

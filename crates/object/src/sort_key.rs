@@ -27,7 +27,7 @@ pub(crate) fn write<K: Serialize + DeserializeOwned>(key: &K) -> crate::Result<V
 }
 
 fn write_unchecked<K: Serialize>(key: &K) -> crate::Result<Vec<u8>> {
-    // It panics where an enum is too long.
+    // The encoder panics where an enum is too long.
     match catch(|| memcomparable::to_vec(key)) {
         Ok(result) => result.map_err(|error| refused::<K>(error.to_string())),
         Err(panic) => Err(refused::<K>(panic.message)),

@@ -17,7 +17,7 @@ use crate::start::StartError;
 fn socket_directory() -> Option<PathBuf> {
     let user = rustix::process::getuid().as_raw();
     let directory = local::directory(user);
-    // It may be there; whether it is ours is checked below.
+    // The directory may be there; whether it is ours is checked below.
     let _ = fs::DirBuilder::new().mode(0o700).create(&directory);
     let metadata = fs::symlink_metadata(&directory).ok()?;
     let private =

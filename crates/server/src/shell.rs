@@ -209,7 +209,7 @@ impl Shell {
         self.long_methods.load(Ordering::Relaxed)
     }
 
-    /// Takes one of the places for long methods; false if there is none.
+    /// Takes one of the places for long methods; false if all are taken.
     pub fn begin_long_method(&self) -> bool {
         let less_than_max = |count| (count < self.limits.long_methods_max).then_some(count + 1);
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);

@@ -70,7 +70,7 @@ impl Default for Parts {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// It cannot listen there.
+    /// The server cannot listen there.
     #[error("cannot listen on {endpoint}: {source}")]
     Listen {
         /// Where.
@@ -84,7 +84,7 @@ pub enum StartError {
     /// A setting makes no sense.
     #[error("configuration: {0}")]
     Config(String),
-    /// It cannot be part of the cluster.
+    /// The server cannot be part of the cluster.
     #[error("{0}")]
     Cluster(String),
 }

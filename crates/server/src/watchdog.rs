@@ -1,4 +1,4 @@
-//! Sees to it that a method that runs long holds up nobody else: gives its thread's loop to another.
+//! Keeps a method that runs long from holding up other work: gives its thread's loop to another thread.
 
 use std::io;
 use std::sync::Arc;

@@ -46,7 +46,7 @@ fn d06_a_fourth_server_takes_its_share_and_results_are_unchanged() -> Outcome {
     let primaries = |info: &crucial_core::frame::ClusterInfo| -> Vec<u64> {
         info.partitions
             .iter()
-            .map(|partition| partition.seats[0].1)
+            .map(|partition| partition.assignments[0].1)
             .collect()
     };
     let (old, new) = (primaries(&before), primaries(&after));

@@ -259,7 +259,7 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-/// The Unix socket of a local server, in a directory that nobody else can have made.
+/// The Unix socket of a local server, in a directory that no other user can have made.
 fn local_socket_of(port: u16) -> Option<PathBuf> {
     let user = rustix::process::getuid().as_raw();
     let directory = local::directory(user);

@@ -1,5 +1,5 @@
 //! The client's own thread: gives signs of life, sends again what is to be sent again, sees to it that there are
-//! connections, and reads where nobody else does.
+//! connections, and reads where no other thread does.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};

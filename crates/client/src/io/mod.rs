@@ -8,7 +8,7 @@
 //! - `routes`: takes newer routes, and other clusters, up.
 //! - `handshake`: connects, says hello, reads the welcome.
 //! - `dialer`: a thread for each link that is needed and down.
-//! - `heartbeat`, `waker`: the client's own thread. It gives signs of life, and reads where nobody else does.
+//! - `heartbeat`, `waker`: the client's own thread. It gives signs of life, and reads where no other thread does.
 
 mod dialer;
 mod handshake;

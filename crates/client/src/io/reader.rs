@@ -240,7 +240,7 @@ impl Net {
             .filter(|error| !matches!(error, Error::Unavailable { .. }));
         let now_ms = self.now_ms();
         let disconnected = {
-            // Nobody else connects this link while its reader is held.
+            // No other thread connects this link while its reader is held.
             let mut out = link.out();
             link.disconnected(&mut out);
             self.session()

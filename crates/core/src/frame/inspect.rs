@@ -1,9 +1,9 @@
-//! What a server of a cluster says of itself and its cluster, for people and tools.
+//! Information about a server and its cluster, for people and tools.
 
 use crucial_object::ObjectId;
 use serde::{Deserialize, Serialize};
 
-/// What is asked.
+/// A request for information.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Inspect {
     /// The cluster, as the server knows it. The result is [`ClusterInfo`].
@@ -13,14 +13,14 @@ pub enum Inspect {
     Objects {
         /// Only those with an id above this one.
         after: Option<ObjectId>,
-        /// At most so many.
+        /// At most this number of objects.
         max: u32,
         /// Only those with this key.
         key: Option<String>,
     },
-    /// What this server has of all objects. The result is a sequence of [`ReplicaInfo`]s, of at most so many.
+    /// What this server has of all objects. The result is a sequence of at most `max` [`ReplicaInfo`]s.
     Replicas {
-        /// So many.
+        /// At most this number of objects.
         max: u32,
     },
 }
@@ -30,9 +30,9 @@ pub enum Inspect {
 pub struct ReplicaInfo {
     /// Which.
     pub id: ObjectId,
-    /// The epoch and the number of the change that made it what it is.
+    /// The epoch and the number of the last change.
     pub version: (u64, u64),
-    /// Of its state, records and waiting calls; `None`: the object is elsewhere.
+    /// The checksum of its state, records and waiting calls; `None`: the object is elsewhere.
     pub checksum: Option<u64>,
 }
 
@@ -49,9 +49,9 @@ pub struct ClusterInfo {
     pub has_lease: bool,
     /// Objects at this server, in whatever part.
     pub objects: u64,
-    /// Who leads the control group, if that is known.
+    /// The leader of the control group, if it is known.
     pub leader: Option<u64>,
-    /// Who votes in it.
+    /// The voters of the control group.
     pub voters: Vec<u64>,
     /// The servers.
     pub members: Vec<MemberInfo>,
@@ -64,11 +64,11 @@ pub struct ClusterInfo {
 pub struct MemberInfo {
     /// Which.
     pub node: u64,
-    /// In which of its lives.
+    /// Its incarnation.
     pub incarnation: u64,
     /// Where it is reached.
     pub address: String,
-    /// It is on its way out.
+    /// The server is leaving the cluster.
     pub leaving: bool,
 }
 
@@ -77,9 +77,9 @@ pub struct MemberInfo {
 pub struct PartitionInfo {
     /// Counts its configurations.
     pub epoch: u64,
-    /// The servers that hold it, with the level above which each holds its objects: the primary first.
-    pub seats: Vec<(u8, u64)>,
-    /// They are those that placement wants; else it is on its way there.
+    /// The servers that hold it, each after the rank above which it holds the objects; the primary first.
+    pub assignments: Vec<(u8, u64)>,
+    /// Whether these are the assignments that placement wants; else the partition is moving there.
     pub is_settled: bool,
 }
 
@@ -100,7 +100,7 @@ pub struct ObjectInfo {
     pub replicas: u8,
     /// The servers that have it, the primary first.
     pub servers: Vec<u64>,
-    /// It was lost with its server.
+    /// The object was lost with its server.
     pub is_lost: bool,
     /// The epoch and the number of the last change.
     pub version: (u64, u64),

@@ -20,27 +20,27 @@ mod kind {
     pub const REFUSED: u8 = super::super::kind::REFUSED;
 }
 
-/// Who connects to whom.
+/// The first frame of a connection: the server that connects, and the one that it means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The cluster of the server that connects; 0: it has none yet.
     pub cluster: u64,
-    /// That server.
+    /// The server that connects.
     pub from: u64,
-    /// In which of its lives.
+    /// Its incarnation.
     pub incarnation: u64,
-    /// The server and the life that it wants to reach; `None`: whoever is there.
+    /// The server and the incarnation that it wants to reach; `None`: any.
     pub to: Option<(u64, u64)>,
 }
 
-/// Who answers.
+/// The answer to a hello: the server that was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// Its cluster; 0: it has none yet.
     pub cluster: u64,
     /// Which server.
     pub node: u64,
-    /// In which of its lives.
+    /// Its incarnation.
     pub incarnation: u64,
     /// Longest frame that it takes, in bytes after the length.
     pub frame_bytes_max: u64,
@@ -51,7 +51,7 @@ pub struct Welcome {
 pub enum Frame {
     /// The first of a connection.
     Hello {
-        /// The protocol version of who connects.
+        /// The protocol version of the server that connects.
         version: u16,
         /// Its contents, if the version is ours.
         hello: Option<Hello>,

@@ -69,7 +69,7 @@ pub fn frame(data: &[u8]) {
     }
 }
 
-/// All frames, and whether the rest is none.
+/// All frames, and whether the rest is malformed.
 fn frames(buffer: &mut BytesMut) -> (Vec<bytes::Bytes>, bool) {
     let mut frames = Vec::new();
     loop {

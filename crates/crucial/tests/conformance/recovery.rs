@@ -438,7 +438,7 @@ fn e01_an_exactly_once_thread_keeps_its_places_and_locks() -> Outcome {
     let (barrier, locked) = (Shared::new(Barrier::new(2))?, Shared::new(Latch::new(2))?);
     let task = lock_and_die(mutex.clone(), barrier.clone(), locked.clone());
     let thread = thread::Builder::new().exactly_once().spawn(task)?;
-    // When it has locked, once for all attempts, nobody else can until it unlocks.
+    // When the thread has locked, once for all attempts, no other can until it unlocks.
     while locked.count()? == 2 {}
     let mut guard = mutex.lock()?;
     assert_eq!(*guard, [1]);

@@ -465,7 +465,7 @@ fn h14_a_closed_pipe_is_no_error() -> Outcome {
             "{words}"
         );
     }
-    // A closed pipe for errors is none of the command's errors either.
+    // A closed pipe for errors is no error of the command either.
     let (reader, writer) = std::io::pipe()?;
     drop(reader);
     let mut command = crucial(&server, "list words remove 9")?;

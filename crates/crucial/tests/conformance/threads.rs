@@ -231,7 +231,7 @@ fn f07_parallel_for_runs_each_index_once() -> Outcome {
     Ok(())
 }
 
-/// Can not be encoded.
+/// A value that cannot be encoded.
 struct Unsendable;
 
 impl Serialize for Unsendable {

@@ -134,13 +134,13 @@ impl Cell {
     }
 }
 
-/// What a call is to an object.
+/// What an object has to do for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It was executed, or waits; it is answered without a change, now or when it completes.
+    /// The call was executed, or waits; it is answered without a change, now or when it completes.
     Known,
-    /// It leaves something behind.
+    /// The call leaves something behind.
     Change,
-    /// It leaves nothing: it only looks, or is refused.
+    /// The call leaves nothing: it only reads, or is refused.
     Look,
 }

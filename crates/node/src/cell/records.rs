@@ -15,25 +15,25 @@ use crucial_object::{Error, Sequence, SessionId};
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize,
 )]
 pub struct CallId {
-    /// Who calls.
+    /// The caller.
     pub session: SessionId,
-    /// Which of its calls.
+    /// The call's number in its session.
     pub sequence: Sequence,
 }
 
 /// What is known of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// It waits in the object.
+    /// The call waits in the object.
     Parked,
-    /// It was executed, with this result.
+    /// The call was executed, with this result.
     Done(Outcome),
 }
 
 /// The result of a call. There may be millions, and most are short.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// So many of these bytes.
+    /// The first of these bytes, as many as the number says.
     Short(u8, [u8; SHORT_MAX]),
     /// More bytes.
     Long(Box<[u8]>),
@@ -113,7 +113,7 @@ impl Entries {
 #[derive(Debug)]
 struct Many {
     entries: BTreeMap<CallId, Record>,
-    /// With so many it is time to purge.
+    /// The number of entries at which to purge.
     purge_at: usize,
 }
 

@@ -85,9 +85,9 @@ impl<'a> Turn<'a> {
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// It has its reply.
+    /// The call has its reply.
     Answered,
-    /// It waits in the object, and will have its reply later.
+    /// The call waits in the object, and will have its reply later.
     Parked,
 }
 
@@ -257,7 +257,7 @@ impl Cell {
             flow = Err(Error::LimitExceeded {
                 limit: "parked_calls_max".to_owned(),
                 max: turn.parked_max as u64,
-                detail: format!("so many calls wait in this {} already", self.info.name),
+                detail: format!("too many calls wait in this {} already", self.info.name),
             });
         }
         let disposition = match flow {
@@ -332,7 +332,7 @@ impl Cell {
     }
 
     fn poll_parked(&mut self, position: usize, turn: &mut Turn<'_>) -> Polled {
-        // Taken out for the poll; `None` can not be, as the position is below the length.
+        // Taken out for the poll; never `None`, as the position is below the length.
         let Some(parked) = self.rare_mut().parked.get_mut(position) else {
             return Polled {
                 completed: false,

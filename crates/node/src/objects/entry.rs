@@ -111,8 +111,8 @@ impl ObjectEntry {
         }
     }
 
-    /// The next event for the holder. `None`: there is none, and the object was given back. An entry without an object is
-    /// removed then: the caller takes it out of the table.
+    /// The next event for the holder. `None`: no event is left, and the object was given back. An entry without an
+    /// object is removed then: the caller takes it out of the table.
     pub fn next(&self, state: ObjectState) -> Option<(ObjectState, Event)> {
         let mut slot = self.slot.lock();
         if let Some(event) = slot.inbox.as_mut().and_then(|inbox| inbox.pop_front()) {

@@ -61,7 +61,7 @@ pub(crate) enum ObjectRequest {
     Delete,
 }
 
-/// Who sent a request, and where the reply goes.
+/// The sender of a request, and where the reply goes.
 #[derive(Debug)]
 pub(crate) struct RequestContext {
     pub session: Arc<Session>,

@@ -87,7 +87,7 @@ impl ObjectTable {
         self.shard(id).read().find(id).cloned()
     }
 
-    /// The entry of an object, which is made if there is none.
+    /// The entry of an object, which is made if it is missing.
     pub fn find_or_insert(&self, id: &ObjectId) -> Arc<ObjectEntry> {
         if let Some(entry) = self.find(id) {
             return entry;

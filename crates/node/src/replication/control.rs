@@ -23,9 +23,9 @@ pub const MODULE_BYTES_MAX: u64 = 64 << 20;
 pub enum Command {
     /// A server starts.
     Join {
-        /// Who.
+        /// The server.
         node: NodeId,
-        /// In which life.
+        /// Its incarnation.
         incarnation: Incarnation,
         /// Where it is reached.
         address: String,
@@ -34,16 +34,16 @@ pub enum Command {
     },
     /// A server is to stop: what it holds goes elsewhere first.
     Leave {
-        /// Who.
+        /// The server.
         node: NodeId,
-        /// In which life.
+        /// Its incarnation.
         incarnation: Incarnation,
     },
     /// The lease of a server has ended, on whatever clock.
     Expire {
-        /// Who.
+        /// The server.
         node: NodeId,
-        /// In which life.
+        /// Its incarnation.
         incarnation: Incarnation,
     },
     /// The primary of a partition gives it these assignments.
@@ -91,23 +91,23 @@ pub enum Command {
 /// Why a command did nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
-    /// Another life of the server is a member still.
+    /// Another incarnation of the server is a member still.
     #[error(
         "the identity {node} is in use: by another server with a copy of this one's data directory, or by this one before it was started again; that one's lease must end first"
     )]
     InUse {
-        /// Who.
+        /// The server.
         node: NodeId,
     },
-    /// This life of the server has ended.
+    /// This incarnation of the server has ended.
     #[error(
         "{node} was taken for dead, and has no part in the cluster any more: it must start again"
     )]
     Evicted {
-        /// Who.
+        /// The server.
         node: NodeId,
     },
-    /// The members go by another lease. Whoever leads expires the others by its own.
+    /// The members go by another lease. The leader expires the others by its own.
     #[error(
         "its lease between servers is {own_ms} ms, and that of the cluster {lease_ms} ms: start it with --server-lease-ms {lease_ms}, or all servers with the same other one"
     )]
@@ -120,7 +120,7 @@ pub enum Refusal {
     /// The server is no member.
     #[error("{node} is no member of the cluster, or not in this life")]
     NoMember {
-        /// Who.
+        /// The server.
         node: NodeId,
     },
     /// There are too many modules.
@@ -163,12 +163,12 @@ pub enum Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Control {
     view: Arc<View>,
-    /// The last life of each server that there has ever been: one that has ended does not come back.
+    /// The last incarnation of each server that there has ever been: one that has ended does not come back.
     incarnations: BTreeMap<NodeId, Incarnation>,
 }
 
 impl Control {
-    /// A cluster without members, of so many partitions.
+    /// A cluster without members, with this number of partitions.
     pub fn new(partitions: usize) -> Control {
         Control {
             view: Arc::new(View::new(partitions)),
@@ -324,7 +324,7 @@ impl View {
                     .filter(|assignment| assignment.node != node);
                 let mut assignments: Vec<_> = assignments.copied().collect();
                 if present.primary() == Some(node) {
-                    // Who has most.
+                    // The node that has most objects comes first.
                     assignments.sort_by_key(|assignment| assignment.rank);
                 }
                 self.set(partition, assignments);
@@ -452,7 +452,7 @@ impl View {
         }
     }
 
-    /// Members that are to leave and hold nothing any more are none.
+    /// Removes leaving members that hold no replica.
     fn dismiss(&mut self) {
         let configurations = &self.configurations;
         let holds = |node| configurations.iter().any(|c| c.rank(node).is_some());

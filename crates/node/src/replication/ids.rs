@@ -21,7 +21,8 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// One life of a server: a number that is higher at each start. What one holding in memory the next does not have.
+/// An incarnation of a server: a number that is higher at each start. The next one does not have what this one had in
+/// memory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
 
@@ -33,7 +34,7 @@ pub const PARTITIONS: usize = 1024;
 pub struct PartitionId(pub u16);
 
 impl PartitionId {
-    /// The partition of an object, of so many: its id begins with a hash.
+    /// The partition of an object, of this number of partitions: the object's id begins with a hash.
     pub fn of(object: &ObjectId, partitions: usize) -> PartitionId {
         let hash = usize::from(u16::from_be_bytes([object.0[0], object.0[1]]));
         PartitionId(((hash * partitions) >> u16::BITS) as u16)

@@ -92,9 +92,9 @@ pub struct Holding {
 pub enum Form {
     /// The object.
     Full,
-    /// That there is one.
+    /// A note that there is one.
     Stub,
-    /// That there was one.
+    /// A note that there was one.
     Lost,
 }
 
@@ -202,9 +202,9 @@ pub struct Image {
 pub enum ImageBody {
     /// The object.
     Full(Box<CellImage>),
-    /// That there is one.
+    /// A note that there is one.
     Stub,
-    /// That there was one.
+    /// A note that there was one.
     Lost,
 }
 

@@ -1,4 +1,4 @@
-//! Bugs to be found. In a build without the feature `mutants` there are none.
+//! Bugs that tests plant, to be found. A build without the feature `mutants` has no such bug.
 
 /// A way to break the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Mutant {
     /// A backup takes entries of an older epoch, too.
     NoSeal,
     /// A joining node gets an assignment when it was sent everything, acknowledged or not.
-    SeatBeforeAcknowledgement,
+    AssignBeforeAcknowledgement,
     /// A primary goes on serving while it hands over.
     ServeInHandOver,
     /// Stubs at a new primary stay stubs, so that what was lost can be made anew.
@@ -52,7 +52,7 @@ mod planted {
             Mutant::NoRequestsInJoin,
             Mutant::NoReconciliation,
             Mutant::NoSeal,
-            Mutant::SeatBeforeAcknowledgement,
+            Mutant::AssignBeforeAcknowledgement,
             Mutant::ServeInHandOver,
             Mutant::LostComesBack,
             Mutant::NoChangesWhileCopying,

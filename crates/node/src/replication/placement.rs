@@ -86,12 +86,12 @@ mod tests {
         ) {
             let nodes: Vec<_> = nodes.into_iter().collect();
             let (before, after) = (view(nodes[1..].to_vec()), view(nodes.clone()));
-            let newcomer = NodeId(nodes[0]);
+            let joining = NodeId(nodes[0]);
             for partition in before.partitions() {
                 let old = wanted(partition, &before, 3);
                 let new = wanted(partition, &after, 3);
-                // Without the newcomer the order is what it was.
-                let rest: Vec<_> = new.iter().map(|assignment| assignment.node).filter(|n| *n != newcomer).collect();
+                // Without the joining node the order is what it was.
+                let rest: Vec<_> = new.iter().map(|assignment| assignment.node).filter(|n| *n != joining).collect();
                 let old: Vec<_> = old.iter().map(|assignment| assignment.node).take(rest.len()).collect();
                 prop_assert_eq!(rest, old);
             }

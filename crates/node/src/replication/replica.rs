@@ -25,7 +25,7 @@ pub struct Replica {
     pub(crate) issued: u64,
     /// At the primary: the join whose node has it.
     pub(crate) copied: u32,
-    /// With so many records it is time to look which are needed.
+    /// The number of records at which to drop those that are not needed.
     purge_at: u32,
     /// On how many servers it should be.
     pub replicas: u8,
@@ -43,9 +43,9 @@ struct Rare {
 pub enum Body {
     /// All of it.
     Full(Cell),
-    /// That it is elsewhere.
+    /// A note that the object is elsewhere.
     Stub,
-    /// That it was elsewhere.
+    /// A note that the object was elsewhere.
     Lost,
 }
 
@@ -220,7 +220,7 @@ impl Replica {
         }
     }
 
-    /// It goes from this server, where it is below the rank.
+    /// Drops the object's state at this server, where the rank is too low for it.
     pub fn shed(&mut self, rank: u8) {
         if self.replicas <= rank && self.is_full() {
             self.body = Body::Stub;
@@ -304,8 +304,8 @@ impl Replica {
         }
     }
 
-    /// A change that forgets records, if it is time for one: there are `at_least` so many, and twice as many as were
-    /// needed the last time.
+    /// A change that forgets records, if there are at least `at_least`, and at least twice as many as were needed the
+    /// last time.
     pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool, at_least: usize) -> Option<Change> {
         let purge_at = (self.purge_at as usize).max(at_least);
         let cell = self.cell()?;
@@ -335,7 +335,7 @@ impl Replica {
         }
         if !Mutant::NoVersionCheck.is_planted() {
             if version <= self.version {
-                // It was sent again.
+                // The change was sent again.
                 return true;
             }
             if previous != self.version {
@@ -351,7 +351,8 @@ impl Replica {
         turn.parked_max = parked_max;
         self.apply(change, &mut turn);
         if replies.value() != checksum {
-            // It keeps its version, so that it is found to be another one again if the primary does not hear of it now.
+            // The replica keeps its version: the next change finds it divergent again if the primary does not hear of
+            // it now.
             return false;
         }
         self.version = version;

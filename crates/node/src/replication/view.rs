@@ -47,11 +47,11 @@ pub struct Member {
     pub incarnation: Incarnation,
     /// Where the others and the clients reach it.
     pub address: String,
-    /// It is to stop, and gets nothing any more.
+    /// Whether it is to stop; it then gets nothing any more.
     pub leaving: bool,
 }
 
-/// Who holds a partition.
+/// The nodes that hold a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
     /// Rises by one with each change.
@@ -65,14 +65,14 @@ pub struct Configuration {
 /// A place in a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Assignment {
-    /// It holds all objects that have more replicas than this. The primary's is 0.
+    /// The node holds all objects that have more replicas than this. The primary's rank is 0.
     pub rank: u8,
-    /// Whose it is.
+    /// The node that has the assignment.
     pub node: NodeId,
 }
 
 impl View {
-    /// The view before the first: no members, and so many partitions.
+    /// The view before the first: no members, and this number of partitions.
     pub fn new(partitions: usize) -> View {
         View {
             version: ViewVersion::default(),
@@ -95,7 +95,7 @@ impl View {
         PartitionId::of(object, self.configurations.len())
     }
 
-    /// Who holds a partition.
+    /// The nodes that hold a partition.
     pub fn configuration(&self, partition: PartitionId) -> &Configuration {
         &self.configurations[partition.index()]
     }
@@ -129,7 +129,7 @@ impl View {
 }
 
 impl Configuration {
-    /// Who orders the calls.
+    /// The node that orders the calls.
     pub fn primary(&self) -> Option<NodeId> {
         self.assignments.first().map(|assignment| assignment.node)
     }

@@ -41,7 +41,7 @@ pub struct Session {
 pub(crate) struct Places {
     /// Where its calls wait.
     parked: Map<Sequence, ObjectId>,
-    /// Where it may hold something, or has records that nobody else drops.
+    /// Where it may hold something, or has records that nothing else drops.
     tracked: Set<ObjectId>,
     /// With this many, those that are gone are dropped.
     prune_at: usize,

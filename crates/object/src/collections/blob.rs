@@ -83,7 +83,7 @@ impl Blob {
         self.bytes.len() as u64
     }
 
-    /// Whether there are none.
+    /// Whether there is no byte.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }

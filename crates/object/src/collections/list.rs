@@ -150,7 +150,7 @@ impl<T: Clone + PartialEq> List<T> {
         self.items.len() as u64
     }
 
-    /// Whether there are none.
+    /// Whether there is no item.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }

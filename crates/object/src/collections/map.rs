@@ -74,7 +74,7 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Map<K, V> {
         matches
     }
 
-    /// Merges each value into that of its key, or inserts it if there is none; all or, with an error, none.
+    /// Merges each value into that of its key, or inserts it if the key is new; all or, with an error, none.
     #[fallible]
     fn merge_by(&mut self, entries: Vec<(K, V)>, by: MergeBy) -> Result<()>
     where
@@ -161,7 +161,7 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Map<K, V> {
         self.entries.len() as u64
     }
 
-    /// Whether there are none.
+    /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -173,7 +173,7 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Map<K, V> {
 }
 
 impl<K: Element + 'static, V: Mergeable + 'static> MapProxy<K, V> {
-    /// Merges `value` into that of `key`, or inserts it if there is none. Returns the new value. Atomic, and one
+    /// Merges `value` into that of `key`, or inserts it if the key is new. Returns the new value. Atomic, and one
     /// message.
     ///
     /// # Errors

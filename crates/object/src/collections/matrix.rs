@@ -157,7 +157,7 @@ impl Matrix {
         self.values.fill(value);
     }
 
-    /// All values as one; `None` if there are none.
+    /// All values as one; `None` if the matrix is empty.
     pub fn reduce(&self, how: Reduction) -> Option<f64> {
         how.of(self.values.iter().copied())
     }

@@ -157,7 +157,7 @@ impl<K: Clone + Ord, V: Clone> OrderedMap<K, V> {
         self.entries.len() as u64
     }
 
-    /// Whether there are none.
+    /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -169,7 +169,7 @@ impl<K: Clone + Ord, V: Clone> OrderedMap<K, V> {
 }
 
 impl<K: SortKey + 'static, V: Mergeable + 'static> OrderedMapProxy<K, V> {
-    /// Merges `value` into that of `key`, or inserts it if there is none. Atomic, and one message.
+    /// Merges `value` into that of `key`, or inserts it if the key is new. Atomic, and one message.
     ///
     /// # Errors
     ///

@@ -13,7 +13,7 @@ use crate::{Element, Error, Result, Wake, shared};
 /// consumers: who pushes waits while it is full, who pops waits while it is empty, first come first served.
 ///
 /// An item that was popped belongs to who popped it; if that process dies, it is gone with it. So is an item
-/// that this process can not decode, and one whose [`Pending`](crate::Pending) is dropped after it was popped.
+/// that this process cannot decode, and one whose [`Pending`](crate::Pending) is dropped after it was popped.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound = "T: Element")]
 #[doc(alias("BlockingQueue", "LinkedBlockingQueue", "channel"))]
@@ -64,7 +64,7 @@ impl<T: Clone> Queue<T> {
         Poll::Ready(Ok(()))
     }
 
-    /// Takes the oldest item; blocks while there is none. `None` when the queue is closed and empty.
+    /// Takes the oldest item; blocks while the queue is empty. `None` when the queue is closed and empty.
     #[doc(alias("take", "recv"))]
     pub fn pop(&mut self) -> Poll<Option<T>> {
         match self.items.pop_front() {
@@ -113,7 +113,7 @@ impl<T: Clone> Queue<T> {
         self.items.len() as u64
     }
 
-    /// Whether there are none.
+    /// Whether there is no item.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }

@@ -99,7 +99,7 @@ impl<T: Clone + Ord> Set<T> {
         self.items.len() as u64
     }
 
-    /// Whether there are none.
+    /// Whether there is no item.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }

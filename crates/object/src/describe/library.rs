@@ -29,7 +29,7 @@ impl fmt::Display for Field {
     }
 }
 
-/// A type that methods mention and that is none of Rust's own.
+/// A type that methods mention and that is not one of Rust's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct NamedType {
     /// Its name.

@@ -23,7 +23,7 @@ pub enum Reduction {
 }
 
 impl Reduction {
-    /// Reduces numbers, one after the other; `None` if there are none.
+    /// Reduces numbers, one after the other; `None` without numbers.
     pub(crate) fn of(self, mut values: impl Iterator<Item = f64>) -> Option<f64> {
         let first = values.next()?;
         let mut count = 1.0;

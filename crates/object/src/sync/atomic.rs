@@ -66,7 +66,7 @@ macro_rules! integer {
                 self.replace(self.value.wrapping_mul(value))
             }
 
-            /// Multiplies by `factor` so many `times` in a row, and returns the previous value: a method that
+            /// Multiplies by `factor`, `times` times in a row, and returns the previous value: a method that
             /// takes a while (the paper's Fig. 2a, *complex*).
             ///
             /// # Errors

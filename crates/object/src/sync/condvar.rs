@@ -19,7 +19,7 @@ use crate::{Error, Result, SessionId, Shared, Wake, shared};
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[doc(alias = "Condition")]
 pub struct Condvar {
-    /// Who waits, oldest first.
+    /// The calls that wait, oldest first.
     waiters: VecDeque<Waiter>,
     /// The number of the next one.
     next: u64,
@@ -207,9 +207,9 @@ impl Drop for Place<'_> {
         if !self.taken {
             return;
         }
-        // Without an answer it goes with the session, or has gone with the object.
+        // Without an answer the waiter goes with the session, or has gone with the object.
         if let Ok(true) = self.condvar.give_up(self.number) {
-            // It had been notified, and did not use that.
+            // The waiter had been notified, and did not use that.
             let _ = self.condvar.notify_one();
         }
     }

@@ -1,4 +1,4 @@
-//! Who waits for what, in the order in which they came.
+//! The requests that wait for an object, in the order in which they came.
 
 use std::collections::VecDeque;
 
@@ -39,7 +39,7 @@ impl<R> Line<R> {
 
     /// The request is served, or gives up.
     pub fn leave(&mut self, place: u64) {
-        // Who is served was the first.
+        // A request that is served was the first.
         if self.is_first(Some(place)) {
             self.waiting.pop_front();
         } else {

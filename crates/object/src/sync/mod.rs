@@ -51,7 +51,7 @@ pub use promise::{Promise, PromiseDeferred, PromiseProxy};
 pub use rw_lock::{RwLock, RwLockDeferred, RwLockProxy, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphoreDeferred, SemaphorePermit, SemaphoreProxy};
 
-/// Gives back what is held, with a value. If that can not be sent, without: what is held must not stay so
+/// Gives back what is held, with a value; without, if the value cannot be sent: a lock must not stay held
 /// for as long as this process lives.
 fn give_back<T, R>(value: Option<T>, mut send: impl FnMut(Option<T>) -> Result<R>) -> Result<R> {
     let result = send(value);
@@ -61,7 +61,7 @@ fn give_back<T, R>(value: Option<T>, mut send: impl FnMut(Option<T>) -> Result<R
     result
 }
 
-/// Opens the value that came with something that is now held, and gives that back if this client can not read
+/// Opens the value that came with something that is now held, and gives that back if this client cannot read
 /// the value.
 fn unseal<T: Element>(value: &Opaque, give_back: impl FnOnce() -> Result<()>) -> Result<T> {
     struct Held<F: FnOnce() -> Result<()>>(Option<F>);

@@ -17,7 +17,7 @@ use crate::{Element, Error, Opaque, Proxy, Result, SessionId, Shared, Wake, shar
 /// It is fair: threads get it in the order in which they asked.
 ///
 /// A call of a `#[shared]` method of your own type is one message, and holds nothing: prefer it where the
-/// change can be made on the server. A mutex is for what can not, and costs two.
+/// change can be made on the server. A mutex is for changes that cannot, and costs two messages.
 ///
 /// # When the holder dies
 ///
@@ -38,7 +38,7 @@ pub struct Mutex<T> {
     token: u64,
 }
 
-/// Who has a lock.
+/// The session that has a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Holder {
     pub session: SessionId,
@@ -151,7 +151,7 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<Mutex<T>> {
     ///
     /// # Errors
     ///
-    /// [`Error::Encoding`] if the value is none of this type `T`: then the lock is given back.
+    /// [`Error::Encoding`] if the value is not a `T`: then the lock is given back.
     pub fn lock(&self) -> Result<MutexGuard<T>> {
         self.guard(self.sealed().acquire()?)
     }
@@ -171,8 +171,8 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<Mutex<T>> {
         }
     }
 
-    /// The same mutex, for who takes the lock first and reads the value then: a value that can not be read
-    /// must not keep the lock.
+    /// The same mutex, for a caller that takes the lock first and reads the value then: a value that cannot
+    /// be read must not keep the lock.
     fn sealed(&self) -> MutexProxy<Opaque> {
         MutexProxy::new(self.target().clone())
     }
@@ -216,7 +216,7 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> MutexGuard<T> {
     /// # Errors
     ///
     /// [`Error::LockLost`] if this process was taken for dead and the lock has passed on: then the value is
-    /// not written. [`Error::Encoding`] or [`Error::LimitExceeded`] if the value can not be sent: the lock is
+    /// not written. [`Error::Encoding`] or [`Error::LimitExceeded`] if the value cannot be sent: the lock is
     /// given back, with the value as it was.
     pub fn unlock(mut self) -> Result<()> {
         self.give_back()

@@ -19,7 +19,7 @@ use crate::{Element, Error, Result, SessionId, Shared, Wake, shared};
 pub struct OnceLock<T> {
     #[serde(with = "sealed::optional")]
     value: Option<T>,
-    /// Who computes it.
+    /// The session that computes the value.
     holder: Option<Holder>,
     /// The next fencing token.
     token: u64,
@@ -79,7 +79,7 @@ impl<T: Clone> OnceLock<T> {
         self.value.clone()
     }
 
-    /// Sets the value, if there is none; whether it did.
+    /// Sets the value, if it is not set yet; whether it did.
     pub fn set(&mut self, value: T) -> bool {
         let first = self.value.is_none();
         self.value.get_or_insert(value);
@@ -104,17 +104,17 @@ impl<T: Clone> OnceLock<T> {
 }
 
 impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<OnceLock<T>> {
-    /// The value. If there is none, `compute` makes it, here; others who need it wait meanwhile.
+    /// The value. If it is not set, `compute` makes it, here; others who need it wait meanwhile.
     ///
     /// # Errors
     ///
-    /// [`Error::Encoding`] if there is a value that is none of this type `T`, or the new one can not be sent.
+    /// [`Error::Encoding`] if there is a value that is not a `T`, or the new one cannot be sent.
     #[doc(alias("call_once", "get_or_create"))]
     pub fn get_or_init(&self, compute: impl FnOnce() -> T) -> Result<T> {
         self.get_or_try_init(|| Ok(compute()))
     }
 
-    /// The value. If there is none, `compute` makes it, here; if it fails, the next thread that needs the
+    /// The value. If it is not set, `compute` makes it, here; if that fails, the next thread that needs the
     /// value computes it.
     pub fn get_or_try_init(&self, compute: impl FnOnce() -> Result<T>) -> Result<T> {
         let token = match self.turn()? {

@@ -34,7 +34,7 @@ impl<T> Default for Promise<T> {
 
 #[shared(name = "crucial::Promise", crate = crate)]
 impl<T: Clone> Promise<T> {
-    /// Sets the value, if there is none; whether it did.
+    /// Sets the value, if it is not set yet; whether it did.
     #[doc(alias = "complete")]
     pub fn set(&mut self, value: T) -> bool {
         let first = self.value.is_none();

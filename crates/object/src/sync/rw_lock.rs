@@ -26,7 +26,7 @@ pub struct RwLock<T> {
     value: T,
     readers: Vec<Holder>,
     writer: Option<Holder>,
-    /// Who waits, and whether to write.
+    /// The calls that wait, and whether to write.
     line: Line<bool>,
     /// The next fencing token.
     token: u64,
@@ -149,7 +149,7 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<RwLock<T>> {
     ///
     /// # Errors
     ///
-    /// [`Error::Encoding`] if the value is none of this type `T`: then the lock is given back.
+    /// [`Error::Encoding`] if the value is not a `T`: then the lock is given back.
     pub fn read(&self) -> Result<RwLockReadGuard<T>> {
         self.reading(self.sealed().acquire(false)?)
     }
@@ -158,7 +158,7 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<RwLock<T>> {
     ///
     /// # Errors
     ///
-    /// [`Error::Encoding`] if the value is none of this type `T`: then the lock is given back.
+    /// [`Error::Encoding`] if the value is not a `T`: then the lock is given back.
     pub fn write(&self) -> Result<RwLockWriteGuard<T>> {
         self.writing(self.sealed().acquire(true)?)
     }
@@ -175,8 +175,8 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<RwLock<T>> {
         taken.map(|taken| self.writing(taken)).transpose()
     }
 
-    /// The same lock, for who takes it first and reads the value then: a value that can not be read must
-    /// not keep the lock.
+    /// The same lock, for a caller that takes it first and reads the value then: a value that cannot be
+    /// read must not keep the lock.
     fn sealed(&self) -> RwLockProxy<Opaque> {
         RwLockProxy::new(self.target().clone())
     }
@@ -272,7 +272,7 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> RwLockWriteGuard<T> {
     /// # Errors
     ///
     /// [`Error::LockLost`] if this process was taken for dead and the lock has passed on. [`Error::Encoding`] or
-    /// [`Error::LimitExceeded`] if the value can not be sent: the lock is given back, with the value as it was.
+    /// [`Error::LimitExceeded`] if the value cannot be sent: the lock is given back, with the value as it was.
     pub fn unlock(mut self) -> Result<()> {
         self.give_back()
     }

@@ -246,7 +246,7 @@ impl Drop for SemaphorePermit {
         if self.given_back {
             return;
         }
-        // If it can not be told now, the permits come back with the end of this session.
+        // If the server cannot be told now, the permits come back with the end of this session.
         if let Err(error) = self.semaphore.release_acquired(self.token) {
             super::report("a permit", &error);
         }

@@ -75,7 +75,7 @@ impl Objects {
             args: call.args,
         };
         let disposition = cell.call(&sent, turn);
-        // Time passes at once for who can not wait for ever.
+        // Time passes at once for a caller that cannot wait for ever.
         if let (Disposition::Parked, Some(after)) = (disposition, call.timeout) {
             cell.cancel(id, &Error::TimedOut { after }, turn);
         }

@@ -1,4 +1,4 @@
-//! What can not be sent, or waited for, holds nothing up.
+//! Values that cannot be sent, or waited for, hold nothing up.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::answer;
 use crate::in_process::InProcess;
 
-/// A value that can not always be encoded.
+/// A value that cannot always be encoded.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 struct Picky(u32);
 
@@ -25,7 +25,7 @@ impl Serialize for Picky {
     }
 }
 
-/// The value was written by a client that has another type, and this one can not read it; it may panic.
+/// The value was written by a client that has another type, and this one cannot read it; it may panic.
 #[derive(Clone, Debug, Serialize)]
 struct Unreadable;
 
@@ -76,7 +76,7 @@ fn a_value_that_can_not_be_sent_is_computed_by_the_next() {
     });
 }
 
-/// That it is an error, of this kind or a panic.
+/// Whether locking ends with an error, of this kind or a panic.
 fn is_unread<R>(locked: impl FnOnce() -> Result<R>) -> bool {
     !matches!(catch(locked), Ok(Ok(_)))
 }

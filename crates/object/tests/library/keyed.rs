@@ -134,7 +134,7 @@ fn on_map() -> impl Strategy<Value = OnMap> {
     ]
 }
 
-/// That they hold the same, and that keys, values and entries are in one order.
+/// Checks that both hold the same, and that keys, values and entries are in one order.
 fn same(map: &Shared<Map<Key, Value>>, model: &HashMap<Key, Value>) -> Result<()> {
     let entries = map.entries()?;
     assert_eq!(entries.len(), model.len());

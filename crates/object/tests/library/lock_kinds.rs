@@ -91,7 +91,7 @@ impl Lock for RwLock<u32> {
 
     fn unlock(guard: Guard, value: Option<u32>) -> Result<()> {
         match guard {
-            // It has no `unlock`; a failure is only printed.
+            // A reader's guard has no `unlock`; a failure is only printed.
             Guard::Read(guard) => drop(guard),
             Guard::Write(mut guard) => {
                 if let Some(value) = value {

@@ -16,7 +16,7 @@ use crate::{check_processes, client};
 
 #[derive(Clone, Debug)]
 enum Operation {
-    /// Who locks, and whether to write (a mutex is always locked to write).
+    /// The caller that locks, and whether to write (a mutex is always locked to write).
     Lock(u64, bool),
     TryLock(u64, bool),
     /// The holder at this place unlocks, with a new value if it may write.

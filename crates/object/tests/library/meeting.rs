@@ -12,7 +12,7 @@ use proptest::sample::select;
 use crate::floats::{SPECIAL, bits, reduced};
 use crate::{answer, check};
 
-/// That none of them has an answer.
+/// Whether none of the calls has an answer.
 fn all_wait<'a, R: 'a>(calls: impl IntoIterator<Item = &'a mut Pending<R>>) -> bool {
     calls.into_iter().all(|call| answer(call).is_none())
 }
@@ -99,7 +99,7 @@ fn opens_once(count: u64, operations: &[OnLatch]) -> Result<()> {
                 left = left.saturating_sub(1);
                 waiting.push(latch.deferred().arrive_and_wait());
             }
-            // Who counted and goes has counted.
+            // A caller that counted and goes has counted.
             OnLatch::Withdraw(place) if *place < waiting.len() => drop(waiting.remove(*place)),
             OnLatch::Withdraw(_) => {}
         }
@@ -139,7 +139,7 @@ enum OnReduction {
     Repeat(usize),
     /// A vector of another length.
     OtherLength(usize),
-    /// A party that is none.
+    /// An unknown party.
     Outsider(u64),
     Withdraw(usize),
     Reset,

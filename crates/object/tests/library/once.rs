@@ -104,7 +104,7 @@ fn compute(
             for event in meanwhile {
                 match event {
                     Meanwhile::Need if alive && model.get().is_none() => {
-                        // It waits, so it gives up.
+                        // The call waits, so it gives up.
                         let hurried = once.timeout(Duration::from_millis(1)).get_or_init(|| 0);
                         assert!(matches!(hurried, Err(Error::TimedOut { .. })));
                     }

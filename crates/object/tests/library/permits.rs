@@ -84,7 +84,7 @@ impl Model {
         given > 0
     }
 
-    /// Serves the line in order, and sees that nobody else is served.
+    /// Serves the line in order, and checks that no other request is served.
     fn settle(&mut self) {
         while self
             .line

@@ -45,7 +45,7 @@ struct Model {
 }
 
 impl Model {
-    /// Serves those who wait, and sees that they are answered, and nobody else is.
+    /// Serves those who wait, and checks that they are answered, and no others.
     fn settle(&mut self) {
         let closed = |result| matches!(result, Err(Error::Other(text)) if text.contains("closed"));
         loop {

@@ -133,7 +133,7 @@ fn a_call_is_withdrawn_where_it_is() {
     let withdrawn = session.withdraw(Sequence(1), second);
     assert_eq!(withdrawn, Withdrawal::Elsewhere(first));
     assert_eq!(session.withdraw(Sequence(1), first), Withdrawal::Write);
-    // It goes along wherever the call is sent.
+    // The withdrawal goes along wherever the call is sent.
     disconnect(&mut session, member(1), 0);
     assert_eq!(session.withdraw(Sequence(1), first), Withdrawal::Done);
     let again = connect(&mut session, member(1));

@@ -111,7 +111,7 @@ fn others_are_asked_when_a_server_with_calls_is_silent_or_not_there() {
     call(&mut session, object(1, 1));
     assert!(session.begin_connecting(member(2)));
     assert!(session.lacks_news(1250));
-    // All are connected: there is nobody else.
+    // All members are connected: there is no other.
     session.give_up_connecting(member(2));
     connect(&mut session, member(2));
     connect(&mut session, member(3));

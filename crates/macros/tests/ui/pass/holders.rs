@@ -1,4 +1,4 @@
-//! Who calls, what a method refuses, and what happens to what the dead held.
+//! Methods that know their caller, that refuse, and that give back what a dead session held.
 #![deny(warnings)]
 
 use std::task::Poll;

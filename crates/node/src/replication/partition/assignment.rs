@@ -14,7 +14,7 @@ impl<R> Partition<R> {
     /// A new view came.
     pub fn on_view(&mut self, view: &View, now_ms: u64, out: &mut Vec<Action<R>>) {
         if !view.has(self.me, self.incarnation) {
-            // Its assignments are those of an earlier life.
+            // The view's assignments are those of an earlier incarnation.
             return;
         }
         let configuration = view.configuration(self.id);
@@ -88,7 +88,7 @@ impl<R> Partition<R> {
         }
     }
 
-    /// It is not the primary any more, if it was.
+    /// The node is not the primary any more, if it was.
     pub(super) fn step_down(&mut self, out: &mut Vec<Action<R>>) {
         if self.is_primary() {
             self.role = Role::Idle;

@@ -62,7 +62,7 @@ impl<R> Partition<R> {
     }
 
     /// An object was deleted here, with the records of the calls `tombstones`. Gives what the answer waits for.
-    /// No request did it, if there is none in `done`: its run has ended.
+    /// Without `done` no request deleted it: its run has ended.
     pub fn delete(
         &mut self,
         object: ObjectId,

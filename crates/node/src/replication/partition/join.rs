@@ -21,7 +21,7 @@ pub(super) struct Join {
 }
 
 pub(super) enum Stage {
-    /// It waits for the list of objects.
+    /// The join waits for the list of objects.
     Listing,
     /// These are to be sent, of which the first `asked` are asked for.
     Copying {

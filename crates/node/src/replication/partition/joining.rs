@@ -23,7 +23,7 @@ impl<R> Primary<R> {
         self.join = Some(join);
     }
 
-    /// It comes to nothing.
+    /// Ends the join without an assignment.
     pub(super) fn end_join(&mut self) {
         let Some(join) = self.join.take() else { return };
         let Some(stream) = self.streams.get_mut(&join.node) else {
@@ -42,7 +42,7 @@ impl<R> Primary<R> {
         let Some(join) = &self.join else { return false };
         match (&join.stage, self.streams.get(&join.node)) {
             (Stage::Sent(upto), Some(stream)) => {
-                stream.acknowledged() >= *upto || Mutant::SeatBeforeAcknowledgement.is_planted()
+                stream.acknowledged() >= *upto || Mutant::AssignBeforeAcknowledgement.is_planted()
             }
             _ => false,
         }

@@ -11,7 +11,7 @@ use crate::replication::Lifecycle;
 #[derive(Default)]
 pub(super) struct Requests {
     done: BTreeMap<CallId, Lifecycle>,
-    /// With so many it is time to look which are needed.
+    /// The number of results at which to drop those that are not needed.
     purge_at: usize,
 }
 

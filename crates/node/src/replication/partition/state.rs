@@ -148,13 +148,13 @@ pub(super) struct Primary<R> {
 }
 
 pub(super) enum Phase {
-    /// It waits for the digests of these assignments.
+    /// The new primary waits for the digests of these nodes.
     Collecting {
         missing: BTreeSet<NodeId>,
         asked_ms: u64,
     },
     Serving,
-    /// It has stopped serving, for another primary.
+    /// The primary has stopped serving, for another one.
     HandingOver,
 }
 
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_view_of_an_earlier_life_gives_no_seat() {
+    fn a_view_of_an_earlier_incarnation_gives_no_assignment() {
         let later = (ME.0, Incarnation(2));
         let mut partition: Partition<()> =
             Partition::new(PartitionId(0), later, 3, Timing::default());

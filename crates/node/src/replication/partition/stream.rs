@@ -81,11 +81,11 @@ impl Outgoing {
             .saturating_sub(self.base)
             .min(self.entries.len() as u64);
         if count > 0 || self.entries.is_empty() {
-            // Who answers, and takes nothing, is of no use.
+            // A receiver that answers, and takes nothing, is of no use.
             self.heard_ms = now_ms;
         }
         if count > 0 {
-            // What is first now has not been on its way for longer.
+            // The entry that is first now has not been on its way for longer.
             self.sent_ms = now_ms;
         }
         self.entries.drain(..count as usize);
@@ -99,12 +99,12 @@ impl Outgoing {
         self.rank = rank;
         self.required = true;
         for entry in &mut self.entries {
-            // It is not to take up again what it is not to have any more.
+            // The receiver must not take up again what it is not to have any more.
             if let Entry::Rank { rank: told } = entry {
                 *told = rank;
             }
         }
-        // It may have been on its way to another one.
+        // The receiver may have been on its way to another rank.
         self.entries.push_back(Entry::Rank { rank });
         if Mutant::NoRepetitionInNewEpoch.is_planted() {
             self.give_up();
