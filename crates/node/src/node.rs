@@ -251,11 +251,7 @@ impl Node {
     }
 
     /// Looks at what this server has of an object, from outside. `None`: nothing, or the object is checked out.
-    pub fn look_at<T>(
-        &self,
-        object: &ObjectId,
-        look: impl FnOnce(&mut Replica) -> T,
-    ) -> Option<T> {
+    pub fn look_at<T>(&self, object: &ObjectId, look: impl FnOnce(&mut Replica) -> T) -> Option<T> {
         self.objects.find(object)?.look_at(look)
     }
 
