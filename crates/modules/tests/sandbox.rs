@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use crucial_core::{Call, CallId, Cell, Recording, Turn};
+use crucial_node::cell::{Call, CallId, Cell, Recording, Turn};
 use crucial_modules::{Engine, Limits, Module, Refused};
 use crucial_object::{
     Access, Activation, Age, Error, Flow, Instance, Method, MethodId, Result, Sequence, SessionId,
