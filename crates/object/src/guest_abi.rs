@@ -19,8 +19,8 @@ pub mod exports {
     pub const BUFFER: &str = "crucial_buffer";
     /// `() -> reply`: the module's types, a postcard sequence of [`TypeDescription`](super::TypeDescription)s.
     pub const TYPES: &str = "crucial_types";
-    /// `(name_length: u32, age: u32) -> reply`: makes the object. The buffer: the type's name, its encoded state.
-    /// The age: 0 if this version of the type has encoded it, 1 if an older one has.
+    /// `(name_length: u32, is_older: u32) -> reply`: makes the object. The buffer: the type's name, its encoded state.
+    /// `is_older`: 0 if this version of the type has encoded it, 1 if an older one has.
     pub const RESTORE: &str = "crucial_restore";
     /// `(index: u32, caller: u64, ticket_length: u32) -> reply`: polls a method. The buffer: the ticket (its
     /// length [`NO_TICKET`](super::NO_TICKET) for none), the encoded arguments. The reply: the ticket's length
@@ -70,7 +70,7 @@ pub struct TypeDescription {
     /// Its name on servers.
     pub name: String,
     /// Whether the end of a session that has changed an object concerns it.
-    pub attends: bool,
+    pub tracks_sessions: bool,
     /// Its methods, by index.
     pub methods: Vec<MethodDescription>,
 }

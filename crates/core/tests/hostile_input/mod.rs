@@ -5,7 +5,8 @@ use bytes::BytesMut;
 use crucial_core::frame::{self, Response};
 use crucial_core::{Call, CallId, Cell, Disposition, Recording, Turn};
 use crucial_object::{
-    Access, Age, Error, Method, MethodId, Result, Sequence, SessionId, TypeInfo, encode, registry,
+    Access, EncodingVersion, Error, Method, MethodId, Result, Sequence, SessionId, TypeInfo,
+    encode, registry,
 };
 
 /// Bytes to make choices with.
@@ -167,7 +168,7 @@ fn sound_state(info: &TypeInfo) -> Vec<u8> {
     let zeros = [0u8; 16];
     (0..zeros.len())
         .map(|count| zeros[..count].to_vec())
-        .find(|state| info.restore(state, Age::Same).is_ok())
+        .find(|state| info.restore(state, EncodingVersion::Same).is_ok())
         .expect("a library object of zeros")
 }
 

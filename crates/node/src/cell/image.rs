@@ -1,6 +1,6 @@
 //! A cell as bytes: what another server needs to have the same one.
 
-use crucial_object::{Age, Error, Panic, Result, TypeInfo, caller, catch};
+use crucial_object::{EncodingVersion, Error, Panic, Result, TypeInfo, caller, catch};
 use serde::{Deserialize, Serialize};
 
 use super::records::{CallId, Outcome, Record, Records};
@@ -88,7 +88,8 @@ impl Cell {
     ///
     /// [`Error::BadArguments`] if the type has another form here.
     pub fn from_image(info: &'static TypeInfo, image: &CellImage) -> Result<Cell> {
-        let restored = caller::in_method(|| catch(|| info.restore(&image.state, Age::Same)));
+        let restored =
+            caller::in_method(|| catch(|| info.restore(&image.state, EncodingVersion::Same)));
         let instance =
             restored.unwrap_or_else(|panic| Err(panicked(info.name.to_owned(), panic)))?;
         let mut records = Records::default();

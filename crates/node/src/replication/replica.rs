@@ -277,7 +277,7 @@ impl Replica {
 
     /// Executes a call, as [`apply`](Replica::apply) does its change. `None`: the object is not here.
     pub fn call(&mut self, call: &Call<'_>, turn: &mut Turn<'_>) -> Option<Disposition> {
-        if self.info()?.attends {
+        if self.info()?.tracks_sessions {
             self.track(call.id.session);
         }
         Some(self.cell()?.call(call, turn))
@@ -295,7 +295,7 @@ impl Replica {
     pub fn apply(&mut self, change: &Change, turn: &mut Turn<'_>) {
         let Some(info) = self.info() else { return };
         match change {
-            Change::Call { id, .. } if info.attends => self.track(id.session),
+            Change::Call { id, .. } if info.tracks_sessions => self.track(id.session),
             Change::EndSession(session) | Change::Lapse(session) => self.untrack(*session),
             _ => {}
         }
