@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// The version of the protocol that this build speaks.
 pub const VERSION: u16 = 2;
 
-/// What a hello begins with.
+/// The first bytes of a hello.
 pub const MAGIC: [u8; 8] = *b"CRUCIAL\0";
 
 /// The length field.
@@ -154,14 +154,14 @@ pub struct Routes {
 pub struct RouteServer {
     /// Which.
     pub node: u64,
-    /// In which of its lives.
+    /// Its incarnation.
     pub incarnation: u64,
     /// Where the server is reached: an [`Endpoint`](crate::Endpoint). Empty: where the client has connected to.
     pub address: String,
 }
 
 impl Routes {
-    /// The place of a primary that there is not.
+    /// The place of the primary of a partition without one.
     pub const NONE: u16 = u16::MAX;
 
     /// The partition of an object.
@@ -186,7 +186,7 @@ pub struct OpenRequest {
     pub key: String,
     /// Whether it lives until it is deleted; otherwise it belongs to the session's run.
     pub persistent: bool,
-    /// What to do when it is, or is not, there.
+    /// Whether the object may, or must, be there.
     pub mode: OpenMode,
     /// On how many servers it is kept; 0: the default.
     pub replicas: u8,
@@ -222,11 +222,11 @@ mod state_bytes {
 /// [`Mode`], on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpenMode {
-    /// It is an error if there is none.
+    /// Take the object that is there; a missing one is an error.
     Find,
-    /// Make it if there is none.
+    /// Take the object that is there, or make it.
     FindOrCreate,
-    /// Make it, in place of one that is there.
+    /// Make the object, in place of one that is there.
     Recreate,
 }
 
@@ -284,7 +284,7 @@ pub struct CallRequest {
     pub args: Bytes,
 }
 
-/// What a client sends.
+/// A client's frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// The handshake.
@@ -300,7 +300,7 @@ pub enum Request {
         sequence: Sequence,
         /// The lowest sequence that the session still waits for.
         acked: Sequence,
-        /// What is asked.
+        /// The operation.
         operation: Operation,
     },
     /// Withdraws a call if it is parked. No reply but the call's.
@@ -313,7 +313,7 @@ pub enum Request {
     /// Says exactly what the session waits for, when one long wait holds its acknowledgements up. No
     /// reply.
     InFlight(InFlight),
-    /// What comes behind this on the connection is sent by the routes of this version. No reply.
+    /// The requests behind this one on the connection are sent by the routes of this version. No reply.
     Routes(u64),
 }
 
@@ -333,7 +333,7 @@ impl InFlight {
     }
 }
 
-/// What can be asked.
+/// An operation that a client can request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Call a method.
@@ -388,7 +388,7 @@ pub struct Pushed {
 }
 
 impl ModuleInfo {
-    /// One of so many bytes, of which nothing is.
+    /// A module of this number of bytes, without objects.
     pub fn unused(id: [u8; 32], bytes: u64) -> ModuleInfo {
         ModuleInfo {
             id,
@@ -402,7 +402,7 @@ impl ModuleInfo {
 }
 
 impl Pushed {
-    /// It is there, and nothing has moved.
+    /// The module is there, and nothing has moved.
     pub fn of(module: ModuleInfo) -> Pushed {
         Pushed {
             module,
@@ -431,7 +431,7 @@ pub struct ModuleInfo {
     pub heated: u64,
 }
 
-/// What a server sends.
+/// A server's frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
     /// The handshake.

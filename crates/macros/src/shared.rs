@@ -86,7 +86,7 @@ struct TypeParameter {
 }
 
 impl TypeParameter {
-    /// What the client's type must be.
+    /// The bounds of the client's type.
     fn bound(&self, rt: &TokenStream) -> TokenStream {
         if self.sorted {
             quote!(#rt::SortKey)
@@ -95,7 +95,7 @@ impl TypeParameter {
         }
     }
 
-    /// What it is on the server.
+    /// The parameter's type on the server.
     fn opaque(&self, rt: &TokenStream) -> Type {
         if self.sorted {
             syn::parse_quote!(#rt::OpaqueKey)
@@ -104,7 +104,7 @@ impl TypeParameter {
         }
     }
 
-    /// What it is on the wire.
+    /// The parameter's type on the wire.
     fn sealed(&self, rt: &TokenStream) -> Type {
         if self.sorted {
             syn::parse_quote!(#rt::SealedKey)
@@ -187,7 +187,7 @@ impl SharedImpl {
         let root = &options.root;
         let rt = quote!(#root::__private);
         let served = self.served(&rt);
-        let activation = local("activation");
+        let invocation = local("invocation");
         let shared_type = self.shared_type(options, &rt);
         let proxy = self.proxy(&rt, Face::Blocking);
         let deferred = self.proxy(&rt, Face::Deferred);
@@ -216,9 +216,9 @@ impl SharedImpl {
         });
         let departed = self.departed.iter().map(|name| {
             quote! {
-                const ATTENDS: bool = true;
+                const TRACKS_SESSIONS: bool = true;
 
-                fn depart(&mut self, session: #rt::SessionId) {
+                fn on_session_end(&mut self, session: #rt::SessionId) {
                     self.#name(session);
                 }
             }
@@ -231,7 +231,7 @@ impl SharedImpl {
                 }
             }
         });
-        // What mentions a type parameter is sealed, whatever it is.
+        // A type that mentions a type parameter is sealed, whatever it is.
         let parameters = self.methods.iter().flat_map(|method| {
             let arguments = method.parameters.iter().map(|p| (p.span(), &p.owned));
             arguments.chain([(method.result.span(), &method.result)])
@@ -253,8 +253,8 @@ impl SharedImpl {
                 #(#departed)*
                 #(#previous)*
 
-                fn dispatch(&mut self, #activation: #rt::Activation<'_>) -> #rt::Result<#rt::Flow> {
-                    match #activation.index {
+                fn dispatch(&mut self, #invocation: #rt::Invocation<'_>) -> #rt::Result<#rt::Poll<()>> {
+                    match #invocation.index {
                         #(#dispatch)*
                         _ => ::core::unreachable!("a method index comes from METHODS"),
                     }
@@ -450,17 +450,17 @@ impl SharedImpl {
             Some(quote!(let #name: #ty = #rt::FromWire::<#wire>::from_wire(#name)?;))
         });
         let mut passed: Vec<_> = method.parameters.iter().map(Parameter::pass).collect();
-        let [activation, memory, result] = ["activation", "memory", "result"].map(local);
+        let [invocation, memory, result] = ["invocation", "memory", "result"].map(local);
         let (mut before, mut after) = (None, None);
         if method.caller {
-            passed.push(quote!(#activation.caller));
+            passed.push(quote!(#invocation.caller));
         }
         if let Some(parameter) = &method.ticket {
             let ty = self.on_server(rt, &parameter.memory);
             before = Some(quote! {
-                let mut #memory: ::core::option::Option<#ty> = #rt::decode_ticket(#activation.ticket)?;
+                let mut #memory: ::core::option::Option<#ty> = #rt::decode_ticket(#invocation.ticket)?;
             });
-            after = Some(quote!(*#activation.ticket = #rt::encode_ticket(&#memory)?;));
+            after = Some(quote!(*#invocation.ticket = #rt::encode_ticket(&#memory)?;));
             passed.push(quote!(&mut #memory));
         }
         // The result as it travels.
@@ -472,18 +472,20 @@ impl SharedImpl {
             (true, true) => Some(quote!(let #result = #rt::poll_ok(#result)?;)),
         };
         let finish = match (method.waits, sealed) {
-            (true, Some(sealed)) => quote!(#rt::flow(#result, |#result| #sealed, #activation.out)),
-            (true, None) => quote!(#rt::flow(#result, #rt::Result::Ok, #activation.out)),
+            (true, Some(sealed)) => {
+                quote!(#rt::finish_poll(#result, |#result| #sealed, #invocation.out))
+            }
+            (true, None) => quote!(#rt::finish_poll(#result, #rt::Result::Ok, #invocation.out)),
             (false, sealed) => {
                 let wire = sealed.map_or(quote!(#result), |sealed| quote!(#sealed?));
                 quote! {
-                    #rt::encode_result(&#wire, #activation.out)?;
-                    ::core::result::Result::Ok(#rt::Flow::Ready)
+                    #rt::encode_result(&#wire, #invocation.out)?;
+                    ::core::result::Result::Ok(#rt::Poll::Ready(()))
                 }
             }
         };
         quote! {
-            let (#(#names,)*): (#(#decoded,)*) = #rt::decode_arguments(#what, #activation.args)?;
+            let (#(#names,)*): (#(#decoded,)*) = #rt::decode_arguments(#what, #invocation.args)?;
             #(#opened)*
             #before
             let #result = Self::#name(self #(, #passed)*);

@@ -1,9 +1,10 @@
 //! An instance of a module in its sandbox, and the calls into it.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use crucial_object::guest_abi::{NO_TICKET, Status, exports, unpack};
-use crucial_object::{Activation, Age, Error, Flow, Result, SessionId, Ticket, Wake, decode};
+use crucial_object::{EncodingVersion, Error, Invocation, Result, SessionId, Ticket, Wake, decode};
 use wasmtime::{
     Caller, Extern, Global, InstancePre, Memory, Mutability, ResourceLimiter, Store, StoreLimits,
     StoreLimitsBuilder, Trap, TypedFunc, Val,
@@ -173,11 +174,11 @@ impl Guest {
         template: &GuestTemplate,
         type_name: &str,
         state: &[u8],
-        age: Age,
+        version: EncodingVersion,
     ) -> Result<Guest> {
         let mut guest = Guest::new(template)?;
         guest.name = type_name.into();
-        guest.restore(type_name, state, age)?;
+        guest.restore(type_name, state, version)?;
         Ok(guest)
     }
 
@@ -195,10 +196,13 @@ impl Guest {
         Ok(())
     }
 
-    fn restore(&mut self, name: &str, state: &[u8], age: Age) -> Result<()> {
+    fn restore(&mut self, name: &str, state: &[u8], version: EncodingVersion) -> Result<()> {
         let restore = self.function::<(u32, u32), u64>(exports::RESTORE)?;
         self.write_buffer(&[name.as_bytes(), state])?;
-        let parameters = (name.len() as u32, u32::from(age == Age::Older));
+        let parameters = (
+            name.len() as u32,
+            u32::from(version == EncodingVersion::Older),
+        );
         let reply = self.run(|store| restore.call(store, parameters))?;
         self.reply(reply).map(drop)
     }
@@ -308,15 +312,15 @@ fn ticket_length(ticket: &Ticket) -> u32 {
 
 impl Guest {
     /// Polls a call of a method, and replaces the call's ticket.
-    pub fn poll(&mut self, activation: Activation<'_>) -> Result<Flow> {
-        let Activation {
+    pub fn poll(&mut self, invocation: Invocation<'_>) -> Result<Poll<()>> {
+        let Invocation {
             index,
             args,
             caller,
             again: _,
             ticket,
             out,
-        } = activation;
+        } = invocation;
         let length = ticket_length(ticket);
         self.write_buffer(&[ticket.as_deref().unwrap_or_default(), args])?;
         let dispatch = self.dispatch.clone();
@@ -338,8 +342,8 @@ impl Guest {
         };
         out.extend_from_slice(result);
         Ok(match status {
-            Status::Pending => Flow::Pending,
-            _ => Flow::Ready,
+            Status::Pending => Poll::Pending,
+            _ => Poll::Ready(()),
         })
     }
 
@@ -351,7 +355,7 @@ impl Guest {
         self.reply(reply).map(drop)
     }
 
-    pub fn depart(&mut self, session: SessionId) -> Result<()> {
+    pub fn on_session_end(&mut self, session: SessionId) -> Result<()> {
         let depart = self.function::<u64, u64>(exports::DEPART)?;
         let reply = self.run(|store| depart.call(store, session.0))?;
         self.reply(reply).map(drop)

@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
-use crucial_object::{Activation, Age, Error, Flow, Instance, Result, SessionId, Ticket, Wake};
+use crucial_object::{
+    EncodingVersion, Error, Instance, Invocation, Result, SessionId, Ticket, Wake,
+};
 use parking_lot::Mutex;
 
 use crate::guest::Guest;
@@ -34,10 +37,10 @@ impl UploadedObject {
         module: &Arc<Module>,
         type_name: &str,
         state: &[u8],
-        age: Age,
+        version: EncodingVersion,
     ) -> Result<Arc<UploadedObject>> {
         let mut reservation = module.engine().hot.reserve(&module.counters)?;
-        let guest = Guest::with_object(&module.template, type_name, state, age)?;
+        let guest = Guest::with_object(&module.template, type_name, state, version)?;
         reservation.resize(guest.size());
         let object = Arc::new(UploadedObject {
             module: module.clone(),
@@ -125,7 +128,12 @@ impl UploadedObject {
 
     /// Makes an instance for a cold object.
     fn instantiate(&self, bytes: &[u8]) -> Result<Guest> {
-        let guest = Guest::with_object(&self.module.template, &self.type_name, bytes, Age::Same)?;
+        let guest = Guest::with_object(
+            &self.module.template,
+            &self.type_name,
+            bytes,
+            EncodingVersion::Same,
+        )?;
         self.module.counters.heated.fetch_add(1, Ordering::Relaxed);
         Ok(guest)
     }
@@ -178,10 +186,10 @@ impl Module {
         self: &Arc<Self>,
         name: &str,
         state: &[u8],
-        age: Age,
+        version: EncodingVersion,
     ) -> Result<Box<dyn Instance>> {
         Ok(Box::new(UploadedInstance {
-            object: UploadedObject::new(self, name, state, age)?,
+            object: UploadedObject::new(self, name, state, version)?,
             _alive: self.alive.clone(),
         }))
     }
@@ -194,13 +202,13 @@ struct UploadedInstance {
 }
 
 impl Instance for UploadedInstance {
-    fn dispatch(&mut self, activation: Activation<'_>) -> Result<Flow> {
-        let admission = if activation.again {
+    fn dispatch(&mut self, invocation: Invocation<'_>) -> Result<Poll<()>> {
+        let admission = if invocation.again {
             Admission::Mandatory
         } else {
             Admission::Refusable
         };
-        self.object.with(admission, |guest| guest.poll(activation))
+        self.object.with(admission, |guest| guest.poll(invocation))
     }
 
     fn cancel(&mut self, index: usize, ticket: Ticket) -> Result<()> {
@@ -208,10 +216,10 @@ impl Instance for UploadedInstance {
             .with(Admission::Mandatory, |guest| guest.cancel(index, &ticket))
     }
 
-    fn depart(&mut self, session: SessionId) {
+    fn on_session_end(&mut self, session: SessionId) {
         let result = self
             .object
-            .with(Admission::Mandatory, |guest| guest.depart(session));
+            .with(Admission::Mandatory, |guest| guest.on_session_end(session));
         if let Err(error) = result {
             panic_with(&error);
         }

@@ -105,8 +105,8 @@ fn leak(module: &Arc<Module>, info: &TypeDescription) -> &'static TypeInfo {
     });
     let methods: Vec<Method> = methods.collect();
     let maker = Arc::downgrade(module);
-    let restore = move |state: &[u8], age| match maker.upgrade() {
-        Some(module) => module.restore(name, state, age),
+    let restore = move |state: &[u8], version| match maker.upgrade() {
+        Some(module) => module.restore(name, state, version),
         None => Err(Error::UnknownType {
             type_name: name.to_owned(),
         }),
@@ -114,7 +114,7 @@ fn leak(module: &Arc<Module>, info: &TypeDescription) -> &'static TypeInfo {
     Box::leak(Box::new(TypeInfo::uploaded(
         name,
         methods.leak(),
-        info.attends,
+        info.tracks_sessions,
         module.id().0,
         Box::new(restore),
     )))

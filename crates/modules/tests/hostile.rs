@@ -1,10 +1,11 @@
 //! Malicious modules: each is refused with the reason, or gives its callers errors, and never harms the host.
 
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crucial_modules::{Engine, Limits};
 use crucial_object::guest_abi::{MethodDescription, TypeDescription, pack};
-use crucial_object::{Activation, Age, Error, Flow, Instance, Result, SessionId, encode};
+use crucial_object::{EncodingVersion, Error, Instance, Invocation, Result, SessionId, encode};
 
 const PANIC: &str = r#"(import "crucial" "panic" (func $panic (param i32 i32)))"#;
 
@@ -69,7 +70,7 @@ impl Hostile<'_> {
         };
         let types = vec![TypeDescription {
             name: "hostile::Thing".to_owned(),
-            attends: true,
+            tracks_sessions: true,
             methods: vec![method],
         }];
         // At 0x40: success and the types. At 0x10: success. At 0x20: success without a ticket.
@@ -112,11 +113,11 @@ fn object(hostile: &Hostile<'_>) -> Result<Box<dyn Instance>> {
     let module = engine()
         .compile(&hostile.bytes())
         .map_err(|refused| Error::Other(refused.to_string()))?;
-    module.restore("hostile::Thing", b"state", Age::Same)
+    module.restore("hostile::Thing", b"state", EncodingVersion::Same)
 }
 
-fn touch(object: &mut dyn Instance) -> Result<Flow> {
-    object.dispatch(Activation {
+fn touch(object: &mut dyn Instance) -> Result<Poll<()>> {
+    object.dispatch(Invocation {
         index: 0,
         args: b"arguments",
         caller: SessionId(1),
@@ -129,9 +130,9 @@ fn touch(object: &mut dyn Instance) -> Result<Flow> {
 #[test]
 fn a_well_behaved_module_is_accepted() {
     let mut object = object(&Hostile::default()).unwrap();
-    assert_eq!(touch(&mut *object), Ok(Flow::Ready));
+    assert_eq!(touch(&mut *object), Ok(Poll::Ready(())));
     object.cancel(0, Some(vec![1])).unwrap();
-    object.depart(SessionId(1));
+    object.on_session_end(SessionId(1));
     object.save(&mut Vec::new()).unwrap();
 }
 
@@ -391,7 +392,8 @@ fn mutated_modules_are_refused_or_run_without_harm() {
             continue;
         };
         accepted += 1;
-        let Ok(mut object) = module.restore("hostile::Thing", b"state", Age::Same) else {
+        let Ok(mut object) = module.restore("hostile::Thing", b"state", EncodingVersion::Same)
+        else {
             continue;
         };
         restored += 1;

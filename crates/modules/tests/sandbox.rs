@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crucial_node::cell::{Call, CallId, Cell, Recording, Turn};
 use crucial_modules::{Engine, Limits, Module, Refused};
+use crucial_node::cell::{Call, CallId, Cell, Recording, Turn};
 use crucial_object::{
-    Access, Activation, Age, Error, Flow, Instance, Method, MethodId, Result, Sequence, SessionId,
-    Ticket, TypeInfo, decode, encode,
+    Access, EncodingVersion, Error, Instance, Invocation, Method, MethodId, Result, Sequence,
+    SessionId, Ticket, TypeInfo, decode, encode,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -60,7 +61,7 @@ impl Object {
         let module = module(limits);
         // The fields are cents, holder, heap.
         let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
-        let instance = module.restore(NAME, &state, Age::Same).unwrap();
+        let instance = module.restore(NAME, &state, EncodingVersion::Same).unwrap();
         Object {
             name: NAME,
             module,
@@ -81,7 +82,7 @@ impl Object {
         ticket: &mut Ticket,
     ) -> Result<Option<R>> {
         let mut out = Vec::new();
-        let flow = self.instance.dispatch(Activation {
+        let polled = self.instance.dispatch(Invocation {
             index: self.index(method),
             args: &encode(args)?,
             caller: SessionId(7),
@@ -89,9 +90,9 @@ impl Object {
             ticket,
             out: &mut out,
         })?;
-        match flow {
-            Flow::Ready => decode(&out).map(Some),
-            Flow::Pending => Ok(None),
+        match polled {
+            Poll::Ready(()) => decode(&out).map(Some),
+            Poll::Pending => Ok(None),
         }
     }
 
@@ -109,7 +110,7 @@ fn a_module_describes_its_types() {
         .iter()
         .find(|info| info.name == NAME)
         .unwrap();
-    assert!(account.attends);
+    assert!(account.tracks_sessions);
     let deposit = &account.methods[0];
     assert!(deposit.name == "deposit" && deposit.writes && !deposit.waits);
     assert!(account.methods[2].waits);
@@ -146,23 +147,32 @@ fn methods_tickets_and_errors_work_as_in_native_objects() {
         Err(Error::BadArguments { .. })
     ));
     account.call::<()>("hold", &()).unwrap();
-    account.instance.depart(SessionId(8));
+    account.instance.on_session_end(SessionId(8));
     assert_eq!(account.call::<bool>("is_held", &()), Ok(true));
-    account.instance.depart(SessionId(7));
+    account.instance.on_session_end(SessionId(7));
     assert_eq!(account.call::<bool>("is_held", &()), Ok(false));
 
     let mut state = Vec::new();
     account.instance.save(&mut state).unwrap();
-    let mut copy = account.module.restore(NAME, &state, Age::Same).unwrap();
+    let mut copy = account
+        .module
+        .restore(NAME, &state, EncodingVersion::Same)
+        .unwrap();
     let mut again = Vec::new();
     copy.save(&mut again).unwrap();
     assert_eq!(state, again);
     assert!(matches!(
-        account.module.restore(NAME, &[0xff; 30], Age::Same).err(),
+        account
+            .module
+            .restore(NAME, &[0xff; 30], EncodingVersion::Same)
+            .err(),
         Some(Error::BadArguments { .. })
     ));
     assert!(matches!(
-        account.module.restore("guest::Other", &[], Age::Same).err(),
+        account
+            .module
+            .restore("guest::Other", &[], EncodingVersion::Same)
+            .err(),
         Some(Error::UnknownType { .. })
     ));
 }
@@ -281,7 +291,7 @@ impl Crowded {
             methods.collect::<Vec<_>>().leak(),
             true,
             module.id().0,
-            Box::new(move |state, age| of_type.restore(NAME, state, age)),
+            Box::new(move |state, version| of_type.restore(NAME, state, version)),
         )));
         let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
         Crowded {
@@ -296,7 +306,10 @@ impl Crowded {
     fn use_up_limit(&mut self) -> Error {
         let cents = encode(&0i64).unwrap();
         loop {
-            match self.module.restore("guest::Stuck", &cents, Age::Same) {
+            match self
+                .module
+                .restore("guest::Stuck", &cents, EncodingVersion::Same)
+            {
                 Ok(other) => self.others.push(other),
                 Err(error) => break error,
             }
@@ -399,7 +412,7 @@ fn the_exceeded_limit_is_named() {
 fn hot_and_cooled(name: &'static str) -> [Vec<(Vec<u64>, Vec<u8>)>; 2] {
     let module = module(Limits::default());
     [false, true].map(|is_cooled| {
-        let make = |state: &[u8]| module.restore(name, state, Age::Same).unwrap();
+        let make = |state: &[u8]| module.restore(name, state, EncodingVersion::Same).unwrap();
         let mut object = Object {
             name,
             module: module.clone(),
@@ -463,7 +476,7 @@ fn a_hundred_thousand_objects_take_less_than_two_gigabytes() {
     let mut objects: Vec<_> = (0..OBJECTS)
         .map(|cents| {
             let state = encode(&(cents as i64, None::<u64>, Vec::<u64>::new())).unwrap();
-            let instance = module.restore(NAME, &state, Age::Same).unwrap();
+            let instance = module.restore(NAME, &state, EncodingVersion::Same).unwrap();
             Object {
                 name: NAME,
                 module: module.clone(),
@@ -504,7 +517,9 @@ fn an_object_that_cannot_be_saved_stays_hot_and_others_are_cooled() {
     let make = |type_name: &'static str, state: Vec<u8>| Object {
         name: type_name,
         module: module.clone(),
-        instance: module.restore(type_name, &state, Age::Same).unwrap(),
+        instance: module
+            .restore(type_name, &state, EncodingVersion::Same)
+            .unwrap(),
     };
     let account = |cents: i64| encode(&(cents, None::<u64>, Vec::<u64>::new())).unwrap();
     let mut others: Vec<_> = (0..20).map(|cents| make(NAME, account(cents))).collect();
@@ -538,7 +553,7 @@ fn compiled_modules_are_cached_where_no_other_user_can_write() {
         let engine = Engine::new(Limits::default(), Some(&directory)).unwrap();
         let module = engine.compile(&GUEST).unwrap();
         let state = encode(&(5i64, None::<u64>, Vec::<u64>::new())).unwrap();
-        let instance = module.restore(NAME, &state, Age::Same).unwrap();
+        let instance = module.restore(NAME, &state, EncodingVersion::Same).unwrap();
         let mut object = Object {
             name: NAME,
             module,
@@ -592,7 +607,7 @@ fn random_arguments_are_errors_or_calls() {
     for round in 0..20_000 {
         let args: Vec<u8> = (0..number() % 12).map(|_| number() as u8).collect();
         let mut ticket = (number() % 2 == 0).then(|| args.clone());
-        let outcome = account.instance.dispatch(Activation {
+        let outcome = account.instance.dispatch(Invocation {
             index: account.index(methods[round % methods.len()]),
             args: &args,
             caller: SessionId(number()),

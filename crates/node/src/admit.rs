@@ -252,7 +252,7 @@ impl Node {
         drop(part);
         let cell = replica.cell()?;
         let admission = cell.admits(&self.cell_call(context, request));
-        let tracks = cell.info().attends || context.session.recorded;
+        let tracks = cell.info().tracks_sessions || context.session.recorded;
         if tracks && !context.session.track(object, &|object| self.exists(object)) {
             return None;
         }
@@ -599,7 +599,7 @@ impl Node {
     }
 }
 
-/// What there is under an object's name.
+/// The object that a name has already.
 enum Existing {
     Nothing,
     Whole,

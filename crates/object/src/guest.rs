@@ -6,14 +6,15 @@
 #![allow(unsafe_code)]
 
 use std::cell::{RefCell, UnsafeCell};
+use std::task::Poll;
 
 use crate::guest_abi::{MethodDescription, NO_TICKET, Status, TypeDescription, VERSION, pack};
 use crate::{
-    Access, Activation, Age, Error, Flow, Instance, Result, SessionId, Wake, encode, registry,
+    Access, EncodingVersion, Error, Instance, Invocation, Result, SessionId, Wake, encode, registry,
 };
 
 thread_local! {
-    /// What the server and the module hand to each other.
+    /// The bytes that the server and the module hand to each other.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -82,7 +83,7 @@ extern "C" fn crucial_types() -> u64 {
         let mut types: Vec<TypeDescription> = registry::types()
             .map(|info| TypeDescription {
                 name: info.name.to_owned(),
-                attends: info.attends,
+                tracks_sessions: info.tracks_sessions,
                 methods: info
                     .methods
                     .iter()
@@ -101,15 +102,19 @@ extern "C" fn crucial_types() -> u64 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn crucial_restore(name_length: u32, age: u32) -> u64 {
+extern "C" fn crucial_restore(name_length: u32, is_older: u32) -> u64 {
     reply(|input, _| {
         let (name, state) = input.split_at(name_length as usize);
         let name = String::from_utf8_lossy(name);
         let info = registry::find(&name).ok_or_else(|| Error::UnknownType {
             type_name: name.into_owned(),
         })?;
-        let age = if age == 0 { Age::Same } else { Age::Older };
-        let object = info.restore(state, age)?;
+        let version = if is_older == 0 {
+            EncodingVersion::Same
+        } else {
+            EncodingVersion::Older
+        };
+        let object = info.restore(state, version)?;
         OBJECT.with(|place| *place = Some(object));
         Ok(Status::Done)
     })
@@ -121,8 +126,8 @@ extern "C" fn crucial_dispatch(index: u32, caller: u64, ticket_length: u32) -> u
         let (ticket, args) = take_ticket(input, ticket_length);
         let mut ticket = ticket.map(<[u8]>::to_vec);
         let mut result = Vec::new();
-        let flow = object(|object| {
-            object.dispatch(Activation {
+        let polled = object(|object| {
+            object.dispatch(Invocation {
                 index: index as usize,
                 args,
                 caller: SessionId(caller),
@@ -138,9 +143,9 @@ extern "C" fn crucial_dispatch(index: u32, caller: u64, ticket_length: u32) -> u
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&ticket.unwrap_or_default());
         out.extend_from_slice(&result);
-        Ok(match flow {
-            Flow::Ready => Status::Done,
-            Flow::Pending => Status::Pending,
+        Ok(match polled {
+            Poll::Ready(()) => Status::Done,
+            Poll::Pending => Status::Pending,
         })
     })
 }
@@ -159,7 +164,7 @@ extern "C" fn crucial_cancel(index: u32, ticket_length: u32) -> u64 {
 extern "C" fn crucial_depart(session: u64) -> u64 {
     reply(|_, _| {
         object(|object| {
-            object.depart(SessionId(session));
+            object.on_session_end(SessionId(session));
             Ok(())
         })?;
         Ok(Status::Done)

@@ -1,4 +1,4 @@
-//! What a server and an uploaded module say to each other: version 1. `docs/modules.md` is the page.
+//! The interface between a server and an uploaded module: version 1. `docs/modules.md` is the page.
 //!
 //! A module is a WebAssembly library that exports the functions of [`exports`] and its memory. One instance of
 //! it holds one object. Bytes travel through one buffer in the module's memory: the server asks for it
@@ -19,8 +19,8 @@ pub mod exports {
     pub const BUFFER: &str = "crucial_buffer";
     /// `() -> reply`: the module's types, a postcard sequence of [`TypeDescription`](super::TypeDescription)s.
     pub const TYPES: &str = "crucial_types";
-    /// `(name_length: u32, age: u32) -> reply`: makes the object. The buffer: the type's name, its encoded state.
-    /// The age: 0 if this version of the type has encoded it, 1 if an older one has.
+    /// `(name_length: u32, is_older: u32) -> reply`: makes the object. The buffer: the type's name, its encoded state.
+    /// `is_older`: 0 if this version of the type has encoded it, 1 if an older one has.
     pub const RESTORE: &str = "crucial_restore";
     /// `(index: u32, caller: u64, ticket_length: u32) -> reply`: polls a method. The buffer: the ticket (its
     /// length [`NO_TICKET`](super::NO_TICKET) for none), the encoded arguments. The reply: the ticket's length
@@ -36,7 +36,7 @@ pub mod exports {
     pub const SAVE: &str = "crucial_save";
 }
 
-/// What a module imports, all of it: `crucial.panic(place: u32, length: u32)`. The bytes are a postcard
+/// The only import of a module: `crucial.panic(place: u32, length: u32)`. The bytes are a postcard
 /// tuple of two strings: the message and the place. The module ends the call with a trap behind it.
 pub const IMPORT: (&str, &str) = ("crucial", "panic");
 
@@ -70,7 +70,7 @@ pub struct TypeDescription {
     /// Its name on servers.
     pub name: String,
     /// Whether the end of a session that has changed an object concerns it.
-    pub attends: bool,
+    pub tracks_sessions: bool,
     /// Its methods, by index.
     pub methods: Vec<MethodDescription>,
 }

@@ -69,25 +69,27 @@ pub use logger::Follower;
 pub use logger::{LogLine, Logger, LoggerDeferred, LoggerProxy};
 pub use merge::{Merge, Mergeable};
 pub use method::{Access, Method};
-pub use object::{Activation, Age, Flow, Instance, Object, SharedType, State, TypeInfo, Wake};
+pub use object::{
+    EncodingVersion, Instance, Invocation, Object, SharedType, State, TypeInfo, Wake,
+};
 pub use opaque::{Element, Opaque, OpaqueKey, SortKey};
 pub use panics::{Panic, catch};
 pub use proxy::{Pending, Proxy, Target};
 pub use signature::{Argument, Encoding, Signature, Supplied, TypeParameter};
 
-/// What the macros' expansions call. Not part of the API.
+/// The items that the macros' expansions call. Not part of the API.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::codec::{
         decode, decode_arguments, decode_ticket, encode_result, encode_ticket, travels,
     };
-    pub use crate::object::{flow, poll_ok, restore, restore_previous};
+    pub use crate::object::{finish_poll, poll_ok, restore, restore_previous};
     pub use crate::opaque::{FromWire, Sealed, SealedKey, ToWire, open};
     pub use crate::register_type;
     pub use crate::{
-        Access, Activation, Argument, Element, Encoding, Error, Flow, Method, Object, Opaque,
-        OpaqueKey, Pending, Proxy, Result, SessionId, SharedType, Signature, SortKey, State,
-        Supplied, Target, Ticket, TypeInfo, TypeParameter, Wake,
+        Access, Argument, Element, Encoding, Error, Invocation, Method, Object, Opaque, OpaqueKey,
+        Pending, Proxy, Result, SessionId, SharedType, Signature, SortKey, State, Supplied, Target,
+        Ticket, TypeInfo, TypeParameter, Wake,
     };
     pub use inventory;
     pub use std::task::Poll;

@@ -1,4 +1,4 @@
-//! What `#[shared]` implements: how a type is called by name.
+//! The traits that `#[shared]` implements: how a type is called by name.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ pub trait SharedType: 'static {
     const METHODS: &'static [Method];
     /// The parameters of a generic type, in their order.
     const PARAMETERS: &'static [TypeParameter] = &[];
-    /// What `Shared<Self>` dereferences to: one method for each remote method, which makes the call.
+    /// The target to which `Shared<Self>` dereferences: one method for each remote method, which makes the call.
     type Proxy: Proxy;
-    /// What `Shared::<Self>::deferred` returns: the same methods, each giving a [`Pending`](crate::Pending).
+    /// The result of `Shared::<Self>::deferred`: the same methods, each giving a [`Pending`](crate::Pending).
     type Deferred: Proxy;
 }
 
@@ -46,8 +46,8 @@ impl<T: Serialize + DeserializeOwned + Send> State for T {}
 /// A type of shared objects as a server sees it: how to execute a method. Implemented by `#[shared]`
 /// (for a generic type: with [`Opaque`](crate::Opaque) for each parameter).
 pub trait Object: SharedType + State {
-    /// Whether the end of a session that has changed the object [concerns it](Object::depart).
-    const ATTENDS: bool = false;
+    /// Whether the end of a session that has changed the object [concerns it](Object::on_session_end).
+    const TRACKS_SESSIONS: bool = false;
 
     /// Decodes the state of an object that an older version of the type has encoded.
     fn restore_older(state: &[u8]) -> Result<Self>
@@ -57,8 +57,8 @@ pub trait Object: SharedType + State {
         decode_arguments(Self::NAME, state)
     }
 
-    /// Executes a method.
-    fn dispatch(&mut self, activation: Activation<'_>) -> Result<Flow>;
+    /// Executes a method. A pending one waits, and is polled again after a change.
+    fn dispatch(&mut self, invocation: Invocation<'_>) -> Result<Poll<()>>;
 
     /// Takes back what a parked call of `Self::METHODS[index]` did at its first poll; it is not polled
     /// again.
@@ -68,7 +68,7 @@ pub trait Object: SharedType + State {
     }
 
     /// A session that has changed the object has ended: what it holds here comes back.
-    fn depart(&mut self, session: SessionId) {
+    fn on_session_end(&mut self, session: SessionId) {
         let _ = session;
     }
 
@@ -80,7 +80,7 @@ pub trait Object: SharedType + State {
 
 /// One poll of a method.
 #[derive(Debug)]
-pub struct Activation<'a> {
+pub struct Invocation<'a> {
     /// Which: `METHODS[index]`.
     pub index: usize,
     /// The encoded tuple of arguments.
@@ -93,15 +93,6 @@ pub struct Activation<'a> {
     pub ticket: &'a mut Ticket,
     /// Where the encoded result is appended.
     pub out: &'a mut Vec<u8>,
-}
-
-/// How a dispatch ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// The method has a result.
-    Ready,
-    /// The method waits; poll it again after a change.
-    Pending,
 }
 
 /// Which parked calls a change wakes. A method `#[wake] fn wake(&self) -> Wake` in the `#[shared]`
@@ -124,8 +115,8 @@ pub struct TypeInfo {
     pub methods: &'static [Method],
     /// [`SharedType::PARAMETERS`]; none of an uploaded type, which says nothing of them.
     pub parameters: &'static [TypeParameter],
-    /// [`Object::ATTENDS`].
-    pub attends: bool,
+    /// [`Object::TRACKS_SESSIONS`].
+    pub tracks_sessions: bool,
     /// The module whose code it is, the SHA-256 of its bytes; [`None`]: it is linked into the executable.
     pub module: Option<[u8; 32]>,
     maker: Maker,
@@ -133,16 +124,16 @@ pub struct TypeInfo {
 
 /// The code that makes instances of a type.
 enum Maker {
-    Linked(fn(&[u8], Age) -> Restored),
+    Linked(fn(&[u8], EncodingVersion) -> Restored),
     Uploaded(Box<Restore>),
 }
 
-type Restore = dyn Fn(&[u8], Age) -> Restored + Send + Sync;
+type Restore = dyn Fn(&[u8], EncodingVersion) -> Restored + Send + Sync;
 type Restored = Result<Box<dyn Instance>>;
 
-/// Which version of a type has encoded a state.
+/// The version of a type that has encoded a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Age {
+pub enum EncodingVersion {
     /// The one that decodes it.
     Same,
     /// Another one, before it.
@@ -156,7 +147,7 @@ impl TypeInfo {
             name: T::NAME,
             methods: T::METHODS,
             parameters: T::PARAMETERS,
-            attends: T::ATTENDS,
+            tracks_sessions: T::TRACKS_SESSIONS,
             module: None,
             maker: Maker::Linked(restore::<T>),
         }
@@ -167,7 +158,7 @@ impl TypeInfo {
     pub fn uploaded(
         name: &'static str,
         methods: &'static [Method],
-        attends: bool,
+        tracks_sessions: bool,
         module: [u8; 32],
         restore: Box<Restore>,
     ) -> TypeInfo {
@@ -175,17 +166,17 @@ impl TypeInfo {
             name,
             methods,
             parameters: &[],
-            attends,
+            tracks_sessions,
             module: Some(module),
             maker: Maker::Uploaded(restore),
         }
     }
 
     /// Makes an instance from its encoded state.
-    pub fn restore(&self, state: &[u8], age: Age) -> Result<Box<dyn Instance>> {
+    pub fn restore(&self, state: &[u8], version: EncodingVersion) -> Result<Box<dyn Instance>> {
         match &self.maker {
-            Maker::Linked(restore) => restore(state, age),
-            Maker::Uploaded(restore) => restore(state, age),
+            Maker::Linked(restore) => restore(state, version),
+            Maker::Uploaded(restore) => restore(state, version),
         }
     }
 
@@ -205,10 +196,10 @@ impl std::fmt::Debug for TypeInfo {
 
 /// Decodes the state of a `T`.
 #[doc(hidden)]
-pub fn restore<T: Object>(state: &[u8], age: Age) -> Result<Box<dyn Instance>> {
-    let value: T = match age {
-        Age::Same => decode_arguments(T::NAME, state)?,
-        Age::Older => T::restore_older(state)?,
+pub fn restore<T: Object>(state: &[u8], version: EncodingVersion) -> Result<Box<dyn Instance>> {
+    let value: T = match version {
+        EncodingVersion::Same => decode_arguments(T::NAME, state)?,
+        EncodingVersion::Older => T::restore_older(state)?,
     };
     Ok(Box::new(value))
 }
@@ -225,11 +216,11 @@ pub fn restore_previous<P: DeserializeOwned, T: Object + From<P>>(state: &[u8]) 
 /// A live object of any type. What a server holds.
 pub trait Instance: Any + Send {
     /// See [`Object::dispatch`].
-    fn dispatch(&mut self, activation: Activation<'_>) -> Result<Flow>;
+    fn dispatch(&mut self, invocation: Invocation<'_>) -> Result<Poll<()>>;
     /// See [`Object::cancel`].
     fn cancel(&mut self, index: usize, ticket: Ticket) -> Result<()>;
-    /// See [`Object::depart`].
-    fn depart(&mut self, session: SessionId);
+    /// See [`Object::on_session_end`].
+    fn on_session_end(&mut self, session: SessionId);
     /// See [`Object::wake`].
     fn wake(&mut self) -> Wake;
     /// Appends the encoded state, from which [`TypeInfo::restore`] makes an equal instance.
@@ -237,16 +228,16 @@ pub trait Instance: Any + Send {
 }
 
 impl<T: Object> Instance for T {
-    fn dispatch(&mut self, activation: Activation<'_>) -> Result<Flow> {
-        Object::dispatch(self, activation)
+    fn dispatch(&mut self, invocation: Invocation<'_>) -> Result<Poll<()>> {
+        Object::dispatch(self, invocation)
     }
 
     fn cancel(&mut self, index: usize, ticket: Ticket) -> Result<()> {
         Object::cancel(self, index, ticket)
     }
 
-    fn depart(&mut self, session: SessionId) {
-        Object::depart(self, session);
+    fn on_session_end(&mut self, session: SessionId) {
+        Object::on_session_end(self, session);
     }
 
     fn wake(&mut self) -> Wake {
@@ -260,17 +251,17 @@ impl<T: Object> Instance for T {
 
 /// Ends the dispatch of a waiting method.
 #[doc(hidden)]
-pub fn flow<R, W: Serialize>(
+pub fn finish_poll<R, W: Serialize>(
     poll: Poll<R>,
     wire: impl FnOnce(R) -> Result<W>,
     out: &mut Vec<u8>,
-) -> Result<Flow> {
+) -> Result<Poll<()>> {
     match poll {
         Poll::Ready(result) => {
             encode_result(&wire(result)?, out)?;
-            Ok(Flow::Ready)
+            Ok(Poll::Ready(()))
         }
-        Poll::Pending => Ok(Flow::Pending),
+        Poll::Pending => Ok(Poll::Pending),
     }
 }
 

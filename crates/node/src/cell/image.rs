@@ -1,6 +1,6 @@
 //! A cell as bytes: what another server needs to have the same one.
 
-use crucial_object::{Age, Error, Panic, Result, TypeInfo, caller, catch};
+use crucial_object::{EncodingVersion, Error, Panic, Result, TypeInfo, caller, catch};
 use serde::{Deserialize, Serialize};
 
 use super::records::{CallId, Outcome, Record, Records};
@@ -15,7 +15,7 @@ pub struct CellImage {
     pub module: Option<[u8; 32]>,
     #[serde(with = "serde_bytes")]
     state: Vec<u8>,
-    /// What panicked, its message, and where.
+    /// The method that panicked, its message, and where.
     poison: Option<(String, String, String)>,
     /// The results of calls; `None` of those that are parked.
     records: Vec<(CallId, Option<Result<serde_bytes::ByteBuf>>)>,
@@ -48,7 +48,7 @@ impl CellImage {
 }
 
 impl Cell {
-    /// What it is now. Two cells with the same image answer all future calls alike.
+    /// The cell as it is now. Two cells with the same image answer all future calls alike.
     pub fn image(&mut self) -> Result<CellImage> {
         let mut state = Vec::new();
         self.save(&mut state)?;
@@ -88,7 +88,8 @@ impl Cell {
     ///
     /// [`Error::BadArguments`] if the type has another form here.
     pub fn from_image(info: &'static TypeInfo, image: &CellImage) -> Result<Cell> {
-        let restored = caller::in_method(|| catch(|| info.restore(&image.state, Age::Same)));
+        let restored =
+            caller::in_method(|| catch(|| info.restore(&image.state, EncodingVersion::Same)));
         let instance =
             restored.unwrap_or_else(|panic| Err(panicked(info.name.to_owned(), panic)))?;
         let mut records = Records::default();

@@ -1,11 +1,12 @@
 //! A cell: its state, and how it executes calls.
 
 use std::collections::VecDeque;
+use std::task::Poll;
 
 use super::records::{CallId, Outcome, Record, Records};
 use crucial_object::{
-    Access, Activation, Age, Error, Flow, Instance, Method, MethodId, Panic, Result, Sequence,
-    SessionId, Ticket, TypeInfo, Wake, caller, catch,
+    Access, EncodingVersion, Error, Instance, Invocation, Method, MethodId, Panic, Result,
+    Sequence, SessionId, Ticket, TypeInfo, Wake, caller, catch,
 };
 
 /// Where a cell puts the results of calls: of the one that it was given, and of parked ones that it
@@ -58,7 +59,7 @@ impl Recording {
     }
 }
 
-/// What an object needs of its server while it executes.
+/// The things that an object needs of its server while it executes.
 pub struct Turn<'a> {
     /// Whether the session of a call still waits for it.
     pub needed: &'a dyn Fn(CallId) -> bool,
@@ -82,7 +83,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// What became of a call.
+/// The outcome of offering a call to the cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// The call has its reply.
@@ -123,7 +124,7 @@ impl Cell {
     /// An object of the type `info` with an encoded initial state.
     pub fn new(info: &'static TypeInfo, state: &[u8]) -> Result<Cell> {
         // `Deserialize` may be the user's code, so it may panic.
-        let instance = caller::in_method(|| catch(|| info.restore(state, Age::Same)))
+        let instance = caller::in_method(|| catch(|| info.restore(state, EncodingVersion::Same)))
             .unwrap_or_else(|panic| Err(panicked(info.name.to_owned(), panic)))?;
         Ok(Cell {
             info,
@@ -194,7 +195,7 @@ impl Cell {
         let indices = indices.collect::<Result<_>>()?;
         let mut state = Vec::new();
         self.save(&mut state)?;
-        let upgraded = caller::in_method(|| catch(|| info.restore(&state, Age::Older)));
+        let upgraded = caller::in_method(|| catch(|| info.restore(&state, EncodingVersion::Older)));
         let instance =
             upgraded.unwrap_or_else(|panic| Err(panicked(info.name.to_owned(), panic)))?;
         Ok((instance, indices))
@@ -244,24 +245,24 @@ impl Cell {
         let method = &self.info.methods[index];
         let changes = method.access == Access::Write;
         let mut ticket = None;
-        let poll = Poll {
+        let poll = MethodPoll {
             caller: call.id.session,
             index,
             args: call.args,
             again: false,
         };
-        let mut flow = self.dispatch(poll, &mut ticket, turn.out);
-        let is_full = matches!(flow, Ok(Flow::Pending)) && self.parked_len() >= turn.parked_max;
+        let mut polled = self.dispatch(poll, &mut ticket, turn.out);
+        let is_full = matches!(polled, Ok(Poll::Pending)) && self.parked_len() >= turn.parked_max;
         if is_full {
             self.take_back(index, ticket.take());
-            flow = Err(Error::LimitExceeded {
+            polled = Err(Error::LimitExceeded {
                 limit: "parked_calls_max".to_owned(),
                 max: turn.parked_max as u64,
                 detail: format!("too many calls wait in this {} already", self.info.name),
             });
         }
-        let disposition = match flow {
-            Ok(Flow::Pending) => {
+        let disposition = match polled {
+            Ok(Poll::Pending) => {
                 self.records
                     .put(call.id, Record::Parked, call.acked, turn.needed);
                 self.rare_mut().parked.push_back(Parked {
@@ -272,10 +273,10 @@ impl Cell {
                 });
                 Disposition::Parked
             }
-            flow => {
-                let result = flow.as_ref().map(|_| turn.out.as_slice());
+            polled => {
+                let result = polled.as_ref().map(|_| turn.out.as_slice());
                 turn.replies.reply(call.id, result);
-                // What was taken back may be tried again under its number.
+                // A call that was taken back may be tried again under its number.
                 if call.recording.keeps(method) && !is_full {
                     let record = Record::Done(Outcome::new(result));
                     self.records.put(call.id, record, call.acked, turn.needed);
@@ -342,15 +343,15 @@ impl Cell {
         let (call, method) = (parked.call, parked.method);
         let args = std::mem::take(&mut parked.args);
         let mut ticket = parked.ticket.take();
-        let poll = Poll {
+        let poll = MethodPoll {
             caller: call.session,
             index: method,
             args: &args,
             again: true,
         };
-        let flow = self.dispatch(poll, &mut ticket, turn.out);
+        let polled = self.dispatch(poll, &mut ticket, turn.out);
         let changes = self.info.methods[method].access == Access::Write;
-        if let Ok(Flow::Pending) = flow {
+        if let Ok(Poll::Pending) = polled {
             let parked = &mut self.rare_mut().parked[position];
             parked.args = args;
             parked.ticket = ticket;
@@ -359,7 +360,7 @@ impl Cell {
                 changes,
             };
         }
-        let result = flow.as_ref().map(|_| turn.out.as_slice());
+        let result = polled.as_ref().map(|_| turn.out.as_slice());
         turn.replies.reply(call, result);
         self.finish(call, result);
         clear(turn.out);
@@ -393,7 +394,7 @@ impl Cell {
             changed = true;
         }
         self.records.forget(session);
-        self.depart(session, changed, turn);
+        self.on_session_end(session, changed, turn);
     }
 
     /// A session was silent for too long. As [`end_session`](Cell::end_session), but the results of its calls stay, until they
@@ -409,14 +410,14 @@ impl Cell {
             self.withdraw(position);
             changed = true;
         }
-        self.depart(session, changed, turn);
+        self.on_session_end(session, changed, turn);
     }
 
-    /// What a session held comes back.
-    fn depart(&mut self, session: SessionId, mut changed: bool, turn: &mut Turn<'_>) {
-        if self.info.attends && !self.is_poisoned() {
+    /// The session has ended: the object takes back what it held.
+    fn on_session_end(&mut self, session: SessionId, mut changed: bool, turn: &mut Turn<'_>) {
+        if self.info.tracks_sessions && !self.is_poisoned() {
             let instance = &mut self.instance;
-            if let Err(panic) = caller::in_method(|| catch(|| instance.depart(session))) {
+            if let Err(panic) = caller::in_method(|| catch(|| instance.on_session_end(session))) {
                 self.rare_mut().poison = Some((format!("{}::depart", self.info.name), panic));
             }
             changed = true;
@@ -490,16 +491,21 @@ impl Cell {
     }
 
     /// Runs a method; its result is in `out`.
-    fn dispatch(&mut self, poll: Poll<'_>, ticket: &mut Ticket, out: &mut Vec<u8>) -> Result<Flow> {
+    fn dispatch(
+        &mut self,
+        poll: MethodPoll<'_>,
+        ticket: &mut Ticket,
+        out: &mut Vec<u8>,
+    ) -> Result<Poll<()>> {
         out.clear();
         let instance = &mut self.instance;
-        let Poll {
+        let MethodPoll {
             caller,
             index,
             args,
             again,
         } = poll;
-        let activation = Activation {
+        let invocation = Invocation {
             index,
             args,
             caller,
@@ -507,7 +513,7 @@ impl Cell {
             ticket,
             out,
         };
-        let outcome = caller::in_method(|| catch(|| instance.dispatch(activation)));
+        let outcome = caller::in_method(|| catch(|| instance.dispatch(invocation)));
         // An uploaded method tells of its panic in an error.
         let outcome = match outcome {
             Ok(Err(Error::Panicked {
@@ -562,8 +568,8 @@ impl Cell {
     }
 }
 
-/// What is polled.
-struct Poll<'a> {
+/// The arguments of one poll of a method.
+struct MethodPoll<'a> {
     caller: SessionId,
     index: usize,
     args: &'a [u8],

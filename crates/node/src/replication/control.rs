@@ -18,7 +18,7 @@ pub const MODULES_BYTES_MAX: u64 = 256 << 20;
 /// Limit on the bytes of one uploaded module.
 pub const MODULE_BYTES_MAX: u64 = 64 << 20;
 
-/// What changes the view.
+/// A command that changes the view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// A server starts.
@@ -118,7 +118,7 @@ pub enum Refusal {
         lease_ms: u64,
     },
     /// The server is no member.
-    #[error("{node} is no member of the cluster, or not in this life")]
+    #[error("{node} is no member of the cluster, or not in this incarnation")]
     NoMember {
         /// The server.
         node: NodeId,
@@ -281,7 +281,7 @@ impl View {
         address: &str,
     ) -> Result<(), Refusal> {
         if let Some(member) = self.members.get(&node) {
-            // The same life at two places is two servers, with copies of one directory.
+            // The same incarnation at two places is two servers, with copies of one directory.
             return if member.incarnation == incarnation && member.address == address {
                 Ok(())
             } else {

@@ -1,4 +1,4 @@
-//! What the control group has decided: who is a member, and who holds what.
+//! The view: the members, and which of them holds what, as the control group has decided.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -105,7 +105,7 @@ impl View {
         self.configuration(partition).primary()
     }
 
-    /// Whether this life of the node is a member.
+    /// Whether this incarnation of the node is a member.
     pub fn has(&self, node: NodeId, incarnation: Incarnation) -> bool {
         self.members
             .get(&node)
