@@ -73,7 +73,7 @@ impl Node {
                 if let Event::Request(context, ObjectRequest::Open(_)) = &event {
                     match created {
                         Ok(created) => {
-                            self.complete_create(&mut hand, (term, context), created, now, out);
+                            self.complete_create(&mut hand, (term, context), *created, now, out);
                             self.move_if_replaced(entry.id, info, out);
                         }
                         Err(error) => self.reply(context, Err(&error), out),

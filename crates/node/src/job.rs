@@ -89,7 +89,7 @@ pub(crate) enum Outcome {
     /// Of a change that is not a call.
     Changed,
     /// The new object, and its image if there are followers.
-    Created(Result<(Replica, Option<Image>)>),
+    Created(Result<Box<(Replica, Option<Image>)>>),
     /// Whether the object had the results that the primary's had.
     Followed(bool),
     /// The replica that an image was made of.

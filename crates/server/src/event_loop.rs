@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crucial_node::Outputs;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::io::Io;
 use crate::shell::Shell;
@@ -100,8 +100,7 @@ impl Loops {
             tenure.step();
             let done = shell.node.execute(job);
             tenure.step();
-            // Only another thread that serves the loop has the lock.
-            let Some(mut back) = event_loop.io.try_lock() else {
+            let Some(mut back) = event_loop.take_back(tenure) else {
                 let mut out = Outputs::new();
                 shell.node.complete(done, shell.now(), &mut out);
                 return shell.finish(&mut out);
@@ -114,6 +113,20 @@ impl Loops {
 }
 
 impl EventLoop {
+    /// The loop's lock, for the thread that has executed a job; `None` if another thread serves the loop by now, which may
+    /// hold the lock for as long as nothing happens. A thread whose tenure has ended may hold it for a moment.
+    fn take_back(&self, tenure: &Tenure) -> Option<MutexGuard<'_, Io>> {
+        loop {
+            if let Some(io) = self.io.try_lock() {
+                return Some(io);
+            }
+            if tenure.is_over() {
+                return None;
+            }
+            std::thread::yield_now();
+        }
+    }
+
     /// The present tenure.
     pub fn tenure(&self) -> Arc<Tenure> {
         self.tenure.lock().clone()

@@ -237,7 +237,7 @@ fn h07_what_is_wrong_is_said() -> Outcome {
     let (code, error) = fails(&server, "counter")?;
     assert!(code == 2 && error.contains("Usage"), "{error}");
     let (code, error) = fails(&server, "queue q pop --timeout soon")?;
-    assert!(code == 2 && error.contains("no duration"), "{error}");
+    assert!(code == 2 && error.contains("not a duration"), "{error}");
     let mut alone = crucial(&server, "counter hits get")?;
     let output = alone.env_remove("CRUCIAL_CLUSTER").output()?;
     let error = String::from_utf8(output.stderr)?;

@@ -21,14 +21,10 @@ pub(crate) struct ObjectEntry {
 /// There may be millions of objects, so what most do not need is in a box.
 struct Slot {
     place: Place,
+    #[expect(clippy::box_collection, reason = "nearly all entries have none")]
     inbox: Option<Box<VecDeque<Event>>>,
 }
 
-/// The table's entries are this large, so a box for the common case would only add to it.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all entries have an object that is here"
-)]
 enum Place {
     Here(Replica),
     /// Checked out, while an event is handled. That can be long, so nobody waits for it.
@@ -40,6 +36,10 @@ enum Place {
 }
 
 /// The result of offering an event to an object.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large variant is the common one, and goes no further than the caller"
+)]
 pub(crate) enum Offer {
     /// The object is the caller's now, who must handle the event and the [`next`](ObjectEntry::next) ones.
     Turn(ObjectState, Event),
