@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use crucial_modules::{Engine, Limits};
-use crucial_object::{Activation, Age, SessionId};
+use crucial_object::{EncodingVersion, Invocation, SessionId};
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let limits = Limits {
@@ -28,13 +28,13 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         return;
     };
     for info in module.types().to_vec() {
-        for age in [Age::Same, Age::Older] {
+        for age in [EncodingVersion::Same, EncodingVersion::Older] {
             let Ok(mut object) = module.restore(&info.name, args, age) else {
                 continue;
             };
             for index in 0..info.methods.len().min(8) {
                 let mut ticket = Some(args.to_vec());
-                let _ = object.dispatch(Activation {
+                let _ = object.dispatch(Invocation {
                     index,
                     args,
                     caller: SessionId(1),

@@ -8,8 +8,9 @@ use crucial_node::replication::Command;
 use openraft::Raft;
 use tokio::sync::mpsc;
 
-use crate::group::Shared;
+use crate::config::PROPOSE_TIMEOUT;
 use crate::question::{Answer, Question, encode};
+use crate::shared::Shared;
 use crate::store::Group as Types;
 
 /// How long proposals are collected into a batch.
@@ -17,12 +18,6 @@ const BATCH_INTERVAL: Duration = Duration::from_millis(3);
 
 /// Most commands in a batch, after which no further proposal is added.
 const BATCH_COMMANDS_MAX: usize = 2_000;
-
-/// Most proposals that wait to be sent to the leader. Further ones are dropped.
-pub(crate) const PROPOSALS_MAX: usize = 16_384;
-
-/// Time limit for the leader's response to a proposal.
-pub(crate) const PROPOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Most addresses that are tried for one request.
 const HOPS_MAX: usize = 5;

@@ -9,6 +9,12 @@ use crucial_node::replication::{Grant, Incarnation, NodeId, View};
 use crate::journal::JournalError;
 use crate::store::OpenError;
 
+/// Most proposals that wait to be sent to the leader. Further ones are dropped.
+pub(crate) const PROPOSALS_MAX: usize = 16_384;
+
+/// Time limit for the leader's response to a proposal.
+pub(crate) const PROPOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The configuration of a server's part in the control group.
 #[derive(Clone, Debug)]
 pub struct Config {

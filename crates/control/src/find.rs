@@ -10,8 +10,8 @@ use openraft::{BasicNode, Raft};
 use tokio::task::JoinSet;
 
 use crate::config::GroupError;
-use crate::group::Shared;
 use crate::identity::random;
+use crate::shared::Shared;
 use crate::store::Group as Types;
 
 /// Pause between two probes of the seeds.

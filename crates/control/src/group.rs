@@ -12,13 +12,12 @@ use openraft::{Raft, SnapshotPolicy};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::ask::PROPOSALS_MAX;
-use crate::config::{Config, GroupError, GroupStatus, Member};
+use crate::config::{Config, GroupError, GroupStatus, Member, PROPOSALS_MAX};
 use crate::identity::Identity;
-use crate::leader::{Doubt, Reign};
 use crate::link::Links;
 use crate::network::Network;
 use crate::question::{Answer, Question, encode};
+use crate::shared::{Doubt, Shared, Stage};
 use crate::store::{Group as Types, Store};
 
 /// Questions of other servers that are being answered. What is above is not.
@@ -39,42 +38,11 @@ const COMPACT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the end may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where a server is on its way.
-#[derive(Clone, Debug)]
-pub(crate) enum Stage {
-    Joining,
-    Member,
-    /// It has left.
-    Dismissed,
-    Failed(GroupError),
-}
-
 /// A server's part in the control group. Its threads end with [`stop`](Group::stop).
 pub struct Group {
     shared: Arc<Shared>,
     runtime: tokio::runtime::Handle,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-pub(crate) struct Shared {
-    pub config: Config,
-    pub node: NodeId,
-    pub identity: Mutex<Identity>,
-    pub cluster: AtomicU64,
-    pub member: Arc<dyn Member>,
-    pub store: Store,
-    pub links: Arc<Links>,
-    pub raft: tokio::sync::OnceCell<Raft<Types>>,
-    /// If this server leads.
-    pub reign: Mutex<Option<Reign>>,
-    pub leaving: AtomicBool,
-    stage: (Mutex<Stage>, Condvar),
-    pub proposals: mpsc::Sender<Vec<Command>>,
-    pub doubts: mpsc::UnboundedSender<Doubt>,
-    questions: Arc<Semaphore>,
-    views: watch::Receiver<Arc<View>>,
-    pub stop: watch::Sender<bool>,
-    pub started: Instant,
 }
 
 impl Group {
@@ -263,31 +231,6 @@ impl Drop for Group {
 }
 
 impl Shared {
-    pub fn set_stage(&self, next: Stage) {
-        let (stage, changed) = &self.stage;
-        *stage.lock() = next;
-        changed.notify_all();
-    }
-
-    /// The group's own clock.
-    pub fn now_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
-    }
-
-    pub fn view(&self) -> Arc<View> {
-        self.views.borrow().clone()
-    }
-
-    pub fn set_cluster(&self, cluster: u64) -> Result<(), GroupError> {
-        let mut identity = self.identity.lock();
-        if identity.cluster() != cluster {
-            identity.belong_to(cluster)?;
-        }
-        self.links.set_cluster(cluster);
-        self.cluster.store(cluster, Ordering::Release);
-        Ok(())
-    }
-
     /// Answers a server that has said who it is. It may be anybody.
     async fn answer_to(&self, hello: &peer::Hello, question: &[u8]) -> Answer {
         let own = self.cluster.load(Ordering::Acquire);

@@ -22,7 +22,9 @@ mod life;
 mod link;
 mod network;
 mod question;
+mod shared;
 pub mod store;
+mod term;
 mod voter;
 mod voters;
 

@@ -9,8 +9,8 @@ use openraft::Raft;
 use tokio::sync::watch;
 
 use crate::config::GroupError;
-use crate::group::{Shared, Stage};
 use crate::question::{Answer, Question};
+use crate::shared::{Shared, Stage};
 use crate::store::Group as Types;
 
 /// Between two tries.

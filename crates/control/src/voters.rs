@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crucial_node::replication::{NodeId, View};
 use openraft::{BasicNode, ChangeMembers, Membership, Raft, RaftMetrics};
 
-use crate::group::Shared;
 use crate::leader::leads;
+use crate::shared::Shared;
 use crate::store::Group as Types;
 
 /// Interval between two checks of the voters.

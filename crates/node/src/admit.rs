@@ -437,23 +437,33 @@ impl Node {
         let Some(replica) = hand.state.as_mut() else {
             return;
         };
-        let needed = |call: CallId| self.sessions.needs(call);
         let request = context.map(|context| executed(context, Some(true)));
-        let mut replies: Vec<(CallId, Result<Vec<u8>>)> = Vec::new();
-        let mut tombstones = Vec::new();
-        if let Some(cell) = replica.cell() {
-            tombstones = cell.repeatable(&needed);
-            let mut scratch = Vec::new();
-            let mut turn = crate::cell::Turn::new(&mut replies, &mut scratch);
-            cell.end_parked(&lost(object), &mut turn);
-        }
+        let (tombstones, replies) = self.end_object(object, replica);
         let after = part.partition.delete(object, request, tombstones);
-        part.partition.purge(&needed);
+        part.partition.purge(&|call| self.sessions.needs(call));
         let replies = replies.into_iter();
-        let replies = replies.map(|(call, result)| Reply { call, result });
         let own = context.map(|context| outcome(context.call(), true));
         self.reply_after(part, (after, now), replies.chain(own), out);
         self.forget(hand);
+    }
+
+    /// An object goes. Gives its calls that may be repeated, and the replies to those that wait.
+    pub(crate) fn end_object(
+        &self,
+        object: ObjectId,
+        replica: &mut Replica,
+    ) -> (Vec<CallId>, Vec<Reply>) {
+        let Some(cell) = replica.cell() else {
+            return (Vec::new(), Vec::new());
+        };
+        let tombstones = cell.repeatable(&|call| self.sessions.needs(call));
+        let mut replies: Vec<(CallId, Result<Vec<u8>>)> = Vec::new();
+        let mut scratch = Vec::new();
+        let mut turn = crate::cell::Turn::new(&mut replies, &mut scratch);
+        cell.end_parked(&lost(object), &mut turn);
+        let replies = replies.into_iter();
+        let replies = replies.map(|(call, result)| Reply { call, result });
+        (tombstones, replies.collect())
     }
 
     /// This server does not have the object any more.

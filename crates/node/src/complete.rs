@@ -277,17 +277,20 @@ impl Node {
             drop(part);
             return self.send_moved(context, out);
         }
-        if hand.state.is_some() {
-            self.remove(hand, &mut part, None, now, out);
-        }
-        let done = executed(context, Some(true));
+        let before = hand.state.as_mut();
+        let (tombstones, replies) = before
+            .map(|before| self.end_object(object, before))
+            .unwrap_or_default();
+        self.forget(hand);
+        let done = (executed(context, Some(true)), tombstones);
         part.partition.create(object, &mut replica, image, done);
         part.partition.purge(&|call| self.sessions.needs(call));
         self.settle_in(hand.entry, &replica, now);
         *hand.state = Some(replica);
         let last = part.partition.last();
         let created = outcome(context.call(), true);
-        self.reply_after(&mut part, (last, now), [created], out);
+        let replies = replies.into_iter().chain([created]);
+        self.reply_after(&mut part, (last, now), replies, out);
     }
 
     fn complete_restore(&self, hand: &mut Hand<'_>, replica: Replica, now: Millis) {

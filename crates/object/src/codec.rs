@@ -3,7 +3,10 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Result, Ticket};
+use crate::{Error, Result};
+
+/// The memory of a parked call: its `#[ticket]`, encoded.
+pub type Ticket = Option<Vec<u8>>;
 
 /// Encodes `value`.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {

@@ -48,6 +48,7 @@ mod id;
 mod journal;
 mod logger;
 mod merge;
+mod method;
 mod object;
 mod opaque;
 mod panics;
@@ -57,7 +58,7 @@ mod signature;
 mod sort_key;
 pub mod sync;
 
-pub use codec::{decode, encode, encode_into};
+pub use codec::{Ticket, decode, encode, encode_into};
 pub use crucial_macros::shared;
 pub use error::{Error, Result};
 pub use handle::{Builder, Shared};
@@ -67,9 +68,9 @@ pub use journal::{Journal, JournalDeferred, JournalEntry, JournalProxy};
 pub use logger::Follower;
 pub use logger::{LogLine, Logger, LoggerDeferred, LoggerProxy};
 pub use merge::{Merge, Mergeable};
+pub use method::{Access, Method};
 pub use object::{
-    Access, EncodingVersion, Instance, Invocation, Method, Object, SharedType, State, Ticket,
-    TypeInfo, Wake,
+    EncodingVersion, Instance, Invocation, Object, SharedType, State, TypeInfo, Wake,
 };
 pub use opaque::{Element, Opaque, OpaqueKey, SortKey};
 pub use panics::{Panic, catch};

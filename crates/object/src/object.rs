@@ -1,15 +1,17 @@
 //! What `#[shared]` implements: how a type is called by name.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::task::Poll;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec::{decode_arguments, encode_into, encode_result};
-use crate::proxy::Proxy;
-use crate::signature::{Signature, TypeParameter};
-use crate::{MethodId, Result, SessionId};
+use crate::codec::{Ticket, decode_arguments, encode_into, encode_result};
+use crate::method::Method;
+use crate::proxy::{Proxy, Target};
+use crate::signature::TypeParameter;
+use crate::{MethodId, ObjectId, Result, SessionId};
 
 /// A type of shared objects as its users see it: its name, its methods and its proxy.
 /// Implemented by `#[shared]`.
@@ -24,6 +26,13 @@ pub trait SharedType: 'static {
     type Proxy: Proxy;
     /// What `Shared::<Self>::deferred` returns: the same methods, each giving a [`Pending`](crate::Pending).
     type Deferred: Proxy;
+}
+
+impl Target {
+    /// The object `id`, of the type `T`, with its key if it has one.
+    pub fn new<T: SharedType>(id: ObjectId, key: Option<Arc<str>>) -> Target {
+        Target::with_type_name(id, key, T::NAME)
+    }
 }
 
 /// A value that a server can hold and copy to another: every one that serde writes and reads back whole.
@@ -86,51 +95,6 @@ pub struct Invocation<'a> {
     pub out: &'a mut Vec<u8>,
 }
 
-/// A remote method, as both sides know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Method {
-    /// Its name in the source.
-    pub name: &'static str,
-    /// Its name on the wire.
-    pub id: MethodId,
-    /// Whether it changes the object.
-    pub access: Access,
-    /// Whether it can wait (its result is a `Poll`).
-    pub waits: bool,
-    /// Its signature as text; [`None`] for a method of an uploaded type.
-    pub signature: Option<&'static Signature>,
-}
-
-impl Method {
-    /// Describes a method.
-    pub const fn new(name: &'static str, access: Access, waits: bool) -> Method {
-        Method {
-            name,
-            id: MethodId::of(name),
-            access,
-            waits,
-            signature: None,
-        }
-    }
-
-    /// The same method with its signature. An uploaded module leaves the text out, as nothing asks it for that.
-    pub const fn with_signature(mut self, signature: &'static Signature) -> Method {
-        if !cfg!(target_family = "wasm") {
-            self.signature = Some(signature);
-        }
-        self
-    }
-}
-
-/// Whether a method changes its object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// `&self`: executed again if it is repeated, at any replica.
-    Read,
-    /// `&mut self`: executed once.
-    Write,
-}
-
 /// Which parked calls a change wakes. A method `#[wake] fn wake(&self) -> Wake` in the `#[shared]`
 /// impl narrows it; it is asked after each change, and after each parked call that completes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,9 +106,6 @@ pub enum Wake {
     /// Poll none.
     None,
 }
-
-/// The memory of a parked call: its `#[ticket]`, encoded.
-pub type Ticket = Option<Vec<u8>>;
 
 /// A type that this process can execute: linked into the executable, or uploaded.
 pub struct TypeInfo {

@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::caller::{self, Call, CallNames, InFlight};
 use crate::codec::encode;
-use crate::{Error, Method, ObjectId, Result, SharedType};
+use crate::method::Method;
+use crate::{Error, ObjectId, Result};
 
 /// The longest time-out that a frame can carry, which has 32 bits for its milliseconds.
 const TIMEOUT_MAX: Duration = Duration::from_millis(u32::MAX as u64);
@@ -33,12 +34,15 @@ pub struct Target {
 }
 
 impl Target {
-    /// The object `id`, of the type `T`, with its key if it has one.
-    pub fn new<T: SharedType>(id: ObjectId, key: Option<Arc<str>>) -> Target {
+    pub(crate) fn with_type_name(
+        id: ObjectId,
+        key: Option<Arc<str>>,
+        type_name: &'static str,
+    ) -> Target {
         Target {
             id,
             key,
-            type_name: T::NAME,
+            type_name,
             timeout: None,
         }
     }

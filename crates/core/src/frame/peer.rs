@@ -4,11 +4,12 @@
 //! and to the control group is opaque here.
 
 use bytes::Bytes;
+use crucial_object::{Error, decode, encode_into};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Error, MAGIC, VERSION, decode, encode_into, malformed, take, take_u8, take_u16, take_u64, write,
-};
+use super::decode::{malformed, take, take_u8, take_u16, take_u64};
+use super::encode::write;
+use super::{MAGIC, VERSION};
 
 mod kind {
     pub const HELLO: u8 = 0x20;

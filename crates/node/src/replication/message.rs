@@ -134,6 +134,8 @@ pub enum Entry {
         image: Box<Image>,
         /// By which request, if it is new.
         done: Option<Lifecycle>,
+        /// As in `Drop`, if it is new and takes the place of another one.
+        tombstones: Vec<CallId>,
     },
     /// There is no such object.
     Drop {

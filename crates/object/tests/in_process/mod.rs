@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use crucial_core::frame::object_id;
-use crucial_core::{self as core, CallId, Cell, Disposition, Replies, Turn};
+use crucial_node::cell::{self, CallId, Cell, Disposition, Replies, Turn};
 use crucial_object::caller::{Call, Caller, InFlight, Mode, Open, Opened};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, decode, registry};
 
@@ -67,10 +67,10 @@ impl Objects {
         };
         let mut out = Vec::new();
         let turn = &mut Turn::new(&mut self.answers, &mut out);
-        let sent = core::Call {
+        let sent = cell::Call {
             id,
             acked: Sequence(0),
-            recording: core::Recording::Changes,
+            recording: cell::Recording::Changes,
             method: call.method,
             args: call.args,
         };

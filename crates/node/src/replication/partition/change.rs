@@ -16,16 +16,17 @@ impl<R> Partition<R> {
         matches!(&self.role, Role::Primary(primary) if !primary.streams.is_empty())
     }
 
-    /// An object was created here. Its image, which is for rank 0, goes to all assignments; to those that it is below as a stub.
-    /// Without an image only a node can be there that began to join meanwhile: that one gets a copy, as it lists the object.
+    /// An object was created here, perhaps in place of one whose calls `tombstones` may be repeated: no server may have neither of
+    /// the two. Its image, which is for rank 0, goes to all assignments; to those that it is below as a stub. Without an image only a node can be there that began to join meanwhile: that one gets a copy, as it lists the object.
     pub fn create(
         &mut self,
         object: ObjectId,
         replica: &mut Replica,
         image: Option<Image>,
-        done: Lifecycle,
+        (done, tombstones): (Lifecycle, Vec<CallId>),
     ) {
         self.done.record(Some(done));
+        self.done.add_tombstones(&tombstones);
         let Some(version) = self.next_version() else {
             return;
         };
@@ -38,15 +39,24 @@ impl<R> Partition<R> {
         });
         self.spread(|stream, join| {
             let rank = join.map_or(stream.rank, |join| stream.rank.min(join.rank));
-            let image = image.as_ref()?;
-            let image = match replica.replicas > rank {
+            let tombstones = tombstones.clone();
+            let image = image.as_ref().map(|image| match replica.replicas > rank {
                 true => image.clone(),
                 false => image.stub(),
-            };
-            let entry = Entry::Install {
-                object,
-                image: Box::new(image),
-                done: Some(done),
+            });
+            let entry = match image {
+                Some(image) => Entry::Install {
+                    object,
+                    image: Box::new(image),
+                    done: Some(done),
+                    tombstones,
+                },
+                None if tombstones.is_empty() => return None,
+                None => Entry::Drop {
+                    object,
+                    done: None,
+                    tombstones,
+                },
             };
             Some((
                 entry,
@@ -153,6 +163,7 @@ impl<R> Partition<R> {
                 object,
                 image: Box::new(image),
                 done: None,
+                tombstones: Vec::new(),
             };
             Some((entry, needed))
         });

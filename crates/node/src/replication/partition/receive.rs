@@ -88,8 +88,10 @@ impl<R> Partition<R> {
                 Entry::Done(requests) => self.done.replace(requests),
                 entry => {
                     match &entry {
-                        Entry::Install { done, .. } => self.done.record(*done),
-                        Entry::Drop {
+                        Entry::Install {
+                            done, tombstones, ..
+                        }
+                        | Entry::Drop {
                             done, tombstones, ..
                         } => {
                             self.done.record(*done);

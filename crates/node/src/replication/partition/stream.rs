@@ -57,6 +57,7 @@ impl Outgoing {
             object,
             image: Box::new(image),
             done: None,
+            tombstones: Vec::new(),
         })
     }
 
