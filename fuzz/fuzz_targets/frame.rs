@@ -2,7 +2,6 @@
 
 #![no_main]
 
-#[allow(dead_code, reason = "another target uses the rest")]
 #[path = "../../crates/core/tests/hostile_input/mod.rs"]
 mod hostile_input;
 

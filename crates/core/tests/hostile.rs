@@ -1,10 +1,9 @@
-//! The fuzz targets' harnesses, on a few thousand pseudo-random inputs: random bytes, and valid
+//! The fuzz target's harness, on a few thousand pseudo-random inputs: random bytes, and valid
 //! frames with a few bytes changed.
 
-#[allow(dead_code, reason = "frames.rs uses the rest")]
 mod hostile_input;
 
-use crucial_object::{ObjectId, Sequence, encode};
+use crucial_object::{ObjectId, Sequence};
 
 /// SplitMix64: the same inputs at each run.
 struct Random(u64);
@@ -60,32 +59,5 @@ fn frames_survive_changed_frames() {
             stream[position] = random.next() as u8;
         }
         hostile_input::frame(&stream);
-    }
-}
-
-#[test]
-fn cells_survive_random_calls() {
-    let mut random = Random(3);
-    for _ in 0..INPUTS {
-        let length = random.below(600);
-        hostile_input::cell_args(&random.bytes(length));
-    }
-}
-
-#[test]
-fn cells_survive_random_calls_with_arguments_that_fit() {
-    let mut random = Random(4);
-    for _ in 0..INPUTS {
-        // Type, sound state; then session, a call, how far back, a method, arguments.
-        let mut input = vec![random.next() as u8, 1];
-        for _ in 0..random.below(60) {
-            let numbers = [random.next() % 3, random.next() % 3];
-            let count = random.below(3);
-            let args = encode(&numbers[..count]).unwrap().split_off(1);
-            input.extend(random.bytes(4));
-            input.push(args.len() as u8);
-            input.extend(args);
-        }
-        hostile_input::cell_args(&input);
     }
 }
