@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crucial_core::{Call, CallId, Cell, Recording, Turn};
 use crucial_modules::{Engine, Limits, Module, Refused};
+use crucial_node::cell::{Call, CallId, Cell, Recording, Turn};
 use crucial_object::{
     Access, EncodingVersion, Error, Instance, Invocation, Method, MethodId, Result, Sequence,
     SessionId, Ticket, TypeInfo, decode, encode,
