@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use crucial_modules::{Engine, Limits};
-use crucial_object::{Activation, Age, Instance, SessionId, encode, registry};
+use crucial_object::{EncodingVersion, Invocation, Instance, SessionId, encode, registry};
 
 use crate::Error;
 
@@ -72,7 +72,7 @@ fn time(
     let start = Instant::now();
     for _ in 0..calls {
         out.clear();
-        instance.dispatch(Activation {
+        instance.dispatch(Invocation {
             index,
             args,
             caller: SessionId(1),
@@ -97,8 +97,8 @@ pub fn run(options: &Options) -> Result<bool, Error> {
             registry::find(type_name).ok_or("the type is not linked into this executable")?;
         let index = info.methods.iter().position(|known| known.name == method);
         Ok::<_, Error>(Subject {
-            native: info.restore(state, Age::Same)?,
-            uploaded: module.restore(type_name, state, Age::Same)?,
+            native: info.restore(state, EncodingVersion::Same)?,
+            uploaded: module.restore(type_name, state, EncodingVersion::Same)?,
             index: index.ok_or("the type has no such method")?,
             args,
         })

@@ -28,8 +28,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         return;
     };
     for info in module.types().to_vec() {
-        for age in [EncodingVersion::Same, EncodingVersion::Older] {
-            let Ok(mut object) = module.restore(&info.name, args, age) else {
+        for version in [EncodingVersion::Same, EncodingVersion::Older] {
+            let Ok(mut object) = module.restore(&info.name, args, version) else {
                 continue;
             };
             for index in 0..info.methods.len().min(8) {
