@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use crucial_modules::{Engine, Limits};
-use crucial_object::{EncodingVersion, Invocation, Instance, SessionId, encode, registry};
+use crucial_object::{EncodingVersion, Instance, Invocation, SessionId, encode, registry};
 
 use crate::Error;
 

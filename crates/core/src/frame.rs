@@ -154,14 +154,14 @@ pub struct Routes {
 pub struct RouteServer {
     /// Which.
     pub node: u64,
-    /// In which of its lives.
+    /// Its incarnation.
     pub incarnation: u64,
     /// Where the server is reached: an [`Endpoint`](crate::Endpoint). Empty: where the client has connected to.
     pub address: String,
 }
 
 impl Routes {
-    /// The place of a primary that there is not.
+    /// The place of the primary of a partition without one.
     pub const NONE: u16 = u16::MAX;
 
     /// The partition of an object.
@@ -222,11 +222,11 @@ mod state_bytes {
 /// [`Mode`], on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpenMode {
-    /// It is an error if there is none.
+    /// Take the object that is there; a missing one is an error.
     Find,
-    /// Make it if there is none.
+    /// Take the object that is there, or make it.
     FindOrCreate,
-    /// Make it, in place of one that is there.
+    /// Make the object, in place of one that is there.
     Recreate,
 }
 
@@ -388,7 +388,7 @@ pub struct Pushed {
 }
 
 impl ModuleInfo {
-    /// One of so many bytes, of which nothing is.
+    /// A module of this number of bytes, without objects.
     pub fn unused(id: [u8; 32], bytes: u64) -> ModuleInfo {
         ModuleInfo {
             id,
@@ -402,7 +402,7 @@ impl ModuleInfo {
 }
 
 impl Pushed {
-    /// It is there, and nothing has moved.
+    /// The module is there, and nothing has moved.
     pub fn of(module: ModuleInfo) -> Pushed {
         Pushed {
             module,

@@ -79,7 +79,7 @@ fn decode_hello(mut frame: Bytes) -> Result<Request, Error> {
     }
     let version = take_u16(&mut frame)?;
     let hello = if version == VERSION {
-        Some(decode(&frame).map_err(|e| malformed(format!("a hello that is none: {e}")))?)
+        Some(decode(&frame).map_err(|e| malformed(format!("malformed hello: {e}")))?)
     } else {
         None
     };
@@ -87,8 +87,8 @@ fn decode_hello(mut frame: Bytes) -> Result<Request, Error> {
 }
 
 fn decode_in_flight(frame: &[u8]) -> Result<Request, Error> {
-    let in_flight: InFlight = decode(frame)
-        .map_err(|e| malformed(format!("a list of calls in flight that is none: {e}")))?;
+    let in_flight: InFlight =
+        decode(frame).map_err(|e| malformed(format!("malformed list of calls in flight: {e}")))?;
     let InFlight { last, waiting } = &in_flight;
     if !waiting.is_sorted() || waiting.last().is_some_and(|highest| highest > last) {
         return Err(malformed(
@@ -108,7 +108,7 @@ fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
         }),
         kind::OPEN => Operation::Open(
             decode(&std::mem::take(&mut frame))
-                .map_err(|e| malformed(format!("an open request that is none: {e}")))?,
+                .map_err(|e| malformed(format!("malformed open request: {e}")))?,
         ),
         kind::DELETE => Operation::Delete(take_object(&mut frame)?),
         kind::CLEAR_POISON => Operation::ClearPoison(take_object(&mut frame)?),
@@ -116,7 +116,7 @@ fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
         kind::GOODBYE => Operation::Goodbye,
         kind::BEGIN => Operation::Begin(
             decode(&std::mem::take(&mut frame))
-                .map_err(|e| malformed(format!("an attempt that is none: {e}")))?,
+                .map_err(|e| malformed(format!("malformed attempt: {e}")))?,
         ),
         kind::CLEAR_NAMESPACE => Operation::ClearNamespace,
         kind::PUSH => {
@@ -142,7 +142,7 @@ fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
         }),
         kind::INSPECT => Operation::Inspect(
             decode(&std::mem::take(&mut frame))
-                .map_err(|e| malformed(format!("a question that is none: {e}")))?,
+                .map_err(|e| malformed(format!("malformed request to inspect: {e}")))?,
         ),
         other => return Err(malformed(format!("a frame of the unknown kind {other}"))),
     };

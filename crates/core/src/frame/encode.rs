@@ -180,7 +180,7 @@ pub fn write_reply(
     })
 }
 
-/// Appends a frame; nothing if it can not be encoded or is longer than a length can say.
+/// Appends a frame; nothing if it cannot be encoded or is longer than a length can say.
 pub(super) fn write(
     out: &mut Vec<u8>,
     kind: u8,
