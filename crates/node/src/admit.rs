@@ -599,7 +599,7 @@ impl Node {
     }
 }
 
-/// What there is under an object's name.
+/// The object that a name has already.
 enum Existing {
     Nothing,
     Whole,

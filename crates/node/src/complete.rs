@@ -1,4 +1,4 @@
-//! What follows from a job that was executed: version, replicate, reply; then the object's next event.
+//! The steps after a job was executed: version, replicate, reply; then the object's next event.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -181,7 +181,7 @@ impl Node {
             return;
         };
         let mut part = self.partitions.lock_of(&hand.entry.id);
-        // What was seen counts if no other server has served meanwhile.
+        // The result of a read counts if no other server has served meanwhile.
         let admission = part.admit_own(self.membership.standing(now));
         if !matches!(admission, Admission::Now(present) if present.since == term.since) {
             drop(part);

@@ -1,4 +1,4 @@
-//! What this server says of itself and its cluster, for people and tools.
+//! Information about this server and its cluster, for people and tools.
 
 use crucial_core::frame::{ClusterInfo, Inspect, MemberInfo, ObjectInfo, PartitionInfo};
 use crucial_object::ObjectId;

@@ -21,7 +21,7 @@ pub(crate) struct Turn {
     pub event: Event,
 }
 
-/// What there is of a checked-out object.
+/// The state of a checked-out object.
 pub(crate) struct Checkout(pub ObjectState);
 
 /// Something to execute. A job belongs to the node that made it, and its object is checked out until it is completed.
@@ -45,7 +45,7 @@ pub(crate) struct ObjectJob {
     pub results: Results,
 }
 
-/// What to execute, decided under the partition's lock.
+/// The code to execute, decided under the partition's lock.
 #[derive(Debug)]
 pub(crate) enum Plan {
     /// Call a method that may change the object.
@@ -82,7 +82,7 @@ pub(crate) enum Executed {
     Message(Arc<Connection>, Result<PeerMessage>),
 }
 
-/// What came of it, besides results of calls.
+/// The outcome of a job, besides results of calls.
 pub(crate) enum Outcome {
     /// Of a call; `None`: the object is not here.
     Called(Option<Disposition>),

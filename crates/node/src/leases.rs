@@ -11,7 +11,7 @@ const STOPPED_LOOKS: Millis = 3;
 /// The number of leases for which the results of a silent session are kept.
 pub(crate) const SILENT_KEPT_LEASES: Millis = 12;
 
-/// What was seen at the last look.
+/// The state at the last look at the leases.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseWatch {
     looked: Option<Millis>,
@@ -19,7 +19,7 @@ pub(crate) struct LeaseWatch {
     had_lease: bool,
 }
 
-/// What a look at the leases says.
+/// The result of a look at the leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
     /// This server was stopped, starved or without a lease, and could hear or answer nobody: all clients have a whole lease again.

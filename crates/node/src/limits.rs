@@ -1,4 +1,4 @@
-//! What a server accepts.
+//! The limits of what a server accepts.
 
 use crucial_core::frame::FRAME_BYTES_MAX;
 

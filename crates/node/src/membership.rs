@@ -20,7 +20,7 @@ pub(crate) struct Membership {
     view: RwLock<Arc<View>>,
     /// Its version.
     version: AtomicU64,
-    /// What of it concerns clients.
+    /// The part of the view that concerns clients.
     routes: RwLock<Arc<RouteFrame>>,
     lease: Mutex<Lease>,
     /// From `lease`, to be seen without its lock.
@@ -30,7 +30,7 @@ pub(crate) struct Membership {
     withheld: Mutex<Vec<Reply>>,
 }
 
-/// What clients know of a view, as the frame that tells them.
+/// The part of a view that clients know, as the frame that tells them.
 pub(crate) struct RouteFrame {
     pub routes: Routes,
     pub frame: Vec<u8>,

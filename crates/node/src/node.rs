@@ -33,7 +33,7 @@ use crate::work::WorkDone;
 pub struct Config {
     /// Which server it is.
     pub node: NodeId,
-    /// What it accepts.
+    /// The limits of what it accepts.
     pub limits: Limits,
     /// How many partitions the cluster has; the same at all servers.
     pub partitions: usize,
@@ -71,7 +71,7 @@ impl Config {
     }
 }
 
-/// What comes from outside.
+/// An event from outside.
 pub enum Input {
     /// A connection was accepted.
     Connected(Arc<Connection>),
@@ -97,7 +97,7 @@ pub enum Input {
     Incarnation(Incarnation),
     /// This server belongs to the cluster of this id.
     Cluster(u64),
-    /// What the control group says of itself, for a question about the cluster.
+    /// Information about the control group, for a question about the cluster.
     ControlInfo(ControlQuery, ControlInfo),
     /// Work of the shell is done.
     WorkDone(WorkDone),

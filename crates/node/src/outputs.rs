@@ -1,4 +1,4 @@
-//! What the node wants done: frames to send, jobs to execute, and the rest.
+//! Outputs of the node: frames to send, jobs to execute, and the rest.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use crate::results::Results;
 use crate::rounds::RoundKind;
 use crate::work::Work;
 
-/// What the node wants done besides frames and jobs.
+/// An output besides frames and jobs.
 #[derive(Debug)]
 pub enum Output {
     /// Close the connection, after its frames are written.
@@ -46,7 +46,7 @@ pub enum Output {
 #[derive(Debug)]
 pub struct ControlQuery(pub(crate) RequestContext);
 
-/// What the control group says of itself.
+/// Information about the control group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ControlInfo {
     /// The leader, if it is known.

@@ -39,7 +39,7 @@ pub(crate) enum Admission {
     Elsewhere,
 }
 
-/// What the admission of an event depends on besides its partition.
+/// The conditions of the admission of an event, besides its partition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Standing {
     /// Whether this server may serve now.
@@ -64,7 +64,7 @@ pub(crate) struct PartitionState {
     pub incarnation: Incarnation,
 }
 
-/// What waits for one object, in this order.
+/// The events that wait for one object, in this order.
 #[derive(Default)]
 struct Line {
     /// Events that wait once more.

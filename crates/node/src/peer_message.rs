@@ -1,4 +1,4 @@
-//! What servers send each other.
+//! Messages between servers.
 
 use serde::{Deserialize, Serialize};
 

@@ -16,7 +16,7 @@ use crate::peer_message::PeerMessage;
 use crate::replication::{Message, PartitionId, ViewVersion};
 
 impl Node {
-    /// What this server says of itself when it dials another one.
+    /// The hello of this server when it dials another one.
     pub fn peer_hello(&self, to: (u64, u64)) -> peer::Hello {
         peer::Hello {
             cluster: self.membership.cluster(),
@@ -178,7 +178,7 @@ impl Node {
         };
         let (node, incarnation) = (peer.node(), peer.incarnation());
         if self.peers.on_up(node, incarnation, connection.id) {
-            // What was lost is sent again by the next ticks.
+            // Lost messages are sent again by the next ticks.
             out.push(Output::PeerReady(node));
         } else {
             out.close(connection.id);

@@ -52,7 +52,7 @@ impl Node {
         }
     }
 
-    /// What came on a connection cannot be understood.
+    /// Refuses a connection whose bytes cannot be understood.
     pub fn refuse(&self, connection: &Connection, error: &Error, out: &mut Outputs) {
         out.refuse(connection.id, error);
     }

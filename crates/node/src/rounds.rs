@@ -10,7 +10,7 @@ use crate::ids::ModuleId;
 use crate::objects::{RequestContext, RoundId};
 use crate::replication::{Epoch, Holding, Incarnation, NodeId, PartitionId};
 
-/// What a round is for, and what its objects have contributed so far.
+/// The purpose of a round, and what its objects have contributed so far.
 #[derive(Debug)]
 pub(crate) enum RoundKind {
     /// Calls of a partition may be executed behind it, in this incarnation of the server.
@@ -62,7 +62,7 @@ pub(crate) enum RoundKind {
     },
 }
 
-/// What one object contributes.
+/// The contribution of one object.
 #[derive(Debug)]
 pub(crate) enum Contribution {
     /// Nothing, as it is gone, or not one that is meant.

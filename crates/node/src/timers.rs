@@ -1,4 +1,4 @@
-//! What happens when: deadlines of waiting calls, handshakes and leases.
+//! Timers: deadlines of waiting calls, handshakes and leases.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,7 +11,7 @@ use crate::cell::CallId;
 use crate::connection::Connection;
 use crate::ids::Millis;
 
-/// What is due.
+/// A timer that is due.
 #[derive(Debug)]
 pub(crate) enum Timer {
     /// The call ends, if it still waits in the object. It was to wait for this long.

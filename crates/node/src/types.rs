@@ -28,7 +28,7 @@ pub trait Module: Send + Sync {
     fn types(&self) -> &[&'static TypeInfo];
     /// How many objects are of its types.
     fn objects(&self) -> usize;
-    /// What it says of itself.
+    /// The module's description.
     fn describe(&self) -> ModuleInfo;
 }
 
@@ -220,7 +220,7 @@ impl Types {
         used.map(|module| module.describe()).collect()
     }
 
-    /// What a module says of itself.
+    /// The description of a module.
     pub fn describe(&self, id: &ModuleId) -> Option<ModuleInfo> {
         self.0.read().find(id).map(|module| module.describe())
     }

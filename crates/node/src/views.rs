@@ -1,4 +1,4 @@
-//! What the control group decides, and time: views, leases, incarnations, time-outs.
+//! Decisions of the control group, and time: views, leases, incarnations, time-outs.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! What takes long or touches the world, so that the shell does it elsewhere.
+//! Work that takes long or touches the world, which the shell does elsewhere.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the catalog asks of the server around it.
+//! The actions that the catalog asks of the server around it.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -14,7 +14,7 @@ use crate::replication::{Command, NodeId};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(pub u64);
 
-/// What is to be done, in this order.
+/// An action; the server takes them in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Send a message to this server. The message may be lost.
@@ -189,7 +189,7 @@ pub enum StoreError {
     Disk(String),
 }
 
-/// What goes out, until the server takes it.
+/// Actions and messages, until the server takes them.
 #[derive(Debug)]
 pub(super) struct Outbox {
     me: Peer,

@@ -36,7 +36,7 @@ pub(super) struct Coordinator {
     brought: Option<(ModuleId, Bytes)>,
 }
 
-/// What an operation goes by.
+/// The view, the time and the outbox of an operation.
 pub(super) struct Context<'a> {
     pub view: &'a View,
     pub now_ms: u64,

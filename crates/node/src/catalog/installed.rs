@@ -16,7 +16,7 @@ pub(super) struct Installation {
     pub module: ModuleId,
     /// The view with which it came to its place.
     pub since: ViewVersion,
-    /// What became of the objects; `None`: the module cannot be used here.
+    /// The outcome for the objects; `None`: the module cannot be used here.
     pub outcome: Option<Pushed>,
 }
 

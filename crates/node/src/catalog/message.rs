@@ -1,4 +1,4 @@
-//! What servers send each other about modules.
+//! Messages between servers about modules.
 
 use crucial_core::frame::{ModuleInfo, Pushed};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub struct OperationId {
     pub number: u64,
 }
 
-/// What all members are to prepare.
+/// A step that all members are to prepare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// Have the module's bytes on disk and its code, and find whether all objects can move to its types.
@@ -62,7 +62,7 @@ pub enum ModuleMessage {
         module: ModuleId,
         /// The number of its bytes.
         size: u64,
-        /// What to prepare.
+        /// The step to prepare.
         step: Step,
     },
     /// A member's answer.
@@ -85,7 +85,7 @@ pub enum ModuleMessage {
     Installed {
         /// The operation.
         operation: OperationId,
-        /// What became of the member's objects; `None` if a later view has dropped the module, or if the member cannot
+        /// The outcome for the member's objects; `None` if a later view has dropped the module, or if the member cannot
         /// use it.
         outcome: Option<Pushed>,
     },

@@ -10,7 +10,7 @@ use super::message::{ModuleMessage, OperationId, Peer, Ready, Step};
 use crate::ids::ModuleId;
 use crate::replication::{NodeId, View, ViewVersion};
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Clone, Debug)]
 pub(super) enum Wish {
     Push {
@@ -104,7 +104,7 @@ pub(super) enum Phase {
     Releasing { round: Round },
 }
 
-/// What a coordinator does just now.
+/// The operation that a coordinator runs.
 #[derive(Debug)]
 pub(super) struct Operation {
     pub id: OperationId,
@@ -123,7 +123,7 @@ pub(super) struct Operation {
     pub info: Option<ModuleInfo>,
     /// Whether the step was nothing new to anybody.
     pub was_current: bool,
-    /// What became of the members' objects.
+    /// The outcome for the members' objects.
     pub pushed: Option<Pushed>,
     /// Replaced modules that are to go, with the views in which they came to their places.
     pub sweeps: Vec<(ModuleId, ViewVersion)>,

@@ -1,4 +1,4 @@
-//! What other servers' operations, and this server's own, have asked this member to prepare.
+//! The steps that operations of other servers, and of this one, have asked this member to prepare.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ struct Part {
     restoring: Option<ModuleId>,
 }
 
-/// What all coordinators have asked for. Each runs one operation at a time.
+/// The steps that all coordinators have asked for. Each runs one operation at a time.
 #[derive(Debug, Default)]
 pub(super) struct Participant {
     parts: BTreeMap<NodeId, Part>,
@@ -98,7 +98,7 @@ impl Participant {
             return send_released(operation, out);
         }
         if part.operation < operation {
-            // What was prepared for an earlier one is forgotten with it.
+            // The step that was prepared for an earlier operation is forgotten with it.
             part.operation = operation;
         }
         let task = part.task.take();

@@ -337,7 +337,7 @@ impl ModuleCatalog {
         }
     }
 
-    /// What this server needs the bytes and the code of.
+    /// The modules whose bytes and code this server needs.
     fn needs(&self, view: &View) -> Vec<Need> {
         let kept = view.modules.iter().map(|kept| Need {
             module: kept.id,

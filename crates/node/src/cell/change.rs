@@ -1,4 +1,4 @@
-//! What changes a cell, as a value: another server that does the same changes has the same cell.
+//! Changes of a cell, as values: another server that does the same changes has the same cell.
 
 use crucial_object::{Access, Error, MethodId, Sequence, SessionId};
 use serde::{Deserialize, Serialize};
@@ -81,7 +81,7 @@ impl Cell {
         }
     }
 
-    /// What a call is to do here.
+    /// How to admit a call here.
     pub fn admits(&self, call: &Call<'_>) -> Admission {
         if self.records.find(call.id).is_some() {
             return Admission::Known;

@@ -15,7 +15,7 @@ pub struct CellImage {
     pub module: Option<[u8; 32]>,
     #[serde(with = "serde_bytes")]
     state: Vec<u8>,
-    /// What panicked, its message, and where.
+    /// The method that panicked, its message, and where.
     poison: Option<(String, String, String)>,
     /// The results of calls; `None` of those that are parked.
     records: Vec<(CallId, Option<Result<serde_bytes::ByteBuf>>)>,
@@ -48,7 +48,7 @@ impl CellImage {
 }
 
 impl Cell {
-    /// What it is now. Two cells with the same image answer all future calls alike.
+    /// The cell as it is now. Two cells with the same image answer all future calls alike.
     pub fn image(&mut self) -> Result<CellImage> {
         let mut state = Vec::new();
         self.save(&mut state)?;

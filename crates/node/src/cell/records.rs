@@ -21,7 +21,7 @@ pub struct CallId {
     pub sequence: Sequence,
 }
 
-/// What is known of a call.
+/// The record of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// The call waits in the object.

@@ -59,7 +59,7 @@ impl Recording {
     }
 }
 
-/// What an object needs of its server while it executes.
+/// The things that an object needs of its server while it executes.
 pub struct Turn<'a> {
     /// Whether the session of a call still waits for it.
     pub needed: &'a dyn Fn(CallId) -> bool,
@@ -83,7 +83,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// What became of a call.
+/// The outcome of offering a call to the cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// The call has its reply.
@@ -276,7 +276,7 @@ impl Cell {
             polled => {
                 let result = polled.as_ref().map(|_| turn.out.as_slice());
                 turn.replies.reply(call.id, result);
-                // What was taken back may be tried again under its number.
+                // A call that was taken back may be tried again under its number.
                 if call.recording.keeps(method) && !is_full {
                     let record = Record::Done(Outcome::new(result));
                     self.records.put(call.id, record, call.acked, turn.needed);
@@ -413,7 +413,7 @@ impl Cell {
         self.on_session_end(session, changed, turn);
     }
 
-    /// What a session held comes back.
+    /// The session has ended: the object takes back what it held.
     fn on_session_end(&mut self, session: SessionId, mut changed: bool, turn: &mut Turn<'_>) {
         if self.info.tracks_sessions && !self.is_poisoned() {
             let instance = &mut self.instance;
@@ -568,7 +568,7 @@ impl Cell {
     }
 }
 
-/// What is polled.
+/// The arguments of one poll of a method.
 struct MethodPoll<'a> {
     caller: SessionId,
     index: usize,

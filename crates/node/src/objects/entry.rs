@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::event::Event;
 use crate::replication::Replica;
 
-/// What there is of an object here; `None`: nothing.
+/// The state of an object here; `None`: there is no object.
 pub(crate) type ObjectState = Option<Replica>;
 
 pub(crate) struct ObjectEntry {
@@ -39,7 +39,7 @@ enum Place {
     Removed,
 }
 
-/// What became of an event that was offered.
+/// The result of offering an event to an object.
 pub(crate) enum Offer {
     /// The object is the caller's now, who must handle the event and the [`next`](ObjectEntry::next) ones.
     Turn(ObjectState, Event),

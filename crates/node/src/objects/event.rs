@@ -1,4 +1,4 @@
-//! What can happen to an object.
+//! Events of an object.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl Event {
     }
 }
 
-/// What a client wants of an object.
+/// A client's request to an object.
 #[derive(Debug)]
 pub(crate) enum ObjectRequest {
     /// Calls a method.
@@ -102,7 +102,7 @@ pub(crate) enum SessionEnd {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RoundId(pub u64);
 
-/// What this server does with its copy of an object.
+/// A task of this server for its copy of an object.
 #[derive(Clone, Debug)]
 pub(crate) enum Task {
     /// Drops the copy.

@@ -18,7 +18,7 @@ pub const MODULES_BYTES_MAX: u64 = 256 << 20;
 /// Limit on the bytes of one uploaded module.
 pub const MODULE_BYTES_MAX: u64 = 64 << 20;
 
-/// What changes the view.
+/// A command that changes the view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// A server starts.

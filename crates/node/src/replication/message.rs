@@ -1,4 +1,4 @@
-//! What nodes say to each other about a partition.
+//! Messages between nodes about a partition.
 
 use crate::cell::{CallId, CellImage, Change};
 use crucial_object::{ObjectId, RunId, Sequence, SessionId};
@@ -18,7 +18,7 @@ pub enum Message {
     Digest {
         /// As it was asked.
         epoch: Epoch,
-        /// What there is.
+        /// The objects that the sender holds.
         holding: Vec<Holding>,
     },
     /// A piece of a primary's stream.
@@ -76,7 +76,7 @@ impl Message {
     }
 }
 
-/// What a node holds of an object.
+/// The part of an object that a node holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holding {
     /// Which.
@@ -130,7 +130,7 @@ pub enum Entry {
     Install {
         /// Which.
         object: ObjectId,
-        /// What it is.
+        /// The object's image.
         image: Box<Image>,
         /// By which request, if it is new.
         done: Option<Lifecycle>,
@@ -160,7 +160,7 @@ pub struct Lifecycle {
     pub result: Option<bool>,
 }
 
-/// What people know an object by, and how long it incarnations.
+/// The name by which people know an object, and how long it lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Where its key is one of its own.
@@ -195,7 +195,7 @@ pub struct Image {
     pub key: String,
     /// As there.
     pub sessions: Vec<SessionId>,
-    /// What it is.
+    /// The state, or a note in its place.
     pub body: ImageBody,
 }
 
@@ -211,7 +211,7 @@ pub enum ImageBody {
 }
 
 impl Image {
-    /// What a node gets of the same object that has no full copy of it.
+    /// The image for a node that is to have no full copy of the object.
     pub fn stub(&self) -> Image {
         Image {
             sessions: Vec::new(),

@@ -18,7 +18,7 @@ pub struct Replica {
     pub creator: CallId,
     /// Its home and type, one copy for all objects of both.
     pub origin: Arc<Origin>,
-    /// What there is of it.
+    /// The state, or a note in its place.
     pub body: Body,
     rare: Option<Box<Rare>>,
     /// At the primary: the number of its last change, which replies wait for.
@@ -39,7 +39,7 @@ struct Rare {
     sessions: Vec<SessionId>,
 }
 
-/// What a server has of an object.
+/// The part of an object that a server has.
 pub enum Body {
     /// All of it.
     Full(Cell),
@@ -125,7 +125,7 @@ impl Replica {
         }
     }
 
-    /// What a node of this rank gets. Runs the user's encoding, so no lock may be held.
+    /// The image for a node of this rank. Runs the user's encoding, so no lock may be held.
     pub fn image(&mut self, rank: u8) -> Result<Image> {
         let body = match &mut self.body {
             Body::Full(cell) if self.replicas > rank => ImageBody::Full(Box::new(cell.image()?)),
@@ -135,7 +135,7 @@ impl Replica {
         Ok(self.image_with(body))
     }
 
-    /// What a node gets instead of an object that cannot be encoded.
+    /// The image for a node in place of an object that cannot be encoded.
     pub fn lost_image(&self) -> Image {
         self.image_with(ImageBody::Lost)
     }
@@ -189,7 +189,7 @@ impl Replica {
         Ok(replica)
     }
 
-    /// What there is of it at an assignment of `rank` that has what this one has.
+    /// The part of the object at an assignment of `rank` that has what this one has.
     pub fn holding(&self, object: ObjectId, rank: u8) -> Holding {
         let form = match self.body {
             Body::Lost => Form::Lost,
@@ -227,7 +227,7 @@ impl Replica {
         }
     }
 
-    /// What was below the rank is lost. What of it came here meanwhile need not be the newest.
+    /// Marks the object as lost if it is below the rank. A copy that came here meanwhile need not be the newest.
     pub fn lose(&mut self, rank: u8) {
         if self.replicas <= rank {
             self.body = Body::Lost;
@@ -382,7 +382,7 @@ impl Default for Checksum {
 }
 
 impl Checksum {
-    /// What it is so far.
+    /// The checksum so far.
     pub fn value(&self) -> u64 {
         self.0
     }

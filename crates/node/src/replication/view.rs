@@ -1,4 +1,4 @@
-//! What the control group has decided: who is a member, and who holds what.
+//! The view: the members, and which of them holds what, as the control group has decided.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

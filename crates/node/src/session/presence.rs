@@ -1,11 +1,11 @@
-//! What this server knows of a session.
+//! The state of a session at this server.
 
 use std::sync::Arc;
 
 use super::client::{Places, Session};
 use crate::ids::Millis;
 
-/// What this server knows of a session. A session that it knows nothing of may live at other servers.
+/// The state of a session at this server. An unknown session may live at other servers.
 pub(crate) enum Presence {
     /// The session lives here.
     Live(Arc<Session>),

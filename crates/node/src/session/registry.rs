@@ -40,7 +40,7 @@ pub(crate) struct Greeting {
     pub older: Option<SessionId>,
 }
 
-/// What is left to do when a session has ended.
+/// The work that is left when a session has ended.
 #[derive(Default)]
 pub(crate) struct Ended {
     /// Objects that have to be told.

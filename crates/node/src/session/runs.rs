@@ -21,7 +21,7 @@ struct Run {
     threads: Map<ThreadId, Thread>,
 }
 
-/// What is known of a cloud thread.
+/// The state of a cloud thread.
 #[derive(Default)]
 struct Thread {
     /// Its newest attempt.

@@ -1,4 +1,4 @@
-//! What a view does to this server's part.
+//! The effect of a new view on this server's assignment.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,4 +1,4 @@
-//! What the primary does to objects, and when answers go out.
+//! The primary's changes of objects, and when answers go out.
 
 use crate::cell::{CallId, Change};
 use crucial_object::{ObjectId, SessionId};

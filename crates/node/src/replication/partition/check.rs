@@ -1,4 +1,4 @@
-//! What must hold of a partition after each step. docs/replication.md names these assertions.
+//! Invariants of a partition, which hold after each step. docs/replication.md names these assertions.
 
 use super::state::{Partition, Phase, Role};
 use super::stream::UNASSIGNED;

@@ -45,7 +45,7 @@ impl<R> Partition<R> {
         match primary.phase {
             Phase::Serving => {}
             Phase::HandingOver => {
-                // What it wanted to hand over to is gone.
+                // The node that was to take over is gone.
                 primary.phase = Phase::Serving;
                 out.push(Action::Open);
             }

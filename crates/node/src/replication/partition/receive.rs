@@ -169,7 +169,7 @@ impl<R> Partition<R> {
         self.issued
     }
 
-    /// What this server holds, for the primary of its epoch. `holding`: all objects of the partition.
+    /// The list of what this server holds, for the primary of its epoch. `holding`: all objects of the partition.
     pub fn digest(&self, holding: Vec<Holding>) -> Message {
         Message::Digest {
             epoch: self.sealed,

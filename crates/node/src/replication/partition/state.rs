@@ -17,9 +17,9 @@ use crate::replication::view::Assignment;
 /// Times, in milliseconds, and bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// What was not answered is sent again after this.
+    /// Interval after which a message without an answer is sent again.
     pub repeat_ms: u64,
-    /// A assignment that acknowledges nothing for so long loses its assignment.
+    /// A backup that acknowledges nothing for this time loses its assignment.
     pub silence_ms: u64,
     /// Entries on their way to a joining node.
     pub window: usize,
@@ -49,7 +49,7 @@ impl Default for Timing {
     }
 }
 
-/// What is to be done, in this order.
+/// An action; the server takes them in this order.
 #[derive(Debug)]
 pub enum Action<R> {
     /// Send it to this node.
@@ -84,7 +84,7 @@ pub enum Action<R> {
     Release(R),
 }
 
-/// What to do with a request of a client.
+/// How to treat a request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
     /// Execute it.
@@ -129,7 +129,7 @@ pub(super) enum Role<R> {
     Primary(Box<Primary<R>>),
 }
 
-/// What a primary has.
+/// The state of a primary.
 pub(super) struct Primary<R> {
     pub(super) epoch: Epoch,
     pub(super) since: ViewVersion,
@@ -237,7 +237,7 @@ impl<R> Partition<R> {
         !is_idle
     }
 
-    /// What to do with a request from a client that has the view of this version.
+    /// How to treat a request from a client that has the view of this version.
     pub fn gate(&self, view: ViewVersion) -> Gate {
         let Role::Primary(primary) = &self.role else {
             return Gate::Moved;

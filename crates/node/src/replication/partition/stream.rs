@@ -113,7 +113,7 @@ impl Outgoing {
         self.unsent = self.base;
     }
 
-    /// What is not acknowledged goes nowhere.
+    /// Drops all entries that are not acknowledged.
     pub fn give_up(&mut self) {
         self.base += self.entries.len() as u64;
         self.entries.clear();
@@ -146,7 +146,7 @@ impl Outgoing {
         let first = self.unsent;
         self.unsent += entries.len() as u64;
         if first == self.base {
-            // What comes behind does not put off that this is sent again.
+            // Later entries do not put off the repetition of this one.
             self.sent_ms = now_ms;
         }
         Some((self.base, first, entries))
