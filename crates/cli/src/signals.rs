@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 /// How long a command that a signal ends tries to close its session.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
-/// What a signal does in the present phase of a command.
+/// The effect of a signal in the present phase of a command.
 #[derive(Clone, Copy)]
 enum Phase {
     /// The command makes calls: a signal ends this process.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// The version of the protocol that this build speaks.
 pub const VERSION: u16 = 2;
 
-/// What a hello begins with.
+/// The first bytes of a hello.
 pub const MAGIC: [u8; 8] = *b"CRUCIAL\0";
 
 /// The length field.
@@ -186,7 +186,7 @@ pub struct OpenRequest {
     pub key: String,
     /// Whether it lives until it is deleted; otherwise it belongs to the session's run.
     pub persistent: bool,
-    /// What to do when it is, or is not, there.
+    /// Whether the object may, or must, be there.
     pub mode: OpenMode,
     /// On how many servers it is kept; 0: the default.
     pub replicas: u8,
@@ -284,7 +284,7 @@ pub struct CallRequest {
     pub args: Bytes,
 }
 
-/// What a client sends.
+/// A client's frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// The handshake.
@@ -300,7 +300,7 @@ pub enum Request {
         sequence: Sequence,
         /// The lowest sequence that the session still waits for.
         acked: Sequence,
-        /// What is asked.
+        /// The operation.
         operation: Operation,
     },
     /// Withdraws a call if it is parked. No reply but the call's.
@@ -313,7 +313,7 @@ pub enum Request {
     /// Says exactly what the session waits for, when one long wait holds its acknowledgements up. No
     /// reply.
     InFlight(InFlight),
-    /// What comes behind this on the connection is sent by the routes of this version. No reply.
+    /// The requests behind this one on the connection are sent by the routes of this version. No reply.
     Routes(u64),
 }
 
@@ -333,7 +333,7 @@ impl InFlight {
     }
 }
 
-/// What can be asked.
+/// An operation that a client can request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Call a method.
@@ -431,7 +431,7 @@ pub struct ModuleInfo {
     pub heated: u64,
 }
 
-/// What a server sends.
+/// A server's frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
     /// The handshake.

@@ -43,7 +43,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
         ReturnType::Default => quote!(()),
         ReturnType::Type(_, result) => quote!(#result),
     };
-    // What tells the caller something stays with the function that is called.
+    // Attributes that tell the caller something stay with the function that is called.
     let (outer, inner): (Vec<_>, Vec<_>) = attrs
         .iter()
         .partition(|a| a.path().is_ident("doc") || a.path().is_ident("deprecated"));

@@ -86,7 +86,7 @@ struct TypeParameter {
 }
 
 impl TypeParameter {
-    /// What the client's type must be.
+    /// The bounds of the client's type.
     fn bound(&self, rt: &TokenStream) -> TokenStream {
         if self.sorted {
             quote!(#rt::SortKey)
@@ -95,7 +95,7 @@ impl TypeParameter {
         }
     }
 
-    /// What it is on the server.
+    /// The parameter's type on the server.
     fn opaque(&self, rt: &TokenStream) -> Type {
         if self.sorted {
             syn::parse_quote!(#rt::OpaqueKey)
@@ -104,7 +104,7 @@ impl TypeParameter {
         }
     }
 
-    /// What it is on the wire.
+    /// The parameter's type on the wire.
     fn sealed(&self, rt: &TokenStream) -> Type {
         if self.sorted {
             syn::parse_quote!(#rt::SealedKey)
@@ -231,7 +231,7 @@ impl SharedImpl {
                 }
             }
         });
-        // What mentions a type parameter is sealed, whatever it is.
+        // A type that mentions a type parameter is sealed, whatever it is.
         let parameters = self.methods.iter().flat_map(|method| {
             let arguments = method.parameters.iter().map(|p| (p.span(), &p.owned));
             arguments.chain([(method.result.span(), &method.result)])

@@ -1,4 +1,4 @@
-//! What `#[shared]` and `#[cloud]` have in common: parameters that travel.
+//! The common part of `#[shared]` and `#[cloud]`: parameters that travel.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -28,7 +28,7 @@ pub struct Parameter {
     pub name: Ident,
     /// As it stands in the signature.
     pub written: Type,
-    /// What the other side decodes: `String` for `&str`, `Vec<T>` for `&[T]`, `T` for `&T`.
+    /// The type that the other side decodes: `String` for `&str`, `Vec<T>` for `&[T]`, `T` for `&T`.
     pub owned: Type,
 }
 

@@ -40,7 +40,7 @@ pub fn signature(
 fn type_text(ty: &Type) -> String {
     let mut text = String::new();
     write_tokens(ty.to_token_stream(), &mut text);
-    // What a reference to a slice or a string has become.
+    // The owned form of a reference to a slice or a string.
     text.replace("::std::vec::Vec", "Vec")
         .replace("::std::string::String", "String")
 }

@@ -47,7 +47,7 @@ pub struct Call<'a> {
     pub args: &'a [u8],
 }
 
-/// What people call a method and its object's type.
+/// The names by which people know a method and its object's type.
 #[derive(Clone, Copy, Debug)]
 pub struct CallNames {
     /// The type.
@@ -110,7 +110,7 @@ pub struct Opened {
 
 static CALLER: RwLock<Option<Arc<dyn Caller>>> = RwLock::new(None);
 
-/// What [`current`] runs when no caller is installed yet: the runtime registers it at link time.
+/// The function that [`current`] runs when no caller is installed yet: the runtime registers it at link time.
 pub struct Start(pub fn() -> Result<Arc<dyn Caller>>);
 
 #[cfg(not(target_family = "wasm"))]

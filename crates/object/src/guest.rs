@@ -14,7 +14,7 @@ use crate::{
 };
 
 thread_local! {
-    /// What the server and the module hand to each other.
+    /// The bytes that the server and the module hand to each other.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 

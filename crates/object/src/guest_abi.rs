@@ -1,4 +1,4 @@
-//! What a server and an uploaded module say to each other: version 1. `docs/modules.md` is the page.
+//! The interface between a server and an uploaded module: version 1. `docs/modules.md` is the page.
 //!
 //! A module is a WebAssembly library that exports the functions of [`exports`] and its memory. One instance of
 //! it holds one object. Bytes travel through one buffer in the module's memory: the server asks for it
@@ -36,7 +36,7 @@ pub mod exports {
     pub const SAVE: &str = "crucial_save";
 }
 
-/// What a module imports, all of it: `crucial.panic(place: u32, length: u32)`. The bytes are a postcard
+/// The only import of a module: `crucial.panic(place: u32, length: u32)`. The bytes are a postcard
 /// tuple of two strings: the message and the place. The module ends the call with a trap behind it.
 pub const IMPORT: (&str, &str) = ("crucial", "panic");
 

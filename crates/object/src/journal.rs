@@ -1,4 +1,4 @@
-//! What an exactly-once thread has done.
+//! The record of what an exactly-once thread has done.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ pub struct Journal {
 /// One call of an exactly-once thread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalEntry {
-    /// What was called, for people.
+    /// The method that was called, for people.
     pub what: String,
     /// Of all that makes the call the same.
     pub fingerprint: u64,
-    /// What the thread took for the time, if it asked for that.
+    /// The time that the thread was told, if it asked for that.
     pub time: Option<Duration>,
 }
 

@@ -77,7 +77,7 @@ pub use panics::{Panic, catch};
 pub use proxy::{Pending, Proxy, Target};
 pub use signature::{Argument, Encoding, Signature, Supplied, TypeParameter};
 
-/// What the macros' expansions call. Not part of the API.
+/// The items that the macros' expansions call. Not part of the API.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::codec::{

@@ -26,7 +26,7 @@ pub enum Merge {
     Append,
 }
 
-/// What a value is, as far as a merge must know.
+/// The kind of a value, as far as a merge must know.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
@@ -53,7 +53,7 @@ pub enum Kind {
     note = "numbers, `String` and `Vec<T>` can; for other merges write a #[shared] type with a method"
 )]
 pub trait Mergeable: Serialize + DeserializeOwned {
-    /// What the server must know.
+    /// The kind of its values, which the server must know.
     #[doc(hidden)]
     const KIND: Kind;
 }
@@ -234,7 +234,7 @@ macro_rules! integers {
 
 integers! { i8 i16 i32 i64 u8 u16 u32 u64 }
 
-/// What values are ordered by. All values of one map are of one of these.
+/// The quantity by which values are ordered. All values of one map are of one variant.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     Integer(i128),

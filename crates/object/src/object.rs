@@ -1,4 +1,4 @@
-//! What `#[shared]` implements: how a type is called by name.
+//! The traits that `#[shared]` implements: how a type is called by name.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ pub trait SharedType: 'static {
     const METHODS: &'static [Method];
     /// The parameters of a generic type, in their order.
     const PARAMETERS: &'static [TypeParameter] = &[];
-    /// What `Shared<Self>` dereferences to: one method for each remote method, which makes the call.
+    /// The target to which `Shared<Self>` dereferences: one method for each remote method, which makes the call.
     type Proxy: Proxy;
-    /// What `Shared::<Self>::deferred` returns: the same methods, each giving a [`Pending`](crate::Pending).
+    /// The result of `Shared::<Self>::deferred`: the same methods, each giving a [`Pending`](crate::Pending).
     type Deferred: Proxy;
 }
 

@@ -16,7 +16,7 @@ use crate::{Error, Result, sort_key};
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Opaque(Bytes);
 
-/// What can stand for a type parameter of a generic shared type: every serde type, and on the
+/// A type that can stand for a type parameter of a generic shared type: every serde type, and on the
 /// server [`Opaque`].
 pub trait Element: Sized {
     /// Seals a borrowed value.
@@ -97,7 +97,7 @@ impl<'de> Deserialize<'de> for Sealed {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct OpaqueKey(Bytes);
 
-/// What can be the key of an ordered collection: every serde type whose order is that of its parts,
+/// A type that can be the key of an ordered collection: every serde type whose order is that of its parts,
 /// one after the other, as `#[derive(Ord)]` makes it (a hand-written `Ord` is not looked at), and on the
 /// server [`OpaqueKey`]. Numbers, strings, tuples, options and sequences are; maps, and enums of more than 256
 /// variants, are not, nor is what its bytes alone do not tell (an untagged enum, fields that are left out): such a

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::sync::Once;
 
-/// What a panic said, and where.
+/// The message of a panic, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Panic {
     /// The message, or a note that the panic had no text.

@@ -1,4 +1,4 @@
-//! What a generated proxy is made of.
+//! The parts of a generated proxy.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ const TIMEOUT_MAX: Duration = Duration::from_millis(u32::MAX as u64);
 pub trait Proxy: Sized {
     /// The proxy of `target`.
     fn new(target: Target) -> Self;
-    /// What it calls.
+    /// The object that it calls.
     fn target(&self) -> &Target;
 }
 

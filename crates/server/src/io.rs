@@ -58,7 +58,7 @@ struct Reader {
     queued: bool,
 }
 
-/// What came of reading from a socket.
+/// The result of reading from a socket.
 enum Reading {
     /// There may be more.
     More,

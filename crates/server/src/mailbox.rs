@@ -1,5 +1,5 @@
-//! What the control group leaves for the timers' thread. The group must not be held up, so it leaves views here; of two
-//! that wait the newer one counts.
+//! Views that the control group leaves for the timers' thread, so that the group is not held up. Of two that wait the
+//! newer one counts.
 
 use std::sync::Arc;
 use std::time::Duration;

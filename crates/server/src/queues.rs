@@ -1,4 +1,4 @@
-//! What other threads leave for event loops: new sockets, and jobs.
+//! Queues in which other threads leave new sockets and jobs for event loops.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -129,7 +129,7 @@ impl Server {
         &self.endpoints
     }
 
-    /// What it holds now. Takes a look at every object.
+    /// Counts of what the server holds now. Takes a look at every object.
     pub fn status(&self) -> Status {
         let status = self.shell.node.status();
         Status {
@@ -205,7 +205,7 @@ fn node_config(
     })
 }
 
-/// What each loop polls; the first has the listeners.
+/// The sources that each loop polls; the first loop has the listeners.
 fn ios(threads: usize, listeners: Vec<crate::listener::Listener>) -> std::io::Result<Vec<Io>> {
     let count = match threads {
         0 => std::thread::available_parallelism().map_or(1, Into::into),

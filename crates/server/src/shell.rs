@@ -1,4 +1,4 @@
-//! What all threads of a server share: the node, and how its outputs are carried out.
+//! State that all threads of a server share: the node, and how its outputs are carried out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub(crate) struct Shell {
     failure: (Mutex<Option<String>>, Condvar),
 }
 
-/// What a shell is made of.
+/// The parts of a shell.
 pub(crate) struct Setup {
     pub node: Node,
     pub limits: Limits,

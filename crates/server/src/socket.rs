@@ -40,7 +40,7 @@ impl Stream {
         };
     }
 
-    /// What a poll watches.
+    /// The descriptor that a poll watches.
     pub fn descriptor(&self) -> RawFd {
         match self {
             Stream::Tcp(stream) => stream.as_raw_fd(),
@@ -51,7 +51,7 @@ impl Stream {
 
 /// A socket. Any thread may send on it; its loop writes what the other side did not take at once.
 pub(crate) struct Socket {
-    /// What the node knows of it.
+    /// The node's state of the connection.
     pub connection: Arc<Connection>,
     stream: Stream,
     /// Held for a copy or one write, never while a method runs.

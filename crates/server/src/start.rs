@@ -48,7 +48,7 @@ fn default_spin() -> Duration {
     }
 }
 
-/// What a server is put together with.
+/// The parts that a server is put together with.
 pub struct Parts {
     /// Its control group; `None`: the server is alone.
     pub control: Option<Arc<dyn ControlGroup>>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crucial_node::{ModuleStore, TypeSource, Work, WorkDone};
 
-/// What works with modules.
+/// The parts that carry out work with modules.
 #[derive(Clone)]
 pub(crate) struct Workshop {
     pub types: Arc<dyn TypeSource>,

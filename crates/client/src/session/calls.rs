@@ -176,7 +176,7 @@ impl<W> Calls<W> {
         }
     }
 
-    /// What the servers are to be told of the requests in flight, if it is time.
+    /// The list of requests in flight for the servers, if it is time to send it.
     pub fn take_report(&mut self) -> Option<InFlight> {
         if self.keep_all {
             return None;

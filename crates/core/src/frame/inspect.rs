@@ -18,14 +18,14 @@ pub enum Inspect {
         /// Only those with this key.
         key: Option<String>,
     },
-    /// What this server has of all objects. The result is a sequence of at most `max` [`ReplicaInfo`]s.
+    /// The part that this server has of each object. The result is a sequence of at most `max` [`ReplicaInfo`]s.
     Replicas {
         /// At most this number of objects.
         max: u32,
     },
 }
 
-/// What a server has of an object.
+/// The part of an object that a server has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaInfo {
     /// Which.

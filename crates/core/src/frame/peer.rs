@@ -66,14 +66,14 @@ pub enum Frame {
     Ask {
         /// The answer has the same.
         id: u64,
-        /// What is asked.
+        /// The request.
         body: Bytes,
     },
     /// The answer to it.
     Answer {
         /// As it was asked.
         id: u64,
-        /// What is answered.
+        /// The response.
         body: Bytes,
     },
 }

@@ -118,7 +118,7 @@ pub enum Refusal {
         lease_ms: u64,
     },
     /// The server is no member.
-    #[error("{node} is no member of the cluster, or not in this life")]
+    #[error("{node} is no member of the cluster, or not in this incarnation")]
     NoMember {
         /// The server.
         node: NodeId,
@@ -281,7 +281,7 @@ impl View {
         address: &str,
     ) -> Result<(), Refusal> {
         if let Some(member) = self.members.get(&node) {
-            // The same life at two places is two servers, with copies of one directory.
+            // The same incarnation at two places is two servers, with copies of one directory.
             return if member.incarnation == incarnation && member.address == address {
                 Ok(())
             } else {

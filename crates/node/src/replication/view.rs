@@ -105,7 +105,7 @@ impl View {
         self.configuration(partition).primary()
     }
 
-    /// Whether this life of the node is a member.
+    /// Whether this incarnation of the node is a member.
     pub fn has(&self, node: NodeId, incarnation: Incarnation) -> bool {
         self.members
             .get(&node)

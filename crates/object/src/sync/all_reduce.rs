@@ -52,7 +52,7 @@ pub struct AllReduce {
     parties: u64,
     how: Reduction,
     round: u64,
-    /// What was given in this round, by rank.
+    /// The values that were given in this round, by rank.
     given: BTreeMap<u64, Vec<f64>>,
     /// The result of the last round that was completed.
     result: Vec<f64>,

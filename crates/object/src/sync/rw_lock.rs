@@ -136,7 +136,7 @@ impl<T: Clone> RwLock<T> {
         }
     }
 
-    /// What it had locked is free.
+    /// The locks of the session are free.
     #[departed]
     fn departed(&mut self, session: SessionId) {
         self.readers.retain(|holder| holder.session != session);

@@ -31,13 +31,13 @@ use crate::{Error, Result, SessionId, Shared, Wake, shared};
 pub struct Semaphore {
     available: u64,
     line: Line<u64>,
-    /// What acquisitions have taken and nobody has given back, oldest first, so by token.
+    /// The acquisitions that nobody has given back, oldest first, so by token.
     held: VecDeque<Held>,
     /// The next fencing token.
     token: u64,
 }
 
-/// What is left of an acquisition.
+/// An acquisition, with the permits that are left of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Held {
     token: u64,

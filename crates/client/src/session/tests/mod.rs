@@ -123,7 +123,7 @@ pub fn disconnect(session: &mut Session<()>, member: Member, now_ms: u64) {
     assert!(disconnected.failed.is_none() && disconnected.reconnect);
 }
 
-/// What a server hears.
+/// The requests that a server hears.
 pub fn heard(bytes: &[u8]) -> Vec<Heard> {
     let mut bytes = BytesMut::from(bytes);
     let mut heard = Vec::new();
@@ -186,7 +186,7 @@ pub fn request(target: Target, frame: Vec<u8>) -> Request<()> {
 
 pub struct Called {
     pub sequence: u64,
-    /// What its server hears at once, if it is connected.
+    /// The requests that its server hears at once, if it is connected.
     pub heard: Vec<Heard>,
     pub connect: bool,
 }

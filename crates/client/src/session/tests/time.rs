@@ -1,4 +1,4 @@
-//! What happens as time passes.
+//! Tests of the session as time passes.
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ pub(super) struct Join {
     pub incarnation: Incarnation,
     /// The rank that it is to have.
     pub rank: u8,
-    /// No other join of this process's life has it.
+    /// No other join of this incarnation has it.
     pub number: u32,
     pub stage: Stage,
 }

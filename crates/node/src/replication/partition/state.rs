@@ -113,11 +113,11 @@ pub struct Partition<R> {
     pub(super) role: Role<R>,
     /// Creations and deletions that were executed.
     pub(super) done: Requests,
-    /// Changes that were issued in this process's life, as a primary.
+    /// Changes that were issued in this incarnation, as a primary.
     pub(super) issued: u64,
     /// Those of them that all assignments have.
     pub(super) released: u64,
-    /// Joins that were begun in this process's life.
+    /// Joins that were begun in this incarnation.
     pub(super) joins: u32,
 }
 
