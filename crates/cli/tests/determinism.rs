@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crucial_client::{Client, Config};
 use crucial_object::caller::{Call, CallNames, Caller, Lifetime, Mode, Open};
 use crucial_object::{Error, MethodId, ObjectId, encode};
-use crucial_server::{ModuleLimits, Server};
+use crucial_modules::{Limits, Source};
+use crucial_server::{Parts, Server};
 
 const CALLS: usize = 100_000;
 const OBJECTS: usize = 24;
@@ -38,15 +39,19 @@ struct Subject {
 
 impl Subject {
     fn new(module: &[u8], instances_max: usize) -> Subject {
-        let server = Server::start(crucial_server::Config {
+        let config = crucial_server::Config {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
-            module_limits: ModuleLimits {
-                instances_max,
-                ..ModuleLimits::default()
-            },
             ..crucial_server::Config::default()
-        })
-        .unwrap();
+        };
+        let limits = Limits {
+            instances_max,
+            ..Limits::default()
+        };
+        let parts = Parts {
+            types: Arc::new(Source::new(limits, None)),
+            ..Parts::default()
+        };
+        let server = Server::start_with(config, parts).unwrap();
         let client = Client::connect(Config::new(server.endpoints()[0].clone())).unwrap();
         client.push_module(module.to_vec(), false).unwrap();
         let account = encode(&(0i64, None::<u64>, Vec::<u64>::new())).unwrap();

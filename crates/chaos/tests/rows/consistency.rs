@@ -326,7 +326,7 @@ fn asked_directly(address: &str, object: ObjectId) -> Result<bool, Failed> {
         while let Some(frame) = frame::split(&mut buffer, 1 << 20)? {
             match frame::decode_response(frame)? {
                 Response::Welcome(welcome) => {
-                    let known = welcome.routes.map_or(0, |routes| routes.version);
+                    let known = welcome.routes.version;
                     let mut bytes = Vec::new();
                     frame::write_known_routes(known, &mut bytes)?;
                     let call = CallFrame {
