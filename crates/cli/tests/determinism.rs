@@ -5,9 +5,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use crucial_client::{Client, Config};
+use crucial_modules::{Limits, Source};
 use crucial_object::caller::{Call, CallNames, Caller, Lifetime, Mode, Open};
 use crucial_object::{Error, MethodId, ObjectId, encode};
-use crucial_modules::{Limits, Source};
 use crucial_server::{Parts, Server};
 
 const CALLS: usize = 100_000;
