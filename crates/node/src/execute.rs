@@ -30,7 +30,9 @@ impl Node {
         let (event, results) = (&job.turn.event, &mut job.results);
         let state = &mut job.turn.state.0;
         match &job.plan {
-            Plan::Create(_, info) => Outcome::Created(self.create(info, event, job.has_followers).map(Box::new)),
+            Plan::Create(_, info) => {
+                Outcome::Created(self.create(info, event, job.has_followers).map(Box::new))
+            }
             Plan::Restore(origin, info) => match event {
                 Event::Apply(_, entry) => Outcome::Restored(restore(entry, origin, *info)),
                 _ => unreachable!("only an entry has an image"),

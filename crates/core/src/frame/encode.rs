@@ -15,7 +15,7 @@ pub fn write_hello(hello: &Hello, out: &mut Vec<u8>) -> Result<(), Error> {
     })
 }
 
-/// A call to be written: [`CallRequest`] with borrowed arguments.
+/// A call to be written: [`CallRequest`](super::CallRequest) with borrowed arguments.
 #[derive(Clone, Copy, Debug)]
 pub struct CallFrame<'a> {
     /// Its number.

@@ -503,7 +503,10 @@ fn e01_an_exactly_once_thread_starts_no_threads() -> Outcome {
     let task = start_another(counter.clone());
     let refused = thread::Builder::new().exactly_once().spawn(task)?.join()?;
     let refused = refused.expect("it is refused");
-    assert!(refused.contains("start them outside the thread"), "{refused}");
+    assert!(
+        refused.contains("start them outside the thread"),
+        "{refused}"
+    );
     assert_eq!(counter.load()?, 0);
     Ok(())
 }
