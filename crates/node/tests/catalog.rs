@@ -1,6 +1,11 @@
 //! Modules of a cluster in a simulation: catalogs of some servers, the control group's state machine, a network that
 //! loses, repeats, delays and damages, servers that die, are evicted and join, and clients that push and remove
 //! modules. All of it comes from a seed.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test has the world that the node has not"
+)]
 
 mod catalog_world;
 

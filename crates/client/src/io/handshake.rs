@@ -20,7 +20,7 @@ use crate::config::Config;
 const WELCOME_BYTES_MAX: usize = 16 << 20;
 
 /// How often a handshake is tried again if its connection breaks.
-const HANDSHAKE_TRIES_MAX: u32 = 5;
+const HANDSHAKE_TRIES_MAX: u32 = 30;
 
 /// Pauses between attempts: each is twice the one before, from the first to the last.
 pub(crate) const PAUSE_FIRST: Duration = Duration::from_millis(5);
