@@ -178,7 +178,7 @@ pub enum Home {
     Namespace(String),
 }
 
-/// A [`Replica`](crate::Replica), on its way.
+/// A [`Replica`](crate::replication::Replica), on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// As there.
