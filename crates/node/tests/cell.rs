@@ -1,4 +1,10 @@
 //! What a `Cell` promises about calls that end and calls that wait.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::disallowed_macros,
+    reason = "a test has the world that the node has not"
+)]
 
 mod subject;
 

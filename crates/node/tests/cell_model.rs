@@ -1,5 +1,11 @@
 //! Random histories of a `Cell` against a model that is a page long: every call is answered exactly
 //! when the model says, with its result, and has its effect once, however often it is repeated.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::disallowed_macros,
+    reason = "a test has the world that the node has not"
+)]
 
 mod subject;
 

@@ -1,4 +1,10 @@
 //! Modules in the control group's state machine.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::disallowed_macros,
+    reason = "a test has the world that the node has not"
+)]
 
 use crucial_node::replication::{
     Command, Control, Incarnation, MODULE_BYTES_MAX, MODULES_BYTES_MAX, NodeId, Refusal, View,

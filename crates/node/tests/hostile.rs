@@ -1,5 +1,11 @@
 //! The fuzz target's harness, on a few thousand pseudo-random inputs: random bytes, and calls with arguments
 //! that fit.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::disallowed_macros,
+    reason = "a test has the world that the node has not"
+)]
 
 mod hostile_input;
 

@@ -1,4 +1,10 @@
 //! What becomes of an object, and of those who wait in it, when one of its methods panics.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::disallowed_macros,
+    reason = "a test has the world that the node has not"
+)]
 
 mod subject;
 
