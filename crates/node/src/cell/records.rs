@@ -95,7 +95,11 @@ enum Entries {
     None,
     /// Most objects never have a second, so it takes no allocation.
     One((CallId, Record)),
-    Few(Vec<(CallId, Record)>),
+    #[expect(
+        clippy::box_collection,
+        reason = "beside a vector of three words there is no room for the variant"
+    )]
+    Few(Box<Vec<(CallId, Record)>>),
     Many(Box<Many>),
 }
 
@@ -153,7 +157,7 @@ impl Records {
                 };
                 let mut entries = vec![first];
                 put_few(&mut entries, call, record, acked);
-                self.0 = Entries::Few(entries);
+                self.0 = Entries::Few(Box::new(entries));
                 false
             }
             Entries::Few(entries) => {
@@ -233,7 +237,7 @@ impl Records {
     fn fit(&mut self) {
         match &mut self.0 {
             Entries::Few(entries) if entries.len() > FEW_MAX => {
-                let entries: BTreeMap<_, _> = std::mem::take(entries).into_iter().collect();
+                let entries: BTreeMap<_, _> = std::mem::take(&mut **entries).into_iter().collect();
                 let purge_at = 2 * entries.len();
                 self.0 = Entries::Many(Box::new(Many { entries, purge_at }));
             }
@@ -247,7 +251,7 @@ impl Records {
             }
             Entries::Many(many) if many.entries.len() <= FEW_MAX / 2 => {
                 let entries = std::mem::take(&mut many.entries).into_iter().collect();
-                self.0 = Entries::Few(entries);
+                self.0 = Entries::Few(Box::new(entries));
             }
             Entries::Many(many) => many.purge_at = 2 * many.entries.len(),
             Entries::None | Entries::One(_) => {}
