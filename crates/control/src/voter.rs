@@ -129,6 +129,10 @@ impl ControlGroup for Voter {
         self.config.lease.as_millis() as u64
     }
 
+    fn is_alone(&self) -> bool {
+        false
+    }
+
     fn start(
         &self,
         member: Arc<dyn control_group::Member>,

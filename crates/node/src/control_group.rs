@@ -23,6 +23,9 @@ pub trait ControlGroup: Send + Sync {
     /// For how long a lease of this server lasts, in milliseconds.
     fn lease_ms(&self) -> Millis;
 
+    /// Whether no other server can join this one.
+    fn is_alone(&self) -> bool;
+
     /// Makes this server, which listens at these endpoints, a member. Blocks until it is one.
     ///
     /// # Errors

@@ -45,6 +45,8 @@ pub struct Config {
     pub client_lease_ms: Millis,
     /// How often partitions are told that time has passed, in milliseconds.
     pub tick_ms: Millis,
+    /// Whether no other server can join this one.
+    pub is_alone: bool,
     /// Calls leave no completion records: to measure what these cost.
     pub at_least_once: bool,
     /// With fewer records in an object nobody looks which of them are needed.
@@ -64,6 +66,7 @@ impl Config {
             lease_ms,
             client_lease_ms: 10_000,
             tick_ms: 20,
+            is_alone: false,
             at_least_once: false,
             records_min: 64,
             hash_seed,
@@ -112,6 +115,7 @@ pub struct Node {
     pub(crate) limits: Limits,
     pub(crate) client_lease_ms: Millis,
     pub(crate) tick_ms: Millis,
+    pub(crate) is_alone: bool,
     at_least_once: bool,
     pub(crate) records_min: usize,
     pub(crate) types: Types,
@@ -161,6 +165,7 @@ impl Node {
             limits: config.limits,
             client_lease_ms: config.client_lease_ms,
             tick_ms: config.tick_ms,
+            is_alone: config.is_alone,
             at_least_once: config.at_least_once,
             records_min: config.records_min,
             types: Types::new(seed),

@@ -50,6 +50,12 @@ impl Node {
                 "the other server speaks version {version}, this one version {VERSION}: run the same release on all"
             ));
         };
+        if self.is_alone {
+            return refuse(
+                "this server runs alone, and no other server can join it: start it with --data DIRECTORY"
+                    .to_owned(),
+            );
+        }
         let ours = self.membership.cluster();
         let me = (self.id().0, self.incarnation().0);
         if hello.cluster != 0 && ours != 0 && hello.cluster != ours {

@@ -59,6 +59,10 @@ impl ControlGroup for Lone {
         LEASE_MS
     }
 
+    fn is_alone(&self) -> bool {
+        true
+    }
+
     fn start(&self, member: Arc<dyn Member>, _: &[Endpoint]) -> Result<(), String> {
         let incarnation = Incarnation(1);
         member.begin(incarnation);
@@ -78,11 +82,8 @@ impl ControlGroup for Lone {
         Ok(())
     }
 
-    fn on_request(&self, from: &peer::Hello, _: Bytes, _: Respond) {
-        tracing::warn!(
-            node = format!("{:016x}", from.from),
-            "another server wants to join this one, which runs alone: start it with --data DIRECTORY"
-        );
+    fn on_request(&self, _: &peer::Hello, _: Bytes, _: Respond) {
+        // The handshakes of other servers are refused.
     }
 
     fn propose(&self, command: Command) {

@@ -201,6 +201,7 @@ fn node_config(
         limits: config.limits.clone(),
         client_lease_ms: config.lease.as_millis() as Millis,
         at_least_once: config.at_least_once,
+        is_alone: control.is_alone(),
         ..crucial_node::Config::new(control.node(), control.lease_ms(), seed)
     })
 }
