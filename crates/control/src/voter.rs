@@ -142,7 +142,7 @@ impl ControlGroup for Voter {
 
     fn on_request(&self, from: &peer::Hello, request: Bytes, respond: Respond) {
         if let Some(group) = self.group.get() {
-            group.handle(from, request, respond);
+            group.on_request(from, request, respond);
         }
     }
 
@@ -177,7 +177,7 @@ impl ControlGroup for Voter {
         group.leave();
         let started = Instant::now();
         while started.elapsed() < patience && group.is_part() {
-            if group.wait_dismissed(LEAVE_LOOK) {
+            if group.wait_until_left(LEAVE_LOOK) {
                 return true;
             }
             if group.view().staying().next().is_none() {
@@ -186,7 +186,7 @@ impl ControlGroup for Voter {
                 return true;
             }
         }
-        group.wait_dismissed(Duration::ZERO)
+        group.wait_until_left(Duration::ZERO)
     }
 
     fn stop(&self) {
@@ -231,25 +231,25 @@ impl Member for Adapter {
         self.member.now()
     }
 
-    fn view(&self, view: Arc<View>) {
+    fn on_view(&self, view: Arc<View>) {
         let group = self.group.get().and_then(Weak::upgrade);
         let cluster = group.map_or(0, |group| group.cluster());
         self.member.on_view(cluster, view);
     }
 
-    fn granted(&self, grant: Grant) {
+    fn on_grant(&self, grant: Grant) {
         self.member.on_lease(grant);
     }
 
-    fn over(&self) {
+    fn on_evicted(&self) {
         self.member.on_evicted();
     }
 
-    fn begin(&self, incarnation: Incarnation) {
+    fn on_begin(&self, incarnation: Incarnation) {
         self.member.begin(incarnation);
     }
 
-    fn failed(&self, error: GroupError) {
+    fn on_failure(&self, error: GroupError) {
         self.member.on_failure(error.to_string());
     }
 }

@@ -34,24 +34,24 @@ impl Member for Notes {
         self.started.elapsed().as_millis() as u64
     }
 
-    fn view(&self, view: Arc<View>) {
+    fn on_view(&self, view: Arc<View>) {
         self.told.lock().unwrap().view = Some(view);
     }
 
-    fn granted(&self, grant: Grant) {
+    fn on_grant(&self, grant: Grant) {
         let asked = self.started + Duration::from_millis(grant.sent_ms);
         self.told.lock().unwrap().grants.push((grant, asked));
     }
 
-    fn over(&self) {
+    fn on_evicted(&self) {
         self.told.lock().unwrap().overs += 1;
     }
 
-    fn begin(&self, incarnation: Incarnation) {
+    fn on_begin(&self, incarnation: Incarnation) {
         self.told.lock().unwrap().lives.push(incarnation);
     }
 
-    fn failed(&self, error: GroupError) {
+    fn on_failure(&self, error: GroupError) {
         eprintln!("{error}");
     }
 }
@@ -170,7 +170,7 @@ fn serve(mut stream: TcpStream, node: NodeId, group: &Weak<Group>, deaf_to: &Ato
                         let _ = answers.write_all(&bytes);
                     };
                     if let Some(hello) = hello.get() {
-                        group.handle(hello, body, Box::new(answer));
+                        group.on_request(hello, body, Box::new(answer));
                     }
                 }
                 _ => {}
@@ -356,7 +356,7 @@ fn who_leaves_is_dismissed_when_it_holds_nothing() {
         servers[stays].group.propose(commands.collect());
         servers[place]
             .group
-            .wait_dismissed(Duration::from_millis(50))
+            .wait_until_left(Duration::from_millis(50))
     });
     wait_until("two members", || servers[stays].members() == 2);
 }

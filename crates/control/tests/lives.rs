@@ -152,7 +152,7 @@ fn a_leader_that_leaves_gives_its_vote_away_first() {
     // Who holds nothing is dismissed as soon as it says that it goes, which is before its vote is another's.
     hand_all_to(&servers, stays, to);
     servers[place].group.leave();
-    assert!(servers[place].group.wait_dismissed(PATIENCE));
+    assert!(servers[place].group.wait_until_left(PATIENCE));
     let left = servers.remove(place);
     assert_eq!(left.told(|told| told.overs), 0);
     left.die();
@@ -258,7 +258,7 @@ fn a_directory_in_use_is_an_error() {
 fn ask(group: &Group, hello: &peer::Hello, question: Vec<u8>) -> Vec<u8> {
     let (sender, answer) = mpsc::channel();
     let send = move |bytes| drop(sender.send(bytes));
-    group.handle(hello, Bytes::from(question), Box::new(send));
+    group.on_request(hello, Bytes::from(question), Box::new(send));
     answer.recv_timeout(PATIENCE).expect("an answer")
 }
 

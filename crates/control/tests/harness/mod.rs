@@ -46,27 +46,27 @@ impl Member for Notes {
         self.started.elapsed().as_millis() as u64
     }
 
-    fn view(&self, view: Arc<View>) {
+    fn on_view(&self, view: Arc<View>) {
         let now = Instant::now();
         self.told.lock().unwrap().views.push((now, view));
     }
 
-    fn granted(&self, grant: Grant) {
+    fn on_grant(&self, grant: Grant) {
         let until = self.started + Duration::from_millis(grant.sent_ms + LEASE_MS);
         let mut told = self.told.lock().unwrap();
         let life = *told.lives.last().unwrap();
         told.leases.push((life, until));
     }
 
-    fn over(&self) {
+    fn on_evicted(&self) {
         self.told.lock().unwrap().overs += 1;
     }
 
-    fn begin(&self, incarnation: Incarnation) {
+    fn on_begin(&self, incarnation: Incarnation) {
         self.told.lock().unwrap().lives.push(incarnation);
     }
 
-    fn failed(&self, error: GroupError) {
+    fn on_failure(&self, error: GroupError) {
         self.told.lock().unwrap().failed = Some(error);
     }
 }
@@ -239,7 +239,7 @@ fn take(
                 peer::write_answer(id, &body, &mut bytes).unwrap();
                 let _ = answers.write_all(&bytes);
             };
-            group.handle(hello, body, Box::new(answer));
+            group.on_request(hello, body, Box::new(answer));
         }
         other => panic!("{other:?}"),
     }
