@@ -83,15 +83,15 @@ pub trait Member: Send + Sync + 'static {
     /// The server's monotonic clock, in milliseconds.
     fn now_ms(&self) -> u64;
     /// A newer view was committed. Intermediate views may be skipped.
-    fn view(&self, view: Arc<View>);
-    /// A lease was granted. It begins when the heartbeat was sent.
-    fn granted(&self, grant: Grant);
+    fn on_view(&self, view: Arc<View>);
+    /// A lease was granted. The lease begins at the time at which the heartbeat was sent.
+    fn on_grant(&self, grant: Grant);
     /// This incarnation was evicted. All its state is invalid.
-    fn over(&self);
-    /// A new incarnation begins. Called before it joins.
-    fn begin(&self, incarnation: Incarnation);
+    fn on_evicted(&self);
+    /// A new incarnation begins. Called before the incarnation joins.
+    fn on_begin(&self, incarnation: Incarnation);
     /// The group cannot continue on this server, for example because the disk is full. The server must stop.
-    fn failed(&self, error: GroupError);
+    fn on_failure(&self, error: GroupError);
 }
 
 /// Why a server cannot join or stay in the control group.

@@ -15,27 +15,27 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::config::{Config, GroupError, GroupStatus, Member, PROPOSALS_MAX};
 use crate::identity::Identity;
 use crate::link::Links;
+use crate::message::{Request, Response, encode};
 use crate::network::Network;
-use crate::question::{Answer, Question, encode};
-use crate::shared::{Doubt, Shared, Stage};
+use crate::shared::{LeadershipCheck, Shared, Stage};
 use crate::store::{Group as Types, Store};
 
-/// Questions of other servers that are being answered. What is above is not.
-const QUESTIONS_MAX: usize = 4_096;
+/// Most requests of other servers that are handled at a time. Further ones fail.
+const REQUESTS_MAX: usize = 4_096;
 
-/// A snapshot is made after so many entries of the log.
+/// Log entries after which a snapshot is made.
 const ENTRIES_PER_SNAPSHOT: u64 = 2_000;
 
-/// Entries that are kept behind a snapshot, for those that are only a little behind.
+/// Log entries that are kept although a snapshot has them, for servers that lack only a few entries.
 const ENTRIES_KEPT: u64 = 500;
 
-/// How long a part of a snapshot may take to get to another server.
+/// Time limit for sending a part of a snapshot to another server.
 const SNAPSHOT_TIMEOUT_MS: u64 = 5_000;
 
-/// How long a snapshot may take to be made.
+/// Time limit for making a snapshot.
 const COMPACT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the end may take.
+/// Time limit for each step of stopping.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server's part in the control group. Its threads end with [`stop`](Group::stop).
@@ -46,8 +46,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// Begins: from here on it can be asked. It has joined when
-    /// [`wait_until_member`](Group::wait_until_member) returns.
+    /// Starts the group's threads and begins to join. From here on the group handles requests; the server is a member
+    /// when [`wait_until_member`](Group::wait_until_member) returns.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl Group {
         let store = Store::open(&config.directory, config.partitions)?;
         let node = identity.node();
         let (proposals, proposed) = mpsc::channel(PROPOSALS_MAX);
-        let (doubts, doubted) = mpsc::unbounded_channel();
+        let (leadership_checks, checks) = mpsc::unbounded_channel();
         let links = Arc::new(Links::new(node, identity.incarnation()));
         links.set_cluster(identity.cluster());
         let shared = Arc::new(Shared {
@@ -73,12 +73,12 @@ impl Group {
             store,
             links,
             raft: tokio::sync::OnceCell::new(),
-            reign: Mutex::default(),
+            leader_term: Mutex::default(),
             leaving: AtomicBool::new(false),
             stage: (Mutex::new(Stage::Joining), Condvar::new()),
             proposals,
-            doubts,
-            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            leadership_checks,
+            permits: Arc::new(Semaphore::new(REQUESTS_MAX)),
             stop: watch::channel(false).0,
             started: Instant::now(),
         });
@@ -87,16 +87,16 @@ impl Group {
             .thread_name("crucial-control")
             .enable_all()
             .build()
-            .map_err(|error| GroupError::Directory(format!("no threads: {error}")))?;
+            .map_err(|error| GroupError::Directory(format!("cannot start threads: {error}")))?;
         let handle = runtime.handle().clone();
-        let theirs = shared.clone();
+        let running = shared.clone();
         let thread = std::thread::Builder::new()
             .name("crucial-control".to_owned())
             .spawn(move || {
-                runtime.block_on(theirs.run(proposed, doubted));
+                runtime.block_on(running.run(proposed, checks));
                 runtime.shutdown_timeout(STOP_TIMEOUT);
             })
-            .map_err(|error| GroupError::Directory(format!("no thread: {error}")))?;
+            .map_err(|error| GroupError::Directory(format!("cannot start a thread: {error}")))?;
         Ok(Group {
             shared,
             runtime: handle,
@@ -108,7 +108,7 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// [`GroupError`]; then it never will be.
+    /// [`GroupError`]: the server will not become a member.
     pub fn wait_until_member(&self) -> Result<(), GroupError> {
         let (stage, changed) = &self.shared.stage;
         let mut stage = stage.lock();
@@ -116,56 +116,59 @@ impl Group {
             match &*stage {
                 Stage::Joining => changed.wait(&mut stage),
                 Stage::Failed(error) => return Err(error.clone()),
-                Stage::Member | Stage::Dismissed => return Ok(()),
+                Stage::Member | Stage::Left => return Ok(()),
             }
         }
     }
 
-    /// Another server asks something. It is answered on a thread of the group's, if at all.
-    pub fn handle(
+    /// Handles a request of another server. `respond` is called on a thread of the group, or dropped when the group
+    /// stops.
+    pub fn on_request(
         &self,
         hello: &peer::Hello,
-        question: Bytes,
-        answer: Box<dyn FnOnce(Vec<u8>) + Send>,
+        request: Bytes,
+        respond: Box<dyn FnOnce(Vec<u8>) + Send>,
     ) {
-        let Ok(permit) = self.shared.questions.clone().try_acquire_owned() else {
-            return answer(encode(&Answer::Failed("too many questions".to_owned())));
+        let Ok(permit) = self.shared.permits.clone().try_acquire_owned() else {
+            return respond(encode(&Response::Failed("too many requests".to_owned())));
         };
         let (shared, hello) = (self.shared.clone(), *hello);
         self.runtime.spawn(async move {
-            let said = shared.answer_to(&hello, &question).await;
-            answer(encode(&said));
+            let response = shared.respond_to(&hello, &request).await;
+            respond(encode(&response));
             drop(permit);
         });
     }
 
-    /// Proposes changes of the view. They may be lost. It does not block.
+    /// Proposes changes of the view, without blocking. A proposal may be lost.
     pub fn propose(&self, commands: Vec<Command>) {
         if self.shared.proposals.try_send(commands).is_err() {
-            tracing::debug!("proposals were lost: too many, or the group has stopped");
+            tracing::debug!(
+                "proposals are dropped: too many are waiting, or the group has stopped"
+            );
         }
     }
 
-    /// Begins to leave.
+    /// Begins to leave the cluster.
     pub fn leave(&self) {
         self.shared.leaving.store(true, Ordering::Release);
     }
 
-    /// Blocks until the server has left, or for so long; whether it has.
-    pub fn wait_dismissed(&self, patience: Duration) -> bool {
+    /// Blocks until the server has left the cluster or the time is over, and returns whether it has left.
+    pub fn wait_until_left(&self, patience: Duration) -> bool {
         let (stage, changed) = &self.shared.stage;
         let mut stage = stage.lock();
         let is_part = |stage: &mut Stage| matches!(stage, Stage::Joining | Stage::Member);
         changed.wait_while_for(&mut stage, is_part, patience);
-        matches!(*stage, Stage::Dismissed)
+        matches!(*stage, Stage::Left)
     }
 
-    /// Whether the server is a member, or is to be one.
+    /// Whether the server is a member or is joining.
     pub fn is_part(&self) -> bool {
         matches!(*self.shared.stage.0.lock(), Stage::Joining | Stage::Member)
     }
 
-    /// Which cluster; 0: not known yet.
+    /// The server's cluster; 0 while it is not known.
     pub fn cluster(&self) -> u64 {
         self.shared.cluster.load(Ordering::Acquire)
     }
@@ -175,14 +178,14 @@ impl Group {
         self.shared.view()
     }
 
-    /// What this server knows of the group.
+    /// The state of the group as this server knows it.
     pub fn status(&self) -> GroupStatus {
         let Some(raft) = self.shared.raft.get() else {
             return GroupStatus::default();
         };
         let metrics = raft.metrics().borrow().clone();
         let membership = metrics.membership_config.membership();
-        // The others count when the change is done: until then nothing can be decided without these.
+        // During a change of the voters, a decision needs a majority of the previous voters as well.
         let voters = membership.get_joint_config().first();
         GroupStatus {
             leader: metrics.current_leader.map(NodeId),
@@ -194,8 +197,8 @@ impl Group {
         }
     }
 
-    /// Begins to make a snapshot of what was decided, so that the log before it can go. That is also done by itself, now and
-    /// then.
+    /// Begins to make a snapshot, after which the log up to the snapshot is deleted. The group also makes snapshots by
+    /// itself.
     pub fn compact(&self) {
         let Some(raft) = self.shared.raft.get().cloned() else {
             return;
@@ -208,17 +211,17 @@ impl Group {
             };
             let wait = raft.wait(Some(COMPACT_TIMEOUT));
             if wait.snapshot(applied, "a snapshot").await.is_ok() {
-                // If it has stopped meanwhile, that is told elsewhere.
+                // If the group has stopped meanwhile, `broken` reports the cause.
                 let _ = raft.trigger().purge_log(applied.index).await;
             }
         });
     }
 
-    /// Ends its threads. Not to be called on them, so by no [`Member`].
+    /// Ends the group's threads. Must not be called on these threads, and thus not by a [`Member`]'s functions.
     pub fn stop(&self) {
         self.shared.stop.send_replace(true);
         if let Some(thread) = self.thread.lock().take() {
-            // If it has panicked it has said so.
+            // A panic of the thread was reported when it happened.
             let _ = thread.join();
         }
     }
@@ -231,34 +234,36 @@ impl Drop for Group {
 }
 
 impl Shared {
-    /// Answers a server that has said who it is. It may be anybody.
-    async fn answer_to(&self, hello: &peer::Hello, question: &[u8]) -> Answer {
+    /// Handles a request of a server after its handshake. The server may belong to another cluster.
+    async fn respond_to(&self, hello: &peer::Hello, request: &[u8]) -> Response {
         let own = self.cluster.load(Ordering::Acquire);
         if own == 0 || hello.cluster != own {
-            return Answer::Failed("it is part of another cluster, or of none yet".to_owned());
+            return Response::Failed(
+                "the contacted server is in another cluster, or has not joined one yet".to_owned(),
+            );
         }
-        match postcard::from_bytes::<Question>(question) {
-            Ok(Question::Heartbeat { node, .. }) if node.0 != hello.from => {
-                Answer::Failed("a heartbeat of another server".to_owned())
+        match postcard::from_bytes::<Request>(request) {
+            Ok(Request::Heartbeat { node, .. }) if node.0 != hello.from => {
+                Response::Failed("the heartbeat names another server than the handshake".to_owned())
             }
-            Ok(question) => self.answer(question).await,
-            Err(error) => Answer::Failed(format!("no question: {error}")),
+            Ok(request) => self.respond(request).await,
+            Err(error) => Response::Failed(format!("malformed request: {error}")),
         }
     }
 
     async fn run(
         self: Arc<Self>,
         proposed: mpsc::Receiver<Vec<Command>>,
-        doubted: mpsc::UnboundedReceiver<Doubt>,
+        checks: mpsc::UnboundedReceiver<LeadershipCheck>,
     ) {
         let mut stop = self.stop.subscribe();
         let work = async {
-            if let Err(error) = self.work(proposed, doubted).await {
+            if let Err(error) = self.work(proposed, checks).await {
                 self.set_stage(Stage::Failed(error.clone()));
-                self.member.failed(error);
+                self.member.on_failure(error);
             }
         };
-        // What others ask is answered until the server stops, even if its own work has ended.
+        // Requests of other servers are handled until the server stops, even if its own membership has ended.
         let work = async {
             work.await;
             std::future::pending::<()>().await;
@@ -268,7 +273,7 @@ impl Shared {
             _ = stop.wait_for(|stop| *stop) => {}
         }
         if let Some(raft) = self.raft.get() {
-            // It is ending.
+            // The process does not wait longer for the library.
             let _ = tokio::time::timeout(STOP_TIMEOUT, raft.shutdown()).await;
         }
     }
@@ -276,25 +281,25 @@ impl Shared {
     async fn work(
         self: &Arc<Self>,
         proposed: mpsc::Receiver<Vec<Command>>,
-        doubted: mpsc::UnboundedReceiver<Doubt>,
+        checks: mpsc::UnboundedReceiver<LeadershipCheck>,
     ) -> Result<(), GroupError> {
         let network = Network(self.links.clone());
         let (log, machine) = (self.store.clone(), self.store.clone());
         let config = Arc::new(self.raft_config()?);
         let raft = Raft::new(self.node.0, config, network, log, machine).await;
         let raft = raft.map_err(|error| GroupError::Stopped(error.to_string()))?;
-        // Nobody else sets it.
+        // Set here only, so that setting cannot fail.
         let _ = self.raft.set(raft.clone());
-        tokio::spawn(self.clone().confirm_all(doubted));
+        tokio::spawn(self.clone().run_leadership_checks(checks));
         tokio::spawn(self.clone().lead());
         tokio::spawn(self.clone().arrange_all());
-        tokio::spawn(self.clone().carry(proposed));
-        let life = async {
+        tokio::spawn(self.clone().send_proposals(proposed));
+        let membership = async {
             self.find_cluster(&raft).await?;
-            self.live(&raft).await
+            self.run_incarnations(&raft).await
         };
         tokio::select! {
-            ended = life => ended,
+            ended = membership => ended,
             error = broken(&raft) => Err(error),
         }
     }
@@ -316,7 +321,7 @@ impl Shared {
     }
 }
 
-/// Ends when the consensus library has stopped by itself, and says why.
+/// Waits until the consensus library has stopped by itself, and returns the cause.
 async fn broken(raft: &Raft<Types>) -> GroupError {
     let mut metrics = raft.metrics();
     loop {
@@ -324,7 +329,7 @@ async fn broken(raft: &Raft<Types>) -> GroupError {
             return GroupError::Stopped(error.to_string());
         }
         if metrics.changed().await.is_err() {
-            return GroupError::Stopped("its thread has ended".to_owned());
+            return GroupError::Stopped("the consensus library's thread has ended".to_owned());
         }
     }
 }
@@ -345,18 +350,18 @@ mod tests {
         fn now_ms(&self) -> u64 {
             0
         }
-        fn view(&self, _: Arc<View>) {}
-        fn granted(&self, _: Grant) {}
-        fn over(&self) {}
-        fn begin(&self, _: Incarnation) {}
-        fn failed(&self, error: GroupError) {
+        fn on_view(&self, _: Arc<View>) {}
+        fn on_grant(&self, _: Grant) {}
+        fn on_evicted(&self) {}
+        fn on_begin(&self, _: Incarnation) {}
+        fn on_failure(&self, error: GroupError) {
             *self.failed.lock() = Some(error.to_string());
             self.changed.notify_all();
         }
     }
 
     #[test]
-    fn a_disk_that_can_not_be_written_is_told() {
+    fn an_unwritable_disk_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         let identity = Identity::open(directory.path()).unwrap();
         let config = Config {
@@ -381,11 +386,11 @@ mod tests {
         notes
             .changed
             .wait_while_for(&mut failed, |failed| failed.is_none(), patience);
-        let error = failed.clone().expect("it is told");
+        let error = failed.clone().expect("the failure is reported");
         let path = directory.path().join("journal");
         assert!(error.contains(&path.display().to_string()), "{error}");
         assert!(error.contains("has room"), "{error}");
         drop(failed);
-        assert!(!group.wait_dismissed(Duration::from_secs(10)));
+        assert!(!group.wait_until_left(Duration::from_secs(10)));
     }
 }

@@ -54,7 +54,7 @@ impl Identity {
             node,
             incarnation: Incarnation(incarnation),
         };
-        identity.begin_life()?;
+        identity.begin_incarnation()?;
         Ok(identity)
     }
 
@@ -78,7 +78,7 @@ impl Identity {
     /// # Errors
     ///
     /// [`JournalError`], if the file cannot be written.
-    pub fn begin_life(&mut self) -> Result<Incarnation, JournalError> {
+    pub fn begin_incarnation(&mut self) -> Result<Incarnation, JournalError> {
         self.incarnation.0 += 1;
         self.write()?;
         Ok(self.incarnation)

@@ -1,14 +1,17 @@
-//! What the leader of the control group does: answers heartbeats with leases, and finds who has died.
+//! The leader's work: it grants leases in response to heartbeats, and expires servers that have become silent.
 //!
-//! That a server's lease has ended when its end is decided rests on this:
+//! An expired server has no lease any more at the time at which its expiry is committed. The reasons are:
 //!
-//! - A lease counts from the time at which a heartbeat was sent, and the leader notes when it came ([`FailureDetector::hear`])
-//!   before it makes sure that it leads. So the leaders of later terms begin later than that.
-//! - A leader proposes the end of a life that it has not heard of for longer than a lease and what clocks drift, since
-//!   it has begun itself. The entry has an effect in its term only, so nobody else was the leader meanwhile.
-//! - From then on it gives this life no lease any more ([`Reign::condemned`]), even if it is heard before it is decided.
-//! - What leaders before it have proposed is decided, one way or the other, before it gives its first lease
-//!   ([`Reign::is_settled`]).
+//! - A lease begins when its heartbeat was sent, and the leader records the heartbeat's arrival
+//!   ([`LeaderTerm::record_heartbeat`]) before it checks that it still leads. The leaders of later terms therefore begin
+//!   after the start of the lease.
+//! - A leader proposes the expiry of an incarnation only after it has led, and has received no heartbeat of the
+//!   incarnation, for longer than a lease and the clocks' drift. The log entry has an effect in this leader's term only,
+//!   so that no other server was the leader meanwhile.
+//! - After the proposal the leader grants no lease to the incarnation, even if a heartbeat arrives before the entry is
+//!   committed (`LeaderTerm::pending_expiry`).
+//! - The proposals of earlier leaders are committed or lost before the leader grants its first lease
+//!   ([`LeaderTerm::has_committed`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,124 +21,134 @@ use openraft::{Raft, ServerState};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::PROPOSE_TIMEOUT;
-use crate::question::{Answer, Question};
-use crate::shared::{Doubt, Shared};
+use crate::message::{Request, Response};
+use crate::shared::{LeadershipCheck, Shared};
 use crate::store::{Decision, Group as Types};
-use crate::term::{Life, Reign};
+use crate::term::{Instance, LeaderTerm};
 
-/// The roll is called so often in each lease.
-const CALLS_PER_LEASE: u64 = 10;
+/// Rounds of the leader's work during one lease.
+const ROUNDS_PER_LEASE: u64 = 10;
 
-/// A leader that could not make sure for so many calls that it leads was cut off, or its process stopped: it begins
-/// anew with what it has heard.
-const LOST_CALLS: u32 = 4;
+/// After so many rounds without a successful leadership check, the leader was cut off or its process was suspended, and
+/// heartbeats may have been lost: the failure detector restarts.
+const LOST_ROUNDS: u32 = 4;
 
 impl Shared {
-    pub async fn answer(&self, question: Question) -> Answer {
+    /// Handles a request of a server of the group.
+    pub async fn respond(&self, request: Request) -> Response {
         let Some(raft) = self.raft.get() else {
-            return Answer::Elsewhere(None);
+            return Response::NotLeader(None);
         };
-        match question {
-            Question::Append(rpc) => Answer::Append(raft.append_entries(rpc).await),
-            Question::Vote(rpc) => Answer::Vote(raft.vote(rpc).await),
-            Question::Snapshot(rpc) => Answer::Snapshot(raft.install_snapshot(rpc).await),
-            Question::Heartbeat {
+        match request {
+            Request::Append(rpc) => Response::Append(raft.append_entries(rpc).await),
+            Request::Vote(rpc) => Response::Vote(raft.vote(rpc).await),
+            Request::Snapshot(rpc) => Response::Snapshot(raft.install_snapshot(rpc).await),
+            Request::Heartbeat {
                 node,
                 incarnation,
                 sent_ms,
             } => self.grant(raft, (node, incarnation), sent_ms).await,
-            Question::Propose(commands) => self.decide(raft, commands).await,
+            Request::Propose(commands) => self.commit(raft, commands).await,
         }
     }
 
-    /// The leader's address, if another server leads.
-    fn elsewhere(&self, raft: &Raft<Types>) -> Answer {
+    /// The response of a server that does not lead.
+    fn not_leader(&self, raft: &Raft<Types>) -> Response {
         let metrics = raft.metrics().borrow().clone();
         let leader = metrics
             .current_leader
             .filter(|leader| *leader != self.node.0);
         let membership = metrics.membership_config.membership();
         let address = leader.and_then(|leader| membership.get_node(&leader).cloned());
-        Answer::Elsewhere(address.map(|node| node.addr))
+        Response::NotLeader(address.map(|node| node.addr))
     }
 
-    /// A lease for a server that lives. The order matters: it was heard before the leader makes sure that it is the
-    /// leader, and the view is read after that.
-    async fn grant(&self, raft: &Raft<Types>, life: Life, sent_ms: u64) -> Answer {
-        let heard = match &mut *self.reign.lock() {
-            Some(reign) => reign.hear(life, self.now_ms()).then_some(reign.term),
-            None => return self.elsewhere(raft),
+    /// Grants a lease in response to a heartbeat. The order matters: the heartbeat is recorded before the leadership
+    /// check, and the view is read after the check.
+    async fn grant(&self, raft: &Raft<Types>, instance: Instance, sent_ms: u64) -> Response {
+        let recorded = match &mut *self.leader_term.lock() {
+            Some(leader_term) => {
+                let may_grant = leader_term.record_heartbeat(instance, self.now_ms());
+                may_grant.then_some(leader_term.term)
+            }
+            None => return self.not_leader(raft),
         };
-        let Some(term) = heard else {
-            return Answer::Failed("it is being taken for dead".to_owned());
+        let Some(term) = recorded else {
+            return Response::Failed("the expiry of this incarnation was proposed".to_owned());
         };
-        if !self.confirm().await || !self.is_settled(term) {
-            return self.elsewhere(raft);
+        if !self.check_leadership().await || !self.has_committed(term) {
+            return self.not_leader(raft);
         }
         let view = self.view();
-        if !view.has(life.0, life.1) {
-            let votes = self.store.voters().contains(&life.0.0);
-            return Answer::Over { votes };
+        if !view.has(instance.0, instance.1) {
+            let votes = self.store.voters().contains(&instance.0.0);
+            return Response::Evicted { votes };
         }
-        Answer::Grant(Grant {
+        Response::Grant(Grant {
             sent_ms,
             view: view.version,
         })
     }
 
-    fn is_settled(&self, term: u64) -> bool {
-        let reign = self.reign.lock();
-        let reign = reign.as_ref().filter(|reign| reign.term == term);
-        reign.is_some_and(|reign| reign.is_settled)
+    fn has_committed(&self, term: u64) -> bool {
+        let leader_term = self.leader_term.lock();
+        let leader_term = leader_term.as_ref().filter(|current| current.term == term);
+        leader_term.is_some_and(|current| current.has_committed)
     }
 
-    /// Makes sure that this server leads, at some time after the call.
-    async fn confirm(&self) -> bool {
-        let (doubt, answer) = oneshot::channel();
-        self.doubts.send(doubt).is_ok() && answer.await.unwrap_or(false)
+    /// Whether this server was the leader at some time after the call.
+    async fn check_leadership(&self) -> bool {
+        let (check, result) = oneshot::channel();
+        self.leadership_checks.send(check).is_ok() && result.await.unwrap_or(false)
     }
 
-    /// Makes sure for many at once: for those that have asked before it begins.
-    pub async fn confirm_all(self: Arc<Self>, mut doubts: mpsc::UnboundedReceiver<Doubt>) {
+    /// Runs leadership checks in batches: one round of the library serves all checks that were requested before the
+    /// round began.
+    pub async fn run_leadership_checks(
+        self: Arc<Self>,
+        mut checks: mpsc::UnboundedReceiver<LeadershipCheck>,
+    ) {
         let Some(raft) = self.raft.get().cloned() else {
             return;
         };
-        while let Some(first) = doubts.recv().await {
-            let mut asked = vec![first];
-            while let Ok(next) = doubts.try_recv() {
-                asked.push(next);
+        while let Some(first) = checks.recv().await {
+            let mut batch = vec![first];
+            while let Ok(next) = checks.try_recv() {
+                batch.push(next);
             }
             let confirmed = raft.ensure_linearizable();
-            let patience = self.config.timing.heartbeat_timeout();
-            let confirmed = tokio::time::timeout(patience, confirmed).await;
+            let timeout = self.config.timing.heartbeat_timeout();
+            let confirmed = tokio::time::timeout(timeout, confirmed).await;
             let leads = matches!(confirmed, Ok(Ok(_)));
-            for doubt in asked {
-                // Who asked may have stopped waiting.
-                let _ = doubt.send(leads);
+            for check in batch {
+                // The receiver may have stopped waiting.
+                let _ = check.send(leads);
             }
         }
     }
 
-    async fn decide(&self, raft: &Raft<Types>, commands: Vec<Command>) -> Answer {
+    async fn commit(&self, raft: &Raft<Types>, commands: Vec<Command>) -> Response {
         if commands
             .iter()
             .any(|command| matches!(command, Command::Expire { .. }))
         {
-            return Answer::Failed("only the leader itself may take a server for dead".to_owned());
+            return Response::Failed("only the leader itself may expire a server".to_owned());
         }
         let decision = Decision {
             term: None,
             commands,
         };
-        // A leader that is cut off waits for ever, and could take no other questions in the end.
+        // Without a time limit, a leader that is cut off would wait for ever and fill its limit of requests.
         let written = tokio::time::timeout(PROPOSE_TIMEOUT, raft.client_write(decision)).await;
         match written {
-            Ok(Ok(written)) => Answer::Proposed(written.data),
+            Ok(Ok(written)) => Response::Proposed(written.data),
             Ok(Err(error)) => match error.forward_to_leader() {
-                Some(_) => self.elsewhere(raft),
-                None => Answer::Failed(error.to_string()),
+                Some(_) => self.not_leader(raft),
+                None => Response::Failed(error.to_string()),
             },
-            Err(_) => Answer::Failed("most of those that vote did not answer in time".to_owned()),
+            Err(_) => {
+                Response::Failed("a majority of the voters did not respond in time".to_owned())
+            }
         }
     }
 
@@ -144,70 +157,75 @@ impl Shared {
         let Some(raft) = self.raft.get().cloned() else {
             return;
         };
-        let pause = Duration::from_millis((self.config.timing.lease_ms / CALLS_PER_LEASE).max(10));
+        let pause = Duration::from_millis((self.config.timing.lease_ms / ROUNDS_PER_LEASE).max(10));
         let mut confirmed = Instant::now();
         loop {
             tokio::time::sleep(pause).await;
             let Some(term) = leads(&raft).await else {
-                *self.reign.lock() = None;
+                *self.leader_term.lock() = None;
                 continue;
             };
-            self.begin_reign(term);
-            if !self.confirm().await {
+            self.begin_term(term);
+            if !self.check_leadership().await {
                 continue;
             }
-            let was_lost = confirmed.elapsed() > pause * LOST_CALLS;
+            let was_lost = confirmed.elapsed() > pause * LOST_ROUNDS;
             confirmed = Instant::now();
-            if !self.is_settled(term) {
-                self.settle(&raft, term).await;
+            if !self.has_committed(term) {
+                self.commit_first_entry(&raft, term).await;
             } else if was_lost {
-                self.begin_again(term);
+                self.restart_detector(term);
             } else {
                 self.expire(&raft, term);
             }
         }
     }
 
-    fn begin_reign(&self, term: u64) {
-        let mut reign = self.reign.lock();
-        if reign.as_ref().is_none_or(|reign| reign.term != term) {
-            *reign = Some(Reign::new(term, self.now_ms()));
-        }
-    }
-
-    fn begin_again(&self, term: u64) {
-        if let Some(reign) = &mut *self.reign.lock()
-            && reign.term == term
+    fn begin_term(&self, term: u64) {
+        let mut leader_term = self.leader_term.lock();
+        if leader_term
+            .as_ref()
+            .is_none_or(|current| current.term != term)
         {
-            reign.begin_again(self.now_ms());
+            *leader_term = Some(LeaderTerm::new(term, self.now_ms()));
         }
     }
 
-    /// Has an entry of this term decided. A server that has led before, and was started again, leads on in its term,
-    /// and may have forgotten what was decided.
-    async fn settle(&self, raft: &Raft<Types>, term: u64) {
+    fn restart_detector(&self, term: u64) {
+        if let Some(leader_term) = &mut *self.leader_term.lock()
+            && leader_term.term == term
+        {
+            leader_term.restart_detector(self.now_ms());
+        }
+    }
+
+    /// Commits an entry of this term. A leader that was restarted may lead again in the same term, without its knowledge
+    /// of the entries that were committed before.
+    async fn commit_first_entry(&self, raft: &Raft<Types>, term: u64) {
         let decision = Decision {
             term: Some(term),
             commands: Vec::new(),
         };
-        let patience = Duration::from_millis(self.config.timing.lease_ms);
-        let written = tokio::time::timeout(patience, raft.client_write(decision)).await;
+        let timeout = Duration::from_millis(self.config.timing.lease_ms);
+        let written = tokio::time::timeout(timeout, raft.client_write(decision)).await;
         let Ok(Ok(written)) = written else { return };
-        if let Some(reign) = &mut *self.reign.lock()
-            && reign.term == term
+        if let Some(leader_term) = &mut *self.leader_term.lock()
+            && leader_term.term == term
             && written.log_id.leader_id.get_term() == term
         {
-            reign.is_settled = true;
-            // Nobody was given a lease until now.
-            reign.begin_again(self.now_ms());
+            leader_term.has_committed = true;
+            // No server was granted a lease in this term so far.
+            leader_term.restart_detector(self.now_ms());
         }
     }
 
     /// Expires the servers whose leases have ended.
     fn expire(&self, raft: &Raft<Types>, term: u64) {
         let (view, wait_ms) = (self.view(), self.config.timing.wait_ms());
-        let expired = match &mut *self.reign.lock() {
-            Some(reign) if reign.term == term => reign.expired(&view, self.now_ms(), wait_ms),
+        let expired = match &mut *self.leader_term.lock() {
+            Some(leader_term) if leader_term.term == term => {
+                leader_term.expired(&view, self.now_ms(), wait_ms)
+            }
             _ => return,
         };
         if expired.is_empty() {
@@ -221,11 +239,11 @@ impl Shared {
             commands: expired,
         };
         let raft = raft.clone();
-        // The roll is called on meanwhile.
+        // The leader's rounds must not wait for the commit.
         tokio::spawn(async move {
             let written = raft.client_write(decision);
             if let Ok(Err(error)) = tokio::time::timeout(PROPOSE_TIMEOUT, written).await {
-                tracing::debug!(%error, "another leader is to find who has died");
+                tracing::debug!(%error, "cannot commit the expiry; a later leader will detect the silent server again");
             }
         });
     }
@@ -233,9 +251,9 @@ impl Shared {
 
 /// The term in which this server leads.
 pub(crate) async fn leads(raft: &Raft<Types>) -> Option<u64> {
-    let asked = raft.with_raft_state(|state| {
+    let term = raft.with_raft_state(|state| {
         let leads = state.server_state == ServerState::Leader;
         leads.then(|| state.vote_ref().leader_id().get_term())
     });
-    asked.await.ok().flatten()
+    term.await.ok().flatten()
 }

@@ -1,16 +1,15 @@
 //! The control group of a cluster: a few servers that agree on its views.
 //!
-//! - [`Group`]: a server's part in it, with threads of its own.
-//! - `find`: which cluster a server is part of.
-//! - `life`: what it does to be a member, and to stay one; `ask`: how it finds who leads.
-//! - `leader`: what the leader does: leases, who has died; `voters`: who votes.
-//! - [`Identity`]: who a server is, on disk.
-//! - [`journal`]: what a voter must not forget, on disk.
+//! - [`Group`]: a server's part in the group, with threads of its own; `shared`: its state.
+//! - `find`: finds or founds the server's cluster.
+//! - `membership`: joins the cluster and sends heartbeats; `leader_client`: sends requests to the leader.
+//! - `leader`, `term`: the leader's leases and failure detector; `voters`: the choice of the voters.
+//! - [`Identity`]: the server's identity on disk.
+//! - [`journal`]: a voter's durable state on disk.
 //! - [`store`]: the log, the vote and the view of a voter, for the consensus library.
-//! - [`blobs`]: the bytes of uploaded modules, on disk; the log has their hashes only.
-//! - `network`, `link`, `question`: what servers say to each other about it.
+//! - [`blobs`]: the bytes of uploaded modules on disk; the log contains only their hashes.
+//! - `network`, `link`, `message`: the communication between the servers of the group.
 
-mod ask;
 pub mod blobs;
 mod config;
 mod find;
@@ -18,10 +17,11 @@ mod group;
 mod identity;
 pub mod journal;
 mod leader;
-mod life;
+mod leader_client;
 mod link;
+mod membership;
+mod message;
 mod network;
-mod question;
 mod shared;
 pub mod store;
 mod term;

@@ -82,7 +82,7 @@ impl Links {
     }
 
     /// Begins a new incarnation. Responses to earlier incarnations are dropped with their connections.
-    pub fn begin_life(&self, incarnation: Incarnation) {
+    pub fn begin_incarnation(&self, incarnation: Incarnation) {
         self.incarnation.store(incarnation.0, Ordering::Release);
         self.links.lock().clear();
     }

@@ -14,7 +14,7 @@ use openraft::raft::{
 };
 
 use crate::link::Links;
-use crate::question::{Answer, Question, encode};
+use crate::message::{Request, Response, encode};
 use crate::store::Group as Types;
 
 /// Makes connections for the consensus library.
@@ -42,13 +42,13 @@ impl RaftNetworkFactory<Types> for Network {
 impl Connection {
     async fn request<E: std::error::Error>(
         &self,
-        question: &Question,
+        request: &Request,
         timeout: Duration,
-    ) -> Result<Answer, RPCError<u64, BasicNode, E>> {
-        let question = encode(question);
+    ) -> Result<Response, RPCError<u64, BasicNode, E>> {
+        let request = encode(request);
         let response = self
             .links
-            .request(&self.address, Some(self.target), &question, timeout);
+            .request(&self.address, Some(self.target), &request, timeout);
         let bytes = response.await.map_err(|error| match error.kind() {
             // Unlike an unreachable server, one that is only slow is tried again at once.
             std::io::ErrorKind::TimedOut => RPCError::Network(NetworkError::new(&error)),
@@ -81,10 +81,10 @@ impl RaftNetwork<Types> for Connection {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
         match self
-            .request(&Question::Append(rpc), option.hard_ttl())
+            .request(&Request::Append(rpc), option.hard_ttl())
             .await?
         {
-            Answer::Append(result) => self.remote(result),
+            Response::Append(result) => self.remote(result),
             _ => Err(mismatch()),
         }
     }
@@ -98,10 +98,10 @@ impl RaftNetwork<Types> for Connection {
         RPCError<u64, BasicNode, RaftError<u64, InstallSnapshotError>>,
     > {
         match self
-            .request(&Question::Snapshot(rpc), option.hard_ttl())
+            .request(&Request::Snapshot(rpc), option.hard_ttl())
             .await?
         {
-            Answer::Snapshot(result) => self.remote(result),
+            Response::Snapshot(result) => self.remote(result),
             _ => Err(mismatch()),
         }
     }
@@ -111,11 +111,8 @@ impl RaftNetwork<Types> for Connection {
         rpc: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        match self
-            .request(&Question::Vote(rpc), option.hard_ttl())
-            .await?
-        {
-            Answer::Vote(result) => self.remote(result),
+        match self.request(&Request::Vote(rpc), option.hard_ttl()).await? {
+            Response::Vote(result) => self.remote(result),
             _ => Err(mismatch()),
         }
     }

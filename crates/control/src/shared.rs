@@ -13,21 +13,23 @@ use crate::config::{Config, GroupError, Member};
 use crate::identity::Identity;
 use crate::link::Links;
 use crate::store::{Group as Types, Store};
-use crate::term::Reign;
+use crate::term::LeaderTerm;
 
-/// Where a server is on its way.
+/// The progress of a server's membership.
 #[derive(Clone, Debug)]
 pub(crate) enum Stage {
     Joining,
     Member,
-    /// It has left.
-    Dismissed,
+    /// The server was a member, asked to leave, and was released.
+    Left,
     Failed(GroupError),
 }
 
-/// Somebody who wants to know whether this server leads.
-pub(crate) type Doubt = oneshot::Sender<bool>;
+/// A request to find out, by a round of heartbeats, whether this server still leads (the library's read-index). Receives
+/// the result.
+pub(crate) type LeadershipCheck = oneshot::Sender<bool>;
 
+/// The state of a server's part in the control group.
 pub(crate) struct Shared {
     pub config: Config,
     pub node: NodeId,
@@ -37,13 +39,14 @@ pub(crate) struct Shared {
     pub store: Store,
     pub links: Arc<Links>,
     pub raft: tokio::sync::OnceCell<Raft<Types>>,
-    /// If this server leads.
-    pub reign: Mutex<Option<Reign>>,
+    /// `None` while another server leads.
+    pub leader_term: Mutex<Option<LeaderTerm>>,
     pub leaving: AtomicBool,
     pub stage: (Mutex<Stage>, Condvar),
     pub proposals: mpsc::Sender<Vec<Command>>,
-    pub doubts: mpsc::UnboundedSender<Doubt>,
-    pub questions: Arc<Semaphore>,
+    pub leadership_checks: mpsc::UnboundedSender<LeadershipCheck>,
+    /// Limits the requests that are handled at a time.
+    pub permits: Arc<Semaphore>,
     pub views: watch::Receiver<Arc<View>>,
     pub stop: watch::Sender<bool>,
     pub started: Instant,
@@ -56,7 +59,7 @@ impl Shared {
         changed.notify_all();
     }
 
-    /// The group's own clock.
+    /// The group's own monotonic clock.
     pub fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }

@@ -1,5 +1,5 @@
-//! What the consensus library keeps: the log of commands, its vote, and the [`Control`] that the commands make. All of it
-//! is in memory; what must not be forgotten is in the [journal](crate::journal), too.
+//! The consensus library's storage: the log of commands, the vote, and the [`Control`] that results from the commands.
+//! All of it is in memory; the durable part is also in the [journal](crate::journal).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use crate::journal::{Journal, JournalError};
 
 openraft::declare_raft_types!(
-    /// What the group agrees on.
+    /// The types of the control group for the consensus library.
     pub Group:
         D = Decision,
         R = Vec<Result<ViewVersion, Refusal>>,
@@ -32,13 +32,13 @@ openraft::declare_raft_types!(
         SnapshotData = Cursor<Vec<u8>>,
 );
 
-/// Commands that are decided together.
+/// The content of a log entry: commands that are committed together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// In which term it must be decided to have an effect; `None`: in any. Who has died is known to the leader of one
-    /// term, and not to that of the next.
+    /// The only term in which the commands have an effect; `None`: any term. An expiry rests on the knowledge of one
+    /// term's leader, which the next leader does not have.
     pub term: Option<u64>,
-    /// What is decided.
+    /// The commands.
     pub commands: Vec<Command>,
 }
 
@@ -53,14 +53,14 @@ impl Decision {
 
 type StorageResult<T> = Result<T, StorageError<u64>>;
 
-/// One step of the journal.
+/// A record of the journal.
 #[derive(Serialize, Deserialize)]
 enum Record {
     Vote(Vote<u64>),
     Entry(Entry<Group>),
-    /// Entries from this index on are none.
+    /// The entries from this index on are deleted.
     Truncate(u64),
-    /// Entries up to this are in the snapshot.
+    /// The entries up to this one are in the snapshot.
     Purge(LogId<u64>),
     Snapshot(
         SnapshotMeta<u64, BasicNode>,
@@ -81,41 +81,41 @@ mod bytes {
     }
 }
 
-/// Commands in the entries that go to another voter at a time, unless a single entry has more: all of it must be there,
-/// on disk, within a part of a lease. A command has less than 200 bytes.
+/// Most commands in the entries of one message to another voter, unless a single entry has more: the message must be
+/// transferred and written to disk within a part of a lease. A command has less than 200 bytes.
 const COMMANDS_MAX: usize = 2_000;
 
-/// A journal that has grown to this, and to four times what it must hold, is written anew.
+/// A journal of this length is rewritten if it is also four times as long as after the last rewrite.
 const JOURNAL_BYTES_MIN: u64 = 4 << 20;
 
-/// Why a store can not be opened.
+/// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Its journal can not be used.
+    /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// A record is of no kind that this build knows.
+    /// A record has a format that this build does not know.
     #[error(
-        "record {index} of the journal in {directory} can not be read: {detail}; it was written by another build"
+        "record {index} of the journal in {directory} cannot be read: {detail}; the journal was written by another build"
     )]
     Record {
-        /// Which, from 0.
+        /// The record's position in the journal, from 0.
         index: usize,
-        /// Where.
+        /// The journal's directory.
         directory: String,
-        /// Why not.
+        /// The cause.
         detail: String,
     },
 }
 
-/// The store of a voter. Clones are the same one.
+/// The store of a voter. Clones share the same data.
 #[derive(Clone)]
 pub struct Store(Arc<Mutex<Inner>>);
 
 struct Inner {
     journal: Journal,
-    /// How long the journal was when it was written anew.
+    /// The journal's length after the last rewrite.
     compact_bytes: u64,
     log: BTreeMap<u64, Entry<Group>>,
     purged: Option<LogId<u64>>,
@@ -129,7 +129,7 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the store in a directory, or makes one of a cluster without members, with so many partitions.
+    /// Opens the store in a directory, or creates the store of a cluster without members and with `partitions` partitions.
     ///
     /// # Errors
     ///
@@ -163,18 +163,18 @@ impl Store {
         Ok(Store(Arc::new(Mutex::new(inner))))
     }
 
-    /// The newest view that this voter knows to be agreed on, and later ones.
+    /// The newest committed view that this voter knows, and later ones.
     pub fn views(&self) -> watch::Receiver<Arc<View>> {
         self.0.lock().views.subscribe()
     }
 
-    /// Who votes, by what is agreed on as far as this voter knows.
+    /// The voters by the newest committed membership that this voter knows.
     pub(crate) fn voters(&self) -> BTreeSet<u64> {
         let inner = self.0.lock();
         inner.membership.membership().voter_ids().collect()
     }
 
-    /// From here on nothing can be written.
+    /// Makes all later writes to the journal fail.
     #[cfg(test)]
     pub(crate) fn break_journal(&self) {
         self.0.lock().journal.break_file();
@@ -189,14 +189,14 @@ impl Inner {
                 self.log.insert(entry.log_id.index, entry);
             }
             Record::Truncate(index) => drop(self.log.split_off(&index)),
-            Record::Purge(log_id) => self.forget(log_id),
+            Record::Purge(log_id) => self.purge(log_id),
             Record::Committed(committed) => self.committed = committed,
             Record::Snapshot(meta, data) => self.restore(meta, data)?,
         }
         Ok(())
     }
 
-    fn forget(&mut self, upto: LogId<u64>) {
+    fn purge(&mut self, upto: LogId<u64>) {
         self.log = self.log.split_off(&(upto.index + 1));
         self.purged = Some(upto);
     }
@@ -210,13 +210,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes records; when it returns they are on disk.
+    /// Appends records to the journal. When the function returns, they are on disk.
     fn write(&mut self, records: &[Record]) -> Result<(), JournalError> {
         let records: Vec<_> = records.iter().map(encode).collect();
         self.journal.append(records.iter().map(Vec::as_slice))
     }
 
-    /// Writes the journal anew, if most of it is of the past.
+    /// Rewrites the journal if most of its records are obsolete.
     fn compact(&mut self) -> Result<(), JournalError> {
         if self.journal.bytes() < JOURNAL_BYTES_MIN.max(4 * self.compact_bytes) {
             return Ok(());
@@ -356,7 +356,7 @@ impl RaftLogStorage<Group> for Store {
         let mut inner = self.0.lock();
         let written = inner.write(&[Record::Purge(log_id)]);
         written.map_err(|error| failed(StorageIOError::write_logs(&error)))?;
-        inner.forget(log_id);
+        inner.purge(log_id);
         inner
             .compact()
             .map_err(|error| failed(StorageIOError::write_logs(&error)))
@@ -454,7 +454,7 @@ impl RaftStateMachine<Group> for Store {
     ) -> StorageResult<()> {
         let data = snapshot.into_inner();
         let mut inner = self.0.lock();
-        // What can not be read is not kept.
+        // A malformed snapshot must not get into the journal.
         if let Err(error) = postcard::from_bytes::<Control>(&data) {
             let signature = Some(meta.signature());
             return Err(failed(StorageIOError::read_snapshot(signature, &error)));
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_go_to_others_a_few_at_a_time() {
+    fn the_commands_per_message_are_limited() {
         use openraft::CommittedLeaderId;
         let directory = tempfile::tempdir().unwrap();
         let mut store = Store::open(directory.path(), 16).unwrap();
@@ -534,9 +534,9 @@ mod tests {
         assert_eq!(from(3), [3]);
     }
 
-    /// What the library asks of a store.
+    /// The consensus library's own tests of a store.
     #[test]
-    fn the_librarys_own_suite() {
+    fn the_library_accepts_the_store() {
         Suite::test_all(Builder).unwrap();
     }
 }

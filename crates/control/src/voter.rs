@@ -1,4 +1,4 @@
-//! A server's part in the control group, as the server wants it: with the modules' bytes on disk, and how it leaves.
+//! Implements the server's interface to the control group: membership, the modules' bytes on disk, and leaving.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -19,31 +19,32 @@ use crate::config::{Config, GroupError, Member, Timing};
 use crate::group::Group;
 use crate::identity::Identity;
 
-/// How often a server that leaves looks whether the others do, too.
+/// Interval at which a leaving server checks whether all other servers leave, too.
 const LEAVE_LOOK: Duration = Duration::from_millis(50);
 
-/// Shortest lease: below it, a server that is busy for a moment is taken for dead.
+/// Shortest lease: with a shorter one, a server that is busy for a moment would be expired.
 const LEASE_MIN: Duration = Duration::from_millis(200);
 
-/// How a server is part of a cluster.
+/// The configuration of a server's membership in a cluster.
 #[derive(Clone, Debug)]
 pub struct VoterConfig {
-    /// The directory for the server's identity, for what it must not forget as a voter, and for modules.
+    /// The directory of the server's identity, its journal as a voter, and modules.
     pub directory: PathBuf,
-    /// Where other servers and clients reach it, `HOST:PORT`; by default the first TCP port that it listens on.
+    /// The address at which other servers and clients reach this server, `HOST:PORT`; by default the first TCP endpoint
+    /// that the server listens on.
     pub address: Option<String>,
-    /// Servers of the cluster to join, `HOST:PORT`; a name may have several addresses. Without any, the server founds a
-    /// cluster, or goes on with the one that its directory knows.
+    /// Servers of the cluster to join, `HOST:PORT`; a name may have several addresses. If the list is empty, the server
+    /// founds a cluster, or continues in the cluster of its directory.
     pub join: Vec<String>,
-    /// For how long it tries to join.
+    /// How long the server tries to join before it gives up.
     pub patience: Duration,
-    /// A server that the control group has not heard of for this long serves nothing any more, and is replaced
-    /// after a little more. The same at all servers.
+    /// A server that got no response to its heartbeats for this long stops serving, and is replaced a little later. All
+    /// servers must have the same value.
     pub lease: Duration,
 }
 
 impl VoterConfig {
-    /// A cluster in a directory, which this server founds.
+    /// Returns the configuration of a server that founds a cluster with this directory.
     pub fn new(directory: PathBuf) -> VoterConfig {
         VoterConfig {
             directory,
@@ -60,21 +61,21 @@ pub struct Voter {
     config: VoterConfig,
     node: NodeId,
     modules: Arc<Blobs>,
-    /// Until the group takes it.
+    /// `None` after the start: the group has it.
     identity: Mutex<Option<Identity>>,
     group: OnceLock<Arc<Group>>,
 }
 
 impl Voter {
-    /// Reads who this server is.
+    /// Reads the server's identity.
     ///
     /// # Errors
     ///
-    /// The reason, if the directory or the lease is no good.
+    /// The reason, if the directory cannot be used or the lease is too short.
     pub fn open(config: VoterConfig) -> Result<Voter, String> {
         if config.lease < LEASE_MIN {
             return Err(format!(
-                "a lease of {:?} between servers is below {LEASE_MIN:?}: they could not keep it",
+                "a lease of {:?} between servers is too short: a lease has at least {LEASE_MIN:?}",
                 config.lease
             ));
         }
@@ -99,7 +100,7 @@ impl Voter {
             None => own_address(endpoints)?,
         };
         let identity = self.identity.lock().take();
-        let identity = identity.ok_or("the server was started already")?;
+        let identity = identity.ok_or("the server has been started before")?;
         let config = Config {
             directory: self.config.directory.clone(),
             address,
@@ -114,7 +115,7 @@ impl Voter {
         });
         let group = Group::new(config, identity, adapter.clone());
         let group = Arc::new(group.map_err(|error| error.to_string())?);
-        // An adapter has one group.
+        // Set here only, so that setting cannot fail.
         let _ = adapter.group.set(Arc::downgrade(&group));
         Ok(group)
     }
@@ -139,14 +140,14 @@ impl ControlGroup for Voter {
         endpoints: &[Endpoint],
     ) -> Result<(), String> {
         let group = self.begin(member, endpoints)?;
-        // It is started once.
+        // `begin` fails at a second start, so that setting cannot fail.
         let _ = self.group.set(group.clone());
         group.wait_until_member().map_err(|error| error.to_string())
     }
 
     fn on_request(&self, from: &peer::Hello, request: Bytes, respond: Respond) {
         if let Some(group) = self.group.get() {
-            group.handle(from, request, respond);
+            group.on_request(from, request, respond);
         }
     }
 
@@ -181,16 +182,16 @@ impl ControlGroup for Voter {
         group.leave();
         let started = Instant::now();
         while started.elapsed() < patience && group.is_part() {
-            if group.wait_dismissed(LEAVE_LOOK) {
+            if group.wait_until_left(LEAVE_LOOK) {
                 return true;
             }
             if group.view().staying().next().is_none() {
-                // The others leave, too. Without this server they may not learn of it.
+                // All servers leave. The others may need this server to learn that.
                 std::thread::sleep(self.config.lease / 2);
                 return true;
             }
         }
-        group.wait_dismissed(Duration::ZERO)
+        group.wait_until_left(Duration::ZERO)
     }
 
     fn stop(&self) {
@@ -200,7 +201,7 @@ impl ControlGroup for Voter {
     }
 }
 
-/// The first TCP port that a server listens on, if others can reach it there.
+/// The first TCP endpoint that a server listens on, if other servers can reach it.
 fn own_address(endpoints: &[Endpoint]) -> Result<String, String> {
     let tcp = endpoints.iter().find_map(|endpoint| match endpoint {
         Endpoint::Tcp { host, .. } => Some((endpoint, host)),
@@ -208,7 +209,7 @@ fn own_address(endpoints: &[Endpoint]) -> Result<String, String> {
     });
     let Some((endpoint, host)) = tcp else {
         return Err(
-            "configuration: a server of a cluster listens on a TCP port: --listen HOST:PORT"
+            "configuration: a server of a cluster must listen on a TCP port: --listen HOST:PORT"
                 .to_owned(),
         );
     };
@@ -218,13 +219,13 @@ fn own_address(endpoints: &[Endpoint]) -> Result<String, String> {
         .is_ok_and(|address| address.is_unspecified())
     {
         return Err(format!(
-            "configuration: others cannot reach a server at {endpoint}: say by --advertise HOST:PORT where they can"
+            "configuration: other servers cannot reach {endpoint}: set an address that they can reach with --advertise HOST:PORT"
         ));
     }
     Ok(endpoint.to_string())
 }
 
-/// The server, as the group sees it.
+/// Forwards the group's decisions to the server.
 struct Adapter {
     member: Arc<dyn control_group::Member>,
     group: OnceLock<Weak<Group>>,
@@ -235,36 +236,36 @@ impl Member for Adapter {
         self.member.now()
     }
 
-    fn view(&self, view: Arc<View>) {
+    fn on_view(&self, view: Arc<View>) {
         let group = self.group.get().and_then(Weak::upgrade);
         let cluster = group.map_or(0, |group| group.cluster());
         self.member.on_view(cluster, view);
     }
 
-    fn granted(&self, grant: Grant) {
+    fn on_grant(&self, grant: Grant) {
         self.member.on_lease(grant);
     }
 
-    fn over(&self) {
+    fn on_evicted(&self) {
         self.member.on_evicted();
     }
 
-    fn begin(&self, incarnation: Incarnation) {
+    fn on_begin(&self, incarnation: Incarnation) {
         self.member.begin(incarnation);
     }
 
-    fn failed(&self, error: GroupError) {
+    fn on_failure(&self, error: GroupError) {
         self.member.on_failure(error.to_string());
     }
 }
 
-/// The modules on disk, as the server sees them.
+/// The modules on disk.
 struct Modules(Arc<Blobs>);
 
 impl ModuleStore for Modules {
     fn load(&self, id: &ModuleId) -> Option<Bytes> {
         self.0.load(id).unwrap_or_else(|error| {
-            tracing::warn!(%error, "a module is fetched again");
+            tracing::warn!(%error, "cannot read a module from disk; fetching it again");
             None
         })
     }
@@ -275,13 +276,13 @@ impl ModuleStore for Modules {
 
     fn remove(&self, id: &ModuleId) {
         if let Err(error) = self.0.remove(id) {
-            tracing::warn!(%error, "a module's file stays");
+            tracing::warn!(%error, "cannot delete a module's file");
         }
     }
 
     fn prune(&self, keep: &[ModuleId]) {
         if let Err(error) = self.0.prune(keep) {
-            tracing::warn!(%error, "modules' files stay");
+            tracing::warn!(%error, "cannot delete the files of unused modules");
         }
     }
 }

@@ -75,11 +75,11 @@ impl Shared {
     /// Whether the server was heard during the last lease and has nearly the whole log. Any other voter would only
     /// delay decisions.
     fn is_ready(&self, id: u64, metrics: &RaftMetrics<u64, BasicNode>) -> bool {
-        let reign = self.reign.lock();
+        let leader_term = self.leader_term.lock();
         let (now_ms, within_ms) = (self.now_ms(), self.config.timing.lease_ms);
-        let is_heard = reign
+        let is_heard = leader_term
             .as_ref()
-            .is_some_and(|reign| reign.has_heard(NodeId(id), now_ms, within_ms));
+            .is_some_and(|term| term.was_heard(NodeId(id), now_ms, within_ms));
         if id == self.node.0 {
             return is_heard;
         }

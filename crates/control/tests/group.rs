@@ -20,8 +20,8 @@ const LEASE_MS: u64 = 600;
 struct Told {
     view: Option<Arc<View>>,
     grants: Vec<(Grant, Instant)>,
-    lives: Vec<Incarnation>,
-    overs: usize,
+    incarnations: Vec<Incarnation>,
+    evictions: usize,
 }
 
 struct Notes {
@@ -34,24 +34,24 @@ impl Member for Notes {
         self.started.elapsed().as_millis() as u64
     }
 
-    fn view(&self, view: Arc<View>) {
+    fn on_view(&self, view: Arc<View>) {
         self.told.lock().unwrap().view = Some(view);
     }
 
-    fn granted(&self, grant: Grant) {
+    fn on_grant(&self, grant: Grant) {
         let asked = self.started + Duration::from_millis(grant.sent_ms);
         self.told.lock().unwrap().grants.push((grant, asked));
     }
 
-    fn over(&self) {
-        self.told.lock().unwrap().overs += 1;
+    fn on_evicted(&self) {
+        self.told.lock().unwrap().evictions += 1;
     }
 
-    fn begin(&self, incarnation: Incarnation) {
-        self.told.lock().unwrap().lives.push(incarnation);
+    fn on_begin(&self, incarnation: Incarnation) {
+        self.told.lock().unwrap().incarnations.push(incarnation);
     }
 
-    fn failed(&self, error: GroupError) {
+    fn on_failure(&self, error: GroupError) {
         eprintln!("{error}");
     }
 }
@@ -170,7 +170,7 @@ fn serve(mut stream: TcpStream, node: NodeId, group: &Weak<Group>, deaf_to: &Ato
                         let _ = answers.write_all(&bytes);
                     };
                     if let Some(hello) = hello.get() {
-                        group.handle(hello, body, Box::new(answer));
+                        group.on_request(hello, body, Box::new(answer));
                     }
                 }
                 _ => {}
@@ -249,7 +249,7 @@ fn a_group_forms_by_a_seed_list_and_all_have_leases() {
 }
 
 #[test]
-fn a_leader_that_dies_is_expired_after_its_lease_and_comes_back_in_another_life() {
+fn a_leader_that_dies_is_expired_after_its_lease_and_comes_back_in_another_incarnation() {
     let directory = tempfile::tempdir().unwrap();
     let mut servers = three(directory.path());
     let place = leader(&servers);
@@ -288,12 +288,12 @@ fn a_leader_that_dies_is_expired_after_its_lease_and_comes_back_in_another_life(
     wait_until("it is back", || {
         servers.iter().all(|server| server.members() == 3)
     });
-    let life = |view: &View| view.members[&node].incarnation;
-    assert!(servers[0].told(|told| life(told.view.as_ref().unwrap())) > Incarnation(1));
+    let incarnation = |view: &View| view.members[&node].incarnation;
+    assert!(servers[0].told(|told| incarnation(told.view.as_ref().unwrap())) > Incarnation(1));
 }
 
 #[test]
-fn a_server_that_was_not_heard_begins_another_life_by_itself() {
+fn a_server_that_was_not_heard_begins_another_incarnation_by_itself() {
     let directory = tempfile::tempdir().unwrap();
     let servers = three(directory.path());
     let place = (leader(&servers) + 1) % 3;
@@ -304,7 +304,9 @@ fn a_server_that_was_not_heard_begins_another_life_by_itself() {
         }
     };
     deafen(node.0);
-    wait_until("it is over", || servers[place].told(|told| told.overs > 0));
+    wait_until("it is over", || {
+        servers[place].told(|told| told.evictions > 0)
+    });
     deafen(0);
     wait_until("three members again", || {
         servers[stays].told(|told| {
@@ -314,13 +316,14 @@ fn a_server_that_was_not_heard_begins_another_life_by_itself() {
                 .is_some_and(|member| member.incarnation > Incarnation(1))
         })
     });
-    // Whoever was expired meanwhile was told, and is a member in a later life.
+    // Whoever was expired meanwhile was told, and is a member in a later incarnation.
     for server in &servers {
-        let (overs, lives) = server.told(|told| (told.overs, told.lives.len()));
+        let (evictions, incarnations) =
+            server.told(|told| (told.evictions, told.incarnations.len()));
         assert_eq!(
-            lives,
-            overs + 1,
-            "each life but the first follows one that was over"
+            incarnations,
+            evictions + 1,
+            "each incarnation but the first follows an eviction"
         );
     }
 }
@@ -356,7 +359,7 @@ fn who_leaves_is_dismissed_when_it_holds_nothing() {
         servers[stays].group.propose(commands.collect());
         servers[place]
             .group
-            .wait_dismissed(Duration::from_millis(50))
+            .wait_until_left(Duration::from_millis(50))
     });
     wait_until("two members", || servers[stays].members() == 2);
 }

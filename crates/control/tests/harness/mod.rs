@@ -20,10 +20,10 @@ pub const LEASE_MS: u64 = 500;
 #[derive(Default)]
 pub struct Told {
     pub views: Vec<(Instant, Arc<View>)>,
-    /// With the life that it was in, and when its lease ends.
+    /// The incarnation and the end of each lease.
     pub leases: Vec<(Incarnation, Instant)>,
-    pub lives: Vec<Incarnation>,
-    pub overs: usize,
+    pub incarnations: Vec<Incarnation>,
+    pub evictions: usize,
     pub failed: Option<GroupError>,
 }
 
@@ -46,27 +46,27 @@ impl Member for Notes {
         self.started.elapsed().as_millis() as u64
     }
 
-    fn view(&self, view: Arc<View>) {
+    fn on_view(&self, view: Arc<View>) {
         let now = Instant::now();
         self.told.lock().unwrap().views.push((now, view));
     }
 
-    fn granted(&self, grant: Grant) {
+    fn on_grant(&self, grant: Grant) {
         let until = self.started + Duration::from_millis(grant.sent_ms + LEASE_MS);
         let mut told = self.told.lock().unwrap();
-        let life = *told.lives.last().unwrap();
-        told.leases.push((life, until));
+        let incarnation = *told.incarnations.last().unwrap();
+        told.leases.push((incarnation, until));
     }
 
-    fn over(&self) {
-        self.told.lock().unwrap().overs += 1;
+    fn on_evicted(&self) {
+        self.told.lock().unwrap().evictions += 1;
     }
 
-    fn begin(&self, incarnation: Incarnation) {
-        self.told.lock().unwrap().lives.push(incarnation);
+    fn on_begin(&self, incarnation: Incarnation) {
+        self.told.lock().unwrap().incarnations.push(incarnation);
     }
 
-    fn failed(&self, error: GroupError) {
+    fn on_failure(&self, error: GroupError) {
         self.told.lock().unwrap().failed = Some(error);
     }
 }
@@ -148,8 +148,8 @@ impl Server {
         self.view().map_or(0, |view| view.members.len())
     }
 
-    pub fn life(&self) -> Incarnation {
-        self.told(|told| *told.lives.last().unwrap())
+    pub fn incarnation(&self) -> Incarnation {
+        self.told(|told| *told.incarnations.last().unwrap())
     }
 
     /// Nobody hears of it any more. What it was told stays.
@@ -239,7 +239,7 @@ fn take(
                 peer::write_answer(id, &body, &mut bytes).unwrap();
                 let _ = answers.write_all(&bytes);
             };
-            group.handle(hello, body, Box::new(answer));
+            group.on_request(hello, body, Box::new(answer));
         }
         other => panic!("{other:?}"),
     }
@@ -326,26 +326,26 @@ pub fn mend(servers: &[Server]) {
     }
 }
 
-/// No life of a node had a lease when anybody knew that it had ended: in a view there is a later life, or none after there
-/// was one.
+/// Checks that no incarnation of a node had a lease when any server knew of the incarnation's end, that is, had a view
+/// with a later incarnation of the node, or without the node after a view with it.
 pub fn leases_had_ended(all: &[&Notes], node: NodeId, leases: &[(Incarnation, Instant)]) {
     for notes in all {
         let mut last = None;
         for (seen, view) in &notes.told.lock().unwrap().views {
-            let life = view.members.get(&node).map(|member| member.incarnation);
-            if life != last {
+            let incarnation = view.members.get(&node).map(|member| member.incarnation);
+            if incarnation != last {
                 let ended = leases
                     .iter()
                     .filter(|(of, _)| last.is_some_and(|last| *of <= last));
                 for (of, until) in ended {
                     assert!(
                         seen >= until,
-                        "{node} had a lease in life {of:?} for {:?} after it had ended",
+                        "{node} had a lease in incarnation {of:?} for {:?} after it had ended",
                         *until - *seen
                     );
                 }
             }
-            last = life.or(last);
+            last = incarnation.or(last);
         }
     }
 }

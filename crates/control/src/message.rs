@@ -12,7 +12,7 @@ use crate::store::Group as Types;
 
 /// A request to another server.
 #[derive(Serialize, Deserialize)]
-pub(crate) enum Question {
+pub(crate) enum Request {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<u64>),
     Snapshot(InstallSnapshotRequest<Types>),
@@ -27,19 +27,19 @@ pub(crate) enum Question {
 
 /// The response to a request.
 #[derive(Serialize, Deserialize)]
-pub(crate) enum Answer {
+pub(crate) enum Response {
     Append(Result<AppendEntriesResponse<u64>, RaftError<u64>>),
     Vote(Result<VoteResponse<u64>, RaftError<u64>>),
     Snapshot(Result<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>>),
     Grant(Grant),
     /// This incarnation of the server is not a member.
-    Over {
+    Evicted {
         /// The server still has a vote in the group, and must keep voting until another server has taken it over.
         votes: bool,
     },
     Proposed(Vec<Result<ViewVersion, Refusal>>),
     /// This server does not lead; the address is the leader's, if it is known.
-    Elsewhere(Option<String>),
+    NotLeader(Option<String>),
     /// The request failed, for this reason.
     Failed(String),
 }

@@ -9,7 +9,7 @@ use openraft::Raft;
 use tokio::sync::mpsc;
 
 use crate::config::PROPOSE_TIMEOUT;
-use crate::question::{Answer, Question, encode};
+use crate::message::{Request, Response, encode};
 use crate::shared::Shared;
 use crate::store::Group as Types;
 
@@ -23,12 +23,16 @@ const BATCH_COMMANDS_MAX: usize = 2_000;
 const HOPS_MAX: usize = 5;
 
 impl Shared {
-    /// Sends a request to the leader, and follows redirections. Never returns [`Answer::Elsewhere`]; an error describes
+    /// Sends a request to the leader, and follows redirections. Never returns [`Response::NotLeader`]; an error describes
     /// the last attempt.
-    pub async fn ask(&self, raft: &Raft<Types>, question: &Question) -> Result<Answer, String> {
-        let bytes = encode(question);
-        let timeout = match question {
-            Question::Propose(_) => PROPOSE_TIMEOUT,
+    pub async fn request_leader(
+        &self,
+        raft: &Raft<Types>,
+        request: &Request,
+    ) -> Result<Response, String> {
+        let bytes = encode(request);
+        let timeout = match request {
+            Request::Propose(_) => PROPOSE_TIMEOUT,
             _ => self.config.timing.heartbeat_timeout(),
         };
         let mut last = "no server of the cluster is known".to_owned();
@@ -39,11 +43,11 @@ impl Shared {
                 continue;
             }
             match self.request_from(&address, &bytes, timeout).await {
-                Ok(Answer::Elsewhere(leader)) => {
+                Ok(Response::NotLeader(leader)) => {
                     last = "the control group has no leader at present".to_owned();
                     candidates.extend(leader);
                 }
-                Ok(answer) => return Ok(answer),
+                Ok(response) => return Ok(response),
                 Err(why) => last = format!("{address}: {why}"),
             }
         }
@@ -53,17 +57,17 @@ impl Shared {
     async fn request_from(
         &self,
         address: &str,
-        question: &[u8],
+        request: &[u8],
         timeout: Duration,
-    ) -> Result<Answer, String> {
+    ) -> Result<Response, String> {
         if address == self.config.address {
-            let question = postcard::from_bytes(question).map_err(|error| error.to_string())?;
-            let answered = tokio::time::timeout(timeout, self.answer(question));
-            return answered.await.map_err(|_| "no response in time".to_owned());
+            let request = postcard::from_bytes(request).map_err(|error| error.to_string())?;
+            let response = tokio::time::timeout(timeout, self.respond(request));
+            return response.await.map_err(|_| "no response in time".to_owned());
         }
-        let asked = self.links.request(address, None, question, timeout).await;
-        let answer = asked.map_err(|error| error.to_string())?;
-        postcard::from_bytes(&answer).map_err(|error| error.to_string())
+        let response = self.links.request(address, None, request, timeout).await;
+        let response = response.map_err(|error| error.to_string())?;
+        postcard::from_bytes(&response).map_err(|error| error.to_string())
     }
 
     /// The addresses of possible leaders, the most likely one last.
@@ -87,7 +91,7 @@ impl Shared {
     }
 
     /// Sends proposals to the leader in batches.
-    pub async fn carry(self: Arc<Self>, mut proposed: mpsc::Receiver<Vec<Command>>) {
+    pub async fn send_proposals(self: Arc<Self>, mut proposed: mpsc::Receiver<Vec<Command>>) {
         let Some(raft) = self.raft.get().cloned() else {
             return;
         };
@@ -100,7 +104,7 @@ impl Shared {
                 batch.extend(more);
             }
             // The proposer repeats a lost proposal.
-            if let Err(error) = self.ask(&raft, &Question::Propose(batch)).await {
+            if let Err(error) = self.request_leader(&raft, &Request::Propose(batch)).await {
                 tracing::debug!(error, "cannot send proposals to the leader");
             }
         }

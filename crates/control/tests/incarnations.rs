@@ -1,4 +1,4 @@
-//! What a control group does when servers die, are cut off, come back, go, or are somebody else.
+//! Control groups whose servers die, are cut off, return, leave, or have the identity of another server.
 
 mod harness;
 
@@ -42,7 +42,7 @@ fn hand_all_to(servers: &[Server], proposer: usize, node: NodeId) {
 }
 
 #[test]
-fn nobody_has_a_lease_when_its_end_is_decided() {
+fn an_expired_server_has_no_lease() {
     let directory = tempfile::tempdir().unwrap();
     let servers = cluster(directory.path(), 3);
     // About as long as a lease and a heartbeat: some are late for their end, and some just in time.
@@ -69,14 +69,15 @@ fn nobody_has_a_lease_when_its_end_is_decided() {
         let leases = server.told(|told| told.leases.clone());
         assert!(!leases.is_empty());
         leases_had_ended(&notes, server.node, &leases);
-        let (overs, lives) = server.told(|told| (told.overs, told.lives.clone()));
-        assert_eq!(lives.len(), overs + 1);
-        assert!(lives.is_sorted_by(|one, next| one < next));
+        let (evictions, incarnations) =
+            server.told(|told| (told.evictions, told.incarnations.clone()));
+        assert_eq!(incarnations.len(), evictions + 1);
+        assert!(incarnations.is_sorted_by(|one, next| one < next));
     }
 }
 
 #[test]
-fn proposals_are_decided_when_the_leader_dies() {
+fn proposals_are_committed_when_the_leader_dies() {
     let directory = tempfile::tempdir().unwrap();
     let mut servers = cluster(directory.path(), 3);
     hand_all_to(&servers, 0, servers[0].node);
@@ -103,7 +104,7 @@ fn keep_module(server: &Server, module: &[u8]) {
             replace: false,
             seen: view.version,
             node: server.node,
-            incarnation: server.life(),
+            incarnation: server.incarnation(),
         };
         server.group.propose(vec![keep]);
         !view.modules.is_empty()
@@ -111,7 +112,7 @@ fn keep_module(server: &Server, module: &[u8]) {
 }
 
 #[test]
-fn a_whole_cluster_that_stops_goes_on_where_it_was() {
+fn a_stopped_cluster_continues_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let servers = cluster(directory.path(), 3);
     let module = vec![7; 1 << 20];
@@ -125,15 +126,15 @@ fn a_whole_cluster_that_stops_goes_on_where_it_was() {
     let before: Vec<_> = servers
         .into_iter()
         .map(|server| {
-            let (address, life) = (server.address.clone(), server.life());
+            let (address, incarnation) = (server.address.clone(), server.incarnation());
             server.die();
-            (address, life)
+            (address, incarnation)
         })
         .collect();
     let places = before.iter().map(|(address, _)| listen_again(address));
     let servers = start_at(directory.path(), places.collect());
-    for (server, (_, life)) in servers.iter().zip(before) {
-        assert!(server.life() > life);
+    for (server, (_, incarnation)) in servers.iter().zip(before) {
+        assert!(server.incarnation() > incarnation);
         assert_eq!(server.group.cluster(), cluster);
         let view = server.view().unwrap();
         assert!(view.version > version);
@@ -143,7 +144,7 @@ fn a_whole_cluster_that_stops_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_leader_that_leaves_gives_its_vote_away_first() {
+fn a_leaving_leader_hands_over_its_vote_first() {
     let directory = tempfile::tempdir().unwrap();
     let mut servers = cluster(directory.path(), 2);
     let place = leader(&servers);
@@ -152,9 +153,9 @@ fn a_leader_that_leaves_gives_its_vote_away_first() {
     // Who holds nothing is dismissed as soon as it says that it goes, which is before its vote is another's.
     hand_all_to(&servers, stays, to);
     servers[place].group.leave();
-    assert!(servers[place].group.wait_dismissed(PATIENCE));
+    assert!(servers[place].group.wait_until_left(PATIENCE));
     let left = servers.remove(place);
-    assert_eq!(left.told(|told| told.overs), 0);
+    assert_eq!(left.told(|told| told.evictions), 0);
     left.die();
     // The other decides without it.
     let third = Server::start(
@@ -166,7 +167,7 @@ fn a_leader_that_leaves_gives_its_vote_away_first() {
 }
 
 #[test]
-fn who_joins_late_gets_a_snapshot() {
+fn a_late_member_gets_a_snapshot() {
     let directory = tempfile::tempdir().unwrap();
     let first = Server::start(&directory.path().join("first"), &[]);
     let applied = first.group.status().applied;
@@ -177,12 +178,12 @@ fn who_joins_late_gets_a_snapshot() {
     assert!(second.group.status().purged >= applied);
     assert_eq!(second.members(), 2);
     // It has written down what it got.
-    let (address, life) = (second.address.clone(), second.life());
+    let (address, incarnation) = (second.address.clone(), second.incarnation());
     second.die();
     let listener = listen_again(&address);
     let second = Server::begin(&directory.path().join("second"), listener, &[]);
     second.group.wait_until_member().unwrap();
-    assert!(second.life() > life);
+    assert!(second.incarnation() > incarnation);
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -200,19 +201,19 @@ fn the_same_identity_twice_is_refused() {
     let seeds = [first.address.clone()];
     let second = Server::start(&path("second"), &seeds);
     second.die();
-    copy(&path("second"), &path("same life"));
+    copy(&path("second"), &path("same incarnation"));
     let second = Server::start(&path("second"), &seeds);
-    copy(&path("second"), &path("next life"));
+    copy(&path("second"), &path("next incarnation"));
     let begin = |name| Server::begin(&path(name), listen(), &seeds);
-    for twin in ["same life", "next life"].map(begin) {
+    for twin in ["same incarnation", "next incarnation"].map(begin) {
         assert_eq!(twin.node, second.node);
         let error = twin.group.wait_until_member().unwrap_err();
         assert!(matches!(error, GroupError::Twice { .. }), "{error}");
         assert!(twin.told(|told| told.leases.is_empty()));
     }
-    assert_eq!(second.told(|told| told.overs), 0);
+    assert_eq!(second.told(|told| told.evictions), 0);
     let view = first.view().unwrap();
-    assert!(view.has(second.node, second.life()));
+    assert!(view.has(second.node, second.incarnation()));
 }
 
 #[test]
@@ -254,16 +255,16 @@ fn a_directory_in_use_is_an_error() {
     assert_eq!(server.members(), 1);
 }
 
-/// The group's answer.
-fn ask(group: &Group, hello: &peer::Hello, question: Vec<u8>) -> Vec<u8> {
-    let (sender, answer) = mpsc::channel();
+/// The group's response to a request.
+fn request(group: &Group, hello: &peer::Hello, bytes: Vec<u8>) -> Vec<u8> {
+    let (sender, response) = mpsc::channel();
     let send = move |bytes| drop(sender.send(bytes));
-    group.handle(hello, Bytes::from(question), Box::new(send));
-    answer.recv_timeout(PATIENCE).expect("an answer")
+    group.on_request(hello, Bytes::from(bytes), Box::new(send));
+    response.recv_timeout(PATIENCE).expect("a response")
 }
 
 #[test]
-fn what_is_no_question_of_this_cluster_is_answered_and_does_nothing() {
+fn malformed_and_foreign_requests_get_a_response_and_have_no_effect() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory.path(), &[]);
     let hello = |cluster| peer::Hello {
@@ -282,17 +283,17 @@ fn what_is_no_question_of_this_cluster_is_answered_and_does_nothing() {
             (bytes >> 56) as u8
         };
         let noise: Vec<u8> = std::iter::repeat_with(next).take(length).collect();
-        // Another cluster's, whatever they say; and ours that say nothing.
-        ask(&server.group, &hello(ours.cluster ^ 1), noise.clone());
-        ask(&server.group, &hello(0), noise.clone());
+        // Requests of other clusters, and malformed requests of this one.
+        request(&server.group, &hello(ours.cluster ^ 1), noise.clone());
+        request(&server.group, &hello(0), noise.clone());
         let nothing = [&[0xff; 3][..], &noise].concat();
-        ask(&server.group, &ours, nothing);
+        request(&server.group, &ours, nothing);
     }
     let before = server.told(|told| told.leases.len());
     wait_until("leases go on", || {
         server.told(|told| told.leases.len() > before)
     });
-    assert_eq!(server.life(), Incarnation(1));
+    assert_eq!(server.incarnation(), Incarnation(1));
 }
 
 #[test]
