@@ -29,7 +29,7 @@ use crate::term::{Instance, LeaderTerm};
 /// Rounds of the leader's work during one lease.
 const ROUNDS_PER_LEASE: u64 = 10;
 
-/// After so many rounds without a successful leadership check, the leader was cut off or its process was suspended, and
+/// After this number of rounds without a successful leadership check, the leader was cut off or its process was suspended, and
 /// heartbeats may have been lost: the failure detector restarts.
 const LOST_ROUNDS: u32 = 4;
 

@@ -62,7 +62,7 @@ struct Server {
     node: NodeId,
     notes: Arc<Notes>,
     group: Arc<Group>,
-    /// It does not hear this server.
+    /// Messages of this server do not reach it.
     deaf_to: Arc<AtomicU64>,
 }
 
@@ -349,11 +349,11 @@ fn who_leaves_is_dismissed_when_it_holds_nothing() {
         let to = servers[stays].node;
         let commands = view.partitions().filter_map(|partition: PartitionId| {
             let configuration = view.configuration(partition);
-            let seat = crucial_node::replication::Assignment { rank: 0, node: to };
+            let assignment = crucial_node::replication::Assignment { rank: 0, node: to };
             (configuration.primary() == Some(node)).then(|| Command::Reconfigure {
                 partition,
                 epoch: configuration.epoch,
-                assignments: vec![(seat, view.members[&to].incarnation)],
+                assignments: vec![(assignment, view.members[&to].incarnation)],
             })
         });
         servers[stays].group.propose(commands.collect());

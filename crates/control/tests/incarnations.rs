@@ -150,7 +150,7 @@ fn a_leaving_leader_hands_over_its_vote_first() {
     let place = leader(&servers);
     let stays = 1 - place;
     let to = servers[stays].node;
-    // Who holds nothing is dismissed as soon as it says that it goes, which is before its vote is another's.
+    // A server that holds nothing is dismissed as soon as it leaves, which is before its vote passes to another one.
     hand_all_to(&servers, stays, to);
     servers[place].group.leave();
     assert!(servers[place].group.wait_until_left(PATIENCE));
@@ -177,7 +177,7 @@ fn a_late_member_gets_a_snapshot() {
     let second = Server::start(&directory.path().join("second"), &seeds);
     assert!(second.group.status().purged >= applied);
     assert_eq!(second.members(), 2);
-    // It has written down what it got.
+    // The server has written its identity down.
     let (address, incarnation) = (second.address.clone(), second.incarnation());
     second.die();
     let listener = listen_again(&address);
@@ -241,7 +241,7 @@ fn a_directory_stays_with_its_cluster() {
     let error = lonely.group.wait_until_member().unwrap_err();
     assert!(matches!(error, GroupError::Lonely { .. }), "{error}");
     lonely.die();
-    // It may join again, as another server.
+    // The server may join again, as another one.
     let again = Server::start(&path("second"), std::slice::from_ref(&first.address));
     assert_eq!(again.group.cluster(), first.group.cluster());
 }

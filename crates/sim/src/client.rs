@@ -34,7 +34,7 @@ pub struct Client {
     /// The locks that it holds, with their tokens.
     held: BTreeMap<ObjectId, u64>,
     pub is_dead: bool,
-    /// It has ended, and says so.
+    /// Whether the session has ended, and the client says so.
     pub says_goodbye: bool,
     /// What it has done.
     pub history: Vec<Operation<ObjectId, Input, Output>>,
@@ -180,7 +180,7 @@ impl Client {
         self.send_all(|_, _| Request::InFlight(in_flight.clone()))
     }
 
-    /// It still waits for this sequence, or for later ones.
+    /// Whether the client still waits for this sequence, or for later ones.
     fn waits_from(&self) -> Sequence {
         match self.current {
             Some(_) => self.sequence,
@@ -233,7 +233,7 @@ impl Client {
         self.current = Some((operation, wanted));
     }
 
-    /// It does not want to wait any longer, and may have the result all the same.
+    /// The client does not want to wait any longer, and may have the result all the same.
     fn withdraw(&mut self) -> Option<Addressed> {
         let (operation, _) = self.current.as_ref()?;
         if !operation.input.may_wait() {
@@ -286,7 +286,7 @@ impl Client {
         let link = link.filter(|link| link.incarnation == incarnation);
         let end = match link {
             Some(link) if link.routes >= routes => End::Client(self.session, link.number),
-            // It says which routes it has, or takes another connection.
+            // The client says which routes it has, or takes another connection.
             Some(link) if link.number % 4 == 0 => {
                 link.routes = routes;
                 End::Client(self.session, link.number)
@@ -344,7 +344,7 @@ impl Client {
             }
             ToClient::Response(Response::Welcome(welcome)) => {
                 if !welcome.resumed {
-                    // It was silent for too long for this server.
+                    // The client was silent for too long for this server.
                     self.is_dead = true;
                     return Vec::new();
                 }

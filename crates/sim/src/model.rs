@@ -16,9 +16,9 @@ pub struct Thing {
 /// What may have become of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Loss {
-    /// It has all that it ever had.
+    /// The object has all that it ever had.
     None,
-    /// It is lost, and says so.
+    /// The object is lost, and says so.
     Lost,
     /// Nobody is left who knows that there was one.
     Forgotten,
@@ -87,7 +87,7 @@ pub enum Output {
     Withdrawn,
     /// A limit was reached. A copy of the request that comes later may be executed still.
     Refused,
-    /// Of find: there is none.
+    /// Of find: no such object.
     NotFound,
     /// Of acquire and release.
     Held(bool),

@@ -18,7 +18,7 @@ pub struct Object {
     pub key: u32,
     pub kind: Kind,
     pub replicas: u8,
-    /// It is deleted now and then.
+    /// Whether the object is deleted now and then.
     pub is_volatile: bool,
 }
 

@@ -25,7 +25,7 @@ pub const PARTITIONS: usize = 4;
 /// The lease of a server.
 pub const LEASE_MS: u64 = 1000;
 
-/// A client that was silent for so many leases of a server has died.
+/// A client that was silent for this number of leases of a server has died.
 const CLIENT_LEASES: u64 = 6;
 
 /// A server's process.
@@ -51,7 +51,7 @@ pub struct Process {
     pub wakes_at: Option<u64>,
     /// Its view has had this incarnation.
     pub was_member: bool,
-    /// It waits for its next incarnation.
+    /// The process waits for its next incarnation.
     pub is_evicted: bool,
 }
 

@@ -291,7 +291,7 @@ impl World {
         });
     }
 
-    /// Looks whether a node was a member of a view that it knows, and is none in a newer one.
+    /// Looks whether a node was a member of a view that it knows, and is not one in a newer view.
     fn look_at_membership(&mut self, id: NodeId) {
         let Some(host) = self.hosts.get_mut(&id) else {
             return;

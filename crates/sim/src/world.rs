@@ -77,7 +77,7 @@ pub struct Host {
     pub process: Option<Box<Process>>,
     pub clock: Clock,
     pub is_leaving: bool,
-    /// It does nothing until then; what comes waits.
+    /// The process does nothing until then; events wait.
     pub paused_until: u64,
 }
 
@@ -237,7 +237,7 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::ToNode(id, ..) | Event::Process(id, ..) if self.is_paused(id) => {
-                // It waits, in the order in which it came.
+                // The event waits, in the order in which it came.
                 let until = self.hosts.get(&id).map_or(0, |host| host.paused_until);
                 self.after(until.saturating_sub(self.now_us), event);
             }

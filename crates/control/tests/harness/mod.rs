@@ -253,7 +253,7 @@ pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// So many servers, started at once by a seed list; all are members, and those vote that are to.
+/// Starts this number of servers at once with a seed list, until all are members and the right ones vote.
 pub fn cluster(directory: &Path, count: usize) -> Vec<Server> {
     let places: Vec<_> = (0..count).map(|_| listen()).collect();
     start_at(directory, places)
