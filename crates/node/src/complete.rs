@@ -162,7 +162,8 @@ impl Node {
         }
         if request.timeout_ms > 0 {
             let after = Millis::from(request.timeout_ms);
-            self.add_call_timer((context.call(), object, after), now + after, out);
+            // The clock counts whole milliseconds: the present one has begun already.
+            self.add_call_timer((context.call(), object, after), now + after + 1, out);
         }
     }
 
