@@ -389,7 +389,7 @@ mod tests {
         let error = failed.clone().expect("the failure is reported");
         let path = directory.path().join("journal");
         assert!(error.contains(&path.display().to_string()), "{error}");
-        assert!(error.contains("has room"), "{error}");
+        assert!(error.contains("is not full"), "{error}");
         drop(failed);
         assert!(!group.wait_until_left(Duration::from_secs(10)));
     }
