@@ -52,7 +52,14 @@ impl Node {
         }
     }
 
-    /// Refuses a connection whose bytes cannot be understood.
+    /// The client at the other end of a connection gives signs of life, though nothing may be taken from it just now.
+    pub fn set_seen(&self, connection: &Connection, now: Millis) {
+        if let Some(session) = connection.session() {
+            session.set_seen(now);
+        }
+    }
+
+    /// Refuses a connection, on which something came that cannot be understood.
     pub fn refuse(&self, connection: &Connection, error: &Error, out: &mut Outputs) {
         out.refuse(connection.id, error);
     }

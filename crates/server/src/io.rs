@@ -247,7 +247,10 @@ impl Io {
                 requests: &mut self.requests,
                 pending: &mut self.pending,
             };
-            match reader.read(&mut self.scratch, &mut sink) {
+            let reading = reader.read(&mut self.scratch, &mut sink);
+            // Also while nothing is read from a client that does not read: its requests wait in the socket.
+            shell.node.set_seen(&reader.socket.connection, shell.now());
+            match reading {
                 Reading::More | Reading::Held => self.readable.push_back(index),
                 Reading::Drained => reader.queued = false,
                 Reading::Ended => {

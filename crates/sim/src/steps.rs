@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use crucial_core::frame::{self, FRAME_BYTES_MAX, LENGTH_BYTES, Response};
 use crucial_node::replication::{Incarnation, Message, NodeId, PartitionId, ViewVersion};
-use crucial_node::{ControlInfo, Input, Output, Outputs};
-use crucial_object::{Result, SessionId, decode};
+use crucial_node::{ControlInfo, Input, Output, Outputs, Work, WorkDone};
+use crucial_object::{Error, Result, SessionId, decode};
 use rand::Rng;
 
 use crate::control::CLUSTER;
@@ -214,9 +214,11 @@ impl World {
                 let input = Input::ControlInfo(query, ControlInfo::default());
                 process.node.handle(input, now, out);
             }
-            Output::Start(_) | Output::Saved(..) => {
-                panic!("nobody asked for {output:?}")
+            Output::Start(work) => {
+                let input = Input::WorkDone(done(&work));
+                process.node.handle(input, now, out);
             }
+            Output::Saved(..) => panic!("nobody asked for {output:?}"),
         }
     }
 
@@ -368,4 +370,17 @@ fn frames_of(bytes: Vec<u8>) -> impl Iterator<Item = Bytes> {
         let mut frame = rest.split_to(LENGTH_BYTES + length);
         Some(frame.split_off(LENGTH_BYTES))
     })
+}
+
+/// The end of work with modules, of which the clients of this simulation have none.
+fn done(work: &Work) -> WorkDone {
+    match work {
+        Work::Load(_) => WorkDone::Loaded(None),
+        Work::Store(..) => WorkDone::Stored(Ok(())),
+        Work::Remove(_) => WorkDone::Removed,
+        Work::Prune(_) => WorkDone::Pruned,
+        Work::Compile(_) => WorkDone::Compiled(Err(Error::Refused {
+            reason: "the simulation has no compiler".to_owned(),
+        })),
+    }
 }
