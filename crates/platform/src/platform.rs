@@ -14,7 +14,7 @@ pub struct Invocation {
     pub id: InvocationId,
     /// The cloud thread's name, the prefix of the lines that the thread prints.
     pub name: String,
-    /// The bytes that the worker's [`Handler`](worker::Handler) receives.
+    /// The bytes that the worker's [`Handler`](crate::worker::Handler) receives.
     pub payload: Vec<u8>,
     /// The worker's memory limit, in MB; `None`: the platform's default.
     pub memory_mb: Option<u32>,
