@@ -168,6 +168,17 @@ impl World {
         }
     }
 
+    /// A node that gives a partition away does, now and then, not hear what comes of that, while another fault goes on.
+    pub fn on_hand_over(&mut self, victim: NodeId) {
+        if !self.is_healing || self.random.random_range(0..4) > 0 {
+            return;
+        }
+        self.trace(|| format!("{victim:?} cannot hear the control group"));
+        self.cut.insert((0, victim.0));
+        let nodes: Vec<_> = self.hosts.keys().copied().collect();
+        self.part_clients(victim, &nodes);
+    }
+
     /// Each client reaches either one node or all others.
     fn part_clients(&mut self, victim: NodeId, nodes: &[NodeId]) {
         let sessions: Vec<_> = self.clients.keys().copied().collect();

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use crucial_core::frame::{self, FRAME_BYTES_MAX, LENGTH_BYTES, Response};
-use crucial_node::replication::{Incarnation, Message, NodeId, PartitionId, ViewVersion};
+use crucial_node::replication::{Command, Incarnation, Message, NodeId, PartitionId, ViewVersion};
 use crucial_node::{ControlInfo, Input, Output, Outputs, Work, WorkDone};
 use crucial_object::{Error, Result, SessionId, decode};
 use rand::Rng;
@@ -205,6 +205,13 @@ impl World {
                 node, incarnation, ..
             } => self.dial(process, (node, incarnation.0)),
             Output::Propose(command) => {
+                if let Command::Reconfigure { assignments, .. } = &command
+                    && assignments
+                        .first()
+                        .is_some_and(|(first, _)| first.node != id)
+                {
+                    self.on_hand_over(id);
+                }
                 let event = Event::ToControl(id, ToControl::Command(command));
                 self.travel(id.0, 0, event);
             }
