@@ -93,7 +93,7 @@ fn g05_a_bad_module_is_refused_with_its_reason_and_the_server_goes_on() {
         .crucial(&["push", file.to_str().unwrap()])
         .unwrap_err();
     assert!(
-        refused.contains("not a module that can run here"),
+        refused.contains("it is not a WebAssembly module"),
         "{refused}"
     );
     assert_eq!(

@@ -4,7 +4,13 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// The bytes are not WebAssembly, or use a feature that is not allowed.
+    /// The bytes do not begin as a WebAssembly module does.
+    #[error(
+        "invalid module: it is not a WebAssembly module, which begins with the bytes \\0asm; build it with `crucial \
+         build`"
+    )]
+    NotWasm,
+    /// The module breaks a rule of WebAssembly, or uses a feature that is not allowed.
     #[error("invalid module: {0}")]
     Invalid(String),
     /// The module imports something that no module gets.

@@ -54,6 +54,9 @@ impl Module {
                 max,
             });
         }
+        if !bytes.starts_with(b"\0asm") {
+            return Err(Refused::NotWasm);
+        }
         let id = ModuleId::of(bytes);
         let cached = engine
             .cache

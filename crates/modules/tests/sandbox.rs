@@ -231,7 +231,8 @@ fn invalid_modules_are_refused_with_the_reason() {
         ..Limits::default()
     });
     let refused = |bytes: &[u8]| engine.compile(bytes).err().unwrap();
-    assert!(matches!(refused(b""), Refused::Invalid(_)));
+    assert!(matches!(refused(b""), Refused::NotWasm));
+    assert!(matches!(refused(b"(module)"), Refused::NotWasm));
     assert!(matches!(refused(b"\0asm garbage"), Refused::Invalid(_)));
     assert!(matches!(
         refused(&GUEST[..GUEST.len() / 2]),
