@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use crucial_core::frame::{ModuleInfo, Pushed};
 use crucial_node::catalog::{Done, ModuleId, Order, StoreError, Work};
+use rand::Rng;
 
 /// A module of the simulation.
 #[derive(Clone, Debug)]
@@ -197,4 +198,28 @@ pub fn find<'m>(modules: &'m [Module], id: &ModuleId) -> &'m Module {
 
 pub fn has_type(modules: &[Module], id: &ModuleId, kind: u8) -> bool {
     find(modules, id).types.contains(&kind)
+}
+
+/// Types of objects.
+pub const TYPES: u8 = 4;
+
+/// The modules that clients push.
+pub fn some_modules(random: &mut impl Rng) -> Vec<Module> {
+    let module = |number: u8| {
+        let length = random.random_range(1..=60);
+        let mut bytes = vec![number; length];
+        bytes[0] = number;
+        let first = random.random_range(0..TYPES);
+        let mut types = vec![first];
+        if random.random_ratio(40, 100) {
+            types.push((first + 1) % TYPES);
+        }
+        Module {
+            id: hash(&bytes),
+            bytes: bytes.into(),
+            types,
+            is_valid: !random.random_ratio(12, 100),
+        }
+    };
+    (0..5).map(module).collect()
 }
