@@ -9,7 +9,9 @@ use crucial::Shared;
 use crucial::collections::Blob;
 use crucial_client::Client;
 use crucial_object::caller;
-use crucial_testing::{Cluster, Net, Options as ServerOptions, Random};
+use crucial_testing::{Cluster, Net, Options as ServerOptions};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::Error;
 use crate::sample::{Sample, print_head};
@@ -201,10 +203,10 @@ fn read(
     objects: &[Shared<Blob>],
     progress: &Progress,
 ) -> crucial::Result<()> {
-    let mut random = Random::new(number as u64);
+    let mut random = ChaCha8Rng::seed_from_u64(number as u64);
     caller::with(client, || {
         while !progress.stop.load(Ordering::Relaxed) {
-            let which = random.below(OBJECTS as u64) as usize;
+            let which = random.random_range(0..OBJECTS);
             objects[which].get()?;
             progress.record_read();
         }

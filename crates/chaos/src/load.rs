@@ -13,7 +13,9 @@ use crucial_client::Client;
 use crucial_linear::models::{Register, RegisterInput, RegisterOutput};
 use crucial_linear::{Failure, Recorder, check};
 use crucial_object::caller;
-use crucial_testing::{Cluster, Error, Random, Result, wait_until};
+use crucial_testing::{Cluster, Error, Result, wait_until};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 /// The settings of a load.
 #[derive(Clone, Debug)]
@@ -102,7 +104,10 @@ impl Load {
         for number in 0..options.clients {
             let client = cluster.client(number as usize % cluster.len())?;
             let (objects, observed) = (objects.clone(), observed.clone());
-            let (random, pause) = (Random::new(options.seed * 1000 + number), options.pause);
+            let (random, pause) = (
+                ChaCha8Rng::seed_from_u64(options.seed * 1000 + number),
+                options.pause,
+            );
             let work = move || {
                 let done = caller::with(client.clone(), || {
                     run_client(number, &objects, &observed, random, pause)
@@ -195,13 +200,13 @@ fn run_client(
     number: u64,
     objects: &Objects,
     observed: &Observations,
-    mut random: Random,
+    mut random: ChaCha8Rng,
     pause: Duration,
 ) -> Result<()> {
     let mut item = number << 40;
     while !observed.stop.load(Ordering::Relaxed) {
-        let which = random.below(objects.registers.len() as u64) as usize;
-        let done = match random.below(4) {
+        let which = random.random_range(0..objects.registers.len());
+        let done = match random.random_range(0..4) {
             0 | 1 => use_register(number, which, objects, observed, &mut random),
             2 => objects.counters[which].fetch_add(1).map(|_| {
                 observed.added[which].fetch_add(1, Ordering::Relaxed);
@@ -218,7 +223,7 @@ fn run_client(
             ))
         })?;
         observed.record_answer();
-        let micros = random.below(pause.as_micros() as u64);
+        let micros = random.random_range(0..=pause.as_micros() as u64);
         std::thread::sleep(Duration::from_micros(micros));
     }
     Ok(())
@@ -239,11 +244,11 @@ fn use_register(
     which: usize,
     objects: &Objects,
     observed: &Observations,
-    random: &mut Random,
+    random: &mut ChaCha8Rng,
 ) -> crucial::Result<()> {
     use RegisterOutput::{Done, Value};
-    let (register, value) = (&objects.registers[which], random.below(1000) as i64);
-    let input = match random.below(4) {
+    let (register, value) = (&objects.registers[which], random.random_range(0..1000));
+    let input = match random.random_range(0..4) {
         0 => RegisterInput::FetchAdd(value),
         1 => RegisterInput::Store(value),
         _ => RegisterInput::Load,
@@ -266,10 +271,10 @@ fn use_queue(
     item: u64,
     objects: &Objects,
     observed: &Observations,
-    random: &mut Random,
+    random: &mut ChaCha8Rng,
 ) -> crucial::Result<()> {
     let queue = &objects.queues[which];
-    if random.below(2) == 0 {
+    if random.random() {
         queue.push(item)?;
         let mut pushed = observed.pushed.lock().unwrap_or_else(|e| e.into_inner());
         pushed[which].insert(item);

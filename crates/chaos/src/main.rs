@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use crucial_chaos::load::{Load, LoadOptions};
-use crucial_testing::{Cluster, Net, Options, Random, Result};
+use crucial_testing::{Cluster, Net, Options, Result};
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 /// Kills, pauses, cuts off, adds and removes servers of a cluster under load, and checks histories and totals.
 #[derive(Parser)]
@@ -69,11 +72,11 @@ fn run(arguments: &Arguments) -> Result<()> {
             ..LoadOptions::default()
         },
     )?;
-    let mut random = Random::new(arguments.seed);
+    let mut random = ChaCha8Rng::seed_from_u64(arguments.seed);
     let started = Instant::now();
     let mut faults = 0;
     while started.elapsed() < Duration::from_secs(arguments.seconds) {
-        let pause = Duration::from_millis(random.below(arguments.pause_ms));
+        let pause = Duration::from_millis(random.random_range(0..=arguments.pause_ms));
         std::thread::sleep(pause);
         let before = load.calls();
         let what = inject_fault(&mut cluster, &mut random, hosts)?;
@@ -97,12 +100,12 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Injects a fault, ends the fault where it must not last, and returns its description.
-fn inject_fault(cluster: &mut Cluster, random: &mut Random, hosts: u8) -> Result<String> {
+fn inject_fault(cluster: &mut Cluster, random: &mut ChaCha8Rng, hosts: u8) -> Result<String> {
     let running = cluster.running();
-    let victim = *random.choose(&running).unwrap_or(&0);
+    let victim = running.choose(random).copied().unwrap_or(0);
     let address = cluster.place(victim).address.clone();
-    let a_while = Duration::from_millis(500 + random.below(4000));
-    match random.below(if cluster.net().can_cut() { 8 } else { 5 }) {
+    let a_while = Duration::from_millis(random.random_range(500..4500));
+    match random.random_range(0..if cluster.net().can_cut() { 8 } else { 5 }) {
         0 | 1 => {
             cluster.kill(victim)?;
             std::thread::sleep(a_while);
@@ -154,7 +157,7 @@ fn inject_fault(cluster: &mut Cluster, random: &mut Random, hosts: u8) -> Result
             ))
         }
         _ => {
-            let other = *random.choose(&running).unwrap_or(&0);
+            let other = running.choose(random).copied().unwrap_or(0);
             if other == victim {
                 return Ok("nothing".to_owned());
             }

@@ -9,6 +9,8 @@ use crucial_modules::{Limits, Source};
 use crucial_object::caller::{Call, CallNames, Caller, Lifetime, Mode, Open};
 use crucial_object::{Error, MethodId, ObjectId, encode};
 use crucial_server::{Parts, Server};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 const CALLS: usize = 100_000;
 const OBJECTS: usize = 24;
@@ -115,13 +117,7 @@ impl Subject {
 
 /// Calls of all kinds, with numbers that are no numbers among them.
 fn calls() -> Vec<(usize, &'static str, Vec<u8>)> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut number = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state >> 16
-    };
+    let mut random = ChaCha8Rng::seed_from_u64(1);
     let strange = [
         f64::NAN,
         -f64::NAN,
@@ -133,22 +129,22 @@ fn calls() -> Vec<(usize, &'static str, Vec<u8>)> {
         5e-324,
     ];
     let calls = (0..CALLS).map(|_| {
-        let object = (number() as usize) % OBJECTS;
-        let (method, args) = match (object % 2, number() % 4) {
-            (0, 0) => ("take", encode(&((number() % 1000) as i64,))),
+        let object = random.random_range(0..OBJECTS);
+        let (method, args) = match (object % 2, random.random_range(0..4)) {
+            (0, 0) => ("take", encode(&(random.random_range(0..1000i64),))),
             (0, 1) => {
-                let factor = strange[number() as usize % strange.len()];
-                ("product", encode(&(factor, number() % 5)))
+                let factor = strange[random.random_range(0..strange.len())];
+                ("product", encode(&(factor, random.random_range(0..5u64))))
             }
-            (0, _) => ("deposit", encode(&((number() % 100) as i64,))),
+            (0, _) => ("deposit", encode(&(random.random_range(0..100i64),))),
             (_, 0) => ("sum", encode(&())),
             _ => {
                 // Rarely, as it stays.
-                let value = |odd: u64, number: u64| match odd % 3000 {
-                    0 => strange[number as usize % strange.len()],
-                    _ => number as f64 / 1e12 - 140.0,
+                let value = |random: &mut ChaCha8Rng| match random.random_range(0..3000) {
+                    0 => strange[random.random_range(0..strange.len())],
+                    _ => random.random_range(-140.0..140.0),
                 };
-                let values: Vec<f64> = (0..30).map(|_| value(number(), number())).collect();
+                let values: Vec<f64> = (0..30).map(|_| value(&mut random)).collect();
                 ("add", encode(&(values,)))
             }
         };

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use crucial_modules::{Engine, Limits};
 use crucial_object::guest_abi::{MethodDescription, TypeDescription, pack};
 use crucial_object::{EncodingVersion, Error, Instance, Invocation, Result, SessionId, encode};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 const PANIC: &str = r#"(import "crucial" "panic" (func $panic (param i32 i32)))"#;
 
@@ -361,31 +363,20 @@ fn misbehaviour_of_an_object_is_an_error_of_its_caller() {
     }
 }
 
-/// A pseudo-random generator with a fixed seed.
-fn random_numbers() -> impl FnMut() -> usize {
-    let mut state = 0x2545_f491_4f6c_dd1du64;
-    move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 16) as usize
-    }
-}
-
 #[test]
 fn mutated_modules_are_refused_or_run_without_harm() {
     let engine = engine();
     let whole = Hostile::default().bytes();
-    let mut number = random_numbers();
+    let mut random = ChaCha8Rng::seed_from_u64(1);
     let (mut accepted, mut restored) = (0, 0);
     for _ in 0..2000 {
         let mut bytes = whole.clone();
-        for _ in 0..1 + number() % 3 {
-            let position = number() % bytes.len();
-            match number() % 4 {
+        for _ in 0..random.random_range(1..=3) {
+            let position = random.random_range(0..bytes.len());
+            match random.random_range(0..4) {
                 0 => drop(bytes.remove(position)),
-                1 => bytes.insert(position, number() as u8),
-                _ => bytes[position] = number() as u8,
+                1 => bytes.insert(position, random.random()),
+                _ => bytes[position] = random.random(),
             }
         }
         let Ok(module) = engine.compile(&bytes) else {

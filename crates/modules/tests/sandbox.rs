@@ -12,6 +12,8 @@ use crucial_object::{
     Access, EncodingVersion, Error, Instance, Invocation, Method, MethodId, Result, Sequence,
     SessionId, Ticket, TypeInfo, decode, encode,
 };
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -597,22 +599,17 @@ fn random_arguments_are_errors_or_calls() {
         ..Limits::default()
     });
     let methods = ["deposit", "cents", "withdraw", "take", "hold", "is_held"];
-    let mut state = 88172645463325252u64;
-    let mut number = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state >> 16
-    };
+    let mut random = ChaCha8Rng::seed_from_u64(1);
     let (mut calls, mut errors) = (0, 0);
     for round in 0..20_000 {
-        let args: Vec<u8> = (0..number() % 12).map(|_| number() as u8).collect();
-        let mut ticket = (number() % 2 == 0).then(|| args.clone());
+        let length = random.random_range(0..12);
+        let args: Vec<u8> = (&mut random).random_iter().take(length).collect();
+        let mut ticket = random.random::<bool>().then(|| args.clone());
         let outcome = account.instance.dispatch(Invocation {
             index: account.index(methods[round % methods.len()]),
             args: &args,
-            caller: SessionId(number()),
-            again: number() % 2 == 0,
+            caller: SessionId(random.random()),
+            again: random.random(),
             ticket: &mut ticket,
             out: &mut Vec::new(),
         });

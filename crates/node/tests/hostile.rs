@@ -10,50 +10,35 @@
 mod hostile_input;
 
 use crucial_object::encode;
-
-/// SplitMix64: the same inputs at each run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next() as u8).collect()
-    }
-}
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 const INPUTS: usize = 5_000;
 
+fn bytes(random: &mut ChaCha8Rng, length: usize) -> Vec<u8> {
+    random.random_iter().take(length).collect()
+}
+
 #[test]
 fn cells_survive_random_calls() {
-    let mut random = Random(3);
+    let mut random = ChaCha8Rng::seed_from_u64(3);
     for _ in 0..INPUTS {
-        let length = random.below(600);
-        hostile_input::cell_args(&random.bytes(length));
+        let length = random.random_range(0..600);
+        hostile_input::cell_args(&bytes(&mut random, length));
     }
 }
 
 #[test]
 fn cells_survive_random_calls_with_arguments_that_fit() {
-    let mut random = Random(4);
+    let mut random = ChaCha8Rng::seed_from_u64(4);
     for _ in 0..INPUTS {
         // Type, sound state; then session, a call, how far back, a method, arguments.
-        let mut input = vec![random.next() as u8, 1];
-        for _ in 0..random.below(60) {
-            let numbers = [random.next() % 3, random.next() % 3];
-            let count = random.below(3);
+        let mut input = vec![random.random(), 1];
+        for _ in 0..random.random_range(0..60) {
+            let numbers = [random.random_range(0..3u64), random.random_range(0..3u64)];
+            let count = random.random_range(0..3);
             let args = encode(&numbers[..count]).unwrap().split_off(1);
-            input.extend(random.bytes(4));
+            input.extend(bytes(&mut random, 4));
             input.push(args.len() as u8);
             input.extend(args);
         }

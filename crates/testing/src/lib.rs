@@ -3,13 +3,12 @@
 //! - [`Cluster`]: server processes on this machine that are started, killed, paused, cut off and replaced; [`Server`]:
 //!   one server process. [`Executable`] is the program that they run.
 //! - [`Net`]: the hosts of servers: all on loopback, or each in a network namespace of its own.
-//! - [`wait_until`] and [`Random`].
+//! - [`wait_until`].
 
 mod cluster;
 mod error;
 mod executable;
 mod net;
-mod random;
 mod server;
 mod wait;
 
@@ -17,6 +16,5 @@ pub use cluster::{Cluster, Entry, Options, WHOLE_PATIENCE};
 pub use error::{Error, Result};
 pub use executable::Executable;
 pub use net::Net;
-pub use random::Random;
 pub use server::Server;
 pub use wait::wait_until;

@@ -9,8 +9,10 @@ use crucial::collections::Set;
 use crucial::sync::AtomicI64;
 use crucial_chaos::load::{Load, LoadOptions};
 use crucial_object::caller;
-use crucial_testing::{Cluster, Random};
+use crucial_testing::Cluster;
 use libtest_mimic::Trial;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::{Outcome, PATIENCE, trials};
 
@@ -175,10 +177,10 @@ fn d09_readers_never_stop_while_a_server_crashes_and_another_comes() -> Outcome 
         .collect::<crucial_testing::Result<_>>()?;
     let read = |number: usize| {
         let client = clients[number % clients.len()].clone();
-        let mut random = Random::new(number as u64);
+        let mut random = ChaCha8Rng::seed_from_u64(number as u64);
         caller::with(client, || -> crucial::Result<()> {
             while !stop.load(Ordering::Relaxed) {
-                let which = random.below(CENTROIDS as u64) as usize;
+                let which = random.random_range(0..CENTROIDS);
                 assert_eq!(centroids[which].load()?, which as i64);
                 reads.fetch_add(1, Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(5));

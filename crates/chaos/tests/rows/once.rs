@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crucial::Shared;
 use crucial::sync::AtomicI64;
 use crucial_object::caller;
-use crucial_testing::{Cluster, Random, wait_until};
+use crucial_testing::{Cluster, wait_until};
 use libtest_mimic::Trial;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::{Outcome, PATIENCE, trials};
 
@@ -40,15 +42,15 @@ fn e02_the_total_is_that_of_the_acknowledged_calls_while_clients_and_servers_die
     let (acknowledged, unknown) = (AtomicU64::new(0), AtomicU64::new(0));
     let (increments, entry) = (increments(), cluster.entry());
     let work = |number: u64| -> crucial_testing::Result<()> {
-        let mut random = Random::new(number);
+        let mut random = ChaCha8Rng::seed_from_u64(number);
         let mut client = entry.client(number as usize)?;
         // Half of them die, with a call on its way of which nobody knows, and come back as others.
         let dies_at = match number % 2 {
             0 => u64::MAX,
-            _ => random.below(increments),
+            _ => random.random_range(0..increments),
         };
         for call in 0..increments {
-            let counter = &counters[random.below(8) as usize];
+            let counter = &counters[random.random_range(0..8)];
             if call == dies_at {
                 unknown.fetch_add(1, Ordering::Relaxed);
                 let call = caller::with(client.clone(), || counter.deferred().fetch_add(1));
@@ -57,7 +59,7 @@ fn e02_the_total_is_that_of_the_acknowledged_calls_while_clients_and_servers_die
                 client = entry.client(number as usize)?;
                 continue;
             }
-            if random.below(50) == 0 {
+            if random.random_range(0..50) == 0 {
                 client.break_connection();
             }
             caller::with(client.clone(), || counter.fetch_add(1))?;

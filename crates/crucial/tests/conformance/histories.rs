@@ -15,6 +15,8 @@ use crucial_linear::models::{
 use crucial_linear::{History, Model, Recorder, barrier, check, models};
 use crucial_object::caller;
 use libtest_mimic::{Failed, Trial};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::Outcome;
 use crate::server::Server;
@@ -40,21 +42,8 @@ pub fn trials() -> Vec<Trial> {
 const CLIENTS: u64 = 6;
 const CALLS: u64 = 150;
 
-/// Numbers that look random, the same in each run (Steele and others 2014, SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-}
-
 /// What a client does: its number, its random numbers, and where it writes down what it did.
-type Act<'a, K, I, O> = dyn Fn(u64, &mut Random, &Recorder<K, I, O>) -> Result<()> + Sync + 'a;
+type Act<'a, K, I, O> = dyn Fn(u64, &mut ChaCha8Rng, &Recorder<K, I, O>) -> Result<()> + Sync + 'a;
 
 /// Lets clients act at the same time, and checks what they saw.
 fn concurrently<K, M, T>(
@@ -92,9 +81,9 @@ fn record<K: Send + Sync, I: Send + Sync, O: Send + Sync, T>(
                 let (act, recorder) = (&act, &recorder);
                 scope.spawn(move || {
                     caller::with(client.clone(), || -> Result<()> {
-                        let mut random = Random(number);
+                        let mut random = ChaCha8Rng::seed_from_u64(number);
                         for call in 0..CALLS {
-                            if random.below(20) == 0 {
+                            if random.random_range(0..20) == 0 {
                                 client.break_connection();
                             }
                             act(number * CALLS + call, &mut random, recorder)?;
@@ -118,9 +107,9 @@ fn a20_atomics_are_linearizable() -> Outcome {
         || (0..3).map(|_| Shared::new(AtomicI64::new(7))).collect(),
         |atomics: &Vec<Shared<AtomicI64>>| {
             Box::new(|number, random, recorder| {
-                let which = random.below(3) as usize;
-                let (atomic, value) = (&atomics[which], random.below(5) as i64);
-                let input = match random.below(5) {
+                let which = random.random_range(0..3);
+                let (atomic, value) = (&atomics[which], random.random_range(0..5));
+                let input = match random.random_range(0..5) {
                     0 => RegisterInput::Load,
                     1 => RegisterInput::Store(value),
                     2 => RegisterInput::Swap(value),
@@ -157,8 +146,8 @@ fn b05_cells_are_linearizable() -> Outcome {
         || Shared::new(AtomicCell::new(0i64)),
         |cell: &Shared<AtomicCell<i64>>| {
             Box::new(|number, random, recorder| {
-                let value = random.below(4) as i64;
-                let input = match random.below(4) {
+                let value = random.random_range(0..4);
+                let input = match random.random_range(0..4) {
                     0 => RegisterInput::Load,
                     1 => RegisterInput::Store(value),
                     2 => RegisterInput::Swap(value),
@@ -193,8 +182,8 @@ fn b09_map_entries_are_linearizable() -> Outcome {
         || Shared::new(Map::new()),
         |map: &Shared<Map<u64, u64>>| {
             Box::new(|number, random, recorder| {
-                let (key, value) = (random.below(5), random.below(4));
-                let input = match random.below(4) {
+                let (key, value) = (random.random_range(0..5), random.random_range(0..4));
+                let input = match random.random_range(0..4) {
                     0 => EntryInput::Get,
                     1 => EntryInput::Insert(value),
                     2 => EntryInput::Remove,
@@ -229,7 +218,7 @@ fn b14_queues_are_linearizable() -> Outcome {
                 recorder.record(number, (), QueueInput::Push(number), || {
                     queue.push(number).map(|()| QueueOutput::Done)
                 })?;
-                if random.below(3) > 0 {
+                if random.random_range(0..3) > 0 {
                     let popped = || match queue.pop()? {
                         Some(value) => Ok(QueueOutput::Popped(value)),
                         None => Err(Error::from("nobody closes it")),
@@ -257,8 +246,8 @@ fn c07_semaphores_are_linearizable() -> Outcome {
         || Shared::new(Semaphore::new(4)),
         |semaphore: &Shared<Semaphore>| {
             Box::new(|number, random, recorder| {
-                let permits = 1 + random.below(3);
-                let taken = if random.below(2) == 0 {
+                let permits = 1 + random.random_range(0..3);
+                let taken = if random.random_range(0..2) == 0 {
                     recorder.record(number, (), SemaphoreInput::Acquire(permits), || {
                         semaphore
                             .acquire_many(permits)
@@ -296,13 +285,13 @@ fn c08_promises_are_linearizable() -> Outcome {
         || (0..40).map(|_| Shared::new(Promise::new())).collect(),
         |promises: &Vec<Shared<Promise<u64>>>| {
             Box::new(|number, random, recorder| {
-                let which = random.below(40);
+                let which = random.random_range(0..40);
                 let promise = &promises[which as usize];
                 let set = EntryInput::CompareAndSet {
                     current: None,
                     new: number,
                 };
-                let _set_or_known = match random.below(3) {
+                let _set_or_known = match random.random_range(0..3) {
                     0 => recorder.record(number, which, EntryInput::Get, || {
                         promise.try_get().map(EntryOutput::Value)
                     })?,
@@ -339,7 +328,7 @@ fn c09_latches_are_linearizable() -> Outcome {
                     latch.count().map(LatchOutput::Count)
                 })?;
                 // Others go on, so this ends.
-                if number % CALLS == CALLS - 1 && random.below(2) == 0 {
+                if number % CALLS == CALLS - 1 && random.random_range(0..2) == 0 {
                     recorder.record(number, (), LatchInput::Wait, || {
                         latch.wait().map(|()| LatchOutput::Done)
                     })?;
@@ -357,7 +346,7 @@ fn c16_mutexes_are_linearizable() -> Outcome {
         |mutex: &Shared<Mutex<u64>>| {
             Box::new(|number, random, recorder| {
                 let mut guard = None;
-                if random.below(2) == 0 {
+                if random.random_range(0..2) == 0 {
                     recorder.record(number, (), LockInput::Lock, || {
                         let taken = guard.insert(mutex.lock()?);
                         Ok::<_, Error>(LockOutput::Locked(taken.token()))
@@ -395,7 +384,7 @@ fn c16_read_write_locks_are_linearizable() -> Outcome {
         || Shared::new(RwLock::new(0u64)),
         |lock: &Shared<RwLock<u64>>| {
             Box::new(|number, random, recorder| {
-                if random.below(3) == 0 {
+                if random.random_range(0..3) == 0 {
                     let mut guard = None;
                     recorder.record(number, (), SemaphoreInput::Acquire(ALL), || {
                         guard = Some(lock.write()?);
@@ -472,7 +461,7 @@ fn c16_values_are_computed_once() -> Outcome {
         || (0..60).map(|_| Shared::new(OnceLock::new())).collect(),
         |values: &Vec<Shared<OnceLock<u64>>>| {
             Box::new(|number, random, recorder| {
-                let which = random.below(60);
+                let which = random.random_range(0..60);
                 let value = &values[which as usize];
                 let set = EntryInput::CompareAndSet {
                     current: None,

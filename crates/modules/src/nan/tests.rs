@@ -7,7 +7,9 @@ use super::dataflow::{Mark, Shape};
 use super::effect::{Effect, effect};
 use super::origin::Origin;
 use super::{Analyzer, CANONICAL, Error, Nan, canonicalize, rewrite};
-use programs::{ProgramGenerator, Random};
+use programs::ProgramGenerator;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 mod programs;
 
@@ -350,12 +352,12 @@ fn malformed_modules_are_refused() {
     for end in 0..module.len() {
         let _ = canonicalize(&module[..end]);
     }
-    let mut random = Random(7);
+    let mut random = ChaCha8Rng::seed_from_u64(7);
     for _ in 0..20_000 {
         let mut changed = module.clone();
-        for _ in 0..1 + random.below(3) {
-            let position = random.below(changed.len());
-            changed[position] = random.next() as u8;
+        for _ in 0..1 + random.random_range(0..3) {
+            let position = random.random_range(0..changed.len());
+            changed[position] = random.random();
         }
         if let Ok(out) = canonicalize(&changed) {
             canonicalize(&out).expect("the output is a valid module");
@@ -370,11 +372,11 @@ fn random_programs_give_the_same_on_all_processors() {
     let programs = std::env::var("CRUCIAL_NAN_PROGRAMS").map_or(200, |text| text.parse().unwrap());
     let mut marks = 0;
     for seed in 1..=programs {
-        let mut random = Random(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut memory = [0; MEMORY];
         for lane in memory.chunks_exact_mut(4) {
             let value: [u32; 6] = [0, 0, 0x3ff8_0000, 0x7fc0_0000, 0x7ff8_0000, 0xfff4_0001];
-            lane.copy_from_slice(&value[random.below(6)].to_le_bytes());
+            lane.copy_from_slice(&value[random.random_range(0..6)].to_le_bytes());
         }
         let changes_nan_signs = seed % 2 == 0;
         let text = ProgramGenerator::new(random, changes_nan_signs).module();

@@ -4,25 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crucial_core::frame::{Operation, Request as Heard};
 use crucial_object::ObjectId;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::*;
 
 const SERVERS: u64 = 3;
 const CALLS: usize = 60;
 const SEEDS: u64 = 300;
-
-/// A generator that is good enough to choose by, and repeats itself.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % end
-    }
-}
 
 enum Answer {
     Value(u64, u64),
@@ -274,19 +263,22 @@ impl World {
         self.session.postpone_due(self.now_ms);
     }
 
-    fn step(&mut self, random: &mut Random) {
-        let node = 1 + random.below(SERVERS as usize) as u64;
-        match random.below(20) {
+    fn step(&mut self, random: &mut ChaCha8Rng) {
+        let node = random.random_range(1..=SERVERS);
+        match random.random_range(0..20) {
             0..4 => {
                 let calls: usize = self.called.values().map(Vec::len).sum();
                 if calls < CALLS {
-                    self.call(object(random.below(PARTITIONS), random.below(2) as u8));
+                    self.call(object(
+                        random.random_range(0..PARTITIONS),
+                        random.random_range(0..2),
+                    ));
                 }
             }
             4..10 => drop(self.serve(node)),
             10..15 => drop(self.answer(node)),
             15 => {
-                let salt = random.below(100);
+                let salt = random.random_range(0..100);
                 let members: Vec<Member> = (1..=SERVERS).map(member).collect();
                 let version = self.decided.version + 1;
                 self.decide(routes(version, &members, |partition| {
@@ -298,7 +290,7 @@ impl World {
             16 => self.learn(node),
             17 => self.cut(node),
             18 => self.connect(node),
-            _ => self.pass(random.below(60) as u64),
+            _ => self.pass(random.random_range(0..60)),
         }
     }
 
@@ -324,7 +316,7 @@ impl World {
 #[test]
 fn each_call_takes_effect_once_and_in_order_while_objects_move_and_connections_break() {
     for seed in 0..SEEDS {
-        let mut random = Random(seed);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut world = World::new();
         for _ in 0..600 {
             world.step(&mut random);

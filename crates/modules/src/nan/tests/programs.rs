@@ -1,30 +1,14 @@
 //! Random WebAssembly programs.
 
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+
 use super::MEMORY;
-
-/// A pseudo-random generator (xorshift).
-pub(super) struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 >> 11
-    }
-
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn choose<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.below(choices.len())]
-    }
-}
 
 /// Generates random programs that terminate.
 pub(super) struct ProgramGenerator {
-    random: Random,
+    random: ChaCha8Rng,
     /// Whether programs change the sign of values that may be computed NaNs. The pass under test loses this sign, and
     /// the compiler's own canonicalization does not.
     changes_nan_signs: bool,
@@ -32,25 +16,60 @@ pub(super) struct ProgramGenerator {
     loops: usize,
 }
 
+/// A type of floating-point numbers: its name, and the instructions that make one of something else.
+struct Float {
+    ty: &'static str,
+    other: &'static str,
+    from_other: &'static str,
+    int: &'static str,
+    from_int: [&'static str; 2],
+    from_vector: [&'static str; 2],
+}
+
+const DOUBLE: Float = Float {
+    ty: "f64",
+    other: "f32",
+    from_other: "f64.promote_f32",
+    int: "i64",
+    from_int: ["f64.reinterpret_i64", "f64.convert_i64_s"],
+    from_vector: ["f64x2.extract_lane 0", "f64x2.extract_lane 1"],
+};
+
+const SINGLE: Float = Float {
+    ty: "f32",
+    other: "f64",
+    from_other: "f32.demote_f64",
+    int: "i32",
+    from_int: ["f32.reinterpret_i32", "f32.convert_i32_u"],
+    from_vector: ["f32x4.extract_lane 0", "f32x4.extract_lane 3"],
+};
+
 impl ProgramGenerator {
+    fn choose<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of.choose(&mut self.random).expect("a choice")
+    }
+
     fn address(&mut self) -> String {
-        format!("(i32.const {})", 16 * self.random.below(MEMORY / 16))
+        format!(
+            "(i32.const {})",
+            16 * self.random.random_range(0..MEMORY / 16)
+        )
     }
 
     fn expression(&mut self, depth: usize, ty: &str) -> String {
         match ty {
             "i32" => self.int(depth),
             "i64" => self.long(depth),
-            "f32" => self.single(depth),
-            "f64" => self.double(depth),
+            "f32" => self.float(depth, &SINGLE),
+            "f64" => self.float(depth, &DOUBLE),
             _ => self.vector(depth),
         }
     }
 
     /// An expression that exists for every type.
     fn generic(&mut self, depth: usize, ty: &str) -> String {
-        let local = self.random.below(3);
-        match self.random.below(if depth == 0 { 3 } else { 9 }) {
+        let local = self.random.random_range(0..3);
+        match self.random.random_range(0..if depth == 0 { 3 } else { 9 }) {
             0 => format!("(local.get ${ty}{local})"),
             1 => format!("(global.get ${ty})"),
             2 => {
@@ -106,103 +125,50 @@ impl ProgramGenerator {
     }
 
     fn unary(&mut self, depth: usize, names: &[&str], ty: &str) -> String {
-        let name = self.random.choose(names);
+        let name = self.choose(names);
         let value = self.expression(depth, ty);
         format!("({name} {value})")
     }
 
     fn binary(&mut self, depth: usize, names: &[&str], ty: &str) -> String {
-        let name = self.random.choose(names);
+        let name = self.choose(names);
         let (one, other) = (self.expression(depth, ty), self.expression(depth, ty));
         format!("({name} {one} {other})")
     }
 
-    fn double(&mut self, depth: usize) -> String {
+    fn float(&mut self, depth: usize, float: &Float) -> String {
+        let ty = float.ty;
         if depth == 0 {
-            return match self.random.below(2) {
+            return match self.random.random_range(0..2) {
                 0 => {
-                    let value =
-                        self.random
-                            .choose(&["0", "-0", "1.5", "inf", "nan", "nan:0x123", "-3"]);
-                    format!("(f64.const {value})")
+                    let values = ["0", "-0", "1.5", "inf", "nan", "nan:0x123", "-3"];
+                    format!("({ty}.const {})", self.choose(&values))
                 }
-                _ => self.generic(0, "f64"),
+                _ => self.generic(0, ty),
             };
         }
-        match self.random.below(10) {
-            0..3 => self.binary(
-                depth - 1,
-                &[
-                    "f64.add", "f64.sub", "f64.mul", "f64.div", "f64.min", "f64.max",
-                ],
-                "f64",
-            ),
-            3 => self.unary(
-                depth - 1,
-                &["f64.sqrt", "f64.ceil", "f64.nearest", "f64.abs"],
-                "f64",
-            ),
-            4 => self.unary(depth - 1, &["f64.promote_f32"], "f32"),
-            5 => self.unary(
-                depth - 1,
-                &["f64.reinterpret_i64", "f64.convert_i64_s"],
-                "i64",
-            ),
-            6 => self.unary(
-                depth - 1,
-                &["f64x2.extract_lane 0", "f64x2.extract_lane 1"],
-                "v128",
-            ),
-            7 if self.changes_nan_signs => self.unary(depth - 1, &["f64.neg"], "f64"),
-            8 if self.changes_nan_signs => self.binary(depth - 1, &["f64.copysign"], "f64"),
-            _ => self.generic(depth, "f64"),
-        }
-    }
-
-    fn single(&mut self, depth: usize) -> String {
-        if depth == 0 {
-            return match self.random.below(2) {
-                0 => {
-                    let value =
-                        self.random
-                            .choose(&["0", "-0", "1.5", "inf", "nan", "nan:0x123", "-3"]);
-                    format!("(f32.const {value})")
-                }
-                _ => self.generic(0, "f32"),
-            };
-        }
-        match self.random.below(9) {
-            0..3 => self.binary(
-                depth - 1,
-                &[
-                    "f32.add", "f32.sub", "f32.mul", "f32.div", "f32.min", "f32.max",
-                ],
-                "f32",
-            ),
-            3 => self.unary(
-                depth - 1,
-                &["f32.sqrt", "f32.floor", "f32.trunc", "f32.abs"],
-                "f32",
-            ),
-            4 => self.unary(depth - 1, &["f32.demote_f64"], "f64"),
-            5 => self.unary(
-                depth - 1,
-                &["f32.reinterpret_i32", "f32.convert_i32_u"],
-                "i32",
-            ),
-            6 => self.unary(
-                depth - 1,
-                &["f32x4.extract_lane 0", "f32x4.extract_lane 3"],
-                "v128",
-            ),
-            7 if self.changes_nan_signs => self.unary(depth - 1, &["f32.neg"], "f32"),
-            _ => self.generic(depth, "f32"),
+        let depth = depth - 1;
+        match self.random.random_range(0..10) {
+            0..3 => {
+                let name = self.choose(&["add", "sub", "mul", "div", "min", "max"]);
+                self.binary(depth, &[&format!("{ty}.{name}")], ty)
+            }
+            3 => {
+                let name = self.choose(&["sqrt", "ceil", "floor", "nearest", "trunc", "abs"]);
+                self.unary(depth, &[&format!("{ty}.{name}")], ty)
+            }
+            4 => self.unary(depth, &[float.from_other], float.other),
+            5 => self.unary(depth, &float.from_int, float.int),
+            6 => self.unary(depth, &float.from_vector, "v128"),
+            7 if self.changes_nan_signs => self.unary(depth, &[&format!("{ty}.neg")], ty),
+            8 if self.changes_nan_signs => self.binary(depth, &[&format!("{ty}.copysign")], ty),
+            _ => self.generic(depth + 1, ty),
         }
     }
 
     fn vector(&mut self, depth: usize) -> String {
         if depth == 0 {
-            return match self.random.below(3) {
+            return match self.random.random_range(0..3) {
                 0 => "(v128.const i64x2 0 0)".to_owned(),
                 1 => "(v128.const f32x4 1 nan -0 inf)".to_owned(),
                 _ => self.generic(0, "v128"),
@@ -239,7 +205,7 @@ impl ProgramGenerator {
             "f64x2.convert_low_i32x4_s",
             "f32x4.ceil",
         ];
-        match self.random.below(12) {
+        match self.random.random_range(0..12) {
             0..2 => self.binary(depth - 1, &doubles, "v128"),
             2..4 => self.binary(depth - 1, &singles, "v128"),
             4 => self.binary(depth - 1, &whole, "v128"),
@@ -247,11 +213,11 @@ impl ProgramGenerator {
             6 => self.unary(depth - 1, &["f64x2.splat"], "f64"),
             7 => self.unary(depth - 1, &["f32x4.splat"], "f32"),
             8 => {
-                let (vector, value) = (self.vector(depth - 1), self.double(depth - 1));
+                let (vector, value) = (self.vector(depth - 1), self.float(depth - 1, &DOUBLE));
                 format!("(f64x2.replace_lane 1 {vector} {value})")
             }
             9 => {
-                let (vector, value) = (self.vector(depth - 1), self.single(depth - 1));
+                let (vector, value) = (self.vector(depth - 1), self.float(depth - 1, &SINGLE));
                 format!("(f32x4.replace_lane 2 {vector} {value})")
             }
             10 if self.changes_nan_signs => {
@@ -265,7 +231,7 @@ impl ProgramGenerator {
         if depth == 0 {
             return self.generic(0, "i64");
         }
-        match self.random.below(5) {
+        match self.random.random_range(0..5) {
             0 => self.unary(
                 depth - 1,
                 &["i64.reinterpret_f64", "i64.trunc_sat_f64_s"],
@@ -283,9 +249,9 @@ impl ProgramGenerator {
 
     fn int(&mut self, depth: usize) -> String {
         if depth == 0 {
-            return format!("(i32.const {})", self.random.below(3));
+            return format!("(i32.const {})", self.random.random_range(0..3));
         }
-        match self.random.below(6) {
+        match self.random.random_range(0..6) {
             0 => self.binary(depth - 1, &["f64.eq", "f64.lt", "f64.ge"], "f64"),
             1 => self.binary(depth - 1, &["f32.ne", "f32.gt"], "f32"),
             2 => self.unary(
@@ -300,9 +266,9 @@ impl ProgramGenerator {
     }
 
     fn statement(&mut self, depth: usize) -> String {
-        let ty = self.random.choose(&["f64", "f64", "f32", "v128", "i64"]);
-        let local = self.random.below(3);
-        match self.random.below(if depth == 0 { 3 } else { 9 }) {
+        let ty = self.choose(&["f64", "f64", "f32", "v128", "i64"]);
+        let local = self.random.random_range(0..3);
+        match self.random.random_range(0..if depth == 0 { 3 } else { 9 }) {
             0 => {
                 let value = self.expression(depth, ty);
                 format!("(local.set ${ty}{local} {value})")
@@ -337,7 +303,7 @@ impl ProgramGenerator {
                 format!("(block $b{label} {first} (br $b{label}) {second} f64.add drop)")
             }
             7 => {
-                let (one, other) = (self.double(depth - 1), self.single(depth - 1));
+                let (one, other) = (self.float(depth - 1), self.float(depth - 1));
                 format!(
                     "(block (result f64 f32) {one} {other}) local.set $f32{local} local.set $f64{local}"
                 )
@@ -345,7 +311,7 @@ impl ProgramGenerator {
             _ if self.loops < 3 => {
                 let counter = self.loops + 1;
                 self.loops += 1;
-                let (value, again) = (self.double(depth - 1), self.double(depth - 1));
+                let (value, again) = (self.float(depth - 1), self.float(depth - 1));
                 let statement = self.statement(depth - 1);
                 self.loops -= 1;
                 format!(
@@ -360,13 +326,13 @@ impl ProgramGenerator {
     }
 
     fn statements(&mut self, depth: usize) -> String {
-        let statements: Vec<String> = (0..1 + self.random.below(3))
+        let statements: Vec<String> = (0..1 + self.random.random_range(0..3))
             .map(|_| self.statement(depth))
             .collect();
         statements.join("\n")
     }
 
-    pub fn new(random: Random, changes_nan_signs: bool) -> ProgramGenerator {
+    pub fn new(random: ChaCha8Rng, changes_nan_signs: bool) -> ProgramGenerator {
         ProgramGenerator {
             random,
             changes_nan_signs,
