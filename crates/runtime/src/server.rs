@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "modules")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use crucial_core::{Endpoint, local};
 use crucial_object::{Error, Result};
-use crucial_server::Server;
+use crucial_server::{Parts, Server};
 
 use crate::config::Config;
 
@@ -15,18 +17,30 @@ use crate::config::Config;
 pub(crate) fn start_embedded(config: &Config) -> Result<(Endpoint, Server)> {
     let endpoint = Endpoint::Unix(socket_path()?);
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
-    let server = Server::start(crucial_server::Config {
+    let server_config = crucial_server::Config {
         listen: vec![endpoint.clone()],
         // The other cores are the program's.
         threads: (cores / 2).max(1),
         lease: config.lease,
         spin: effective_spin(config.spin),
         ..Default::default()
-    })
-    .map_err(|error| Error::Config {
+    };
+    let server = Server::start_with(server_config, parts()).map_err(|error| Error::Config {
         detail: format!("cannot start the embedded server: {error}"),
     })?;
     Ok((endpoint, server))
+}
+
+/// What the embedded server consists of besides what every server has.
+fn parts() -> Parts {
+    Parts {
+        #[cfg(feature = "modules")]
+        types: Arc::new(crucial_modules::Source::new(
+            crucial_modules::Limits::default(),
+            None,
+        )),
+        ..Parts::default()
+    }
 }
 
 /// With a single core, spinning only takes time from the thread that is waited for.
