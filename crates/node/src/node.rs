@@ -238,10 +238,15 @@ impl Node {
         self.begin_turns(now, out);
     }
 
-    /// Encodes the messages that queue for another server. `write` hands frames to the connection, in order, and says whether it
-    /// takes more.
-    pub fn drain_peer(&self, to: NodeId, write: impl FnMut(ConnectionId, &[u8]) -> bool) {
-        self.peers.drain(to, write);
+    /// Encodes the messages that queue for another server, and hands the frames to the connection by `write`, in order, while it
+    /// `has_room`.
+    pub fn drain_peer(
+        &self,
+        to: NodeId,
+        has_room: impl Fn(ConnectionId) -> bool,
+        write: impl FnMut(ConnectionId, &[u8]),
+    ) {
+        self.peers.drain(to, has_room, write);
     }
 
     /// A connection's buffer has room again: whether it is one to another server, and which.

@@ -75,9 +75,14 @@ impl Peers {
         }
     }
 
-    /// Encodes the queued messages for another server. `write` hands frames to the connection, and says whether it takes
-    /// more; the rest stays queued otherwise.
-    pub fn drain(&self, to: NodeId, mut write: impl FnMut(ConnectionId, &[u8]) -> bool) {
+    /// Encodes the queued messages for another server, and hands frames to the connection by `write` while it `has_room`.
+    /// The rest stays queued until [`Node::on_drained`](crate::Node::on_drained).
+    pub fn drain(
+        &self,
+        to: NodeId,
+        has_room: impl Fn(ConnectionId) -> bool,
+        mut write: impl FnMut(ConnectionId, &[u8]),
+    ) {
         let Some(peer) = self.others.read().get(&to).cloned() else {
             return;
         };
@@ -86,7 +91,11 @@ impl Peers {
         if queue.is_draining {
             return;
         }
-        while let (Link::Up(connection), false) = (queue.link, queue.messages.is_empty()) {
+        // Room is asked for under the lock and while nobody drains. A connection that gets room after that finds either room
+        // or a queue that nobody drains.
+        while let (Link::Up(connection), false) = (queue.link, queue.messages.is_empty())
+            && has_room(connection)
+        {
             let mut batch = VecDeque::new();
             let mut bytes = 0;
             while bytes < BATCH_BYTES
@@ -104,13 +113,10 @@ impl Peers {
                     tracing::error!(%error, "a message could not be encoded");
                 }
             }
-            let takes_more = write(connection, &frames);
+            write(connection, &frames);
             frames.clear();
             queue = peer.queue.lock();
             queue.is_draining = false;
-            if !takes_more {
-                return;
-            }
         }
     }
 

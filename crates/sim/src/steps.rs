@@ -231,10 +231,11 @@ impl World {
 
     fn drain(&mut self, process: &Process, to: NodeId) {
         let Some(incarnation) = self.process(to).map(|other| other.node.incarnation()) else {
-            return process.node.drain_peer(to, |_, _| true);
+            return process.node.drain_peer(to, |_| true, |_, _| ());
         };
         let from = process.node.id();
-        process.node.drain_peer(to, |connection, bytes| {
+        let has_room = |_| true;
+        process.node.drain_peer(to, has_room, |connection, bytes| {
             if let Some(End::Outgoing(link)) = process.end_of(connection) {
                 for mut frame in frames_of(bytes.to_vec()) {
                     // The kind of the frame: there is just one.
@@ -243,7 +244,6 @@ impl World {
                     self.travel(from.0, to.0, Event::ToNode(to, incarnation, packet));
                 }
             }
-            true
         });
     }
 
