@@ -314,11 +314,7 @@ fn config(matches: &ArgMatches) -> Config {
     }
 }
 
-/// How often the process checks for signals.
-const CHECK_INTERVAL: Duration = Duration::from_millis(50);
-
 /// How long a server may take to leave its cluster.
-#[cfg(feature = "cluster")]
 const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the command.
@@ -346,33 +342,37 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
     let ready = |endpoint| format!("crucial server ready at {endpoint}");
     // A server whose output is closed serves all the same.
     let _ = print::lines(server.endpoints().iter().map(ready));
-    while signals.pending().next().is_none() {
-        if let Some(reason) = server.wait_failed(CHECK_INTERVAL) {
-            server.stop();
-            return Err(reason);
-        }
-    }
-    #[cfg(feature = "cluster")]
-    leave(&server, &mut signals)?;
+    let end = signals.handle();
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut signals = signals.forever();
+            if signals.next().is_some() {
+                server.interrupt();
+            }
+            if signals.next().is_some() {
+                print::error(
+                    "ended by a second signal: objects of this server may not have been moved to other servers",
+                );
+                std::process::exit(1);
+            }
+        });
+        let outcome = match server.wait() {
+            Some(reason) => Err(reason),
+            None => leave(&server),
+        };
+        end.close();
+        outcome
+    });
     server.stop();
-    Ok(())
+    outcome
 }
 
-/// Moves the objects of this server to the other servers. A second signal ends the server at once.
-#[cfg(feature = "cluster")]
-fn leave(server: &Server, signals: &mut signal_hook::iterator::Signals) -> Result<(), String> {
-    let started = std::time::Instant::now();
-    while !server.leave(CHECK_INTERVAL) {
-        if signals.pending().next().is_some() {
-            return Err(
-                "ended by a second signal: some objects of this server were not moved to other servers".to_owned(),
-            );
-        }
-        if started.elapsed() > LEAVE_PATIENCE {
-            return Err(format!(
-                "some objects of this server were not moved to other servers within {LEAVE_PATIENCE:?}"
-            ));
-        }
+/// Moves the objects of this server to the other servers.
+fn leave(server: &Server) -> Result<(), String> {
+    match server.leave(LEAVE_PATIENCE) {
+        true => Ok(()),
+        false => Err(format!(
+            "some objects of this server were not moved to other servers within {LEAVE_PATIENCE:?}"
+        )),
     }
-    Ok(())
 }

@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command as Process, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, ChildStdout, Command as Process, Stdio};
+use std::sync::mpsc;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
@@ -16,12 +16,6 @@ const PORT: u16 = 7171;
 
 /// Servers that one command starts.
 const SERVERS_MAX: u16 = 16;
-
-/// How often the servers are checked.
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How long servers may take to end.
-const END_PATIENCE: Duration = Duration::from_secs(40);
 
 /// The command.
 pub fn command() -> Command {
@@ -57,41 +51,41 @@ pub fn command() -> Command {
         )
 }
 
-/// Server processes, which are killed when this value is dropped.
+/// Server processes, which are killed when this value is dropped. Servers that were asked to leave instead would move
+/// their objects to each other.
 struct Servers(Vec<Child>);
-
-impl Servers {
-    /// Kills all servers, and waits until they have ended.
-    fn end(mut self) {
-        // A server that is asked to leave moves its objects to the others, which end as well. So the servers are killed.
-        for child in &mut self.0 {
-            // Fails if the server has ended already.
-            let _ = child.kill();
-        }
-        let started = Instant::now();
-        for child in &mut self.0 {
-            while started.elapsed() < END_PATIENCE && matches!(child.try_wait(), Ok(None)) {
-                std::thread::sleep(CHECK_INTERVAL);
-            }
-        }
-    }
-}
 
 impl Drop for Servers {
     fn drop(&mut self) {
         for child in &mut self.0 {
+            // Fails if the server has ended already.
             let _ = child.kill();
+        }
+        for child in &mut self.0 {
             let _ = child.wait();
         }
     }
+}
+
+/// What the command waits for.
+enum Event {
+    /// A signal asks this process to end.
+    Stop,
+    /// One more server is ready.
+    Ready,
+    /// The server with this index has ended.
+    Ended(usize),
 }
 
 /// Runs the command.
 pub fn run(matches: &ArgMatches) -> Result<(), String> {
     use signal_hook::consts::{SIGINT, SIGTERM};
 
+    let (events, next_event) = mpsc::channel();
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
         .map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let stop = events.clone();
+    std::thread::spawn(move || signals.forever().try_for_each(|_| stop.send(Event::Stop)));
     let count = *matches
         .get_one::<u16>("servers")
         .expect("the argument has a default");
@@ -114,7 +108,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
         .collect();
     let all = addresses.join(",");
     let mut servers = Servers(Vec::new());
-    for address in &addresses {
+    for (index, address) in addresses.iter().enumerate() {
         let mut server = this_command()?;
         server
             .args(["server", "--listen", address, "--join", &all, "--data"])
@@ -122,38 +116,61 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
             .args(matches.get_many::<String>("options").into_iter().flatten())
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        let child = server
+        let mut child = server
             .spawn()
             .map_err(|error| format!("cannot start a server: {error}"))?;
+        let out = child.stdout.take().expect("the output is piped");
         servers.0.push(child);
+        let events = events.clone();
+        std::thread::spawn(move || watch(index, out, &events));
     }
-    for (child, address) in servers.0.iter_mut().zip(&addresses) {
-        await_ready(child, address)?;
-    }
-    // A cluster whose output is closed serves all the same.
-    let _ = print::lines([
-        format!("crucial cluster ready: {count} servers"),
-        format!("CRUCIAL_CLUSTER={all}"),
-    ]);
+    let (mut ready, mut ended) = (0, 0);
     loop {
-        if signals.pending().next().is_some() {
-            servers.end();
-            return Ok(());
-        }
-        for (child, address) in servers.0.iter_mut().zip(&addresses) {
-            if let Ok(Some(status)) = child.try_wait() {
+        match next_event.recv().expect("a sender lives in this function") {
+            Event::Stop => return Ok(()),
+            Event::Ready => {
+                ready += 1;
+                if ready == count {
+                    // A cluster whose output is closed serves all the same.
+                    let _ = print::lines([
+                        format!("crucial cluster ready: {count} servers"),
+                        format!("CRUCIAL_CLUSTER={all}"),
+                    ]);
+                }
+            }
+            Event::Ended(index) => {
+                let address = &addresses[index];
+                if ready < count {
+                    return Err(format!(
+                        "the server at {address} did not start; its own message is above"
+                    ));
+                }
+                let status = servers.0[index].wait();
+                let status =
+                    status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 print::error(format!(
                     "the server at {address} has ended: {status}; the others continue"
                 ));
+                ended += 1;
+                if ended == count {
+                    return Err("all servers have ended".to_owned());
+                }
             }
         }
-        let gone = |child: &mut Child| matches!(child.try_wait(), Ok(Some(_)));
-        if servers.0.iter_mut().all(gone) {
-            return Err("all servers have ended".to_owned());
-        }
-        servers.0.retain_mut(|child| !gone(child));
-        std::thread::sleep(CHECK_INTERVAL);
     }
+}
+
+/// Reads a server's output, so that the server does not block, until the server ends.
+fn watch(index: usize, out: ChildStdout, events: &mpsc::Sender<Event>) {
+    let mut lines = BufReader::new(out).lines();
+    // The receiver is gone when the command ends.
+    if let Some(Ok(line)) = lines.next()
+        && line.contains("ready")
+    {
+        let _ = events.send(Event::Ready);
+    }
+    lines.for_each(drop);
+    let _ = events.send(Event::Ended(index));
 }
 
 /// This executable as the `crucial` command.
@@ -166,21 +183,4 @@ fn this_command() -> Result<Process, String> {
         command.arg(roles::COMMAND);
     }
     Ok(command)
-}
-
-fn await_ready(child: &mut Child, address: &str) -> Result<(), String> {
-    let Some(out) = child.stdout.take() else {
-        return Err("the server has no output".to_owned());
-    };
-    let mut lines = BufReader::new(out).lines();
-    match lines.next() {
-        Some(Ok(line)) if line.contains("ready") => {
-            // Later output must be read, so that the server does not block.
-            std::thread::spawn(move || lines.for_each(drop));
-            Ok(())
-        }
-        _ => Err(format!(
-            "the server at {address} did not start; its own message is above"
-        )),
-    }
 }

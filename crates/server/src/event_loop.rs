@@ -5,15 +5,15 @@
 //! behind; the first finishes its job and leaves.
 
 use std::io;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::{Arc, mpsc};
 
 use crucial_node::Outputs;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::io::Io;
-use crate::shell::Shell;
+use crate::shell::{Halt, Shell};
 
 /// All loops of a server.
 pub(crate) struct Loops {
@@ -32,7 +32,12 @@ pub(crate) struct EventLoop {
 pub(crate) struct Tenure {
     steps: AtomicU64,
     over: AtomicBool,
+    left: AtomicBool,
 }
+
+/// What is said when a thread that no user code runs on has panicked.
+pub(crate) const PANICKED: &str =
+    "a thread of the server has panicked, its message is above: please report this";
 
 /// Jobs that are executed before what they gave is written.
 const JOBS_UNWRITTEN_MAX: usize = 64;
@@ -47,9 +52,14 @@ impl Tenure {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether another thread has the loop.
+    /// Whether another thread has the loop, or none as the server stops.
     fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
+    }
+
+    /// Whether the thread is gone, or will leave after its job without anybody waiting for that.
+    pub fn has_ended(&self) -> bool {
+        self.left.load(Ordering::Acquire) || self.is_over()
     }
 }
 
@@ -65,18 +75,41 @@ impl Loops {
         })
     }
 
-    /// Starts a thread that serves the loop `index` until its tenure is over or the server stops.
-    pub fn spawn(self: &Arc<Loops>, index: usize) -> io::Result<JoinHandle<()>> {
+    /// Whether no thread is left but those in methods that run long.
+    pub fn have_ended(&self) -> bool {
+        self.loops
+            .iter()
+            .all(|event_loop| event_loop.tenure().has_ended())
+    }
+
+    /// Gives the loop `index` to a new thread, which serves it until its tenure is over or the server stops. The thread that
+    /// has the loop leaves it after its job.
+    pub fn hand_over(self: &Arc<Loops>, index: usize) -> io::Result<()> {
         let loops = self.clone();
-        let tenure = loops.loops[index].tenure();
+        // A loop is taken away from a thread only when there is another.
+        let (begin, begun) = mpsc::channel::<Arc<Tenure>>();
         std::thread::Builder::new()
             .name(format!("crucial-loop-{index}"))
             .spawn(move || {
-                loops.serve(index, &tenure);
-                if tenure.is_over() {
-                    loops.shell.end_long_method();
+                if let Ok(tenure) = begun.recv() {
+                    loops.run(index, &tenure);
                 }
-            })
+            })?;
+        // The thread waits for this.
+        let _ = begin.send(self.loops[index].begin_tenure());
+        Ok(())
+    }
+
+    fn run(&self, index: usize, tenure: &Tenure) {
+        // User code cannot get here: its panics are caught where it is called.
+        let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve(index, tenure)));
+        if served.is_err() {
+            self.shell.halt(Halt::Failed(PANICKED.to_owned()));
+        }
+        if tenure.is_over() && !self.shell.is_stopping() {
+            self.shell.end_long_method();
+        }
+        tenure.left.store(true, Ordering::Release);
     }
 
     fn serve(&self, index: usize, tenure: &Tenure) {
@@ -133,15 +166,15 @@ impl EventLoop {
     }
 
     /// Ends the present tenure, and begins one for another thread.
-    pub fn begin_tenure(&self) -> Arc<Tenure> {
-        let previous = std::mem::take(&mut *self.tenure.lock());
+    fn begin_tenure(&self) -> Arc<Tenure> {
+        let next = Arc::<Tenure>::default();
+        let previous = std::mem::replace(&mut *self.tenure.lock(), next.clone());
         previous.over.store(true, Ordering::Release);
-        previous
+        next
     }
 
-    /// There is no other thread: the one that was there stays.
-    pub fn restore_tenure(&self, previous: Arc<Tenure>) {
-        previous.over.store(false, Ordering::Release);
-        *self.tenure.lock() = previous;
+    /// Lets the thread leave after its job, without another.
+    pub fn end_tenure(&self) {
+        self.tenure().over.store(true, Ordering::Release);
     }
 }

@@ -30,9 +30,6 @@ const EVENTS_MAX: usize = 1024;
 /// How soon to try again when the process is out of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// How soon to look again at a client that does not read its replies.
-const UNSENT_RETRY: Duration = Duration::from_millis(10);
-
 pub(crate) struct Io {
     poll: Poll,
     events: Events,
@@ -56,6 +53,9 @@ struct Reader {
     buffer: BytesMut,
     /// Whether the reader is in `readable`.
     queued: bool,
+    /// The poll has said that the other side sends no more. When it says this together with the last bytes, there is no
+    /// further event.
+    is_at_end: bool,
 }
 
 /// The result of reading from a socket.
@@ -113,7 +113,7 @@ impl Io {
         if !self.pending.jobs.is_empty() {
             return;
         }
-        if let Err(error) = self.poll(shell.spin) {
+        if let Err(error) = self.poll(shell.spin, shell.limits.unsent_bytes_max) {
             tracing::error!(%error, "poll");
         }
         self.take_events(shell);
@@ -122,8 +122,8 @@ impl Io {
         self.read(shell);
     }
 
-    fn poll(&mut self, spin: Duration) -> io::Result<()> {
-        if let Some(pause) = self.pause() {
+    fn poll(&mut self, spin: Duration, unsent_bytes_max: usize) -> io::Result<()> {
+        if let Some(pause) = self.pause(unsent_bytes_max) {
             return poll_once(&mut self.poll, &mut self.events, Some(pause));
         }
         if !spin.is_zero() && self.spin.should_spin() {
@@ -139,20 +139,18 @@ impl Io {
         poll_once(&mut self.poll, &mut self.events, None)
     }
 
-    /// How long to wait at most, when something is left from the last round.
-    fn pause(&self) -> Option<Duration> {
-        let held = |index: &usize| {
+    /// How long to wait at most, when something is left from the last round. A client that does not read its replies can
+    /// be read from again when its socket has become writable, which is an event.
+    fn pause(&self, unsent_bytes_max: usize) -> Option<Duration> {
+        let is_held = |index: &usize| {
             self.readers
                 .get(*index)
-                .is_some_and(|reader| reader.socket.unsent() > 0)
+                .is_some_and(|reader| reader.socket.unsent() > unsent_bytes_max)
         };
-        if self.readable.iter().any(|index| !held(index)) {
-            return Some(Duration::ZERO);
+        match self.readable.iter().all(is_held) {
+            true => self.accepting.then_some(ACCEPT_RETRY),
+            false => Some(Duration::ZERO),
         }
-        if !self.readable.is_empty() {
-            return Some(UNSENT_RETRY);
-        }
-        self.accepting.then_some(ACCEPT_RETRY)
     }
 
     fn take_events(&mut self, shell: &Shell) {
@@ -168,10 +166,17 @@ impl Io {
             let Some(reader) = self.readers.get_mut(token.0) else {
                 continue;
             };
-            if event.is_writable() && reader.socket.unsent() > 0 {
-                reader.socket.flush();
+            if reader.queued {
+                // A sign of life, also while nothing is read from a client because it does not read its replies.
+                shell.node.set_seen(&reader.socket.connection, shell.now());
+            }
+            if event.is_writable() {
+                if reader.socket.unsent() > 0 {
+                    reader.socket.flush();
+                }
                 shell.on_drained(&reader.socket);
             }
+            reader.is_at_end |= event.is_read_closed();
             let readable = event.is_readable() || event.is_read_closed() || event.is_error();
             if readable && !reader.queued {
                 reader.queued = true;
@@ -229,6 +234,7 @@ impl Io {
                 socket,
                 buffer: BytesMut::new(),
                 queued: true,
+                is_at_end: false,
             });
         }
     }
@@ -248,8 +254,9 @@ impl Io {
                 pending: &mut self.pending,
             };
             let reading = reader.read(&mut self.scratch, &mut sink);
-            // Also while nothing is read from a client that does not read: its requests wait in the socket.
-            shell.node.set_seen(&reader.socket.connection, shell.now());
+            if !matches!(reading, Reading::Held) {
+                shell.node.set_seen(&reader.socket.connection, shell.now());
+            }
             match reading {
                 Reading::More | Reading::Held => self.readable.push_back(index),
                 Reading::Drained => reader.queued = false,
@@ -316,9 +323,8 @@ impl Reader {
                 .refuse(&self.socket.connection, &error, sink.pending);
             return Reading::Ended;
         }
-        // A read that fills less than the buffer has emptied the socket; the poll says when there is
-        // more.
-        if count < scratch.len() {
+        // A read that fills less than the buffer has emptied the socket; the poll says when there is more.
+        if count < scratch.len() && !self.is_at_end {
             Reading::Drained
         } else {
             Reading::More

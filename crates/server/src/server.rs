@@ -16,7 +16,7 @@ use crate::io::Io;
 use crate::listener::{Bound, SocketFile};
 use crate::lone::Lone;
 use crate::queues::Queues;
-use crate::shell::{Setup, Shell};
+use crate::shell::{Halt, Setup, Shell};
 use crate::start::{Config, Parts, StartError};
 use crate::{timers, watchdog};
 
@@ -47,7 +47,9 @@ pub struct Status {
 pub struct Server {
     shell: Arc<Shell>,
     endpoints: Vec<Endpoint>,
+    /// The watchdog, which ends after the loops, and the timers.
     threads: Vec<JoinHandle<()>>,
+    loops: usize,
     /// Names questions to the node.
     tokens: AtomicU64,
     /// Socket files, removed at the end.
@@ -85,14 +87,16 @@ impl Server {
         let mut server = Server {
             shell,
             endpoints: bound.endpoints,
-            threads: vec![watchdog::start(&loops)?],
+            threads: Vec::new(),
+            loops: loops.loops.len(),
             tokens: AtomicU64::new(0),
             _files: bound.files,
         };
-        server.threads.push(timers::start(&server.shell)?);
-        for index in 0..loops.loops.len() {
-            server.threads.push(loops.spawn(index)?);
+        for index in 0..server.loops {
+            loops.hand_over(index)?;
         }
+        server.threads.push(watchdog::start(&loops)?);
+        server.threads.push(timers::start(&server.shell)?);
         // If the server cannot become a member it stops as it is dropped.
         server.join()?;
         Ok(server)
@@ -106,7 +110,7 @@ impl Server {
             .start(member, &self.endpoints)
             .map_err(StartError::Cluster)?;
         while !self.shell.node.is_serving(self.shell.now()) {
-            if let Some(reason) = self.shell.wait_failed(START_LOOK) {
+            if let Some(Halt::Failed(reason)) = self.shell.wait_halted(Some(START_LOOK)) {
                 return Err(StartError::Cluster(reason));
             }
         }
@@ -119,9 +123,17 @@ impl Server {
         self.shell.control.leave(patience)
     }
 
-    /// Blocks until the server cannot go on, and says why; or for so long.
-    pub fn wait_failed(&self, patience: Duration) -> Option<String> {
-        self.shell.wait_failed(patience)
+    /// Blocks until the server cannot go on, and says why; or until [`Server::interrupt`] is called.
+    pub fn wait(&self) -> Option<String> {
+        match self.shell.wait_halted(None)? {
+            Halt::Failed(reason) => Some(reason),
+            Halt::Interrupted => None,
+        }
+    }
+
+    /// Lets [`Server::wait`] return, now and later.
+    pub fn interrupt(&self) {
+        self.shell.halt(Halt::Interrupted);
     }
 
     /// Where it listens, with the ports that it got.
@@ -138,7 +150,7 @@ impl Server {
             deadlines: status.deadlines,
             connections: status.connections,
             sessions: status.sessions,
-            threads: self.threads.len() + self.shell.long_methods(),
+            threads: self.loops + self.threads.len() + self.shell.long_methods(),
         }
     }
 
@@ -258,7 +270,7 @@ impl Member for Membership {
     fn on_failure(&self, reason: String) {
         tracing::error!(reason, "this server cannot be part of the cluster any more");
         if let Some(shell) = self.0.upgrade() {
-            shell.fail(reason);
+            shell.halt(Halt::Failed(reason));
         }
     }
 }

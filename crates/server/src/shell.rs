@@ -25,6 +25,15 @@ const PEER_UNSENT_MAX: usize = 4 << 20;
 /// Answers to [`Node::save`], by their tokens.
 type Saves = HashMap<u64, Sender<Option<Result<Vec<u8>>>>>;
 
+/// Why a server ends.
+#[derive(Clone)]
+pub(crate) enum Halt {
+    /// The server cannot go on, for this reason.
+    Failed(String),
+    /// Its user asks for it.
+    Interrupted,
+}
+
 pub(crate) struct Shell {
     pub node: Node,
     pub limits: Limits,
@@ -39,8 +48,8 @@ pub(crate) struct Shell {
     clock: Clock,
     stopping: AtomicBool,
     long_methods: AtomicUsize,
-    /// Why the server cannot go on.
-    failure: (Mutex<Option<String>>, Condvar),
+    /// Why the server ends, once it does.
+    halt: (Mutex<Option<Halt>>, Condvar),
 }
 
 /// The parts of a shell.
@@ -72,7 +81,7 @@ impl Shell {
             clock: Clock::new(),
             stopping: AtomicBool::new(false),
             long_methods: AtomicUsize::new(0),
-            failure: Default::default(),
+            halt: Default::default(),
         })
     }
 
@@ -172,18 +181,20 @@ impl Shell {
         let shell = self.clone();
         let done = move |done| shell.input(Input::WorkDone(done));
         if let Err(error) = self.workshop.start(work, done) {
-            self.fail(format!("cannot start a thread: {error}"));
+            self.halt(Halt::Failed(format!("cannot start a thread: {error}")));
         }
     }
 
     /// Sends messages that queue for another server, as much as its connection takes.
     pub fn drain_peer(&self, node: NodeId) {
-        self.node.drain_peer(node, |connection, frames| {
-            let Some(socket) = self.sockets.find(connection) else {
-                return false;
-            };
-            socket.send(frames);
-            socket.unsent() < PEER_UNSENT_MAX
+        let has_room = |connection| {
+            let socket = self.sockets.find(connection);
+            socket.is_some_and(|socket| socket.unsent() < PEER_UNSENT_MAX)
+        };
+        self.node.drain_peer(node, has_room, |connection, frames| {
+            if let Some(socket) = self.sockets.find(connection) {
+                socket.send(frames);
+            }
         });
     }
 
@@ -222,20 +233,24 @@ impl Shell {
         self.long_methods.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The server cannot go on.
-    pub fn fail(&self, reason: String) {
-        let (failure, changed) = &self.failure;
-        failure.lock().get_or_insert(reason);
+    /// Tells the thread that waits for the end of the server. The first cause counts.
+    pub fn halt(&self, cause: Halt) {
+        let (halt, changed) = &self.halt;
+        halt.lock().get_or_insert(cause);
         changed.notify_all();
     }
 
-    /// Waits until the server cannot go on, for so long at most; gives the reason.
-    pub fn wait_failed(&self, patience: Duration) -> Option<String> {
-        let (failure, changed) = &self.failure;
-        let mut failure = failure.lock();
-        if failure.is_none() {
-            changed.wait_for(&mut failure, patience);
+    /// Waits for the cause by which the server ends, for so long at most.
+    pub fn wait_halted(&self, patience: Option<Duration>) -> Option<Halt> {
+        let (halt, changed) = &self.halt;
+        let mut halt = halt.lock();
+        let is_missing = |halt: &mut Option<Halt>| halt.is_none();
+        match patience {
+            Some(patience) => {
+                changed.wait_while_for(&mut halt, is_missing, patience);
+            }
+            None => changed.wait_while(&mut halt, is_missing),
         }
-        failure.clone()
+        halt.clone()
     }
 }

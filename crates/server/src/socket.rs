@@ -88,17 +88,27 @@ impl Socket {
             return self.write_out(&mut outbox);
         }
         let mut written = 0;
+        let mut is_noted = false;
         while written < bytes.len() {
             match self.stream.write(&bytes[written..]) {
                 Ok(0) => return self.fail(&mut outbox),
                 Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !is_noted => {
+                    // The loop must know of the rest before the last write that fails. The event after that write is the
+                    // only one.
+                    self.unsent.store(bytes.len() - written, Ordering::Release);
+                    is_noted = true;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     outbox.bytes.extend_from_slice(&bytes[written..]);
                     return self.note_unsent(&outbox);
                 }
                 Err(_) => return self.fail(&mut outbox),
             }
+        }
+        if is_noted {
+            self.note_unsent(&outbox);
         }
     }
 
@@ -130,7 +140,7 @@ impl Socket {
 
     fn note_unsent(&self, outbox: &Outbox) {
         let unsent = outbox.bytes.len() - outbox.written;
-        self.unsent.store(unsent, Ordering::Relaxed);
+        self.unsent.store(unsent, Ordering::Release);
     }
 
     fn fail(&self, outbox: &mut Outbox) {
@@ -141,7 +151,7 @@ impl Socket {
 
     /// Bytes that wait to be written.
     pub fn unsent(&self) -> usize {
-        self.unsent.load(Ordering::Relaxed)
+        self.unsent.load(Ordering::Acquire)
     }
 
     fn is_closed(&self) -> bool {

@@ -1,20 +1,26 @@
 //! The thread that sees to time and to views.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crucial_node::{Input, Outputs};
 
-use crate::shell::Shell;
+use crate::event_loop::PANICKED;
+use crate::shell::{Halt, Shell};
 
 /// Starts the thread.
 pub(crate) fn start(shell: &Arc<Shell>) -> io::Result<JoinHandle<()>> {
     let shell = shell.clone();
     std::thread::Builder::new()
         .name("crucial-timers".to_owned())
-        .spawn(move || run(&shell))
+        .spawn(move || {
+            if catch_unwind(AssertUnwindSafe(|| run(&shell))).is_err() {
+                shell.halt(Halt::Failed(PANICKED.to_owned()));
+            }
+        })
 }
 
 fn run(shell: &Arc<Shell>) {

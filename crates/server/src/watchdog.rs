@@ -1,4 +1,5 @@
-//! Keeps a method that runs long from holding up other work: gives its thread's loop to another thread.
+//! Keeps a method that runs long from holding up other work: gives its thread's loop to another thread. When the server stops,
+//! no thread is waited for that is in such a method.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use std::time::Duration;
 
 use crate::event_loop::Loops;
 
-/// A job that is seen at work at two looks in a row has run long.
+/// How often the watchdog looks. A job that is seen at work at two looks in a row has run long. Loops that told the watchdog of
+/// each job would pay for that with every call.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Between looks while nothing happens; a long method is noticed that much later then.
@@ -27,8 +29,8 @@ pub(crate) fn start(loops: &Arc<Loops>) -> io::Result<JoinHandle<()>> {
 fn watch(loops: &Arc<Loops>) {
     let mut seen = vec![0; loops.loops.len()];
     let mut quiet = 0;
-    while !loops.shell.is_stopping() {
-        std::thread::park_timeout(if quiet < IDLE_AFTER { LOOK } else { IDLE_LOOK });
+    while !loops.shell.is_stopping() || !loops.have_ended() {
+        std::thread::sleep(if quiet < IDLE_AFTER { LOOK } else { IDLE_LOOK });
         quiet += 1;
         for (index, seen) in seen.iter_mut().enumerate() {
             let steps = loops.loops[index].tenure().steps();
@@ -45,15 +47,16 @@ fn watch(loops: &Arc<Loops>) {
 }
 
 fn take_over(loops: &Arc<Loops>, index: usize) {
+    if loops.shell.is_stopping() {
+        // Nobody waits for a method that runs long.
+        return loops.loops[index].end_tenure();
+    }
     if !loops.shell.begin_long_method() {
         return;
     }
     tracing::debug!(index, "a method runs long: its loop goes to another thread");
-    let event_loop = &loops.loops[index];
-    let previous = event_loop.begin_tenure();
-    if let Err(error) = loops.spawn(index) {
+    if let Err(error) = loops.hand_over(index) {
         tracing::error!(%error, "no thread for an event loop");
-        event_loop.restore_tenure(previous);
         loops.shell.end_long_method();
     }
 }
