@@ -1,4 +1,4 @@
-//! Waiting for a condition.
+//! Waiting for a condition of another process, which nothing announces to the test.
 
 use std::time::{Duration, Instant};
 

@@ -160,7 +160,7 @@ fn keep_dialing(net: &Weak<Net>, link: &Arc<Link>) {
             return;
         }
         drop(strong);
-        // Not for synchronisation: a server that starts needs a moment.
+        // Back-off, on a thread that only dials: nothing announces that a server has started.
         std::thread::sleep(pause);
         pause = (2 * pause).min(PAUSE_LAST);
     }

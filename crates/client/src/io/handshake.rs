@@ -98,7 +98,7 @@ pub(crate) fn dial_first(config: &Config, hello: &Hello) -> Result<(Endpoint, Di
         if !is_there || started.elapsed() + pause >= config.patience {
             return Err(all_of(errors));
         }
-        // Not for synchronisation: a server that is starting needs a moment.
+        // Back-off: nothing announces that a server has started.
         std::thread::sleep(pause);
         pause = (2 * pause).min(PAUSE_LAST);
     }
@@ -174,6 +174,7 @@ pub(crate) fn dial(
                     && started.elapsed() < config.patience =>
             {
                 hello.resume = true;
+                // Back-off: nothing announces that the server takes connections again.
                 std::thread::sleep(PAUSE_FIRST);
             }
             Err(error) => return Err(failed(error).into()),

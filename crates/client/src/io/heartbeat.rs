@@ -34,33 +34,33 @@ fn beat(net: &Weak<Net>) {
         let now_ms = strong.now_ms();
         let until_ms = strong.session().next_look_ms(now_ms);
         let until = strong.instant(until_ms);
-        if !sleep(strong, until) {
+        if !wait(strong, until) {
             return;
         }
     }
 }
 
-/// Sleeps until then, or until the client needs its thread. While tasks wait it reads for them. False if the thread is to
+/// Waits until then, or until the client needs its thread. While tasks wait it reads for them. False if the thread is to
 /// end.
-fn sleep(net: Arc<Net>, until: Instant) -> bool {
+fn wait(net: Arc<Net>, until: Instant) -> bool {
     let waker = net.waker.clone();
     if !net.has_tasks() {
         drop(net);
-        return waker.sleep(until);
+        return waker.wait(until);
     }
     let directory = net.directory();
     if let [only] = &directory.links[..] {
         return match net.read_for_tasks(only, until) {
-            true => waker.skip_sleep(),
+            true => waker.end_wait(),
             false => {
                 drop(net);
-                waker.sleep(until)
+                waker.wait(until)
             }
         };
     }
     drop(net);
     let unread = unread(&directory);
-    waker.sleep_on(until, |woken, left| {
+    waker.wait_on(until, |woken, left| {
         let mut fds = vec![PollFd::from_borrowed_fd(woken, PollFlags::IN)];
         fds.extend(unread.iter().map(|(socket, link)| {
             let mut flags = PollFlags::IN;

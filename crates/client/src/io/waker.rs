@@ -1,4 +1,4 @@
-//! Wakes the heartbeat thread, which sleeps on sockets while tasks wait for answers from them.
+//! Wakes the heartbeat thread, which waits on sockets while tasks wait for answers from them.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 pub(crate) struct Waker {
     state: Mutex<State>,
     changed: Condvar,
-    /// A byte in this pair ends a sleep on sockets.
+    /// A byte in this pair ends a wait on sockets.
     write: UnixStream,
     read: UnixStream,
 }
@@ -23,7 +23,7 @@ struct State {
     is_woken: bool,
     /// The thread has something to do that cannot wait until it has read for tasks.
     is_urgent: bool,
-    /// The thread sleeps on sockets.
+    /// The thread waits on sockets.
     is_polling: bool,
 }
 
@@ -76,20 +76,20 @@ impl Waker {
         state.is_urgent || state.is_stopped
     }
 
-    /// The thread has read for tasks in place of sleeping. False if it is to end.
-    pub fn skip_sleep(&self) -> bool {
+    /// The thread has read for tasks in place of a wait. False if it is to end.
+    pub fn end_wait(&self) -> bool {
         finish(&mut self.state.lock())
     }
 
-    /// Sleeps until then, or until it is woken. False if the thread is to end.
-    pub fn sleep(&self, until: Instant) -> bool {
+    /// Waits until then, or until it is woken. False if the thread is to end.
+    pub fn wait(&self, until: Instant) -> bool {
         let mut state = self.state.lock();
         while !state.is_woken && !self.changed.wait_until(&mut state, until).timed_out() {}
         finish(&mut state)
     }
 
-    /// The same, on sockets: `poll` sleeps until one of them, or the one it is given, can be read, or for that long.
-    pub fn sleep_on(&self, until: Instant, poll: impl FnOnce(BorrowedFd<'_>, Duration)) -> bool {
+    /// The same, on sockets: `poll` waits until one of them, or the one it is given, can be read, or for that long.
+    pub fn wait_on(&self, until: Instant, poll: impl FnOnce(BorrowedFd<'_>, Duration)) -> bool {
         {
             let mut state = self.state.lock();
             if state.is_woken {
