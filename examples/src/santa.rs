@@ -64,9 +64,9 @@ mod tests {
         assert!(check(&events, 1).is_ok());
         assert!(check(&events, 2).is_err());
         events.push(event(Kind::Elf, 1, 0));
-        assert!(check(&events, 1).unwrap_err().contains("not 3"));
+        assert!(check(&events, 1).unwrap_err().contains("size should be 3"));
         events.push(event(Kind::Elf, 1, 0));
         assert!(check(&events, 1).unwrap_err().contains("twice"));
-        assert!(check(&events[1..9], 1).unwrap_err().contains("not 9"));
+        assert!(check(&events[1..9], 1).unwrap_err().contains("size should be 9"));
     }
 }
