@@ -1,0 +1,230 @@
+//! A server at clients that break off, fall silent, or call methods without an end.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use crucial_core::Endpoint;
+use crucial_core::frame::{
+    self, CallFrame, Hello, OpenMode, OpenRequest, Operation, Response, Routes,
+};
+use crucial_object::collections::Blob;
+use crucial_object::{MethodId, ObjectId, RunId, Sequence, SessionId, SharedType, encode, shared};
+use crucial_server::{Config, Limits, Server};
+use serde::{Deserialize, Serialize};
+
+const LEASE: Duration = Duration::from_millis(300);
+
+/// Far more than what is waited for takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn server(unsent_bytes_max: usize) -> Server {
+    Server::start(Config {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        lease: LEASE,
+        limits: Limits {
+            unsent_bytes_max,
+            ..Limits::default()
+        },
+        ..Config::default()
+    })
+    .unwrap()
+}
+
+fn connect(server: &Server) -> TcpStream {
+    let Endpoint::Tcp { host, port } = &server.endpoints()[0] else {
+        panic!("it listens on TCP");
+    };
+    let stream = TcpStream::connect((host.as_str(), *port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Nothing announces to a test that a client's end has been noticed.
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A client made of a socket.
+struct Client {
+    stream: TcpStream,
+    buffer: BytesMut,
+    last: u64,
+}
+
+impl Client {
+    fn new(server: &Server) -> Client {
+        let mut client = Client {
+            stream: connect(server),
+            buffer: BytesMut::new(),
+            last: 0,
+        };
+        let hello = Hello {
+            session: SessionId(7),
+            resume: false,
+            run: RunId([1; 16]),
+            owner: true,
+            namespace: String::new(),
+            attempt: None,
+            routes: 0,
+            fences: 0,
+        };
+        let mut bytes = Vec::new();
+        frame::write_hello(&hello, &mut bytes).unwrap();
+        client.stream.write_all(&bytes).unwrap();
+        let Response::Welcome(welcome) = client.receive() else {
+            panic!("no welcome");
+        };
+        client.know(&welcome.routes);
+        client
+    }
+
+    fn know(&mut self, routes: &Routes) {
+        let mut bytes = Vec::new();
+        frame::write_known_routes(routes.version, &mut bytes).unwrap();
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    fn receive(&mut self) -> Response {
+        loop {
+            if let Some(frame) = frame::split(&mut self.buffer, frame::FRAME_BYTES_MAX).unwrap() {
+                return frame::decode_response(frame).unwrap();
+            }
+            let mut bytes = [0; 4096];
+            let count = self.stream.read(&mut bytes).unwrap();
+            assert!(count > 0, "the server has closed the connection");
+            self.buffer.extend_from_slice(&bytes[..count]);
+        }
+    }
+
+    fn next_sequence(&mut self) -> Sequence {
+        self.last += 1;
+        Sequence(self.last)
+    }
+
+    fn make<T: SharedType + Serialize>(&mut self, value: &T) -> ObjectId {
+        let request = OpenRequest {
+            type_name: T::NAME.to_owned(),
+            key: "object".to_owned(),
+            persistent: false,
+            mode: OpenMode::FindOrCreate,
+            replicas: 1,
+            state: encode(value).unwrap(),
+        };
+        let object = request.object(&RunId([1; 16]), "");
+        let sequence = self.next_sequence();
+        let mut bytes = Vec::new();
+        frame::write_operation(sequence, sequence, &Operation::Open(request), &mut bytes).unwrap();
+        self.stream.write_all(&bytes).unwrap();
+        let reply = self.receive();
+        assert!(
+            matches!(reply, Response::Reply { result: Ok(_), .. }),
+            "{reply:?}"
+        );
+        object
+    }
+
+    fn call(&mut self, object: ObjectId, method: &str) {
+        let call = CallFrame {
+            sequence: self.next_sequence(),
+            acked: Sequence(1),
+            object,
+            method: MethodId::of(method),
+            timeout_ms: 0,
+            args: &[],
+        };
+        let mut bytes = Vec::new();
+        frame::write_call(&call, &mut bytes).unwrap();
+        self.stream.write_all(&bytes).unwrap();
+    }
+}
+
+#[test]
+fn an_end_that_comes_with_the_last_bytes_is_seen() {
+    let server = server(Limits::default().unsent_bytes_max);
+    let streams: Vec<TcpStream> = (0..200).map(|_| connect(&server)).collect();
+    for mut stream in &streams {
+        // The beginning of a frame: the server waits for more.
+        stream.write_all(&[9, 0, 0]).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+    }
+    for mut stream in &streams {
+        assert_eq!(stream.read(&mut [0; 64]).unwrap(), 0);
+    }
+    wait_until("the server forgets the connections", || {
+        server.status().connections == 0
+    });
+}
+
+#[test]
+fn a_client_that_falls_silent_while_replies_wait_for_it_is_given_up() {
+    let server = server(64 << 10);
+    let mut client = Client::new(&server);
+    let blob = client.make(&Blob::new(vec![1; 256 << 10]));
+    for _ in 0..100 {
+        client.call(blob, "get");
+    }
+    assert_eq!(server.status().sessions, 1);
+    wait_until("the session ends", || server.status().sessions == 0);
+}
+
+#[test]
+fn a_client_that_falls_behind_gets_all_replies() {
+    const CALLS: usize = 400;
+    let server = server(64 << 10);
+    let mut client = Client::new(&server);
+    let blob = client.make(&Blob::new(vec![1; 256 << 10]));
+    let mut reader = Client {
+        stream: client.stream.try_clone().unwrap(),
+        buffer: std::mem::take(&mut client.buffer),
+        last: 0,
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for _ in 0..CALLS {
+                client.call(blob, "get");
+            }
+        });
+        for _ in 0..CALLS {
+            let reply = reader.receive();
+            assert!(
+                matches!(reply, Response::Reply { result: Ok(_), .. }),
+                "{reply:?}"
+            );
+        }
+    });
+}
+
+static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
+
+/// Has a method that does not end.
+#[derive(Serialize, Deserialize)]
+struct Endless;
+
+#[shared(crate = crucial_object)]
+impl Endless {
+    fn run(&mut self) {
+        HAS_BEGUN.store(true, Ordering::Release);
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+#[test]
+fn a_server_stops_though_a_method_does_not_end() {
+    let server = server(Limits::default().unsent_bytes_max);
+    let mut client = Client::new(&server);
+    let endless = client.make(&Endless);
+    client.call(endless, "run");
+    wait_until("the method runs", || HAS_BEGUN.load(Ordering::Acquire));
+    let start = Instant::now();
+    server.stop();
+    assert!(start.elapsed() < PATIENCE / 4, "{:?}", start.elapsed());
+}
