@@ -170,6 +170,11 @@ fn a_client_that_falls_silent_while_replies_wait_for_it_is_given_up() {
     for _ in 0..100 {
         client.call(blob, "get");
     }
+    // Replies wait by now, and so do these requests, in the socket.
+    for _ in 0..10 {
+        std::thread::sleep(LEASE / 20);
+        client.call(blob, "get");
+    }
     assert_eq!(server.status().sessions, 1);
     wait_until("the session ends", || server.status().sessions == 0);
 }
