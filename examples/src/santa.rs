@@ -67,6 +67,10 @@ mod tests {
         assert!(check(&events, 1).unwrap_err().contains("size should be 3"));
         events.push(event(Kind::Elf, 1, 0));
         assert!(check(&events, 1).unwrap_err().contains("twice"));
-        assert!(check(&events[1..9], 1).unwrap_err().contains("size should be 9"));
+        assert!(
+            check(&events[1..9], 1)
+                .unwrap_err()
+                .contains("size should be 9")
+        );
     }
 }

@@ -127,13 +127,30 @@ impl Client {
 
     /// The cluster, as one server sees it.
     pub fn cluster_info(&self) -> Result<ClusterInfo> {
-        decode(&self.any(&Operation::Inspect(Inspect::Cluster))?)
+        self.read_cluster_info(&self.any(&Operation::Inspect(Inspect::Cluster))?)
     }
 
     /// The cluster, as each server sees it.
     pub fn cluster_infos(&self) -> Result<Vec<ClusterInfo>> {
         let answers = self.everywhere(&Operation::Inspect(Inspect::Cluster))?;
-        answers.iter().map(|answer| decode(answer)).collect()
+        let read = |answer: &Vec<u8>| self.read_cluster_info(answer);
+        answers.iter().map(read).collect()
+    }
+
+    fn read_cluster_info(&self, answer: &[u8]) -> Result<ClusterInfo> {
+        let mut info: ClusterInfo = decode(answer)?;
+        // A server that is alone does not know where others reach it. This client does.
+        let routes = self.routes();
+        for member in &mut info.members {
+            let known = routes
+                .servers
+                .iter()
+                .find(|server| server.node == member.node);
+            if let Some(known) = known.filter(|_| member.address.is_empty()) {
+                member.address.clone_from(&known.address);
+            }
+        }
+        Ok(info)
     }
 
     /// The replicas of objects that each server holds; at most `max` of each server.

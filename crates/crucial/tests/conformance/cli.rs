@@ -18,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         h05_a_command_under_a_permit,
         h06_queue_promise_and_latch,
         h07_what_is_wrong_is_said,
+        h16_servers_are_shown_with_their_addresses,
     ]
 }
 
@@ -224,6 +225,25 @@ fn h06_queue_promise_and_latch() -> Outcome {
         "{lines}"
     );
     assert_eq!(says(&server, "clear")?, "4");
+    Ok(())
+}
+
+fn h16_servers_are_shown_with_their_addresses() -> Outcome {
+    let server = Server::start(&[])?;
+    let (_, addresses) = &server.environment()[0];
+    let nodes = says(&server, "cluster nodes")?;
+    assert_eq!(
+        nodes.lines().count(),
+        addresses.split(',').count(),
+        "{nodes}"
+    );
+    for address in addresses.split(',') {
+        assert!(nodes.contains(address), "{address}: {nodes}");
+    }
+    says(&server, "counter h16 add 1")?;
+    let place = says(&server, "cluster where h16")?;
+    let holds = |address: &str| place.contains(address);
+    assert!(addresses.split(',').any(holds), "{place}");
     Ok(())
 }
 

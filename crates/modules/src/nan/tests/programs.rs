@@ -303,7 +303,8 @@ impl ProgramGenerator {
                 format!("(block $b{label} {first} (br $b{label}) {second} f64.add drop)")
             }
             7 => {
-                let (one, other) = (self.float(depth - 1), self.float(depth - 1));
+                let one = self.float(depth - 1, &DOUBLE);
+                let other = self.float(depth - 1, &SINGLE);
                 format!(
                     "(block (result f64 f32) {one} {other}) local.set $f32{local} local.set $f64{local}"
                 )
@@ -311,7 +312,10 @@ impl ProgramGenerator {
             _ if self.loops < 3 => {
                 let counter = self.loops + 1;
                 self.loops += 1;
-                let (value, again) = (self.float(depth - 1), self.float(depth - 1));
+                let (value, again) = (
+                    self.float(depth - 1, &DOUBLE),
+                    self.float(depth - 1, &DOUBLE),
+                );
                 let statement = self.statement(depth - 1);
                 self.loops -= 1;
                 format!(
