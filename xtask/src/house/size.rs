@@ -93,18 +93,12 @@ mod tests {
     use crate::house::source::Target;
 
     fn rules() -> Rules {
-        Rules::parse(
+        Rules::of_test(
             r#"
-            openings = []
-            words = []
-            pure = []
             limits = { file_lines = 3, parameters = 2, markdown_columns = 1 }
-            node = { folder = "node", forbidden = [] }
-            server = { package = "server", types = [], from = "node" }
             exceptions = [{ rule = "size", path = "generated", reason = "a table" }]
             "#,
         )
-        .unwrap()
     }
 
     fn found(source: &str) -> Vec<usize> {
