@@ -10,6 +10,7 @@ use crucial_object::Error;
 use crucial_runtime::{Config, runtime};
 
 mod cluster;
+mod data;
 mod lines;
 mod modules;
 mod objects;

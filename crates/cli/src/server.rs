@@ -206,11 +206,10 @@ mod modules {
 
 #[cfg(feature = "cluster")]
 mod cluster {
-    use std::path::PathBuf;
-
     use crucial_control::{Voter, VoterConfig};
 
     use super::*;
+    use crate::data::{self, DataDirectory};
 
     /// The arguments of a server of a cluster.
     pub fn arguments() -> Vec<Arg> {
@@ -224,10 +223,7 @@ mod cluster {
                     "Join a cluster: its present or future servers, HOST:PORT; a name may have several addresses. If no \
                      server of the list is in a cluster, the first one founds it",
                 ),
-            Arg::new("data")
-                .long("data")
-                .value_name("DIRECTORY")
-                .value_parser(value_parser!(PathBuf))
+            data::argument()
                 .help(
                     "The directory for the server's identity and votes. Without --join the server founds a cluster, or \
                      rejoins that of the directory. By default a temporary directory",
@@ -245,8 +241,8 @@ mod cluster {
         ]
     }
 
-    /// A temporary directory, if the user has named none, and the server's part in the control group.
-    pub type Chosen = (Option<tempfile::TempDir>, Option<Voter>);
+    /// The server's data, and its part in the control group.
+    pub type Chosen = (Option<DataDirectory>, Option<Voter>);
 
     /// The server's part in the control group; none for a server that is alone.
     pub fn voter(matches: &ArgMatches) -> Result<Chosen, String> {
@@ -261,26 +257,18 @@ mod cluster {
             .flatten()
             .map(|address: &String| address.trim().to_owned())
             .collect();
-        let named = matches.get_one::<PathBuf>("data").cloned();
-        let (temporary, directory) = match named {
-            Some(directory) => (None, directory),
-            None if join.is_empty() => return Ok((None, None)),
-            None => {
-                let directory = tempfile::tempdir().map_err(|error| {
-                    format!("cannot create a directory: {error}; name one with --data")
-                })?;
-                let path = directory.path().to_owned();
-                (Some(directory), path)
-            }
-        };
+        if data::named(matches).is_none() && join.is_empty() {
+            return Ok((None, None));
+        }
+        let directory = DataDirectory::of(matches)?;
         let config = VoterConfig {
             address: matches.get_one("advertise").cloned(),
             join,
             patience: Duration::from_secs(number("join-patience-s")),
             lease: Duration::from_millis(number("server-lease-ms")),
-            ..VoterConfig::new(directory)
+            ..VoterConfig::new(directory.path().to_owned())
         };
-        Ok((temporary, Some(Voter::open(config)?)))
+        Ok((Some(directory), Some(Voter::open(config)?)))
     }
 }
 
@@ -333,10 +321,10 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
         parts.types = std::sync::Arc::new(modules::source(matches));
     }
     #[cfg(feature = "cluster")]
-    let _temporary = {
-        let (temporary, voter) = cluster::voter(matches)?;
+    let _directory = {
+        let (directory, voter) = cluster::voter(matches)?;
         parts.control = voter.map(|voter| std::sync::Arc::new(voter) as _);
-        temporary
+        directory
     };
     let server = Server::start_with(config, parts).map_err(|error| error.to_string())?;
     let ready = |endpoint| format!("crucial server ready at {endpoint}");

@@ -1,7 +1,6 @@
 //! `crucial up`: a cluster on this machine.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command as Process, Stdio};
 use std::sync::mpsc;
 
@@ -9,6 +8,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 
 use crucial_runtime::roles;
 
+use super::data::{self, DataDirectory};
 use super::print;
 
 /// The first server's port by default; the others have the next ones.
@@ -35,10 +35,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(u16).range(1..=i64::from(u16::MAX - SERVERS_MAX)))
                 .default_value(PORT.to_string())
                 .help("The first server's port; the others have the next ones"),
-            Arg::new("data")
-                .long("data")
-                .value_name("DIRECTORY")
-                .value_parser(value_parser!(PathBuf))
+            data::argument()
                 .help("The directory for the identities of the servers, each in a subdirectory; by default a temporary one"),
         ])
         .arg(
@@ -92,17 +89,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
     let port = *matches
         .get_one::<u16>("port")
         .expect("the argument has a default");
-    let directory = matches.get_one::<PathBuf>("data").cloned();
-    let (_temporary, directory) = match directory {
-        Some(directory) => (None, directory),
-        None => {
-            let temporary = tempfile::tempdir().map_err(|error| {
-                format!("cannot create a directory: {error}; name one with --data")
-            })?;
-            let path = temporary.path().to_owned();
-            (Some(temporary), path)
-        }
-    };
+    let directory = DataDirectory::of(matches)?;
     let addresses: Vec<_> = (port..port + count)
         .map(|port| format!("127.0.0.1:{port}"))
         .collect();
@@ -112,7 +99,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
         let mut server = this_command()?;
         server
             .args(["server", "--listen", address, "--join", &all, "--data"])
-            .arg(directory.join(address.replace([':', '.'], "-")))
+            .arg(directory.path().join(address.replace([':', '.'], "-")))
             .args(matches.get_many::<String>("options").into_iter().flatten())
             .stdin(Stdio::null())
             .stdout(Stdio::piped());

@@ -248,11 +248,11 @@ fn an_owner_that_falls_silent_takes_its_objects_along() {
         caller::with(client.clone(), || {
             Shared::named("gone", AtomicI64::new(1)).unwrap()
         });
-        assert_eq!(server.status().objects, 1);
+        assert_eq!(server.status().node.objects, 1);
         // Dropped without a goodbye, as by kill -9.
     }
     let deadline = std::time::Instant::now() + Duration::from_secs(5);
-    while server.status().objects > 0 {
+    while server.status().node.objects > 0 {
         assert!(
             std::time::Instant::now() < deadline,
             "{:?}",
@@ -309,7 +309,7 @@ fn records_are_bounded_while_a_thread_of_the_client_waits_for_long() {
             for _ in 0..1_000 {
                 counter.fetch_add(1).unwrap();
             }
-            most = most.max(server.status().records);
+            most = most.max(server.status().node.records);
             assert_eq!(counter.load().unwrap(), 1_000 * (round + 1));
         }
         assert!(most < 10_000, "{most} records");
@@ -329,7 +329,7 @@ fn records_of_sessions_that_ended_are_bounded() {
         client.goodbye().unwrap();
     }
     caller::with(owner, || assert_eq!(counter.load().unwrap(), 500));
-    assert!(server.status().records < 100, "{:?}", server.status());
+    assert!(server.status().node.records < 100, "{:?}", server.status());
 }
 
 #[test]
@@ -347,6 +347,10 @@ fn time_outs_that_were_not_needed_do_not_pile_up() {
         // The next timeout wakes the server's timers, which drop the old ones.
         let short = semaphore.timeout(Duration::from_millis(1)).acquire();
         assert!(matches!(short, Err(Error::TimedOut { .. })));
-        assert!(server.status().deadlines < 2_500, "{:?}", server.status());
+        assert!(
+            server.status().node.deadlines < 2_500,
+            "{:?}",
+            server.status()
+        );
     });
 }

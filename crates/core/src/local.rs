@@ -13,7 +13,21 @@ pub fn directory(user: u32) -> PathBuf {
         .join(format!("crucial-{user}"))
 }
 
+const OF_PORT: &str = "port-";
+const EMBEDDED: &str = "embedded-";
+const ENDING: &str = ".sock";
+
 /// The socket of the server on a TCP port.
 pub fn socket(directory: &Path, port: u16) -> PathBuf {
-    directory.join(format!("port-{port}.sock"))
+    directory.join(format!("{OF_PORT}{port}{ENDING}"))
+}
+
+/// The socket of a server that is embedded in a process. The random number is one of the server's own.
+pub fn embedded_socket(directory: &Path, process: u32, random: u64) -> PathBuf {
+    directory.join(format!("{EMBEDDED}{process}-{random:016x}{ENDING}"))
+}
+
+/// Whether a file of the directory is named as the sockets are.
+pub fn is_socket(name: &str) -> bool {
+    (name.starts_with(OF_PORT) || name.starts_with(EMBEDDED)) && name.ends_with(ENDING)
 }

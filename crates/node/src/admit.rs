@@ -40,6 +40,14 @@ impl Hand<'_> {
     }
 }
 
+/// A request that may be executed now.
+struct Admitted<'a> {
+    /// The partition of its object, locked.
+    part: MutexGuard<'a, PartitionState>,
+    /// The term in which it was admitted.
+    term: Term,
+}
+
 impl Node {
     /// Offers an event to an object. When the object is free, its turn is at the end of the input.
     pub(crate) fn offer(&self, object: ObjectId, event: Event, out: &mut Outputs) {
@@ -201,7 +209,8 @@ impl Node {
         let has_followers = part.partition.has_followers();
         let plan = match &request {
             ObjectRequest::Call(call) => {
-                self.admit_call(hand, (part, term), (&context, call), now, out)?
+                let admitted = Admitted { part, term };
+                self.admit_call(hand, admitted, &context, call, now, out)?
             }
             ObjectRequest::ClearPoison => {
                 if !is_here(hand.state) || part.partition.done(context.call()).is_some() {
@@ -218,7 +227,8 @@ impl Node {
                 end_parked_call(hand.state, term, context.call(), Error::Cancelled)?
             }
             ObjectRequest::Open(open) => {
-                self.admit_open(hand, (part, term), (&context, open), now, out)?
+                let admitted = Admitted { part, term };
+                self.admit_open(hand, admitted, &context, open, now, out)?
             }
             ObjectRequest::Delete => {
                 self.delete(hand, part, &context, now, out);
@@ -231,8 +241,9 @@ impl Node {
     fn admit_call(
         &self,
         hand: &mut Hand<'_>,
-        (mut part, term): (MutexGuard<'_, PartitionState>, Term),
-        (context, request): (&RequestContext, &CallRequest),
+        Admitted { mut part, term }: Admitted<'_>,
+        context: &RequestContext,
+        request: &CallRequest,
         now: Millis,
         out: &mut Outputs,
     ) -> Option<Plan> {
@@ -310,8 +321,9 @@ impl Node {
     fn admit_open(
         &self,
         hand: &mut Hand<'_>,
-        (mut part, term): (MutexGuard<'_, PartitionState>, Term),
-        (context, request): (&RequestContext, &OpenRequest),
+        Admitted { mut part, term }: Admitted<'_>,
+        context: &RequestContext,
+        request: &OpenRequest,
         now: Millis,
         out: &mut Outputs,
     ) -> Option<Plan> {

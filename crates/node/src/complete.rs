@@ -9,7 +9,7 @@ use crucial_object::{Error, ObjectId, TypeInfo};
 use crate::admit::{Hand, executed, outcome};
 use crate::cell::{CallId, Change, Disposition};
 use crate::ids::Millis;
-use crate::job::{Checkout, ObjectJob, Outcome, Plan, Turn};
+use crate::job::{Checkout, Created, ObjectJob, Outcome, Plan, Turn};
 use crate::node::Node;
 use crate::objects::{Event, ObjectEntry, ObjectRequest, RequestContext, SessionEnd, Task};
 use crate::outputs::Outputs;
@@ -49,10 +49,15 @@ impl Node {
                     results: &results,
                     image,
                 };
-                self.complete_call(&mut hand, &event, (finished, disposition), now, out);
+                self.complete_call(&mut hand, &event, finished, disposition, now, out);
             }
             (Plan::Look(term), Outcome::Called(disposition)) => {
-                self.complete_look(&mut hand, &event, (term, &results, disposition), now, out);
+                let finished = Finished {
+                    term,
+                    results: &results,
+                    image,
+                };
+                self.complete_look(&mut hand, &event, finished, disposition, now, out);
             }
             (Plan::Change(term, change), Outcome::Changed) => {
                 let finished = Finished {
@@ -73,7 +78,7 @@ impl Node {
                 if let Event::Request(context, ObjectRequest::Open(_)) = &event {
                     match created {
                         Ok(created) => {
-                            self.complete_create(&mut hand, (term, context), *created, now, out);
+                            self.complete_create(&mut hand, term, context, *created, now, out);
                             self.move_if_replaced(entry.id, info, out);
                         }
                         Err(error) => self.reply(context, Err(&error), out),
@@ -130,7 +135,8 @@ impl Node {
         &self,
         hand: &mut Hand<'_>,
         event: &Event,
-        (finished, disposition): (Finished<'_>, Option<Disposition>),
+        finished: Finished<'_>,
+        disposition: Option<Disposition>,
         now: Millis,
         out: &mut Outputs,
     ) {
@@ -172,7 +178,8 @@ impl Node {
         &self,
         hand: &mut Hand<'_>,
         event: &Event,
-        (term, results, disposition): (Term, &Results, Option<Disposition>),
+        finished: Finished<'_>,
+        disposition: Option<Disposition>,
         now: Millis,
         out: &mut Outputs,
     ) {
@@ -181,6 +188,7 @@ impl Node {
         else {
             return;
         };
+        let Finished { term, results, .. } = finished;
         let mut part = self.partitions.lock_of(&hand.entry.id);
         // The result of a read counts if no other server has served meanwhile.
         let admission = part.admit_own(self.membership.standing(now));
@@ -267,11 +275,13 @@ impl Node {
     fn complete_create(
         &self,
         hand: &mut Hand<'_>,
-        (term, context): (Term, &RequestContext),
-        (mut replica, image): (Replica, Option<Image>),
+        term: Term,
+        context: &RequestContext,
+        created: Created,
         now: Millis,
         out: &mut Outputs,
     ) {
+        let Created { mut replica, image } = created;
         let object = hand.id();
         let mut part = self.partitions.lock_of(&object);
         if !part.is_in(term) {
@@ -289,8 +299,8 @@ impl Node {
         self.settle_in(hand.entry, &replica, now);
         *hand.state = Some(replica);
         let last = part.partition.last();
-        let created = outcome(context.call(), true);
-        let replies = replies.into_iter().chain([created]);
+        let own = outcome(context.call(), true);
+        let replies = replies.into_iter().chain([own]);
         self.reply_after(&mut part, (last, now), replies, out);
     }
 
@@ -443,7 +453,7 @@ impl Node {
     }
 }
 
-/// A change that was executed.
+/// A change or a look that was executed.
 struct Finished<'a> {
     term: Term,
     results: &'a Results,

@@ -3,7 +3,7 @@
 use crucial_object::{Result, encode};
 
 use crate::cell::{Call, Cell, Turn as CellTurn};
-use crate::job::{Done, Executed, Job, ObjectJob, Outcome, Plan, Todo};
+use crate::job::{Created, Done, Executed, Job, ObjectJob, Outcome, Plan, Todo};
 use crate::node::Node;
 use crate::objects::{Event, ObjectRequest, RequestContext};
 use crate::replication::{Checksum, Entry, Image, Replica};
@@ -99,7 +99,7 @@ impl Node {
         info: &'static crucial_object::TypeInfo,
         event: &Event,
         has_followers: bool,
-    ) -> Result<(Replica, Option<Image>)> {
+    ) -> Result<Created> {
         let Event::Request(context, ObjectRequest::Open(request)) = event else {
             unreachable!("only a request creates an object")
         };
@@ -110,7 +110,7 @@ impl Node {
             true => Some(replica.image(0)?),
             false => None,
         };
-        Ok((replica, image))
+        Ok(Created { replica, image })
     }
 }
 

@@ -82,14 +82,21 @@ pub(crate) enum Executed {
     Message(Arc<Connection>, Result<PeerMessage>),
 }
 
+/// A new object.
+pub(crate) struct Created {
+    pub replica: Replica,
+    /// The object's image, if there are followers.
+    pub image: Option<Image>,
+}
+
 /// The outcome of a job, besides results of calls.
 pub(crate) enum Outcome {
     /// Of a call; `None`: the object is not here.
     Called(Option<Disposition>),
     /// Of a change that is not a call.
     Changed,
-    /// The new object, and its image if there are followers.
-    Created(Result<Box<(Replica, Option<Image>)>>),
+    /// The new object.
+    Created(Result<Box<Created>>),
     /// Whether the object had the results that the primary's had.
     Followed(bool),
     /// The replica that an image was made of.

@@ -33,6 +33,7 @@ mod limits;
 mod membership;
 mod module_state;
 mod modules;
+mod mutant;
 mod node;
 mod objects;
 mod outputs;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crucial_core::frame::{self, RouteServer, Routes};
+use crucial_core::frame::{self, Routes};
 use parking_lot::{Mutex, RwLock};
 
 use crate::ids::Millis;
@@ -38,22 +38,7 @@ pub(crate) struct RouteFrame {
 
 impl RouteFrame {
     fn of(view: &View, cluster: u64) -> RouteFrame {
-        let servers = view.members.iter().map(|(node, member)| RouteServer {
-            node: node.0,
-            incarnation: member.incarnation.0,
-            address: member.address.clone(),
-        });
-        let place = |node| view.members.keys().position(|member| *member == node);
-        let primaries = view.partitions().map(|id| {
-            let primary = view.primary(id).and_then(place);
-            primary.map_or(Routes::NONE, |place| place as u16)
-        });
-        let routes = Routes {
-            cluster,
-            version: view.version.0,
-            servers: servers.collect(),
-            primaries: primaries.collect(),
-        };
+        let routes = view.routes(cluster);
         let mut bytes = Vec::new();
         if let Err(error) = frame::write_routes(&routes, &mut bytes) {
             tracing::error!(%error, "routes cannot be encoded");

@@ -1,8 +1,6 @@
 //! The server that is embedded in a program which names no other.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 #[cfg(feature = "modules")]
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,39 +51,15 @@ pub(crate) fn effective_spin(configured: Duration) -> Duration {
 
 /// A socket for this process, where only its user can reach it.
 fn socket_path() -> Result<PathBuf> {
-    let directory = local::directory(rustix::process::getuid().as_raw());
-    match fs::DirBuilder::new().mode(0o700).create(&directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(Error::Config {
-                detail: format!("cannot create {}: {error}", directory.display()),
-            });
-        }
-        _ => remove_stale_sockets(&directory),
-    }
+    let directory = crucial_server::socket_directory().map_err(|error| Error::Config {
+        detail: format!("cannot use the directory of local sockets: {error}"),
+    })?;
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(Error::other)?;
     let random = u64::from_le_bytes(random);
-    Ok(directory.join(format!(
-        "embedded-{}-{random:016x}.sock",
-        std::process::id()
-    )))
-}
-
-/// Removes the sockets of embedded servers whose processes were killed.
-fn remove_stale_sockets(directory: &Path) {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let process = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("embedded-"))
-            .and_then(|rest| rest.split('-').next());
-        if let Some(process) = process
-            && !Path::new("/proc").join(process).exists()
-        {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
+    Ok(local::embedded_socket(
+        &directory,
+        std::process::id(),
+        random,
+    ))
 }

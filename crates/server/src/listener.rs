@@ -3,51 +3,14 @@
 use std::fs;
 use std::io;
 use std::net::{TcpListener as StdTcpListener, ToSocketAddrs};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crucial_core::{Endpoint, local};
 use mio::net::{TcpListener, UnixListener};
 
+use crate::local_sockets::{is_stale, socket_directory};
 use crate::socket::Stream;
 use crate::start::StartError;
-
-/// The directory of local sockets, made if need be. `None` if somebody else could have put it there.
-fn socket_directory() -> Option<PathBuf> {
-    let user = rustix::process::getuid().as_raw();
-    let directory = local::directory(user);
-    // The directory may be there; whether it is ours is checked below.
-    let _ = fs::DirBuilder::new().mode(0o700).create(&directory);
-    let metadata = fs::symlink_metadata(&directory).ok()?;
-    let private =
-        metadata.is_dir() && metadata.uid() == user && metadata.permissions().mode() & 0o077 == 0;
-    private.then(|| {
-        remove_left_over(&directory);
-        directory
-    })
-}
-
-/// A socket file that is older than this and does not answer was left behind.
-const LEFT_OVER_AFTER: Duration = Duration::from_secs(60);
-
-/// Removes the sockets of servers that were killed.
-fn remove_left_over(directory: &Path) {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let ours = name
-            .to_str()
-            .is_some_and(|name| name.starts_with("port-") && name.ends_with(".sock"));
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT_OVER_AFTER));
-        if ours && old && is_dead(&entry.path()) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
 
 /// A socket file, removed when dropped.
 pub(crate) struct SocketFile(PathBuf);
@@ -85,10 +48,10 @@ impl Bound {
                     port,
                 });
                 // A comfort, not a promise: clients fall back to TCP.
-                if let Some(path) = socket_directory().map(|d| local::socket(&d, port))
-                    && let Err(error) = self.listen_unix(&path)
-                {
-                    tracing::debug!(%error, path = %path.display(), "no local socket");
+                let bound = socket_directory()
+                    .and_then(|directory| self.listen_unix(&local::socket(&directory, port)));
+                if let Err(error) = bound {
+                    tracing::debug!(%error, port, "no local socket");
                 }
             }
         }
@@ -107,8 +70,7 @@ impl Bound {
 
     fn listen_unix(&mut self, path: &Path) -> io::Result<()> {
         let listener = match UnixListener::bind(path) {
-            // The file may be left over from a server that was killed: nobody answers then.
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_dead(path) => {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
                 fs::remove_file(path)?;
                 UnixListener::bind(path)?
             }
@@ -118,11 +80,6 @@ impl Bound {
         self.files.push(SocketFile(path.to_owned()));
         Ok(())
     }
-}
-
-fn is_dead(path: &Path) -> bool {
-    std::os::unix::net::UnixStream::connect(path)
-        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// A bound socket.

@@ -26,19 +26,11 @@ const LEASE_MIN: Duration = Duration::from_millis(100);
 /// How often a starting server looks whether it serves.
 const START_LOOK: Duration = Duration::from_millis(1);
 
-/// Counts of what a server holds.
+/// Counts of what a server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Objects.
-    pub objects: usize,
-    /// Completion records, of all objects that no call is in just now.
-    pub records: usize,
-    /// Times at which something may have to be done, above all time-outs of waiting calls.
-    pub deadlines: usize,
-    /// Open connections.
-    pub connections: usize,
-    /// Sessions of live clients.
-    pub sessions: usize,
+    /// What its node holds.
+    pub node: crucial_node::Status,
     /// Threads, of all that the server has: loops, timers, watchdog, and those in long methods.
     pub threads: usize,
 }
@@ -141,15 +133,10 @@ impl Server {
         &self.endpoints
     }
 
-    /// Counts of what the server holds now. Takes a look at every object.
+    /// Counts of what the server has now. Takes a look at every object.
     pub fn status(&self) -> Status {
-        let status = self.shell.node.status();
         Status {
-            objects: status.objects,
-            records: status.records,
-            deadlines: status.deadlines,
-            connections: status.connections,
-            sessions: status.sessions,
+            node: self.shell.node.status(),
             threads: self.loops + self.threads.len() + self.shell.long_methods(),
         }
     }

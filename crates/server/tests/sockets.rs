@@ -158,7 +158,7 @@ fn an_end_that_comes_with_the_last_bytes_is_seen() {
         assert_eq!(stream.read(&mut [0; 64]).unwrap(), 0);
     }
     wait_until("the server forgets the connections", || {
-        server.status().connections == 0
+        server.status().node.connections == 0
     });
 }
 
@@ -175,8 +175,8 @@ fn a_client_that_falls_silent_while_replies_wait_for_it_is_given_up() {
         std::thread::sleep(LEASE / 20);
         client.call(blob, "get");
     }
-    assert_eq!(server.status().sessions, 1);
-    wait_until("the session ends", || server.status().sessions == 0);
+    assert_eq!(server.status().node.sessions, 1);
+    wait_until("the session ends", || server.status().node.sessions == 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crucial_core::frame::{RouteServer, Routes};
+use crucial_core::frame::Routes;
 use crucial_node::replication::{
     Command, Control, FailureDetector, Incarnation, NodeId, Refusal, View,
 };
@@ -67,26 +67,7 @@ impl ControlGroup {
         let view = self.state.view();
         let present = self.routes.take();
         let present = present.filter(|routes| routes.version == view.version.0);
-        let routes = present.unwrap_or_else(|| Arc::new(routes_of(view)));
+        let routes = present.unwrap_or_else(|| Arc::new(view.routes(CLUSTER)));
         self.routes.insert(routes).clone()
-    }
-}
-
-fn routes_of(view: &View) -> Routes {
-    let servers = view.members.iter().map(|(node, member)| RouteServer {
-        node: node.0,
-        incarnation: member.incarnation.0,
-        address: member.address.clone(),
-    });
-    let place = |node| view.members.keys().position(|member| *member == node);
-    let primaries = view.partitions().map(|id| {
-        let primary = view.primary(id).and_then(place);
-        primary.map_or(Routes::NONE, |place| place as u16)
-    });
-    Routes {
-        cluster: CLUSTER,
-        version: view.version.0,
-        servers: servers.collect(),
-        primaries: primaries.collect(),
     }
 }

@@ -31,15 +31,15 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crucial_node::replication::{Mutant, plant};
+use crucial_node::replication::Mutant;
 
 pub use world::{Broken, Report};
 
 /// Runs the schedule of a seed, with a planted bug or none.
 pub fn run(seed: u64, mutant: Option<Mutant>, trace: bool) -> Result<Report, Broken> {
-    plant(mutant);
+    Mutant::plant(mutant);
     let run = catch_unwind(AssertUnwindSafe(|| world::World::new(seed, trace).run()));
-    plant(None);
+    Mutant::plant(None);
     run.unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().cloned();
         let message = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));

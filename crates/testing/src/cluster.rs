@@ -159,18 +159,18 @@ impl Cluster {
 
     /// The places whose server runs, paused or not.
     pub fn running(&self) -> Vec<usize> {
-        let places = self.places.iter().enumerate();
-        places
-            .filter(|(_, server)| server.process.is_some())
-            .map(|(index, _)| index)
-            .collect()
+        self.places_where(|server| server.process.is_some())
     }
 
     /// The places whose server does not run.
     pub fn stopped(&self) -> Vec<usize> {
+        self.places_where(|server| server.process.is_none())
+    }
+
+    fn places_where(&self, holds: impl Fn(&Place) -> bool) -> Vec<usize> {
         let places = self.places.iter().enumerate();
         places
-            .filter(|(_, server)| server.process.is_none())
+            .filter(|(_, place)| holds(place))
             .map(|(index, _)| index)
             .collect()
     }

@@ -164,10 +164,6 @@ mod tests {
     use crate::house::source::Target;
 
     const RULES: &str = r#"
-        openings = []
-        words = []
-        limits = { file_lines = 1, parameters = 1, markdown_columns = 1 }
-        node = { folder = "node", forbidden = [] }
         server = { package = "server", types = ["Cell"], from = "node" }
         [[pure]]
         packages = ["node", "knot"]
@@ -178,7 +174,7 @@ mod tests {
         let packages = parse(format!("{{\"packages\": [{packages}]}}").as_bytes()).unwrap();
         let read = |_: &Path| Some(source.to_owned());
         let core = Target::parse(Path::new("core"), Path::new("core/src/lib.rs"), &read).unwrap();
-        let found = check(&packages, &[core], &Rules::parse(RULES).unwrap());
+        let found = check(&packages, &[core], &Rules::of_test(RULES));
         found
             .into_iter()
             .map(|violation| violation.to_string())

@@ -254,18 +254,12 @@ mod tests {
 
     #[test]
     fn long_lines_are_found_where_they_can_be_wrapped() {
-        let rules = Rules::parse(
+        let rules = Rules::of_test(
             r#"
-            openings = []
-            words = []
-            pure = []
             limits = { file_lines = 1, parameters = 1, markdown_columns = 8 }
-            node = { folder = "node", forbidden = [] }
-            server = { package = "server", types = [], from = "node" }
             exceptions = [{ rule = "markdown", path = "made.md", reason = "generated" }]
             "#,
-        )
-        .unwrap();
+        );
         let text = "one two\n\nthree four\n\n| five | six |\n\n`seven eight`\n";
         let found = check(Path::new("a.md"), text, &rules);
         assert_eq!(

@@ -121,15 +121,8 @@ mod tests {
             disallowed-methods = [{ path = "std::thread::spawn", reason = "work goes out" }]
             disallowed-macros = [{ path = "std::println", reason = "the shell prints" }]
         "#;
-        let rules = r#"
-            openings = []
-            words = []
-            pure = []
-            limits = { file_lines = 1, parameters = 1, markdown_columns = 1 }
-            node = { folder = "node", forbidden = ["std::fs"] }
-            server = { package = "server", types = [], from = "node" }
-        "#;
-        let list = forbidden(clippy, &Rules::parse(rules).unwrap()).unwrap();
+        let rules = Rules::of_test(r#"node = { folder = "node", forbidden = ["std::fs"] }"#);
+        let list = forbidden(clippy, &rules).unwrap();
         let paths: Vec<&str> = list.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(
             paths,

@@ -94,6 +94,22 @@ impl Rules {
         toml::from_str(text).map_err(|e| format!("{FILE}: {e}"))
     }
 
+    /// The rules of a test: those of the text, and otherwise rules that forbid nothing.
+    #[cfg(test)]
+    pub fn of_test(text: &str) -> Self {
+        const OTHERWISE: &str = r#"
+            openings = []
+            words = []
+            pure = []
+            limits = { file_lines = 1, parameters = 1, markdown_columns = 1 }
+            node = { folder = "node", forbidden = [] }
+            server = { package = "server", types = [], from = "node" }
+        "#;
+        let mut rules: toml::Table = toml::from_str(OTHERWISE).unwrap();
+        rules.extend(toml::from_str::<toml::Table>(text).unwrap());
+        rules.try_into().unwrap()
+    }
+
     pub fn is_exception(&self, rule: &str, path: &Path, word: &str) -> bool {
         self.exceptions.iter().any(|exception| {
             exception.rule == rule

@@ -5,7 +5,7 @@ use std::path::Path;
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::visit::{self, Visit};
-use syn::{FnArg, Signature};
+use syn::{FnArg, Signature, Type};
 
 use super::report::Violation;
 use super::rules::Rules;
@@ -54,11 +54,7 @@ struct Functions {
 
 impl<'ast> Visit<'ast> for Functions {
     fn visit_signature(&mut self, signature: &'ast Signature) {
-        let count = signature
-            .inputs
-            .iter()
-            .filter(|input| matches!(input, FnArg::Typed(_)))
-            .count();
+        let count = signature.inputs.iter().map(parameters).sum::<usize>();
         if count > self.max {
             let (name, max) = (&signature.ident, self.max);
             let what = format!(
@@ -67,6 +63,17 @@ impl<'ast> Visit<'ast> for Functions {
             self.found.push((name.span().start().line, what));
         }
         visit::visit_signature(self, signature);
+    }
+}
+
+/// How many parameters an input is: none if it is `self`, and a tuple each of its elements.
+fn parameters(input: &FnArg) -> usize {
+    match input {
+        FnArg::Receiver(_) => 0,
+        FnArg::Typed(input) => match &*input.ty {
+            Type::Tuple(tuple) => tuple.elems.len(),
+            _ => 1,
+        },
     }
 }
 
@@ -93,18 +100,12 @@ mod tests {
     use crate::house::source::Target;
 
     fn rules() -> Rules {
-        Rules::parse(
+        Rules::of_test(
             r#"
-            openings = []
-            words = []
-            pure = []
             limits = { file_lines = 3, parameters = 2, markdown_columns = 1 }
-            node = { folder = "node", forbidden = [] }
-            server = { package = "server", types = [], from = "node" }
             exceptions = [{ rule = "size", path = "generated", reason = "a table" }]
             "#,
         )
-        .unwrap()
     }
 
     fn found(source: &str) -> Vec<usize> {
@@ -129,6 +130,14 @@ mod tests {
         assert_eq!(found("trait A {\nfn g(a: u8, b: u8, c: u8); }"), [2]);
         assert_eq!(found("fn f() {\n fn g(a: u8, b: u8, c: u8) {} }"), [2]);
         assert_eq!(found("#[cfg(test)] fn g(a: u8, b: u8, c: u8) {}"), [0; 0]);
+    }
+
+    #[test]
+    fn the_elements_of_a_tuple_are_parameters() {
+        assert_eq!(found("fn f((a, b): (u8, u8)) {}"), [0; 0]);
+        assert_eq!(found("\nfn f((a, b): (u8, u8), c: u8) {}"), [2]);
+        assert_eq!(found("\nfn f(a: (u8, u8, u8)) {}"), [2]);
+        assert_eq!(found("fn f(a: u8, _: (), b: Vec<(u8, u8)>) {}"), [0; 0]);
     }
 
     #[test]

@@ -180,13 +180,9 @@ mod tests {
     use crate::house::rules::Rules;
 
     fn rules() -> Rules {
-        Rules::parse(
+        Rules::of_test(
             r#"
             openings = ["It"]
-            pure = []
-            limits = { file_lines = 1, parameters = 1, markdown_columns = 1 }
-            node = { folder = "node", forbidden = [] }
-            server = { package = "server", types = [], from = "node" }
             words = [
                 { now = ["throne", "thrones"], word = "term" },
                 { now = ["does not"], word = "never" },
@@ -197,7 +193,6 @@ mod tests {
             ]
             "#,
         )
-        .unwrap()
     }
 
     fn lines(found: Vec<Violation>) -> Vec<usize> {

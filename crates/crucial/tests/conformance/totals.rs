@@ -225,7 +225,7 @@ fn e03_records_are_bounded() -> Outcome {
     })?;
     let connect = || Client::connect(crucial_client::Config::new(server.endpoints()[0].clone()));
     let clients = (0..8).map(|_| connect()).collect::<Result<Vec<_>>>()?;
-    count_with_few_records(&clients, || Ok(server.status().records as u64))?;
+    count_with_few_records(&clients, || Ok(server.status().node.records as u64))?;
     server.stop();
     Ok(())
 }

@@ -24,8 +24,6 @@ pub use ids::{Epoch, Incarnation, NodeId, PARTITIONS, PartitionId, Version, View
 pub use lease::{FailureDetector, Grant, Lease};
 pub use message::{Entry, Form, Holding, Home, Image, ImageBody, Lifecycle, Message, Origin};
 pub use mutant::Mutant;
-#[cfg(feature = "mutants")]
-pub use mutant::plant;
 pub use partition::{Action, Gate, Partition, Timing};
 pub use replica::{Body, Checksum, Replica, change_of};
 pub use view::{Assignment, Configuration, KeptModule, Member, View};

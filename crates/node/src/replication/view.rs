@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crucial_core::frame::{RouteServer, Routes};
 use crucial_object::ObjectId;
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +120,26 @@ impl View {
             modules.map(|module| (module.id, module.since)).collect()
         };
         places(self) == places(other)
+    }
+
+    /// What clients of this cluster know of the view.
+    pub fn routes(&self, cluster: u64) -> Routes {
+        let servers = self.members.iter().map(|(node, member)| RouteServer {
+            node: node.0,
+            incarnation: member.incarnation.0,
+            address: member.address.clone(),
+        });
+        let place = |node| self.members.keys().position(|member| *member == node);
+        let primaries = self.partitions().map(|id| {
+            let primary = self.primary(id).and_then(place);
+            primary.map_or(Routes::NONE, |place| place as u16)
+        });
+        Routes {
+            cluster,
+            version: self.version.0,
+            servers: servers.collect(),
+            primaries: primaries.collect(),
+        }
     }
 
     /// The nodes that may get assignments.

@@ -173,6 +173,21 @@ fn an_idle_worker_may_repeat_its_request() {
     assert_eq!(text(run(&platform, "echo the next")), "the next");
 }
 
+/// How an invocation fails for which this was posted before the worker's own result.
+fn failure_of(platform: &dyn Platform, path: &str, body: &str) -> Failure {
+    let rendezvous = Rendezvous::new();
+    let started = start(platform, invocation(rendezvous.payload("wait")));
+    let participant = rendezvous.participant();
+    assert_eq!(
+        participant.post(&participant.invocation_path(path), body),
+        Some(202)
+    );
+    let failure = started.wait().unwrap_err();
+    // The worker's own result comes too late.
+    participant.release();
+    failure
+}
+
 fn a_result_that_is_not_an_envelope_is_an_error() {
     let platform = local(LocalConfig::default());
     for body in [
@@ -182,20 +197,11 @@ fn a_result_that_is_not_an_envelope_is_an_error() {
         r#"{"crucial":1,"payload":"?"}"#,
         r#"{"crucial":2,"payload":""}"#,
     ] {
-        let rendezvous = Rendezvous::new();
-        let started = start(&platform, invocation(rendezvous.payload("wait")));
-        let participant = rendezvous.participant();
-        assert_eq!(
-            participant.post(&participant.invocation_path("response"), body),
-            Some(202)
-        );
-        let failure = started.wait().unwrap_err();
+        let failure = failure_of(&platform, "response", body);
         assert!(
             matches!(&failure, Failure::Function { error_type, .. } if error_type == "Envelope"),
             "{failure:?}"
         );
-        // The worker's own result comes too late.
-        participant.release();
     }
     assert_eq!(text(run(&platform, "echo fine")), "fine");
 }
@@ -243,14 +249,7 @@ fn foreign_error_documents_are_understood() {
         ("not JSON", "Unknown", "not JSON"),
     ];
     for (document, kind, words) in documents {
-        let rendezvous = Rendezvous::new();
-        let started = start(&platform, invocation(rendezvous.payload("wait")));
-        let participant = rendezvous.participant();
-        assert_eq!(
-            participant.post(&participant.invocation_path("error"), document),
-            Some(202)
-        );
-        let failure = started.wait().unwrap_err();
+        let failure = failure_of(&platform, "error", document);
         let Failure::Function {
             error_type,
             message,
@@ -260,6 +259,5 @@ fn foreign_error_documents_are_understood() {
             panic!("{failure:?}");
         };
         assert_eq!((error_type.as_str(), message.as_str()), (kind, words));
-        participant.release();
     }
 }

@@ -1,31 +1,10 @@
 //! Modules in the control group's state machine.
-#![allow(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    clippy::disallowed_macros,
-    reason = "a test has the world that the node has not"
-)]
 
-use crucial_node::replication::{
+use super::{expire, join};
+use crate::replication::{
     Command, Control, Incarnation, MODULE_BYTES_MAX, MODULES_BYTES_MAX, NodeId, Refusal, View,
     ViewVersion,
 };
-
-fn join(node: u64) -> Command {
-    Command::Join {
-        node: NodeId(node),
-        incarnation: Incarnation(node),
-        address: format!("host-{node}:1"),
-        lease_ms: 1000,
-    }
-}
-
-fn expire(node: u64) -> Command {
-    Command::Expire {
-        node: NodeId(node),
-        incarnation: Incarnation(node),
-    }
-}
 
 fn three() -> Control {
     let mut control = Control::new(4);

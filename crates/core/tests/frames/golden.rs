@@ -1,25 +1,22 @@
-//! The wire format: its bytes, which `docs/protocol.md` shows, and what becomes of other bytes.
-
-#[allow(dead_code, reason = "hostile.rs uses the rest")]
-mod hostile_input;
+//! Each kind of frame with its bytes, which `docs/protocol.md` shows.
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use crucial_core::frame::{
-    Attempt, CallRequest, FRAME_BYTES_MAX, Fence, Hello, InFlight, Inspect, LENGTH_BYTES, OpenMode,
-    OpenRequest, Operation, Request, Response, RouteServer, Routes, Welcome, decode_request,
-    decode_response, peek_length, set_acked, set_numbers, split,
+    Attempt, CallRequest, FRAME_BYTES_MAX, Fence, Hello, InFlight, Inspect, OpenMode, OpenRequest,
+    Operation, Request, Response, RouteServer, Routes, Welcome, decode_request, decode_response,
+    set_acked, set_numbers,
 };
 use crucial_object::{Error, MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId, encode};
-use hostile_input::{check_request, check_response, only_frame, write_request, write_response};
-use proptest::prelude::*;
 
-const PAGE: &str = include_str!("../../../docs/protocol.md");
+use crate::hostile_input::{only_frame, write_request, write_response};
+
+const PAGE: &str = include_str!("../../../../docs/protocol.md");
 
 const HITS: &str = "75cbe32a7ebad6f84851aac762f3c493";
 
-fn numbered(sequence: u64, acked: u64, operation: Operation) -> Request {
+pub fn numbered(sequence: u64, acked: u64, operation: Operation) -> Request {
     Request::Numbered {
         sequence: Sequence(sequence),
         acked: Sequence(acked),
@@ -43,7 +40,7 @@ fn open_hits() -> OpenRequest {
 }
 
 /// Each kind of request, with its bytes.
-fn golden_requests() -> Vec<(Request, &'static str)> {
+pub fn golden_requests() -> Vec<(Request, &'static str)> {
     let hello = Hello {
         session: SessionId(300),
         resume: false,
@@ -167,7 +164,7 @@ fn golden_requests() -> Vec<(Request, &'static str)> {
 }
 
 /// Each kind of response, with its bytes.
-fn golden_responses() -> Vec<(Response, &'static str)> {
+pub fn golden_responses() -> Vec<(Response, &'static str)> {
     vec![
         (
             Response::Welcome(Welcome {
@@ -233,7 +230,7 @@ fn golden_responses() -> Vec<(Response, &'static str)> {
 }
 
 /// Each error, with its bytes. A new one goes to the end.
-fn golden_errors() -> Vec<(Error, &'static str)> {
+pub fn golden_errors() -> Vec<(Error, &'static str)> {
     let [a, b, c, d] = ["a", "b", "c", "d"].map(str::to_owned);
     let after = Duration::new(300, 5);
     vec![
@@ -363,7 +360,7 @@ fn golden_errors() -> Vec<(Error, &'static str)> {
 }
 
 /// Bytes, as the page writes them: in hexadecimal, with spaces, and `@` for the id of `hits`.
-fn unhex(text: &str) -> Vec<u8> {
+pub fn unhex(text: &str) -> Vec<u8> {
     let digits: String = text.replace('@', HITS).split_whitespace().collect();
     let byte = |i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap();
     (0..digits.len()).step_by(2).map(byte).collect()
@@ -380,25 +377,6 @@ fn assert_on_the_page(golden: &str) {
         PAGE.contains(&written),
         "docs/protocol.md does not show {written}"
     );
-}
-
-fn valid_frames() -> Vec<Vec<u8>> {
-    let requests = golden_requests()
-        .into_iter()
-        .map(|(_, golden)| unhex(golden));
-    let responses = golden_responses()
-        .into_iter()
-        .map(|(_, golden)| unhex(golden));
-    let errors = golden_errors().into_iter().map(|(error, _)| {
-        let mut out = Vec::new();
-        let reply = Response::Reply {
-            sequence: Sequence(1),
-            result: Err(error),
-        };
-        write_response(&reply, &mut out).unwrap();
-        out
-    });
-    requests.chain(responses).chain(errors).collect()
 }
 
 #[test]
@@ -473,318 +451,10 @@ fn the_numbers_of_a_frame_are_replaced_in_place() {
 }
 
 #[test]
-fn every_truncation_decodes_or_is_refused() {
-    for frame in valid_frames() {
-        for end in LENGTH_BYTES..frame.len() {
-            let cut = Bytes::copy_from_slice(&frame[LENGTH_BYTES..end]);
-            let _ = decode_request(cut.clone());
-            let _ = decode_response(cut);
-            // The length tells that there is more to come.
-            let mut buffer = BytesMut::from(&frame[..end]);
-            assert_eq!(split(&mut buffer, FRAME_BYTES_MAX), Ok(None));
-            assert_eq!(buffer.len(), end, "what is not a frame stays");
-        }
-    }
-}
-
-#[test]
-fn every_change_of_one_byte_decodes_or_is_refused() {
-    for frame in valid_frames() {
-        for position in 0..frame.len() {
-            for byte in 0..=u8::MAX {
-                let mut changed = frame.clone();
-                changed[position] = byte;
-                let mut buffer = BytesMut::from(&changed[..]);
-                let Ok(Some(body)) = split(&mut buffer, FRAME_BYTES_MAX) else {
-                    continue;
-                };
-                if let Ok(request) = decode_request(body.clone()) {
-                    check_request(&request);
-                }
-                if let Ok(response) = decode_response(body) {
-                    check_response(&response);
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn requests_are_refused_with_the_reason() {
-    let reason = |bytes: &str| {
-        let error = decode_request(unhex(bytes).into()).unwrap_err();
-        let Error::Protocol { detail } = error else {
-            panic!("{error}");
-        };
-        detail
-    };
-    assert!(reason("").contains("too early"));
-    assert!(reason("01 4855434c4149580000").contains("no Crucial client"));
-    assert!(reason("01 4352554349414c00 0200 ff").contains("hello"));
-    assert!(reason("07 0000000000000000 0000000000000000").contains("start at 1"));
-    assert!(reason("07 0100000000000000 0200000000000000").contains("acknowledgement 2"));
-    assert!(reason("07 0100000000000000 0100000000000000 00").contains("too many"));
-    assert!(reason("63 0100000000000000 0100000000000000").contains("unknown kind 99"));
-}
-
-#[test]
-fn a_hello_of_another_version_is_recognised_and_not_read() {
-    let hello = decode_request(unhex("01 4352554349414c00 0100 ff").into());
-    let expected = Request::Hello {
-        version: 1,
-        hello: None,
-    };
-    assert_eq!(hello, Ok(expected));
-}
-
-#[test]
-fn an_error_that_is_not_known_fails_its_call_and_no_more() {
-    let reply = decode_response(unhex("83 0500000000000000 7f 01 61").into());
-    let Ok(Response::Reply {
-        sequence: Sequence(5),
-        result: Err(Error::Protocol { .. }),
-    }) = reply
-    else {
-        panic!("{reply:?}");
-    };
-}
-
-#[test]
-fn lengths_of_zero_or_over_the_limit_are_refused() {
-    for (length, limit) in [
-        (0, FRAME_BYTES_MAX),
-        (u32::MAX, FRAME_BYTES_MAX),
-        (101, 100),
-    ] {
-        let mut buffer = BytesMut::from(&length.to_le_bytes()[..]);
-        let error = split(&mut buffer, limit).unwrap_err();
-        assert!(matches!(error, Error::Protocol { .. }), "{error}");
-    }
-    assert_eq!(peek_length(&100u32.to_le_bytes(), 100), Ok(Some(100)));
-    assert_eq!(peek_length(&[0, 0, 0], 100), Ok(None));
-}
-
-#[test]
 fn frames_are_appended_to_what_is_there() {
     let mut stream = vec![1, 2, 3];
     let request = golden_requests().remove(6).0;
     write_request(&request, &mut stream).unwrap();
     assert_eq!(stream[..3], [1, 2, 3]);
     assert_eq!(decode_request(only_frame(&stream[3..])), Ok(request));
-}
-
-fn bytes() -> impl Strategy<Value = Bytes> {
-    prop::collection::vec(any::<u8>(), 0..80).prop_map(Bytes::from)
-}
-
-fn object() -> impl Strategy<Value = ObjectId> {
-    any::<[u8; 16]>().prop_map(ObjectId)
-}
-
-fn operation() -> impl Strategy<Value = Operation> {
-    let mode = prop_oneof![
-        Just(OpenMode::Find),
-        Just(OpenMode::FindOrCreate),
-        Just(OpenMode::Recreate)
-    ];
-    let call = (object(), any::<u32>(), any::<u32>(), bytes());
-    let open = (
-        ".{0,20}",
-        ".{0,20}",
-        any::<bool>(),
-        mode,
-        any::<u8>(),
-        bytes(),
-    );
-    prop_oneof![
-        call.prop_map(|(object, method, timeout_ms, args)| {
-            Operation::Call(CallRequest {
-                object,
-                method: MethodId(method),
-                timeout_ms,
-                args,
-            })
-        }),
-        open.prop_map(|(type_name, key, persistent, mode, replicas, state)| {
-            Operation::Open(OpenRequest {
-                type_name,
-                key,
-                persistent,
-                mode,
-                replicas,
-                state: state.into(),
-            })
-        }),
-        object().prop_map(Operation::Delete),
-        object().prop_map(Operation::ClearPoison),
-        Just(Operation::Ping),
-        Just(Operation::Goodbye),
-        Just(Operation::ClearNamespace),
-        Just(Operation::Modules),
-        any::<[u8; 32]>().prop_map(Operation::RemoveModule),
-        (
-            any::<bool>(),
-            any::<bool>(),
-            prop::collection::vec(any::<u8>(), 0..50)
-        )
-            .prop_map(|(replace, check, module)| Operation::Push {
-                replace,
-                check,
-                module: module.into(),
-            }),
-        attempt().prop_map(Operation::Begin),
-        any::<([u8; 16], u32)>().prop_map(|(thread, before)| {
-            Operation::Fence(Fence {
-                thread: ThreadId(thread),
-                before,
-            })
-        }),
-    ]
-}
-
-fn attempt() -> impl Strategy<Value = Attempt> {
-    (any::<[u8; 16]>(), any::<u32>(), any::<bool>()).prop_map(|(thread, number, exactly_once)| {
-        Attempt {
-            thread: ThreadId(thread),
-            number,
-            exactly_once,
-        }
-    })
-}
-
-fn request() -> impl Strategy<Value = Request> {
-    let sequences = (1..=u64::MAX).prop_flat_map(|sequence| (Just(sequence), 0..=sequence));
-    let hello = (
-        any::<u64>(),
-        any::<bool>(),
-        any::<[u8; 16]>(),
-        any::<bool>(),
-        ".{0,20}",
-        prop::option::of(attempt()),
-        any::<u64>(),
-        any::<u32>(),
-    );
-    prop_oneof![
-        hello.prop_map(
-            |(session, resume, run, owner, namespace, attempt, routes, fences)| Request::Hello {
-                version: 2,
-                hello: Some(Hello {
-                    session: SessionId(session),
-                    resume,
-                    run: RunId(run),
-                    owner,
-                    namespace,
-                    attempt,
-                    routes,
-                    fences,
-                }),
-            }
-        ),
-        any::<u64>().prop_map(Request::Routes),
-        (sequences, operation())
-            .prop_map(|((sequence, acked), operation)| { numbered(sequence, acked, operation) }),
-        prop::collection::btree_set(any::<u64>(), 0..20).prop_map(|waiting| {
-            let last = Sequence(waiting.last().copied().unwrap_or(0));
-            let waiting = waiting.into_iter().map(Sequence).collect();
-            Request::InFlight(InFlight { last, waiting })
-        }),
-        (any::<u64>(), object()).prop_map(|(sequence, object)| Request::Cancel {
-            sequence: Sequence(sequence),
-            object,
-        }),
-    ]
-}
-
-fn error() -> impl Strategy<Value = Error> {
-    let chosen = prop::sample::select(golden_errors()).prop_map(|(error, _)| error);
-    prop_oneof![chosen, ".{0,40}".prop_map(Error::Other)]
-}
-
-fn routes() -> impl Strategy<Value = Routes> {
-    let server = (any::<u64>(), any::<u64>(), ".{0,20}");
-    let server = server.prop_map(|(node, incarnation, address)| RouteServer {
-        node,
-        incarnation,
-        address,
-    });
-    let lists = (
-        prop::collection::vec(server, 0..4),
-        prop::collection::vec(any::<u16>(), 0..20),
-    );
-    (any::<u64>(), any::<u64>(), lists).prop_map(|(cluster, version, (servers, primaries))| {
-        Routes {
-            cluster,
-            version,
-            servers,
-            primaries,
-        }
-    })
-}
-
-fn response() -> impl Strategy<Value = Response> {
-    let numbers = (any::<u64>(), any::<u64>(), any::<u32>(), any::<u64>());
-    let welcome = (any::<bool>(), numbers, routes());
-    let result = prop_oneof![bytes().prop_map(Ok), error().prop_map(Err)];
-    prop_oneof![
-        welcome.prop_map(|(resumed, numbers, routes)| {
-            let (lease_ms, frame_bytes_max, features, node) = numbers;
-            Response::Welcome(Welcome {
-                resumed,
-                lease_ms,
-                frame_bytes_max,
-                features,
-                node,
-                routes,
-            })
-        }),
-        routes().prop_map(Response::Routes),
-        (any::<u64>(), any::<u64>()).prop_map(|(sequence, routes)| Response::Moved {
-            sequence: Sequence(sequence),
-            routes,
-        }),
-        (any::<u64>(), result).prop_map(|(sequence, result)| Response::Reply {
-            sequence: Sequence(sequence),
-            result,
-        }),
-        error().prop_map(Response::Refused),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn requests_read_as_they_were_written(request in request()) {
-        check_request(&request);
-    }
-
-    #[test]
-    fn responses_read_as_they_were_written(response in response()) {
-        check_response(&response);
-    }
-
-    #[test]
-    fn a_stream_gives_the_same_frames_however_it_is_cut(
-        requests in prop::collection::vec(request(), 1..8),
-        cuts in prop::collection::vec(1usize..60, 1..40),
-    ) {
-        let mut stream = Vec::new();
-        for request in &requests {
-            write_request(request, &mut stream).unwrap();
-        }
-        let mut buffer = BytesMut::new();
-        let mut read = Vec::new();
-        let mut rest = &stream[..];
-        for size in cuts.iter().cycle() {
-            let (piece, later) = rest.split_at((*size).min(rest.len()));
-            buffer.extend_from_slice(piece);
-            while let Some(frame) = split(&mut buffer, FRAME_BYTES_MAX).unwrap() {
-                read.push(decode_request(frame).unwrap());
-            }
-            rest = later;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        prop_assert!(buffer.is_empty());
-        prop_assert_eq!(read, requests);
-    }
 }

@@ -1,4 +1,4 @@
-//! A harness for bytes that nobody vouches for. The fuzz target `frame` in `fuzz/` and the test
+//! A harness for bytes that nobody vouches for. The fuzz target `frame` in `fuzz/` and
 //! `hostile.rs` run the same one.
 
 use bytes::BytesMut;
