@@ -13,13 +13,16 @@ of the client does all input and output; calls wait for it. Any number of thread
 """
 
 import collections
+import collections.abc
 import errno
 import hashlib
 import itertools
 import json
 import math
+import operator
 import os
 import pathlib
+import re
 import secrets
 import selectors
 import socket
@@ -103,8 +106,11 @@ def decode_error(reader):
 
 Ok = collections.namedtuple("Ok", "value")
 Err = collections.namedtuple("Err", "error")
-UNSIGNED = {"u16": 16, "u32": 32, "u64": 64, "usize": 64}
-SIGNED = {"i16": 16, "i32": 32, "i64": 64, "isize": 64}
+WIDTHS = {"u8": 8, "u16": 16, "u32": 32, "u64": 64, "usize": 64, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "isize": 64}
+# How many types stand in the brackets of a type.
+ARITIES = dict.fromkeys([*WIDTHS, "bool", "f32", "f64", "char", "String", "ByteBuf", "ID"], 0)
+ARITIES |= {"Option": 1, "Vec": 1, "Result": 2}
+BOOL = ("bool", ())
 
 
 class Types:
@@ -130,48 +136,44 @@ def parse_type(text, named=None, parameters=None):
     """A type, from Rust's text for it, as nested tuples: `("Vec", (("u64", ()),))`."""
     named = {**DURATION, **(named or {})}
     parameters = parameters or {}
-    position = 0
-
-    def skip(characters):
-        nonlocal position
-        while position < len(text) and text[position] in characters:
-            position += 1
+    # The next one is the last.
+    tokens = re.findall(r"[\w:]+|\S", text)[::-1]
 
     def several(close):
-        nonlocal position
         items = []
-        position += 1
-        skip(" ")
-        while text[position] != close:
+        while tokens and tokens[-1] != close:
             items.append(one())
-            skip(" ,")
-        position += 1
+            if tokens and tokens[-1] == ",":
+                tokens.pop()
+            elif tokens and tokens[-1] != close:
+                break
+        if not tokens or tokens.pop() != close:
+            raise ValueError(f"no type: {text!r}")
         return tuple(items)
 
     def one():
-        nonlocal position
-        skip(" ")
-        if text[position] == "(":
+        name = tokens.pop() if tokens else ""
+        if name == "(":
             return ("tuple", several(")"))
-        start = position
-        while position < len(text) and (text[position].isalnum() or text[position] in "_:"):
-            position += 1
-        name = text[start:position]
-        if position < len(text) and text[position] == "<":
-            return (name, several(">"))
-        if name in parameters:
-            encoding, inner = parameters[name]
-            return (encoding, (parse_type(inner, named),))
-        if name in named:
+        inner = ()
+        if tokens and tokens[-1] == "<":
+            tokens.pop()
+            inner = several(">")
+        elif name in parameters:
+            encoding, parameter = parameters[name]
+            return (encoding, (parse_type(parameter, named),))
+        elif name in named:
             entry = named[name]
             if "variants" in entry:
                 return ("enum", tuple(entry["variants"]))
             fields = [(field["name"], parse_type(field["type"], named)) for field in entry["fields"]]
             return ("struct", tuple(fields))
-        return (name, ())
+        if ARITIES.get(name) != len(inner):
+            raise ValueError(f"no type that is known here: {name!r} in {text!r}")
+        return (name, inner)
 
     parsed = one()
-    if position != len(text):
+    if tokens:
         raise ValueError(f"no type: {text!r}")
     return parsed
 
@@ -231,40 +233,71 @@ def text(value):
     return blob(value.encode())
 
 
-def in_range(value, low, high):
-    if not low <= value < high:
-        raise ValueError(f"{value} is not in {low}..{high}")
+def checked(ty, value):
+    """The value as its type has it. An error, if the server would take what is written for another value."""
+    name, inner = ty
+
+    def expect(holds, what):
+        if not holds:
+            raise TypeError(f"{what} is expected, and not {value!r}")
+
+    if name in WIDTHS:
+        low = -(1 << (WIDTHS[name] - 1)) if name[0] == "i" else 0
+        high = low + (1 << WIDTHS[name])
+        value = operator.index(value)
+        if not low <= value < high:
+            raise ValueError(f"{value} is not in {low}..{high}, as {name} is")
+    elif name == "bool":
+        expect(isinstance(value, bool), "True or False")
+    elif name in ("f32", "f64"):
+        expect(not isinstance(value, (str, bytes, bytearray)), "a number")
+        value = float(value)
+    elif name in ("String", "char"):
+        expect(isinstance(value, str) and (name == "String" or len(value) == 1), f"text ({name})")
+    elif name in ("ByteBuf", "ID"):
+        # Of a view with wider items, all bytes.
+        value = memoryview(value).tobytes()
+        expect(name == "ByteBuf" or len(value) == 16, "an id of 16 bytes")
+    elif name == "Vec":
+        unordered = (str, collections.abc.Mapping, collections.abc.Set)
+        expect(not isinstance(value, unordered), "a list")
+    elif name == "tuple":
+        expect(isinstance(value, (tuple, list)) and len(value) == len(inner), f"a tuple of {len(inner)}")
+    elif name == "struct":
+        fields = [field for field, _ in inner]
+        expect(isinstance(value, dict) and sorted(value) == sorted(fields), f"a dict with {fields}")
+    elif name == "enum":
+        expect(value in inner, f"one of {list(inner)}")
+    elif name == "Result":
+        expect(isinstance(value, (Ok, Err)), "Ok(..) or Err(..)")
     return value
 
 
 def encode(ty, value):
     """A value in postcard."""
     name, inner = ty
-    if name in UNSIGNED:
-        return varint(in_range(value, 0, 1 << UNSIGNED[name]))
-    if name in SIGNED:
-        half = 1 << (SIGNED[name] - 1)
-        value = in_range(value, -half, half)
-        return varint(value << 1 if value >= 0 else (-value << 1) - 1)
+    value = checked(ty, value)
     if name in ("u8", "i8"):
-        return struct.pack("<B" if name == "u8" else "<b", value)
+        return bytes([value & 0xFF])
+    if name in WIDTHS:
+        if name[0] == "i":
+            value = value << 1 if value >= 0 else (-value << 1) - 1
+        return varint(value)
     if name == "bool":
-        return b"\1" if value else b"\0"
+        return bytes([value])
     if name in ("f32", "f64"):
         return struct.pack("<f" if name == "f32" else "<d", value)
-    if name == "String":
+    if name in ("String", "char"):
         return text(value)
     if name == "ByteBuf":
         return blob(value)
     if name == "ID":
-        return bytes(value)
+        return value
     if name == "Option":
         return b"\0" if value is None else b"\1" + encode(inner[0], value)
     if name == "Vec":
         return varint(len(value)) + b"".join(encode(inner[0], item) for item in value)
     if name == "tuple":
-        if len(inner) != len(value):
-            raise ValueError(f"{len(value)} values, where {len(inner)} are expected")
         return b"".join(encode(part, item) for part, item in zip(inner, value))
     if name == "struct":
         return b"".join(encode(part, value[field]) for field, part in inner)
@@ -274,27 +307,23 @@ def encode(ty, value):
         return b"\0" + encode(inner[0], value.value) if isinstance(value, Ok) else b"\1" + encode(inner[1], value.error)
     if name == "sealed":
         return blob(encode(inner[0], value))
-    if name == "sorted":
-        return blob(encode_sorted(inner[0], value))
-    raise ValueError(f"the type {name} is not known here")
+    return blob(encode_sorted(inner[0], value))
 
 
 def decode(ty, reader):
     """And back."""
     name, inner = ty
-    if name in UNSIGNED:
-        return reader.varint()
-    if name in SIGNED:
-        value = reader.varint()
-        return (value >> 1) ^ -(value & 1)
     if name in ("u8", "i8"):
-        return struct.unpack("<B" if name == "u8" else "<b", reader.take(1))[0]
+        return int.from_bytes(reader.take(1), "little", signed=name == "i8")
+    if name in WIDTHS:
+        value = reader.varint()
+        return (value >> 1) ^ -(value & 1) if name[0] == "i" else value
     if name == "bool":
         return reader.take(1) == b"\1"
     if name in ("f32", "f64"):
         size = int(name[1:]) // 8
         return struct.unpack("<f" if name == "f32" else "<d", reader.take(size))[0]
-    if name == "String":
+    if name in ("String", "char"):
         return reader.blob().decode()
     if name == "ByteBuf":
         return reader.blob()
@@ -314,12 +343,10 @@ def decode(ty, reader):
         return Ok(decode(inner[0], reader)) if reader.varint() == 0 else Err(decode(inner[1], reader))
     if name == "sealed":
         return decode_whole(inner[0], reader.blob())
-    if name == "sorted":
-        sorted_reader = Reader(reader.blob())
-        value = decode_sorted(inner[0], sorted_reader)
-        sorted_reader.end()
-        return value
-    raise ValueError(f"the type {name} is not known here")
+    sorted_reader = Reader(reader.blob())
+    value = decode_sorted(inner[0], sorted_reader)
+    sorted_reader.end()
+    return value
 
 
 def decode_whole(ty, data):
@@ -329,18 +356,18 @@ def decode_whole(ty, data):
     return value
 
 
-WIDTHS = {"u8": 8, "u16": 16, "u32": 32, "u64": 64, "usize": 64, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "isize": 64}
-
-
 def encode_sorted(ty, value):
     """A key of an OrderedMap: bytes that compare as the values do."""
     name, inner = ty
+    value = checked(ty, value)
     if name in WIDTHS:
         bits = WIDTHS[name]
         low = -(1 << (bits - 1)) if name[0] == "i" else 0
-        return (in_range(value, low, low + (1 << bits)) - low).to_bytes(bits // 8, "big")
+        return (value - low).to_bytes(bits // 8, "big")
     if name == "bool":
-        return b"\1" if value else b"\0"
+        return bytes([value])
+    if name == "char":
+        return ord(value).to_bytes(4, "big")
     if name in ("f32", "f64"):
         size = int(name[1:]) // 8
         # There is one NaN, which is positive, and one zero.
@@ -349,7 +376,7 @@ def encode_sorted(ty, value):
         sign = 1 << (8 * size - 1)
         return (number ^ (2 * sign - 1) if number & sign else number | sign).to_bytes(size, "big")
     if name in ("String", "ByteBuf"):
-        data = value.encode() if name == "String" else bytes(value)
+        data = value.encode() if name == "String" else value
         groups = [data[start : start + 8] for start in range(0, len(data), 8)]
         marks = [9] * (len(groups) - 1) + [len(groups[-1])] if groups else []
         pieces = (group.ljust(8, b"\0") + bytes([mark]) for group, mark in zip(groups, marks))
@@ -360,7 +387,14 @@ def encode_sorted(ty, value):
         return b"".join(b"\1" + encode_sorted(inner[0], item) for item in value) + b"\0"
     if name == "tuple":
         return b"".join(encode_sorted(part, item) for part, item in zip(inner, value))
-    raise ValueError(f"the type {name} is no key of an ordered map here")
+    if name == "struct":
+        return b"".join(encode_sorted(part, value[field]) for field, part in inner)
+    if name == "enum":
+        return bytes([inner.index(value)])
+    if name == "Result":
+        is_ok = isinstance(value, Ok)
+        return b"\0" + encode_sorted(inner[0], value.value) if is_ok else b"\1" + encode_sorted(inner[1], value.error)
+    raise TypeError(f"{name} is no key of an ordered map here")
 
 
 def decode_sorted(ty, reader):
@@ -371,6 +405,8 @@ def decode_sorted(ty, reader):
         return int.from_bytes(reader.take(bits // 8), "big") + low
     if name == "bool":
         return reader.take(1) == b"\1"
+    if name == "char":
+        return chr(int.from_bytes(reader.take(4), "big"))
     if name in ("f32", "f64"):
         size = int(name[1:]) // 8
         number = int.from_bytes(reader.take(size), "big")
@@ -395,7 +431,14 @@ def decode_sorted(ty, reader):
         return items
     if name == "tuple":
         return tuple(decode_sorted(part, reader) for part in inner)
-    raise ValueError(f"the type {name} is no key of an ordered map here")
+    if name == "struct":
+        return {field: decode_sorted(part, reader) for field, part in inner}
+    if name == "enum":
+        return inner[reader.take(1)[0]]
+    if name == "Result":
+        is_ok = reader.take(1) == b"\0"
+        return Ok(decode_sorted(inner[0], reader)) if is_ok else Err(decode_sorted(inner[1], reader))
+    raise TypeError(f"{name} is no key of an ordered map here")
 
 
 # Ids and frames
@@ -435,7 +478,8 @@ def call_body(object_, number, timeout_ms, arguments):
 
 
 def open_body(type_name, key, persistent, mode, replicas, state):
-    return text(type_name) + text(key) + bytes([persistent, mode, replicas]) + blob(state)
+    options = encode(BOOL, persistent) + bytes([mode]) + encode(("u8", ()), replicas)
+    return text(type_name) + text(key) + options + blob(state)
 
 
 def cancel(sequence, object_):
@@ -657,7 +701,7 @@ class Client:
     def create(self, type_name, key=None, *, of=None, persistent=False, replicas=0, recreate=False, **fields):
         """Finds an object, or makes it with these fields of its state. Without a key it is a new one."""
         entry = self.types.find(type_name)
-        parameters = bind(entry, of)
+        parameters = bind(entry, of, self.types.named)
         state = b"".join(self._field(field, parameters, fields) for field in entry["state"])
         if fields:
             raise TypeError(f"{entry['name']} has no field {next(iter(fields))}")
@@ -668,7 +712,7 @@ class Client:
     def find(self, type_name, key, *, of=None, persistent=False):
         """Finds an object; raises NotFound if there is none."""
         entry = self.types.find(type_name)
-        return self._open(entry, key, bind(entry, of), persistent, 0, 0, b"")
+        return self._open(entry, key, bind(entry, of, self.types.named), persistent, 0, 0, b"")
 
     def _field(self, field, parameters, fields):
         ty = parse_type(field["type"], self.types.named, parameters)
@@ -1193,17 +1237,19 @@ class Client:
         self._wake()
 
 
-def bind(entry, of):
+def bind(entry, of, named):
     """The type parameters of a type, with what they stand for."""
     of = of or {}
-    names = [parameter["name"] for parameter in entry["parameters"]]
-    if sorted(names) != sorted(of):
-        raise TypeError(f"{entry['name']} has the type parameters {names}, and not {list(of)}")
-    return {parameter["name"]: (parameter["encoding"], of[parameter["name"]]) for parameter in entry["parameters"]}
+    encodings = {parameter["name"]: parameter["encoding"] for parameter in entry["parameters"]}
+    if sorted(encodings) != sorted(of):
+        raise TypeError(f"{entry['name']} has the type parameters {list(encodings)}, and not {list(of)}")
+    for name in encodings:
+        parse_type(of[name], named)
+    return {name: (encoding, of[name]) for name, encoding in encodings.items()}
 
 
 def read_bool(data):
-    return decode_whole(("bool", ()), data)
+    return decode_whole(BOOL, data)
 
 
 def inspect_types():

@@ -5,6 +5,7 @@
 Without CRUCIAL_BIN only the tests run that need no server.
 """
 
+import array
 import json
 import math
 import os
@@ -127,9 +128,77 @@ class Values(unittest.TestCase):
             ("Result<u64, String>", Err("no")),
             ("()", ()),
             ("(ID, Option<String>)", (HITS, "hits")),
+            ("char", "ä"),
+            ("Duration", {"seconds": 1, "nanoseconds": 5}),
         ]:
             encoded = crucial.encode(plain(text), value)
             self.assertEqual(crucial.decode_whole(plain(text), encoded), value, text)
+
+    def test_keys_read_as_they_were_written(self):
+        named = {"Way": {"variants": ["In", "Out"]}}
+        for text, value in [
+            ("char", "ä"),
+            ("ByteBuf", b"\0" * 9),
+            ("(bool, Vec<i16>, Option<String>)", (True, [-1, 2], "a")),
+            ("Duration", {"seconds": 1, "nanoseconds": 5}),
+            ("Way", "Out"),
+            ("Result<u8, Way>", Err("In")),
+        ]:
+            ty = crucial.parse_type(text, named)
+            reader = crucial.Reader(crucial.encode_sorted(ty, value))
+            self.assertEqual(crucial.decode_sorted(ty, reader), value, text)
+            reader.end()
+
+    def test_what_a_server_would_take_for_another_value_is_refused(self):
+        named = {"Way": {"variants": ["In", "Out"]}}
+        for text, value in [
+            ("bool", 2),
+            ("bool", "false"),
+            ("u8", 256),
+            ("u64", -1),
+            ("u64", 1.5),
+            ("i16", 1 << 15),
+            ("f64", "1.5"),
+            ("String", b"a"),
+            ("char", "ab"),
+            ("ByteBuf", 5),
+            ("ByteBuf", "a"),
+            ("Vec<String>", "ab"),
+            ("Vec<u8>", {1: 2}),
+            ("Vec<u8>", {1, 2}),
+            ("(u8, u8)", (1, 2, 3)),
+            ("(String, String)", "ab"),
+            ("Duration", {"seconds": 1}),
+            ("Duration", {"seconds": 1, "nanoseconds": 5, "days": 2}),
+            ("Way", "Up"),
+            ("Result<u8, u8>", 1),
+        ]:
+            ty = crucial.parse_type(text, named)
+            for encode in [crucial.encode, crucial.encode_sorted]:
+                with self.assertRaises((TypeError, ValueError), msg=(text, value)):
+                    encode(ty, value)
+        with self.assertRaisesRegex(TypeError, "16 bytes"):
+            crucial.encode(plain("ID"), b"short")
+        with self.assertRaisesRegex(TypeError, "True or False"):
+            crucial.open_body("crucial::Counter", "c", 2, 1, 0, b"")
+
+    def test_all_bytes_of_a_buffer_are_written(self):
+        wide = array.array("H", [1, 2])
+        for value in [wide, memoryview(wide)]:
+            self.assertEqual(crucial.encode(plain("ByteBuf"), value), b"\4" + wide.tobytes())
+
+    def test_texts_that_are_no_types(self):
+        for text in ["", "(", "(u8", "Vec<", "Vec<u8", "Vec", "Vec<u8, u8>", "u8>", "u8 u8", "(u8 u8)", "HashMap<u8, u8>"]:
+            with self.assertRaises(ValueError, msg=text):
+                plain(text)
+        self.assertEqual(plain(" ( u8,Vec< bool >, ) "), ("tuple", (("u8", ()), ("Vec", (("bool", ()),)))))
+
+    def test_type_parameters_are_checked_before_anything_is_sent(self):
+        types = crucial.Types.load()
+        entry = types.find("Map")
+        for of in [None, {"K": "u8"}, {"K": "u8", "V": "int"}, {"K": "u8", "V": 7}]:
+            with self.assertRaises((TypeError, ValueError), msg=of):
+                crucial.bind(entry, of, types.named)
 
     def test_sealed_values(self):
         parameters = {"K": ("sealed", "String"), "V": ("sealed", "u8")}
