@@ -542,14 +542,26 @@ class Welcome:
 # Connections
 
 
+def split_address(address):
+    """Host and port, or the path of a Unix socket and None."""
+    if address.startswith("unix:") and len(address) > len("unix:"):
+        return address[len("unix:") :], None
+    host, _, port = address.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    if not host or ":" in host and not is_bracketed or not port.isdecimal() or int(port) >= 1 << 16:
+        what = "HOST:PORT (an IPv6 address in brackets) or unix:PATH is expected"
+        raise ValueError(f"{address!r} is no address: {what}")
+    return host[1:-1] if is_bracketed else host, int(port)
+
+
 def open_socket(address):
     """A socket that connects, without waiting for it."""
-    if address.startswith("unix:"):
+    host, port = split_address(address)
+    if port is None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        where = address[len("unix:") :]
+        where = host
     else:
-        host, _, port = address.rpartition(":")
-        info = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         sock = socket.socket(info[0], socket.SOCK_STREAM)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         where = info[4]
@@ -645,16 +657,21 @@ class Client:
     """A session with a server, or with the servers of a cluster.
 
     `addresses` names one server or several, with commas between. A client owns its run: the ephemeral objects go with
-    it. To be a member of a run that another client owns, give its `run` and `owner=False`.
+    it. To be a member of a run that another client owns, give its `run` (16 bytes, or their hexadecimal digits, as in
+    `CRUCIAL_RUN`) and `owner=False`. `patience` is for how many seconds a call waits for a connection.
     """
 
     def __init__(self, addresses, *, run=None, owner=True, namespace="default", patience=30.0, types=None):
+        # A mistake is the caller's, and must not come up in the client's thread.
         self.types = types or Types.load()
         self.seeds = [address.strip() for address in addresses.split(",")]
-        self.run = run or secrets.token_bytes(16)
-        self.owner = owner
-        self.namespace = namespace
-        self.patience = patience
+        for address in self.seeds:
+            split_address(address)
+        run = secrets.token_bytes(16) if run is None else run
+        self.run = checked(("ID", ()), bytes.fromhex(run) if isinstance(run, str) else run)
+        self.owner = checked(BOOL, owner)
+        self.namespace = checked(("String", ()), namespace)
+        self.patience = min(max(0.0, checked(("f64", ()), patience)), threading.TIMEOUT_MAX)
         # The highest bit marks the session of an exactly-once thread.
         self.session = secrets.randbits(63)
         self.routes = None
@@ -677,13 +694,13 @@ class Client:
         self.lock = threading.RLock()
         self.ready = threading.Event()
         self.selector = selectors.DefaultSelector()
-        self.bell, self.rings = socket.socketpair()
-        self.bell.setblocking(False)
-        self.rings.setblocking(False)
-        self.selector.register(self.rings, selectors.EVENT_READ, None)
+        self.waker, self.woken = socket.socketpair()
+        self.waker.setblocking(False)
+        self.woken.setblocking(False)
+        self.selector.register(self.woken, selectors.EVENT_READ, None)
         self.thread = threading.Thread(target=self._work, name="crucial", daemon=True)
         self.thread.start()
-        self.ready.wait(patience)
+        self.ready.wait(self.patience)
         with self.lock:
             if self.routes is None and self.ended is None:
                 self._end(Error("Unavailable", address=addresses, reason="no server answers"))
@@ -1029,10 +1046,24 @@ class Client:
     # The thread
 
     def _work(self):
+        try:
+            self._serve()
+        except BaseException as error:
+            # A mistake of this client. Nobody must wait for a thread that is not there.
+            with self.lock:
+                self._end(Error("Other", text=f"the client's thread has failed: {error!r}"))
+            raise
+        finally:
+            with self.lock:
+                self.selector.close()
+            self.waker.close()
+            self.woken.close()
+
+    def _serve(self):
         while True:
             with self.lock:
                 if self.ended is not None and self.routes is None:
-                    break
+                    return
                 if self.ended is None:
                     self._look_around(time.monotonic())
                 is_busy = self.in_flight or self.held or self.probes or self.routes is None
@@ -1045,15 +1076,12 @@ class Client:
                     if isinstance(key.data, Connection):
                         self._on_ready(key.data, events)
                     else:
-                        self.rings.recv(4096)
-        self.selector.close()
-        self.bell.close()
-        self.rings.close()
+                        self.woken.recv(4096)
 
     def _wake(self):
         if threading.current_thread() is not self.thread:
             try:
-                self.bell.send(b"\0")
+                self.waker.send(b"\0")
             except OSError:
                 pass
 

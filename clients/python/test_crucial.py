@@ -13,11 +13,13 @@ import pathlib
 import re
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
 import time
 import unittest
+from unittest import mock
 
 import crucial
 from crucial import Client, Err, Error, Ok
@@ -214,6 +216,181 @@ class Values(unittest.TestCase):
         ]:
             encoded = [crucial.encode_sorted(plain(text), value) for value in values]
             self.assertEqual(encoded, sorted(encoded), text)
+
+
+def routes(version, servers, primaries, cluster=3):
+    """Routes, as they are in frames. A server is (node, incarnation, address)."""
+    listed = [crucial.varint(node) + crucial.varint(incarnation) + crucial.text(at) for node, incarnation, at in servers]
+    places = [crucial.varint(place) for place in primaries]
+    numbers = map(crucial.varint, [cluster, version, len(listed)])
+    return b"".join([*numbers, *listed, crucial.varint(len(places)), *places])
+
+
+class Peer:
+    """A connection of the client, at the end of the test."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.file = sock.makefile("rb")
+        kind, body = self.read()
+        assert kind == crucial.HELLO
+        reader = crucial.Reader(body[len(crucial.MAGIC) + 2 :])
+        self.session, self.resume, self.run = reader.varint(), reader.take(1) == b"\1", reader.take(16)
+        self.owner, self.namespace = reader.take(1) == b"\1", reader.blob().decode()
+
+    def read(self):
+        head = self.file.read(5)
+        if len(head) < 5:
+            raise EOFError
+        length, kind = struct.unpack("<IB", head)
+        return kind, self.file.read(length - 1)
+
+    def request(self):
+        """The next frame but pings and known routes: its kind, its sequence, and the rest of its body."""
+        kind = crucial.PING
+        while kind in (crucial.PING, crucial.KNOWN_ROUTES):
+            kind, body = self.read()
+        return kind, int.from_bytes(body[:8], "little"), body[8 if kind == crucial.CANCEL else 16 :]
+
+    def send(self, kind, body):
+        self.sock.sendall(crucial.frame(kind, body))
+
+    def welcome(self, routes, node=2, resumed=True, lease_ms=60_000, frame_bytes_max=1 << 20):
+        numbers = b"".join(map(crucial.varint, [lease_ms, frame_bytes_max, 0, node]))
+        self.send(crucial.WELCOME, bytes([resumed]) + numbers + routes)
+        return self
+
+    def answer(self, sequence, result=b""):
+        self.send(crucial.RESULT, struct.pack("<Q", sequence) + result)
+
+    def moved(self, sequence, version):
+        self.send(crucial.MOVED, struct.pack("<QQ", sequence, version))
+
+    def refuse(self, number, *texts):
+        self.send(crucial.REFUSED, crucial.varint(number) + b"".join(map(crucial.text, texts)))
+        self.close()
+
+    def close(self):
+        self.sock.close()
+        self.file.close()
+
+
+class Fake:
+    """A server that does what the test says."""
+
+    def __init__(self, test, family=socket.AF_INET, where=("127.0.0.1", 0)):
+        self.test = test
+        self.listener = socket.socket(family)
+        self.listener.settimeout(READY_TIMEOUT)
+        self.listener.bind(where)
+        self.listener.listen()
+        test.addCleanup(self.listener.close)
+        self.port = self.listener.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+
+    def accept(self):
+        sock, _ = self.listener.accept()
+        sock.settimeout(READY_TIMEOUT)
+        peer = Peer(sock)
+        self.test.addCleanup(peer.close)
+        return peer
+
+
+class Later:
+    """Something that blocks, in a thread."""
+
+    def __init__(self, call, *arguments, **options):
+        self.result = self.error = None
+        self.thread = threading.Thread(target=self.run, args=(call, arguments, options), daemon=True)
+        self.thread.start()
+
+    def run(self, call, arguments, options):
+        try:
+            self.result = call(*arguments, **options)
+        except Exception as error:
+            self.error = error
+
+    def wait(self):
+        self.thread.join(READY_TIMEOUT)
+        assert not self.thread.is_alive(), "this call hangs"
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+class Scripted(unittest.TestCase):
+    """The client against servers that the test plays."""
+
+    def client(self, addresses, **options):
+        """A client that connects; `connected` gives it."""
+        return Later(Client, addresses, **options)
+
+    def connected(self, later):
+        client = later.wait()
+        # What the test plays says no goodbye.
+        self.addCleanup(client._end, Error("Cancelled"))
+        return client
+
+    def alone(self, **options):
+        """A client of a server that is alone, the server, and their connection."""
+        fake = Fake(self)
+        later = self.client(fake.address, **options)
+        peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]))
+        return self.connected(later), fake, peer
+
+    def start(self, client, peer, key="c", **options):
+        """A call of a counter, sent; and its sequence. Open is answered without a word of it."""
+        later = Later(client.create, "Counter", key, value=1, **options)
+        kind, sequence, _ = peer.request()
+        self.assertEqual(kind, crucial.OPEN)
+        peer.answer(sequence, b"\1")
+        counter = later.wait()
+        call = counter.start("value")
+        kind, sequence, _ = peer.request()
+        self.assertEqual((kind, sequence), (crucial.CALL, call.sequence))
+        return call
+
+    def assert_fails(self, kind, call, *arguments, **options):
+        with self.assertRaises(Error) as failed:
+            call(*arguments, **options)
+        self.assertEqual(failed.exception.kind, kind)
+        return failed.exception
+
+    def test_mistakes_in_the_arguments_are_the_callers(self):
+        for address in ["", "localhost", "a:1,", "a:x", "a:65536", ":1", "::1:7171", "unix:", "a:-1"]:
+            with self.assertRaisesRegex(ValueError, "no address", msg=address):
+                Client(address)
+        for options in [
+            {"run": "11"},
+            {"run": "no hexadecimal digits"},
+            {"run": b"short"},
+            {"owner": "x"},
+            {"namespace": None},
+            {"patience": None},
+            {"patience": "1"},
+        ]:
+            with self.assertRaises((TypeError, ValueError), msg=options):
+                Client("127.0.0.1:1", **options)
+
+    def test_a_run_in_hexadecimal(self):
+        fake = Fake(self)
+        later = self.client(fake.address, run="11" * 16, owner=False, namespace="n", patience=math.inf)
+        peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]))
+        self.assertEqual((peer.run, peer.owner, peer.namespace), (b"\x11" * 16, False, "n"))
+        self.assertEqual(self.connected(later).run, peer.run)
+
+    def test_a_failure_in_the_clients_thread_ends_the_client(self):
+        client, _, peer = self.alone()
+        call = self.start(client, peer)
+        reported = []
+        with mock.patch.object(threading, "excepthook", reported.append):
+            with mock.patch.object(client, "_look_around", side_effect=KeyError("a bug")):
+                error = self.assert_fails("Other", call.wait)
+                client.thread.join()
+        self.assertIn("a bug", error.fields["text"])
+        self.assertEqual(len(reported), 1)
+        self.assert_fails("Other", client.ping)
+        client.close()
 
 
 class Process:
