@@ -554,40 +554,44 @@ def split_address(address):
     return host[1:-1] if is_bracketed else host, int(port)
 
 
-def open_socket(address):
-    """A socket that connects, without waiting for it."""
+def resolve(address, flags=0):
+    """Where an address leads: each family of sockets, with what such a socket connects to."""
     host, port = split_address(address)
     if port is None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        where = host
-    else:
-        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        sock = socket.socket(info[0], socket.SOCK_STREAM)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        where = info[4]
+        return [(socket.AF_UNIX, host)]
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [(family, where) for family, _, _, _, where in found]
+
+
+def open_socket(family, where):
+    """A socket that connects, without waiting for it."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setblocking(False)
+    if family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     status = sock.connect_ex(where)
-    if status not in (0, errno.EINPROGRESS, errno.EAGAIN):
+    if status not in (0, errno.EINPROGRESS):
         sock.close()
         raise OSError(status, os.strerror(status))
     return sock
 
 
 class Connection:
-    """A connection: on its way, or greeting, or in use by a server of the routes."""
+    """A connection: on its way, or open and greeting, or in use by a server of the routes."""
 
-    def __init__(self, address, sock, first, routes_said, server):
-        now = time.monotonic()
+    def __init__(self, address, server):
         self.address = address
-        self.sock = sock
         self.server = server
-        self.routes_said = routes_said
-        self.is_welcome = False
+        # Where the address leads besides, and why it was not reached so far.
+        self.targets = []
+        self.failure = None
+        self.sock = None
+        self.is_open = self.is_welcome = self.is_closed = False
+        self.routes_said = 0
         self.input = bytearray()
-        self.output = bytearray(first)
-        self.deadline = now + CONNECT_TIMEOUT
-        self.heard = now
-        self.ping_every = self.ping_at = math.inf
+        self.output = bytearray()
+        self.deadline = self.ping_every = self.ping_at = math.inf
+        self.heard = 0.0
 
 
 class Server:
@@ -1073,10 +1077,10 @@ class Client:
                 timeout = max(0.0, min([timeout] + [due - time.monotonic() for due in dues]))
             for key, events in self.selector.select(timeout):
                 with self.lock:
-                    if isinstance(key.data, Connection):
-                        self._on_ready(key.data, events)
-                    else:
+                    if key.data is None:
                         self.woken.recv(4096)
+                    elif key.data.sock is key.fileobj:
+                        self._on_ready(key.data, events)
 
     def _wake(self):
         if threading.current_thread() is not self.thread:
@@ -1086,14 +1090,17 @@ class Client:
                 pass
 
     def _on_ready(self, connection, events):
-        if connection.sock.fileno() < 0:
-            return
         try:
+            if not connection.is_open:
+                self._greet(connection)
             if events & selectors.EVENT_WRITE:
                 self._flush(connection)
             if events & selectors.EVENT_READ:
                 self._read(connection)
-        except (OSError, ValueError, IndexError, struct.error):
+        except OSError as error:
+            connection.failure = error
+            self._close(connection) if connection.is_open else self._connect(connection)
+        except (ValueError, IndexError, struct.error):
             self._close(connection)
 
     def _read(self, connection):
@@ -1102,7 +1109,7 @@ class Client:
             raise ConnectionResetError
         connection.heard = time.monotonic()
         connection.input += data
-        while len(connection.input) >= 4 and connection.sock.fileno() >= 0:
+        while len(connection.input) >= 4 and not connection.is_closed:
             (length,) = struct.unpack_from("<I", connection.input)
             if length == 0 or not connection.is_welcome and length > WELCOME_BYTES_MAX:
                 raise ValueError("not a Crucial server")
@@ -1134,23 +1141,76 @@ class Client:
             pass
 
     def _dial(self, address, server):
-        resume = address in self.greeted or server is not None and server.key in self.greeted
-        version = self.routes.version if self.routes else 0
-        first = hello(self.session, resume, self.run, self.owner, self.namespace, version)
-        connection = Connection(address, open_socket(address), first, version, server)
-        self.greeted.add(address)
-        if server is not None:
-            self.greeted.add(server.key)
-        self.selector.register(connection.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
-        return connection
+        """Begins a connection to a server of the routes; to a seed, without one."""
+        connection = Connection(address, server)
+        if server is None:
+            self.probes.append(connection)
+        else:
+            server.connection = connection
+        try:
+            connection.targets = resolve(address, socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            # A name. To look it up can take long, and nobody is to wait for that.
+            threading.Thread(target=self._look_up, args=(connection,), name="crucial-names", daemon=True).start()
+        except (OSError, ValueError) as error:
+            connection.failure = error
+            self._close(connection)
+        else:
+            self._connect(connection)
 
-    def _close(self, connection):
-        """The connection is of no use any more: its calls wait for another."""
+    def _look_up(self, connection):
+        try:
+            targets = resolve(connection.address)
+        except (OSError, ValueError) as error:
+            targets, connection.failure = [], error
+        with self.lock:
+            if not connection.is_closed:
+                connection.targets = targets
+                self._connect(connection)
+        self._wake()
+
+    def _connect(self, connection):
+        """Tries the next place where the address leads."""
+        self._drop_socket(connection)
+        while connection.targets and connection.sock is None:
+            try:
+                connection.sock = open_socket(*connection.targets.pop(0))
+            except OSError as error:
+                connection.failure = error
+        if connection.sock is None:
+            return self._close(connection)
+        connection.deadline = time.monotonic() + CONNECT_TIMEOUT
+        self.selector.register(connection.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
+
+    def _greet(self, connection):
+        status = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if status:
+            raise OSError(status, os.strerror(status))
+        connection.is_open = True
+        connection.deadline = time.monotonic() + CONNECT_TIMEOUT
+        connection.routes_said = self.routes.version if self.routes else 0
+        names = {connection.address, connection.server and connection.server.key}
+        # Behind the address of a seed can be any server of the routes.
+        resume = not names.isdisjoint(self.greeted) or connection.server is None and self.routes is not None
+        self.greeted |= names - {None}
+        connection.output += hello(
+            self.session, resume, self.run, self.owner, self.namespace, connection.routes_said
+        )
+
+    def _drop_socket(self, connection):
+        if connection.sock is None:
+            return
         try:
             self.selector.unregister(connection.sock)
         except (KeyError, ValueError):
             pass
         connection.sock.close()
+        connection.sock = None
+
+    def _close(self, connection):
+        """The connection is of no use any more: its calls wait for another."""
+        connection.is_closed = True
+        self._drop_socket(connection)
         if connection in self.probes:
             self.probes.remove(connection)
         server = connection.server
@@ -1171,15 +1231,12 @@ class Client:
         connections = self.probes + [server.connection for server in self.servers.values()]
         for connection in connections:
             if connection is not None and not connection.is_welcome and now > connection.deadline:
-                self._close(connection)
+                connection.failure = TimeoutError(f"no answer for {CONNECT_TIMEOUT} s")
+                self._close(connection) if connection.is_open else self._connect(connection)
         for server in self.servers.values():
             # Duty 3: connect again, with pauses.
             if server.wanted and server.connection is None and now >= server.retry_at:
-                try:
-                    server.connection = self._dial(server.address, server)
-                except OSError:
-                    server.retry_at = now + server.pause
-                    server.pause = min(2 * server.pause, PAUSE_LAST)
+                self._dial(server.address, server)
             # Duty 2: signs of life. The server need not answer.
             if server.is_up and now >= server.connection.ping_at:
                 server.connection.ping_at = now + server.connection.ping_every
@@ -1203,10 +1260,7 @@ class Client:
                 # A server that is dialled by its address needs no probe.
                 if any(s.connection and s.connection.address == address for s in self.servers.values()):
                     continue
-                try:
-                    self.probes.append(self._dial(address, None))
-                except OSError:
-                    continue
+                self._dial(address, None)
 
     def _ask_others(self, now):
         """Duty 9: where a server with calls is away or silent, others may have newer routes."""

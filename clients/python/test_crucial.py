@@ -285,8 +285,11 @@ class Fake:
         self.listener.bind(where)
         self.listener.listen()
         test.addCleanup(self.listener.close)
-        self.port = self.listener.getsockname()[1]
-        self.address = f"127.0.0.1:{self.port}"
+        if family == socket.AF_UNIX:
+            self.address = f"unix:{where}"
+        else:
+            self.port = self.listener.getsockname()[1]
+            self.address = f"[::1]:{self.port}" if family == socket.AF_INET6 else f"127.0.0.1:{self.port}"
 
     def accept(self):
         sock, _ = self.listener.accept()
@@ -378,6 +381,58 @@ class Scripted(unittest.TestCase):
         peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]))
         self.assertEqual((peer.run, peer.owner, peer.namespace), (b"\x11" * 16, False, "n"))
         self.assertEqual(self.connected(later).run, peer.run)
+
+    def test_all_places_where_a_name_leads_are_tried(self):
+        fake = Fake(self)
+        with socket.socket() as unused:
+            # Bound, and nobody listens there.
+            unused.bind(("127.0.0.1", 0))
+            places = [unused.getsockname(), ("127.0.0.1", fake.port)]
+            found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+            ask = socket.getaddrinfo
+
+            def look_up(host, *arguments, **options):
+                if host != "several.test":
+                    return ask(host, *arguments, **options)
+                if options["flags"] & socket.AI_NUMERICHOST:
+                    raise socket.gaierror
+                # Whoever looks a name up holds nobody up.
+                self.assertNotEqual(threading.current_thread().name, "crucial")
+                return found
+
+            with mock.patch.object(socket, "getaddrinfo", look_up):
+                later = self.client(f"several.test:{fake.port}")
+                peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]))
+                self.assertFalse(peer.resume)
+                self.connected(later)
+
+    def test_localhost(self):
+        fake = Fake(self)
+        later = self.client(f"localhost:{fake.port}")
+        fake.accept().welcome(routes(1, [(2, 1, "")], [0]))
+        self.connected(later)
+
+    def test_a_name_that_leads_nowhere(self):
+        with mock.patch.object(socket, "getaddrinfo", side_effect=socket.gaierror):
+            self.assert_fails("Unavailable", Client, "nowhere.test:1", patience=0.2)
+
+    def test_a_unix_socket(self):
+        with tempfile.TemporaryDirectory() as directory:
+            fake = Fake(self, socket.AF_UNIX, os.path.join(directory, "socket"))
+            later = self.client(fake.address)
+            fake.accept().welcome(routes(1, [(2, 1, "")], [0]))
+            self.connected(later)
+
+    def test_ipv6(self):
+        self.assertEqual(crucial.split_address("[::1]:7171"), ("::1", 7171))
+        try:
+            fake = Fake(self, socket.AF_INET6, ("::1", 0))
+        except OSError:
+            # There is no IPv6 here.
+            return
+        later = self.client(fake.address)
+        fake.accept().welcome(routes(1, [(2, 1, "")], [0]))
+        self.connected(later)
 
     def test_a_failure_in_the_clients_thread_ends_the_client(self):
         client, _, peer = self.alone()
