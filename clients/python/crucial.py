@@ -43,7 +43,6 @@ CONNECT_TIMEOUT = 3.0
 PAUSE_FIRST, PAUSE_LAST = 0.005, 0.5
 MOVED_PAUSE_FIRST, MOVED_PAUSE_LAST = 0.005, 0.1
 SILENCE = 0.25
-SETTLED = 1.0
 SEEDS_AFTER = 0.5
 GOODBYE_TIMEOUT = 2.0
 TICK = 0.05
@@ -625,7 +624,6 @@ class Pending:
         self.result = None
         self.error = None
         self.sent = None
-        self.version = 0
         self.tried = False
         self.since = time.monotonic()
         self.withdrawn = False
@@ -679,8 +677,6 @@ class Client:
         # The highest bit marks the session of an exactly-once thread.
         self.session = secrets.randbits(63)
         self.routes = None
-        self.routes_since = 0.0
-        self.settled = 0
         self.servers = {}
         self.touched = set()
         self.frame_bytes_max = WELCOME_BYTES_MAX
@@ -902,7 +898,7 @@ class Client:
         self._write(connection, numbered(pending.kind, pending.sequence, acked, pending.body))
         if pending.withdrawn:
             self._write(connection, cancel(pending.sequence, pending.object))
-        pending.sent, pending.version, pending.tried = connection, self.routes.version, True
+        pending.sent, pending.tried = connection, True
 
     def _unsend(self, pending):
         pending.sent, pending.since = None, time.monotonic()
@@ -975,7 +971,7 @@ class Client:
             if server.connection is not None and server.connection is not but:
                 self._close(server.connection)
         but.server = None
-        self.routes, self.servers, self.settled = None, {}, 0
+        self.routes, self.servers = None, {}
         self.held.clear()
 
     def _on_refused(self, connection, error):
@@ -1004,8 +1000,10 @@ class Client:
             key = entry.node, entry.incarnation
             # An empty address means: where this connection goes.
             self.servers[key] = known.pop(key, None) or Server(key, entry.address or connection.address)
-        self.routes, self.routes_since = routes, time.monotonic()
-        self.settled = self.settled or routes.version
+        self.routes = routes
+        # By routes that were skipped a server can have lost an object and got it back, and with the object the order of
+        # its calls: all are sent again, before new ones.
+        has_skipped = old is not None and routes.version > old.version + 1
         for server in self.servers.values():
             if server.is_up:
                 self._write(server.connection, known_routes(routes.version))
@@ -1022,7 +1020,8 @@ class Client:
             if pending.object is None or pending.sent is None:
                 continue
             server = self._server_of(pending)
-            if server is None or pending.sent is not server.connection or pending.object in released:
+            has_moved = server is None or pending.sent is not server.connection
+            if has_skipped or has_moved or pending.object in released or self._is_held(pending):
                 self._unsend(pending)
         # Duty 2: the session is kept alive where it may have something.
         for object_ in self.touched:
@@ -1243,7 +1242,6 @@ class Client:
                 self._write(server.connection, numbered(PING, *self._number_aside()))
         self._ask_seeds(now)
         self._ask_others(now)
-        self._settle(now)
         self._fail_stranded(now)
 
     def _ask_seeds(self, now):
@@ -1289,18 +1287,6 @@ class Client:
             for pending in self.in_flight.values():
                 if pending.object == object_:
                     self._send(pending, server)
-
-    def _settle(self, now):
-        """Duty 7: the server of a call may have lost its object and got it back meanwhile, and the answer is gone."""
-        if self.routes is None or self.settled == self.routes.version or now < self.routes_since + SETTLED:
-            return
-        self.settled = self.routes.version
-        for pending in self.in_flight.values():
-            if pending.object is None or pending.sent is None or pending.version == self.settled:
-                continue
-            server = self._server_of(pending)
-            if server is not None and server.is_up:
-                self._send(pending, server)
 
     def _fail_stranded(self, now):
         late = Error("Unavailable", address="the cluster", reason=f"no connection for {self.patience} s")

@@ -434,6 +434,33 @@ class Scripted(unittest.TestCase):
         fake.accept().welcome(routes(1, [(2, 1, "")], [0]))
         self.connected(later)
 
+    def test_all_calls_are_sent_again_when_routes_were_skipped(self):
+        client, _, peer = self.alone()
+        calls = [self.start(client, peer, "a"), self.start(client, peer, "b")]
+        # The next version: what was sent has arrived.
+        peer.send(crucial.ROUTES, routes(2, [(2, 1, "")], [0]))
+        calls.append(self.start(client, peer, "c"))
+        peer.send(crucial.ROUTES, routes(4, [(2, 1, "")], [0]))
+        for call in calls:
+            self.assertEqual(peer.request()[:2], (crucial.CALL, call.sequence))
+        # What is older, or known, changes nothing.
+        peer.send(crucial.ROUTES, routes(2, [(2, 1, "")], [0]))
+        peer.send(crucial.ROUTES, routes(4, [(2, 1, "")], [0]))
+        self.start(client, peer, "d")
+
+    def test_calls_of_an_object_that_is_held_wait_for_its_routes(self):
+        client, _, peer = self.alone()
+        with mock.patch.object(crucial, "MOVED_PAUSE_LAST", 3600):
+            held, other = self.start(client, peer, "a"), self.start(client, peer, "b")
+            peer.moved(held.sequence, 9)
+            peer.send(crucial.ROUTES, routes(5, [(2, 1, "")], [0]))
+            self.assertEqual(peer.request()[:2], (crucial.CALL, other.sequence))
+            peer.send(crucial.ROUTES, routes(9, [(2, 1, "")], [0]))
+            for call in [held, other]:
+                self.assertEqual(peer.request()[:2], (crucial.CALL, call.sequence))
+            peer.answer(held.sequence, crucial.encode(plain("i64"), 7))
+            self.assertEqual(held.wait(), 7)
+
     def test_a_failure_in_the_clients_thread_ends_the_client(self):
         client, _, peer = self.alone()
         call = self.start(client, peer)
