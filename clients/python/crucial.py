@@ -600,6 +600,8 @@ class Server:
         self.key = key
         self.address = address
         self.connection = None
+        # Why there is no connection.
+        self.failure = None
         self.wanted = False
         self.retry_at = 0.0
         self.pause = PAUSE_FIRST
@@ -1215,6 +1217,7 @@ class Client:
         server = connection.server
         if server is not None and server.connection is connection:
             server.connection = None
+            server.failure = connection.failure
             server.retry_at = time.monotonic() + server.pause
             server.pause = min(2 * server.pause, PAUSE_LAST)
         for pending in self.in_flight.values():
@@ -1289,9 +1292,20 @@ class Client:
                     self._send(pending, server)
 
     def _fail_stranded(self, now):
-        late = Error("Unavailable", address="the cluster", reason=f"no connection for {self.patience} s")
-        held = {object_ for object_, hold in self.held.items() if hold.due is not None}
-        self._fail(late, lambda p: p.sent is None and p.object not in held and now - p.since > self.patience)
+        """Duty 9: requests that could not be sent for as long as the user has patience."""
+        for pending in list(self.in_flight.values()):
+            if pending.sent is not None:
+                continue
+            server = self._server_of(pending)
+            if server is not None and server.is_up and self._is_held(pending):
+                # It has been sent, and is to be sent again.
+                pending.since = now
+            elif now - pending.since > self.patience:
+                address = server.address if server else "the cluster"
+                reason = f"no connection for {self.patience} s"
+                if server is not None and server.failure is not None:
+                    reason += f": {server.failure}"
+                self._complete(pending, error=Error("Unavailable", address=address, reason=reason))
 
     def _end(self, error):
         if self.ended is None or self.ended.kind == "Cancelled":

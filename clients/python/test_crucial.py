@@ -461,6 +461,34 @@ class Scripted(unittest.TestCase):
             peer.answer(held.sequence, crucial.encode(plain("i64"), 7))
             self.assertEqual(held.wait(), 7)
 
+    def test_patience_ends_when_the_servers_are_gone(self):
+        client, fake, peer = self.alone(patience=0.3)
+        # A call that was sent, and one that was held.
+        sent, held = self.start(client, peer, "a"), self.start(client, peer, "b")
+        peer.moved(held.sequence, 9)
+        # What comes behind it on the connection has been read when this is answered.
+        ping = Later(client.ping)
+        while (request := peer.read())[0] != crucial.PING:
+            pass
+        peer.answer(int.from_bytes(request[1][:8], "little"))
+        ping.wait()
+        fake.listener.close()
+        peer.close()
+        for call in [sent, held]:
+            error = self.assert_fails("Unavailable", Later(call.wait).wait)
+            self.assertEqual(error.fields["address"], fake.address)
+            self.assertRegex(error.fields["reason"], "0.3 s: .*refused")
+        client.close()
+
+    def test_a_call_that_is_held_at_a_connected_server_has_all_the_time(self):
+        client, _, peer = self.alone(patience=0.1)
+        with mock.patch.object(crucial, "MOVED_PAUSE_LAST", 1.0):
+            held = self.start(client, peer)
+            peer.moved(held.sequence, 9)
+            self.assertEqual(peer.request()[:2], (crucial.CALL, held.sequence))
+        peer.answer(held.sequence, crucial.encode(plain("i64"), 7))
+        self.assertEqual(held.wait(), 7)
+
     def test_a_failure_in_the_clients_thread_ends_the_client(self):
         client, _, peer = self.alone()
         call = self.start(client, peer)
