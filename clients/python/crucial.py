@@ -689,7 +689,8 @@ class Client:
         self.greeted = set()
         self.probes = []
         self.seeds_at = 0.0
-        self.refusals = []
+        # Why each seed did not take this client when it was asked last, by its address.
+        self.failures = {}
         self.look_at = 0.0
         self.ended = None
         self.anonymous = itertools.count()
@@ -705,7 +706,7 @@ class Client:
         self.ready.wait(self.patience)
         with self.lock:
             if self.routes is None and self.ended is None:
-                self._end(Error("Unavailable", address=addresses, reason="no server answers"))
+                self._end(self._no_seed())
             if self.routes is None:
                 raise self.ended
 
@@ -977,17 +978,14 @@ class Client:
         self.held.clear()
 
     def _on_refused(self, connection, error):
-        was_welcome, server = connection.is_welcome, connection.server
+        connection.failure = error
         if error.kind == "Fenced":
             return self._end(error)
-        if error.kind != "Unavailable":
-            if was_welcome:
-                # Duty 10: what was sent on this connection would be refused again.
-                self._fail(error, lambda pending: pending.sent is connection)
-            elif server is not None:
-                self._fail(error, lambda pending: self._server_of(pending) is server)
-            else:
-                self.refusals.append(error)
+        if connection.is_welcome and error.kind != "Unavailable":
+            # Duty 10: what was sent on this connection would be refused again.
+            self._fail(error, lambda pending: pending.sent is connection)
+        elif connection.server is not None and error.kind != "Unavailable":
+            self._fail(error, lambda pending: self._server_of(pending) is connection.server)
         self._close(connection)
 
     def _take_routes(self, routes, connection):
@@ -1101,8 +1099,10 @@ class Client:
         except OSError as error:
             connection.failure = error
             self._close(connection) if connection.is_open else self._connect(connection)
-        except (ValueError, IndexError, struct.error):
-            self._close(connection)
+        except (ValueError, LookupError, ArithmeticError, struct.error) as error:
+            # Not what the page says: another program, say.
+            connection.failure = Error("Protocol", detail=str(error))
+            self._on_refused(connection, connection.failure) if connection.is_welcome else self._close(connection)
 
     def _read(self, connection):
         data = connection.sock.recv(1 << 16)
@@ -1214,6 +1214,7 @@ class Client:
         self._drop_socket(connection)
         if connection in self.probes:
             self.probes.remove(connection)
+            self.failures[connection.address] = connection.failure
         server = connection.server
         if server is not None and server.connection is connection:
             server.connection = None
@@ -1249,19 +1250,32 @@ class Client:
 
     def _ask_seeds(self, now):
         """Duty 9: while no server is connected, any of the seeds may know the present members."""
-        if self.routes is None and self.refusals and len(self.refusals) >= len(self.seeds):
-            # Each of them is there, and does not take this client.
-            return self._end(self.refusals[-1])
+        if self.routes is None and not self.probes:
+            refusals = [failure.kind for failure in self.failures.values() if isinstance(failure, Error)]
+            if refusals and "Unavailable" not in refusals:
+                # Whoever is there does not take this client, and will not.
+                return self._end(self._no_seed())
         if any(server.is_up for server in self.servers.values()):
             self.seeds_at = now + SEEDS_AFTER
         elif now >= self.seeds_at and not self.probes:
             self.seeds_at = now + SEEDS_AFTER
-            self.refusals.clear()
             for address in self.seeds:
                 # A server that is dialled by its address needs no probe.
                 if any(s.connection and s.connection.address == address for s in self.servers.values()):
                     continue
                 self._dial(address, None)
+
+    def _no_seed(self):
+        """What one of the seeds has said; else, that none can be reached."""
+        for failure in self.failures.values():
+            if isinstance(failure, Error) and failure.kind != "Unavailable":
+                return failure
+        reasons = []
+        for address in self.seeds:
+            failure = self.failures.get(address) or "no answer"
+            said = failure.fields.get("reason") if isinstance(failure, Error) else failure
+            reasons.append(f"{address}: {said}")
+        return Error("Unavailable", address=", ".join(self.seeds), reason="; ".join(reasons))
 
     def _ask_others(self, now):
         """Duty 9: where a server with calls is away or silent, others may have newer routes."""

@@ -489,6 +489,36 @@ class Scripted(unittest.TestCase):
         peer.answer(held.sequence, crucial.encode(plain("i64"), 7))
         self.assertEqual(held.wait(), 7)
 
+    def refusing(self, number, *texts):
+        """The error of a client of which one server refuses the hello, and two are not there."""
+        fake, others = Fake(self), free_addresses(2)
+        later = self.client(",".join([others[0], fake.address, others[1]]), patience=0.5)
+        fake.accept().refuse(number, *texts)
+        fake.listener.close()
+        return fake, self.assert_fails(crucial.ERRORS[number][0], later.wait)
+
+    def test_one_refusal_counts_more_than_servers_that_are_not_there(self):
+        _, error = self.refusing(19, "another owner")
+        self.assertEqual(error.fields, {"detail": "another owner"})
+
+    def test_each_server_that_is_not_there_has_a_reason(self):
+        # Not ready says nothing of the others.
+        fake, error = self.refusing(11, "", "it starts")
+        self.assertEqual(len(error.fields["reason"].split("; ")), 3)
+        self.assertIn("refused", error.fields["reason"])
+        fake = Fake(self)
+        later = self.client(fake.address, patience=0.5)
+        fake.accept().refuse(11, "", "it starts")
+        # The next attempts are accepted by nobody.
+        error = self.assert_fails("Unavailable", later.wait)
+        self.assertIn(f"{fake.address}: it starts", error.fields["reason"])
+
+    def test_another_program_is_no_server(self):
+        fake = Fake(self)
+        later = self.client(fake.address)
+        fake.accept().sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        self.assert_fails("Protocol", later.wait)
+
     def test_a_failure_in_the_clients_thread_ends_the_client(self):
         client, _, peer = self.alone()
         call = self.start(client, peer)
