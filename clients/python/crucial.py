@@ -935,8 +935,9 @@ class Client:
     def _on_welcome(self, connection, welcome):
         routes = welcome.routes
         if self.routes is not None and routes.cluster != self.routes.cluster:
-            if len(self.servers) > 1:
-                return self._close(connection)
+            is_connected = any(server.is_up for server in self.servers.values())
+            if is_connected or list(self.servers.values()) != [connection.server]:
+                raise ValueError("a server of another cluster")
             # Duty 12: the only server was started again, as another cluster. It knows nothing of this session.
             self._fail(Error("SessionExpired"), lambda pending: pending.tried)
             self._forget_cluster(connection)
@@ -1261,9 +1262,8 @@ class Client:
             self.seeds_at = now + SEEDS_AFTER
             for address in self.seeds:
                 # A server that is dialled by its address needs no probe.
-                if any(s.connection and s.connection.address == address for s in self.servers.values()):
-                    continue
-                self._dial(address, None)
+                if not any(server.wanted and server.address == address for server in self.servers.values()):
+                    self._dial(address, None)
 
     def _no_seed(self):
         """What one of the seeds has said; else, that none can be reached."""

@@ -519,6 +519,42 @@ class Scripted(unittest.TestCase):
         fake.accept().sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         self.assert_fails("Protocol", later.wait)
 
+    def test_a_welcome_of_a_stranger_changes_nothing(self):
+        fakes = [Fake(self), Fake(self)]
+        later = self.client(",".join(fake.address for fake in fakes))
+        # Two servers that are alone. All seeds are asked at once; the first that answers is the client's.
+        peers = [fake.accept() for fake in fakes]
+        peers[0].welcome(routes(1, [(2, 1, "")], [0], cluster=3))
+        client = self.connected(later)
+        peers[1].welcome(routes(1, [(2, 1, "")], [0], cluster=4))
+        self.assertRaises(EOFError, peers[1].read)
+        call = self.start(client, peers[0])
+        # While the client looks for its server, it asks the seeds again.
+        peers[0].close()
+        fakes[0].listener.close()
+        stranger = fakes[1].accept().welcome(routes(1, [(2, 1, "")], [0], cluster=4))
+        self.assertRaises(EOFError, stranger.read)
+        self.assertFalse(call.done.is_set())
+        self.assertEqual(client.routes.cluster, 3)
+
+    def test_the_only_server_that_is_another_cluster_was_started_again(self):
+        client, fake, peer = self.alone()
+        call = self.start(client, peer)
+        peer.close()
+        peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0], cluster=4))
+        self.assert_fails("SessionExpired", call.wait)
+        self.start(client, peer)
+
+    def test_a_session_that_a_server_has_ended_begins_anew(self):
+        client, fake, peer = self.alone()
+        call = self.start(client, peer)
+        peer.close()
+        peer = fake.accept()
+        self.assertTrue(peer.resume)
+        peer.welcome(routes(1, [(2, 1, "")], [0]), resumed=False)
+        self.assert_fails("SessionExpired", call.wait)
+        self.start(client, peer)
+
     def test_a_failure_in_the_clients_thread_ends_the_client(self):
         client, _, peer = self.alone()
         call = self.start(client, peer)
