@@ -45,6 +45,7 @@ MOVED_PAUSE_FIRST, MOVED_PAUSE_LAST = 0.005, 0.1
 SILENCE = 0.25
 SEEDS_AFTER = 0.5
 GOODBYE_TIMEOUT = 2.0
+CANCEL_TIMEOUT = 0.5
 TICK = 0.05
 PINGS_PER_LEASE = 3
 REPORT_AFTER = 1024
@@ -91,6 +92,10 @@ class Error(Exception):
         self.fields = fields
         said = ", ".join(f"{name} {value}" for name, value in fields.items())
         super().__init__(f"{kind}: {said}" if said else kind)
+
+    def again(self):
+        """The same error, to be raised once more: an exception has the stack of whoever raises it."""
+        return Error(self.kind, **self.fields)
 
 
 def decode_error(reader):
@@ -631,16 +636,23 @@ class Pending:
         self.withdrawn = False
 
     def wait(self, timeout=None):
-        """The result; raises the call's Error. After `timeout` seconds the call is withdrawn, if it waits."""
+        """The result; raises the call's Error. After `timeout` seconds the call is withdrawn, and the error is TimedOut.
+        If the server does not say soon that it has withdrawn the call, nobody knows whether the call has an effect."""
+        is_late = False
         try:
             if not self.done.wait(timeout):
+                is_late = True
                 self.cancel()
-                self.done.wait()
+                # An answer can be on its way.
+                self.done.wait(CANCEL_TIMEOUT)
         except KeyboardInterrupt:
             self.cancel()
             raise
+        if is_late and (not self.done.is_set() or self.error is not None and self.error.kind == "Cancelled"):
+            seconds, part = divmod(timeout, 1)
+            raise Error("TimedOut", after={"seconds": int(seconds), "nanoseconds": int(1e9 * part)})
         if self.error is not None:
-            raise self.error
+            raise self.error.again()
         return self.read(self.result) if self.read else self.result
 
     def cancel(self):
@@ -708,7 +720,7 @@ class Client:
             if self.routes is None and self.ended is None:
                 self._end(self._no_seed())
             if self.routes is None:
-                raise self.ended
+                raise self.ended.again()
 
     def __enter__(self):
         return self
@@ -814,7 +826,7 @@ class Client:
     def _submit(self, pending):
         with self.lock:
             if self.ended is not None:
-                raise self.ended
+                raise self.ended.again()
             size = 17 + len(pending.body)
             if size > self.frame_bytes_max:
                 detail = f"a request of {size} bytes"

@@ -555,6 +555,55 @@ class Scripted(unittest.TestCase):
         self.assert_fails("SessionExpired", call.wait)
         self.start(client, peer)
 
+    def test_a_wait_ends_after_its_timeout(self):
+        client, _, peer = self.alone()
+        call = self.start(client, peer)
+        with mock.patch.object(crucial, "CANCEL_TIMEOUT", 0.01):
+            error = self.assert_fails("TimedOut", call.wait, 0.02)
+        self.assertEqual(error.fields["after"], {"seconds": 0, "nanoseconds": 20_000_000})
+        self.assertEqual(peer.request()[:2], (crucial.CANCEL, call.sequence))
+        # It has been withdrawn, and the answer can come all the same.
+        peer.answer(call.sequence, crucial.encode(plain("i64"), 7))
+        self.assertEqual(call.wait(60), 7)
+
+    def test_a_call_that_is_withdrawn_in_time(self):
+        client, _, peer = self.alone()
+        call = self.start(client, peer)
+        with mock.patch.object(crucial, "CANCEL_TIMEOUT", READY_TIMEOUT):
+            waits = Later(call.wait, 0.01)
+            self.assertEqual(peer.request()[:2], (crucial.CANCEL, call.sequence))
+            peer.send(crucial.ERROR, struct.pack("<Q", call.sequence) + b"\x09")
+            self.assert_fails("TimedOut", waits.wait)
+        # To others it was cancelled. Each has an exception of its own.
+        first, second = (self.assert_fails("Cancelled", call.wait) for _ in range(2))
+        self.assertIsNot(first, second)
+
+    def test_a_withdrawn_call_that_is_repeated_is_withdrawn_again(self):
+        client, fake, peer = self.alone()
+        call, other = self.start(client, peer, "a"), self.start(client, peer, "b")
+        call.cancel()
+        self.assertEqual(peer.request()[:2], (crucial.CANCEL, call.sequence))
+        peer.close()
+        peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]))
+        for expected in [(crucial.CALL, call), (crucial.CANCEL, call), (crucial.CALL, other)]:
+            self.assertEqual(peer.request()[:2], (expected[0], expected[1].sequence))
+
+    def test_a_refusal_in_mid_connection_fails_what_was_sent(self):
+        client, fake, peer = self.alone()
+        calls = [self.start(client, peer, key) for key in "ab"]
+        peer.refuse(13, "that was no frame")
+        for call in calls:
+            self.assertEqual(self.assert_fails("Protocol", call.wait).fields, {"detail": "that was no frame"})
+        peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]))
+        call = self.start(client, peer)
+        # Not ready: as if the connection was lost.
+        peer.refuse(11, "", "no lease")
+        peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]))
+        self.assertEqual(peer.request()[:2], (crucial.CALL, call.sequence))
+        peer.refuse(24)
+        self.assert_fails("Fenced", call.wait)
+        self.assert_fails("Fenced", client.ping)
+
     def test_a_failure_in_the_clients_thread_ends_the_client(self):
         client, _, peer = self.alone()
         call = self.start(client, peer)
