@@ -790,18 +790,22 @@ class Client:
         return list(itertools.chain(*self._everywhere(INSPECT, varint(2) + varint(limit), read)))
 
     def _everywhere(self, kind, body, read):
-        with self.lock:
-            keys = list(self.servers)
-        requests = [self._submit(Pending(self, kind, body, server=key, read=read)) for key in keys]
-        answers = []
-        for request in requests:
-            try:
-                answers.append(request.wait())
-            except Error:
-                # A server that is no member any more has nothing to say.
-                if request.server_key in self.servers or self.ended is not None:
-                    raise
-        return answers
+        """The answers of all servers, also of those that join meanwhile."""
+        asked, answers = set(), []
+        while True:
+            with self.lock:
+                keys = [key for key in self.servers if key not in asked]
+                requests = [self._submit(Pending(self, kind, body, server=key, read=read)) for key in keys]
+            if not requests:
+                return answers
+            asked.update(keys)
+            for request in requests:
+                try:
+                    answers.append(request.wait())
+                except Error:
+                    # A server that is no member any more has nothing to say.
+                    if request.server_key in self.servers or self.ended is not None:
+                        raise
 
     def close(self):
         """Ends the session, and with an owner's its run."""
@@ -809,7 +813,6 @@ class Client:
             if self.ended is None:
                 up = [server.key for server in self.servers.values() if server.is_up]
                 requests = [self._submit(Pending(self, GOODBYE, b"", server=key)) for key in up]
-                # A server that cannot be reached sees that the session is silent.
                 self.ended = Error("Cancelled")
             else:
                 requests = []
@@ -897,7 +900,7 @@ class Client:
 
     def _send_waiting(self, requests=None):
         """Sends what is not sent, in the order of the sequences."""
-        for pending in requests or list(self.in_flight.values()):
+        for pending in list(self.in_flight.values()) if requests is None else requests:
             if pending.sent is not None or self._is_held(pending):
                 continue
             server = self._server_of(pending)
@@ -1234,9 +1237,14 @@ class Client:
             server.failure = connection.failure
             server.retry_at = time.monotonic() + server.pause
             server.pause = min(2 * server.pause, PAUSE_LAST)
-        for pending in self.in_flight.values():
-            if pending.sent is connection:
-                self._unsend(pending)
+        broken = [pending for pending in self.in_flight.values() if pending.sent is connection]
+        for pending in broken:
+            self._unsend(pending)
+            if pending.kind == GOODBYE:
+                # A server that cannot be reached sees that the session is silent.
+                self._complete(pending, error=Error("Cancelled"))
+        # A request that any server can answer goes to another one.
+        self._send_waiting([p for p in broken if p.object is None and p.server_key is None])
 
     def _look_around(self, now):
         if self.routes is not None:

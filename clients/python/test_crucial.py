@@ -468,9 +468,7 @@ class Scripted(unittest.TestCase):
         peer.moved(held.sequence, 9)
         # What comes behind it on the connection has been read when this is answered.
         ping = Later(client.ping)
-        while (request := peer.read())[0] != crucial.PING:
-            pass
-        peer.answer(int.from_bytes(request[1][:8], "little"))
+        peer.answer(self.read_ping(peer, client.in_flight.__contains__))
         ping.wait()
         fake.listener.close()
         peer.close()
@@ -603,6 +601,75 @@ class Scripted(unittest.TestCase):
         peer.refuse(24)
         self.assert_fails("Fenced", call.wait)
         self.assert_fails("Fenced", client.ping)
+
+    def several(self, count):
+        """A client of several servers, and its connections. Each partition has a server."""
+        fakes = [Fake(self) for _ in range(count)]
+        servers = [(place + 2, 1, fake.address) for place, fake in enumerate(fakes)]
+        later = self.client(fakes[0].address)
+        known = routes(1, servers, range(count))
+        # The owner of a run is connected to all servers of the routes.
+        peers = [fake.accept().welcome(known, node=place + 2) for place, fake in enumerate(fakes)]
+        client = self.connected(later)
+        self.wait_until(lambda: all(server.is_up for server in client.servers.values()))
+        return client, fakes, peers
+
+    def wait_until(self, holds):
+        until = time.monotonic() + READY_TIMEOUT
+        while not holds():
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.01)
+
+    def read_ping(self, peer, is_meant):
+        """The sequence of a ping that somebody waits for."""
+        while True:
+            kind, body = peer.read()
+            sequence = int.from_bytes(body[:8], "little")
+            if kind == crucial.PING and is_meant(sequence):
+                return sequence
+
+    def test_what_any_server_can_answer_goes_to_another_when_one_dies(self):
+        client, fakes, peers = self.several(2)
+        ping = Later(client.ping)
+        sequence = self.read_ping(peers[0], client.in_flight.__contains__)
+        fakes[0].listener.close()
+        peers[0].close()
+        self.assertEqual(self.read_ping(peers[1], client.in_flight.__contains__), sequence)
+        peers[1].answer(sequence)
+        ping.wait()
+
+    def test_servers_that_join_meanwhile_are_asked_too(self):
+        client, fakes, peers = self.several(1)
+        later = Later(client.clear_namespace)
+        kind, sequence, _ = peers[0].request()
+        self.assertEqual(kind, crucial.CLEAR_NAMESPACE)
+        joined = Fake(self)
+        known = routes(2, [(2, 1, fakes[0].address), (3, 1, joined.address)], [0])
+        peers[0].send(crucial.ROUTES, known)
+        peers[0].answer(sequence, b"\5")
+        peers.append(joined.accept().welcome(known, node=3))
+        kind, sequence, _ = peers[1].request()
+        self.assertEqual(kind, crucial.CLEAR_NAMESPACE)
+        peers[1].answer(sequence, b"\2")
+        self.assertEqual(later.wait(), 7)
+
+    def test_close_waits_only_a_moment_for_servers_that_are_silent_or_dead(self):
+        client, _, peer = self.alone()
+        call = self.start(client, peer)
+        with mock.patch.object(crucial, "GOODBYE_TIMEOUT", 0.1):
+            Later(client.close).wait()
+        self.assert_fails("Cancelled", call.wait)
+        self.assertEqual(peer.request()[0], crucial.GOODBYE)
+        client, _, peer = self.alone()
+        with mock.patch.object(crucial, "GOODBYE_TIMEOUT", 3600):
+            closes = Later(client.close)
+            self.assertEqual(peer.request()[0], crucial.GOODBYE)
+            peer.close()
+            closes.wait()
+        client, fake, peer = self.alone()
+        fake.listener.close()
+        peer.close()
+        Later(client.close).wait()
 
     def test_a_failure_in_the_clients_thread_ends_the_client(self):
         client, _, peer = self.alone()
