@@ -1085,17 +1085,22 @@ class Client:
                     return
                 if self.ended is None:
                     self._look_around(time.monotonic())
-                is_busy = self.in_flight or self.held or self.probes or self.routes is None
-                is_whole = all(server.is_up or not server.wanted for server in self.servers.values())
-                timeout = TICK if is_busy or not is_whole else 4 * TICK
-                dues = [hold.due for hold in self.held.values() if hold.due is not None]
-                timeout = max(0.0, min([timeout] + [due - time.monotonic() for due in dues]))
+                timeout = self._timeout(time.monotonic())
             for key, events in self.selector.select(timeout):
                 with self.lock:
                     if key.data is None:
                         self.woken.recv(4096)
                     elif key.data.sock is key.fileobj:
                         self._on_ready(key.data, events)
+
+    def _timeout(self, now):
+        """How long the thread may wait for its sockets."""
+        is_busy = self.in_flight or self.held or self.probes or self.routes is None
+        is_whole = all(server.is_up or not server.wanted for server in self.servers.values())
+        dues = [now + (TICK if is_busy or not is_whole else 4 * TICK)]
+        dues += [hold.due for hold in self.held.values() if hold.due is not None]
+        dues += [server.connection.ping_at for server in self.servers.values() if server.is_up]
+        return max(0.0, min(dues) - now)
 
     def _wake(self):
         if threading.current_thread() is not self.thread:
@@ -1249,6 +1254,11 @@ class Client:
     def _look_around(self, now):
         if self.routes is not None:
             self._send_held(now)
+        # Duty 2: signs of life. The server need not answer.
+        for server in self.servers.values():
+            if server.is_up and now >= server.connection.ping_at:
+                server.connection.ping_at = now + server.connection.ping_every
+                self._write(server.connection, numbered(PING, *self._number_aside()))
         if now < self.look_at:
             return
         self.look_at = now + TICK
@@ -1261,10 +1271,6 @@ class Client:
             # Duty 3: connect again, with pauses.
             if server.wanted and server.connection is None and now >= server.retry_at:
                 self._dial(server.address, server)
-            # Duty 2: signs of life. The server need not answer.
-            if server.is_up and now >= server.connection.ping_at:
-                server.connection.ping_at = now + server.connection.ping_every
-                self._write(server.connection, numbered(PING, *self._number_aside()))
         self._ask_seeds(now)
         self._ask_others(now)
         self._fail_stranded(now)

@@ -671,6 +671,22 @@ class Scripted(unittest.TestCase):
         peer.close()
         Later(client.close).wait()
 
+    def test_signs_of_life_are_given_three_times_in_a_short_lease(self):
+        fake = Fake(self)
+        later = self.client(fake.address)
+        peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]), lease_ms=30)
+        client = self.connected(later)
+        with client.lock:
+            self.assertLessEqual(client._timeout(time.monotonic()), 0.01)
+            [server] = client.servers.values()
+            due = server.connection.ping_at
+            # When it is due it is given, however shortly ago the client has looked for anything else.
+            client.look_at = math.inf
+            client._look_around(due)
+            self.assertAlmostEqual(server.connection.ping_at, due + 0.01)
+        kinds = {peer.read()[0] for _ in range(10)}
+        self.assertLessEqual(kinds, {crucial.PING, crucial.KNOWN_ROUTES})
+
     def test_a_failure_in_the_clients_thread_ends_the_client(self):
         client, _, peer = self.alone()
         call = self.start(client, peer)
