@@ -49,6 +49,7 @@ CANCEL_TIMEOUT = 0.5
 TICK = 0.05
 PINGS_PER_LEASE = 3
 REPORT_AFTER = 1024
+INSPECT_MAX = 10_000
 
 
 # Errors
@@ -778,16 +779,28 @@ class Client:
         """What each server says of its cluster."""
         return self._everywhere(INSPECT, varint(0), lambda data: decode_whole(CLUSTER_INFO, data))
 
-    def objects(self, limit=1000, key=None):
-        """The first objects, in the order of their ids; only those with this key, if there is one."""
-        body = varint(1) + b"\0" + varint(limit) + (b"\0" if key is None else b"\1" + text(key))
-        found = itertools.chain(*self._everywhere(INSPECT, body, lambda data: decode_whole(OBJECT_INFOS, data)))
-        return sorted(found, key=lambda info: info["id"])[:limit]
+    def objects(self, limit=1000, key=None, after=None):
+        """The first objects behind the id `after`, in the order of their ids; only those with this key, if there is
+        one."""
+        found = []
+        only = b"\0" if key is None else b"\1" + text(key)
+        while len(found) < limit:
+            count = min(limit - len(found), INSPECT_MAX)
+            body = varint(1) + encode(("Option", (("ID", ()),)), after) + varint(count) + only
+            answers = self._everywhere(INSPECT, body, lambda data: decode_whole(OBJECT_INFOS, data))
+            # An object that has just moved is there twice. Each server was asked for `count`, so none is left out.
+            infos = {info["id"]: info for info in itertools.chain(*answers)}
+            page = [infos[object_] for object_ in sorted(infos)[:count]]
+            found += page
+            if len(page) < count:
+                break
+            after = page[-1]["id"]
+        return found
 
     def replicas(self, limit=1000):
-        """What each server has of each object."""
+        """What each server has of each object; at most 10 000 of each server."""
         read = lambda data: decode_whole(REPLICA_INFOS, data)
-        return list(itertools.chain(*self._everywhere(INSPECT, varint(2) + varint(limit), read)))
+        return list(itertools.chain(*self._everywhere(INSPECT, varint(2) + varint(min(limit, INSPECT_MAX)), read)))
 
     def _everywhere(self, kind, body, read):
         """The answers of all servers, also of those that join meanwhile."""
@@ -838,7 +851,8 @@ class Client:
             pending.sequence = self.last
             self.in_flight[self.last] = pending
             if pending.object is not None:
-                self.touched.add(pending.object)
+                # The first bytes say which partition.
+                self.touched.add(pending.object[:2])
             self._report()
             self._send_waiting([pending])
         self._wake()
@@ -1040,8 +1054,8 @@ class Client:
             if has_skipped or has_moved or pending.object in released or self._is_held(pending):
                 self._unsend(pending)
         # Duty 2: the session is kept alive where it may have something.
-        for object_ in self.touched:
-            server = self.servers.get(routes.primary(object_))
+        for part in self.touched:
+            server = self.servers.get(routes.primary(part))
             if server is not None:
                 server.wanted = True
         if self.owner:
@@ -1421,13 +1435,18 @@ class Object:
         self.methods = {method["name"]: method for method in entry["methods"]}
 
     def with_timeout(self, seconds):
-        """The same object, with calls that wait no longer than this in it, and then fail with TimedOut."""
-        timeout_ms = max(1, min(round(1000 * seconds), 0xFFFFFFFF))
+        """The same object, with calls that wait no longer than this in it, and then fail with TimedOut. None, or a time
+        that is too long for the protocol, is no limit."""
+        timeout_ms = 1000 * (math.inf if seconds is None else seconds)
+        timeout_ms = 0 if timeout_ms > 0xFFFFFFFF else max(1, round(timeout_ms))
         return Object(self.client, self.entry, self.key, self.id, self.parameters, self.created, timeout_ms)
 
     def start(self, name, *arguments):
         """Sends a call, and returns its Pending at once."""
-        method = self.methods[name]
+        method = self.methods.get(name)
+        if method is None:
+            known = ", ".join(self.methods)
+            raise Error("UnknownMethod", type_name=self.entry["name"], method=name, known=known)
         parse = lambda type_text: parse_type(type_text, self.client.types.named, self.parameters)
         types = tuple(parse(argument["type"]) for argument in method["arguments"])
         body = call_body(self.id, method["number"], self.timeout_ms, encode(("tuple", types), arguments))
@@ -1436,8 +1455,9 @@ class Object:
         return self.client._submit(Pending(self.client, CALL, body, self.id, read=read))
 
     def __getattr__(self, name):
-        if name.startswith("_") or name not in self.__dict__.get("methods", {}):
-            raise AttributeError(f"{self.entry['name']} has no method {name}")
+        # Of an object that is being copied nothing is there yet.
+        if name not in self.__dict__.get("methods", {}):
+            raise AttributeError(f"no method {name} of {self.__dict__.get('entry', {}).get('name')}")
         return lambda *arguments: self.start(name, *arguments).wait()
 
     def delete(self):

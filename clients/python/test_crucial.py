@@ -6,6 +6,7 @@ Without CRUCIAL_BIN only the tests run that need no server.
 """
 
 import array
+import copy
 import json
 import math
 import os
@@ -687,6 +688,55 @@ class Scripted(unittest.TestCase):
         kinds = {peer.read()[0] for _ in range(10)}
         self.assertLessEqual(kinds, {crucial.PING, crucial.KNOWN_ROUTES})
 
+    def test_many_objects_are_listed_in_parts(self):
+        client, _, peers = self.several(2)
+
+        def info(number):
+            fields = [bytes(15) + bytes([number]), crucial.text("crucial::Counter"), crucial.text("k"), crucial.text("ns/n")]
+            return b"".join(fields) + bytes(8)
+
+        # At which server each is. While they are listed one moves, and is at both.
+        places = [{1, 3, 4}, {2, 4, 5, 6}]
+        with mock.patch.object(crucial, "INSPECT_MAX", 2):
+            listed = Later(client.objects, 5, after=bytes(16))
+            for after, count in [(0, 2), (2, 2), (4, 1)]:
+                for peer, numbers in zip(peers, places):
+                    kind, sequence, body = peer.request()
+                    self.assertEqual((kind, body), (crucial.INSPECT, b"\1\1" + bytes(15) + bytes([after, count, 0])))
+                    shown = sorted(number for number in numbers if number > after)[:count]
+                    peer.answer(sequence, bytes([len(shown)]) + b"".join(map(info, shown)))
+            self.assertEqual([found["id"][-1] for found in listed.wait()], [1, 2, 3, 4, 5])
+
+    def test_objects_are_python_objects(self):
+        client, _, peer = self.alone()
+        latch = crucial.Object(client, client.types.find("Latch"), "l", HITS, {})
+        self.assertEqual(copy.copy(latch).id, HITS)
+        self.assertFalse(hasattr(latch, "push"))
+        self.assertFalse(hasattr(latch, "_wait"))
+        error = self.assert_fails("UnknownMethod", latch.start, "push")
+        self.assertIn("count_down", error.fields["known"])
+        for seconds, timeout_ms in [(math.inf, 0), (None, 0), (1e9, 0), (0, 1), (-1, 1), (1.5, 1500)]:
+            self.assertEqual(latch.with_timeout(seconds).timeout_ms, timeout_ms)
+
+    def test_a_poison_is_cleared(self):
+        client, _, peer = self.alone()
+        counter = crucial.Object(client, client.types.find("Counter"), "c", HITS, {})
+        for answer in [True, False]:
+            clears = Later(counter.clear_poison)
+            kind, sequence, body = peer.request()
+            self.assertEqual((kind, body), (crucial.CLEAR_POISON, HITS))
+            peer.answer(sequence, bytes([answer]))
+            self.assertEqual(clears.wait(), answer)
+
+    def test_a_request_that_is_too_long_is_not_sent(self):
+        fake = Fake(self)
+        later = self.client(fake.address)
+        peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]), frame_bytes_max=1000)
+        client = self.connected(later)
+        error = self.assert_fails("LimitExceeded", client.create, "Blob", bytes=bytes(1000))
+        self.assertEqual((error.fields["limit"], error.fields["max"]), ("frame_bytes_max", 1000))
+        self.start(client, peer)
+
     def test_a_failure_in_the_clients_thread_ends_the_client(self):
         client, _, peer = self.alone()
         call = self.start(client, peer)
@@ -772,6 +822,11 @@ class Alone(unittest.TestCase):
         again = self.client.create("AtomicI64", "hits", value=0)
         self.assertFalse(again.created)
         self.assertEqual(again.load(), -1)
+        self.assertFalse(hits.clear_poison())
+        self.assertTrue(self.client.create("AtomicI64", "hits", value=3, recreate=True).created)
+        self.assertEqual(hits.load(), 3)
+        error = self.assert_fails("LimitExceeded", self.client.create, "AtomicI64", "many", value=0, replicas=4)
+        self.assertEqual(error.fields["max"], 3)
         self.assertIsNone(hits.store(7))
         self.assertTrue(hits.delete())
         self.assert_fails("Lost", hits.load)
