@@ -735,6 +735,9 @@ class Client:
         """Finds an object, or makes it with these fields of its state. Without a key it is a new one."""
         entry = self.types.find(type_name)
         parameters = bind(entry, of, self.types.named)
+        if entry["state"] is None:
+            how = "find an object that the program has made, or add its `state` to the description"
+            raise TypeError(f"no description says what {entry['name']} consists of: {how}")
         state = b"".join(self._field(field, parameters, fields) for field in entry["state"])
         if fields:
             raise TypeError(f"{entry['name']} has no field {next(iter(fields))}")
