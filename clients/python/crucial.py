@@ -13,13 +13,16 @@ of the client does all input and output; calls wait for it. Any number of thread
 """
 
 import collections
+import collections.abc
 import errno
 import hashlib
 import itertools
 import json
 import math
+import operator
 import os
 import pathlib
+import re
 import secrets
 import selectors
 import socket
@@ -40,12 +43,13 @@ CONNECT_TIMEOUT = 3.0
 PAUSE_FIRST, PAUSE_LAST = 0.005, 0.5
 MOVED_PAUSE_FIRST, MOVED_PAUSE_LAST = 0.005, 0.1
 SILENCE = 0.25
-SETTLED = 1.0
 SEEDS_AFTER = 0.5
 GOODBYE_TIMEOUT = 2.0
+CANCEL_TIMEOUT = 0.5
 TICK = 0.05
 PINGS_PER_LEASE = 3
 REPORT_AFTER = 1024
+INSPECT_MAX = 10_000
 
 
 # Errors
@@ -90,6 +94,10 @@ class Error(Exception):
         said = ", ".join(f"{name} {value}" for name, value in fields.items())
         super().__init__(f"{kind}: {said}" if said else kind)
 
+    def again(self):
+        """The same error, to be raised once more: an exception has the stack of whoever raises it."""
+        return Error(self.kind, **self.fields)
+
 
 def decode_error(reader):
     number = reader.varint()
@@ -103,8 +111,11 @@ def decode_error(reader):
 
 Ok = collections.namedtuple("Ok", "value")
 Err = collections.namedtuple("Err", "error")
-UNSIGNED = {"u16": 16, "u32": 32, "u64": 64, "usize": 64}
-SIGNED = {"i16": 16, "i32": 32, "i64": 64, "isize": 64}
+WIDTHS = {"u8": 8, "u16": 16, "u32": 32, "u64": 64, "usize": 64, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "isize": 64}
+# How many types stand in the brackets of a type.
+ARITIES = dict.fromkeys([*WIDTHS, "bool", "f32", "f64", "char", "String", "ByteBuf", "ID"], 0)
+ARITIES |= {"Option": 1, "Vec": 1, "Result": 2}
+BOOL = ("bool", ())
 
 
 class Types:
@@ -130,48 +141,44 @@ def parse_type(text, named=None, parameters=None):
     """A type, from Rust's text for it, as nested tuples: `("Vec", (("u64", ()),))`."""
     named = {**DURATION, **(named or {})}
     parameters = parameters or {}
-    position = 0
-
-    def skip(characters):
-        nonlocal position
-        while position < len(text) and text[position] in characters:
-            position += 1
+    # The next one is the last.
+    tokens = re.findall(r"[\w:]+|\S", text)[::-1]
 
     def several(close):
-        nonlocal position
         items = []
-        position += 1
-        skip(" ")
-        while text[position] != close:
+        while tokens and tokens[-1] != close:
             items.append(one())
-            skip(" ,")
-        position += 1
+            if tokens and tokens[-1] == ",":
+                tokens.pop()
+            elif tokens and tokens[-1] != close:
+                break
+        if not tokens or tokens.pop() != close:
+            raise ValueError(f"no type: {text!r}")
         return tuple(items)
 
     def one():
-        nonlocal position
-        skip(" ")
-        if text[position] == "(":
+        name = tokens.pop() if tokens else ""
+        if name == "(":
             return ("tuple", several(")"))
-        start = position
-        while position < len(text) and (text[position].isalnum() or text[position] in "_:"):
-            position += 1
-        name = text[start:position]
-        if position < len(text) and text[position] == "<":
-            return (name, several(">"))
-        if name in parameters:
-            encoding, inner = parameters[name]
-            return (encoding, (parse_type(inner, named),))
-        if name in named:
+        inner = ()
+        if tokens and tokens[-1] == "<":
+            tokens.pop()
+            inner = several(">")
+        elif name in parameters:
+            encoding, parameter = parameters[name]
+            return (encoding, (parse_type(parameter, named),))
+        elif name in named:
             entry = named[name]
             if "variants" in entry:
                 return ("enum", tuple(entry["variants"]))
             fields = [(field["name"], parse_type(field["type"], named)) for field in entry["fields"]]
             return ("struct", tuple(fields))
-        return (name, ())
+        if ARITIES.get(name) != len(inner):
+            raise ValueError(f"no type that is known here: {name!r} in {text!r}")
+        return (name, inner)
 
     parsed = one()
-    if position != len(text):
+    if tokens:
         raise ValueError(f"no type: {text!r}")
     return parsed
 
@@ -231,40 +238,71 @@ def text(value):
     return blob(value.encode())
 
 
-def in_range(value, low, high):
-    if not low <= value < high:
-        raise ValueError(f"{value} is not in {low}..{high}")
+def checked(ty, value):
+    """The value as its type has it. An error, if the server would take what is written for another value."""
+    name, inner = ty
+
+    def expect(holds, what):
+        if not holds:
+            raise TypeError(f"{what} is expected, and not {value!r}")
+
+    if name in WIDTHS:
+        low = -(1 << (WIDTHS[name] - 1)) if name[0] == "i" else 0
+        high = low + (1 << WIDTHS[name])
+        value = operator.index(value)
+        if not low <= value < high:
+            raise ValueError(f"{value} is not in {low}..{high}, as {name} is")
+    elif name == "bool":
+        expect(isinstance(value, bool), "True or False")
+    elif name in ("f32", "f64"):
+        expect(not isinstance(value, (str, bytes, bytearray)), "a number")
+        value = float(value)
+    elif name in ("String", "char"):
+        expect(isinstance(value, str) and (name == "String" or len(value) == 1), f"text ({name})")
+    elif name in ("ByteBuf", "ID"):
+        # Of a view with wider items, all bytes.
+        value = memoryview(value).tobytes()
+        expect(name == "ByteBuf" or len(value) == 16, "an id of 16 bytes")
+    elif name == "Vec":
+        unordered = (str, collections.abc.Mapping, collections.abc.Set)
+        expect(not isinstance(value, unordered), "a list")
+    elif name == "tuple":
+        expect(isinstance(value, (tuple, list)) and len(value) == len(inner), f"a tuple of {len(inner)}")
+    elif name == "struct":
+        fields = [field for field, _ in inner]
+        expect(isinstance(value, dict) and sorted(value) == sorted(fields), f"a dict with {fields}")
+    elif name == "enum":
+        expect(value in inner, f"one of {list(inner)}")
+    elif name == "Result":
+        expect(isinstance(value, (Ok, Err)), "Ok(..) or Err(..)")
     return value
 
 
 def encode(ty, value):
     """A value in postcard."""
     name, inner = ty
-    if name in UNSIGNED:
-        return varint(in_range(value, 0, 1 << UNSIGNED[name]))
-    if name in SIGNED:
-        half = 1 << (SIGNED[name] - 1)
-        value = in_range(value, -half, half)
-        return varint(value << 1 if value >= 0 else (-value << 1) - 1)
+    value = checked(ty, value)
     if name in ("u8", "i8"):
-        return struct.pack("<B" if name == "u8" else "<b", value)
+        return bytes([value & 0xFF])
+    if name in WIDTHS:
+        if name[0] == "i":
+            value = value << 1 if value >= 0 else (-value << 1) - 1
+        return varint(value)
     if name == "bool":
-        return b"\1" if value else b"\0"
+        return bytes([value])
     if name in ("f32", "f64"):
         return struct.pack("<f" if name == "f32" else "<d", value)
-    if name == "String":
+    if name in ("String", "char"):
         return text(value)
     if name == "ByteBuf":
         return blob(value)
     if name == "ID":
-        return bytes(value)
+        return value
     if name == "Option":
         return b"\0" if value is None else b"\1" + encode(inner[0], value)
     if name == "Vec":
         return varint(len(value)) + b"".join(encode(inner[0], item) for item in value)
     if name == "tuple":
-        if len(inner) != len(value):
-            raise ValueError(f"{len(value)} values, where {len(inner)} are expected")
         return b"".join(encode(part, item) for part, item in zip(inner, value))
     if name == "struct":
         return b"".join(encode(part, value[field]) for field, part in inner)
@@ -274,27 +312,23 @@ def encode(ty, value):
         return b"\0" + encode(inner[0], value.value) if isinstance(value, Ok) else b"\1" + encode(inner[1], value.error)
     if name == "sealed":
         return blob(encode(inner[0], value))
-    if name == "sorted":
-        return blob(encode_sorted(inner[0], value))
-    raise ValueError(f"the type {name} is not known here")
+    return blob(encode_sorted(inner[0], value))
 
 
 def decode(ty, reader):
     """And back."""
     name, inner = ty
-    if name in UNSIGNED:
-        return reader.varint()
-    if name in SIGNED:
-        value = reader.varint()
-        return (value >> 1) ^ -(value & 1)
     if name in ("u8", "i8"):
-        return struct.unpack("<B" if name == "u8" else "<b", reader.take(1))[0]
+        return int.from_bytes(reader.take(1), "little", signed=name == "i8")
+    if name in WIDTHS:
+        value = reader.varint()
+        return (value >> 1) ^ -(value & 1) if name[0] == "i" else value
     if name == "bool":
         return reader.take(1) == b"\1"
     if name in ("f32", "f64"):
         size = int(name[1:]) // 8
         return struct.unpack("<f" if name == "f32" else "<d", reader.take(size))[0]
-    if name == "String":
+    if name in ("String", "char"):
         return reader.blob().decode()
     if name == "ByteBuf":
         return reader.blob()
@@ -314,12 +348,10 @@ def decode(ty, reader):
         return Ok(decode(inner[0], reader)) if reader.varint() == 0 else Err(decode(inner[1], reader))
     if name == "sealed":
         return decode_whole(inner[0], reader.blob())
-    if name == "sorted":
-        sorted_reader = Reader(reader.blob())
-        value = decode_sorted(inner[0], sorted_reader)
-        sorted_reader.end()
-        return value
-    raise ValueError(f"the type {name} is not known here")
+    sorted_reader = Reader(reader.blob())
+    value = decode_sorted(inner[0], sorted_reader)
+    sorted_reader.end()
+    return value
 
 
 def decode_whole(ty, data):
@@ -329,18 +361,18 @@ def decode_whole(ty, data):
     return value
 
 
-WIDTHS = {"u8": 8, "u16": 16, "u32": 32, "u64": 64, "usize": 64, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "isize": 64}
-
-
 def encode_sorted(ty, value):
     """A key of an OrderedMap: bytes that compare as the values do."""
     name, inner = ty
+    value = checked(ty, value)
     if name in WIDTHS:
         bits = WIDTHS[name]
         low = -(1 << (bits - 1)) if name[0] == "i" else 0
-        return (in_range(value, low, low + (1 << bits)) - low).to_bytes(bits // 8, "big")
+        return (value - low).to_bytes(bits // 8, "big")
     if name == "bool":
-        return b"\1" if value else b"\0"
+        return bytes([value])
+    if name == "char":
+        return ord(value).to_bytes(4, "big")
     if name in ("f32", "f64"):
         size = int(name[1:]) // 8
         # There is one NaN, which is positive, and one zero.
@@ -349,7 +381,7 @@ def encode_sorted(ty, value):
         sign = 1 << (8 * size - 1)
         return (number ^ (2 * sign - 1) if number & sign else number | sign).to_bytes(size, "big")
     if name in ("String", "ByteBuf"):
-        data = value.encode() if name == "String" else bytes(value)
+        data = value.encode() if name == "String" else value
         groups = [data[start : start + 8] for start in range(0, len(data), 8)]
         marks = [9] * (len(groups) - 1) + [len(groups[-1])] if groups else []
         pieces = (group.ljust(8, b"\0") + bytes([mark]) for group, mark in zip(groups, marks))
@@ -360,7 +392,14 @@ def encode_sorted(ty, value):
         return b"".join(b"\1" + encode_sorted(inner[0], item) for item in value) + b"\0"
     if name == "tuple":
         return b"".join(encode_sorted(part, item) for part, item in zip(inner, value))
-    raise ValueError(f"the type {name} is no key of an ordered map here")
+    if name == "struct":
+        return b"".join(encode_sorted(part, value[field]) for field, part in inner)
+    if name == "enum":
+        return bytes([inner.index(value)])
+    if name == "Result":
+        is_ok = isinstance(value, Ok)
+        return b"\0" + encode_sorted(inner[0], value.value) if is_ok else b"\1" + encode_sorted(inner[1], value.error)
+    raise TypeError(f"{name} is no key of an ordered map here")
 
 
 def decode_sorted(ty, reader):
@@ -371,6 +410,8 @@ def decode_sorted(ty, reader):
         return int.from_bytes(reader.take(bits // 8), "big") + low
     if name == "bool":
         return reader.take(1) == b"\1"
+    if name == "char":
+        return chr(int.from_bytes(reader.take(4), "big"))
     if name in ("f32", "f64"):
         size = int(name[1:]) // 8
         number = int.from_bytes(reader.take(size), "big")
@@ -395,7 +436,14 @@ def decode_sorted(ty, reader):
         return items
     if name == "tuple":
         return tuple(decode_sorted(part, reader) for part in inner)
-    raise ValueError(f"the type {name} is no key of an ordered map here")
+    if name == "struct":
+        return {field: decode_sorted(part, reader) for field, part in inner}
+    if name == "enum":
+        return inner[reader.take(1)[0]]
+    if name == "Result":
+        is_ok = reader.take(1) == b"\0"
+        return Ok(decode_sorted(inner[0], reader)) if is_ok else Err(decode_sorted(inner[1], reader))
+    raise TypeError(f"{name} is no key of an ordered map here")
 
 
 # Ids and frames
@@ -435,7 +483,8 @@ def call_body(object_, number, timeout_ms, arguments):
 
 
 def open_body(type_name, key, persistent, mode, replicas, state):
-    return text(type_name) + text(key) + bytes([persistent, mode, replicas]) + blob(state)
+    options = encode(BOOL, persistent) + bytes([mode]) + encode(("u8", ()), replicas)
+    return text(type_name) + text(key) + options + blob(state)
 
 
 def cancel(sequence, object_):
@@ -498,40 +547,56 @@ class Welcome:
 # Connections
 
 
-def open_socket(address):
+def split_address(address):
+    """Host and port, or the path of a Unix socket and None."""
+    if address.startswith("unix:") and len(address) > len("unix:"):
+        return address[len("unix:") :], None
+    host, _, port = address.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    if not host or ":" in host and not is_bracketed or not port.isdecimal() or int(port) >= 1 << 16:
+        what = "HOST:PORT (an IPv6 address in brackets) or unix:PATH is expected"
+        raise ValueError(f"{address!r} is no address: {what}")
+    return host[1:-1] if is_bracketed else host, int(port)
+
+
+def resolve(address, flags=0):
+    """Where an address leads: each family of sockets, with what such a socket connects to."""
+    host, port = split_address(address)
+    if port is None:
+        return [(socket.AF_UNIX, host)]
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [(family, where) for family, _, _, _, where in found]
+
+
+def open_socket(family, where):
     """A socket that connects, without waiting for it."""
-    if address.startswith("unix:"):
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        where = address[len("unix:") :]
-    else:
-        host, _, port = address.rpartition(":")
-        info = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-        sock = socket.socket(info[0], socket.SOCK_STREAM)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        where = info[4]
+    sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setblocking(False)
+    if family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     status = sock.connect_ex(where)
-    if status not in (0, errno.EINPROGRESS, errno.EAGAIN):
+    if status not in (0, errno.EINPROGRESS):
         sock.close()
         raise OSError(status, os.strerror(status))
     return sock
 
 
 class Connection:
-    """A connection: on its way, or greeting, or in use by a server of the routes."""
+    """A connection: on its way, or open and greeting, or in use by a server of the routes."""
 
-    def __init__(self, address, sock, first, routes_said, server):
-        now = time.monotonic()
+    def __init__(self, address, server):
         self.address = address
-        self.sock = sock
         self.server = server
-        self.routes_said = routes_said
-        self.is_welcome = False
+        # Where the address leads besides, and why it was not reached so far.
+        self.targets = []
+        self.failure = None
+        self.sock = None
+        self.is_open = self.is_welcome = self.is_closed = False
+        self.routes_said = 0
         self.input = bytearray()
-        self.output = bytearray(first)
-        self.deadline = now + CONNECT_TIMEOUT
-        self.heard = now
-        self.ping_every = self.ping_at = math.inf
+        self.output = bytearray()
+        self.deadline = self.ping_every = self.ping_at = math.inf
+        self.heard = 0.0
 
 
 class Server:
@@ -541,6 +606,8 @@ class Server:
         self.key = key
         self.address = address
         self.connection = None
+        # Why there is no connection.
+        self.failure = None
         self.wanted = False
         self.retry_at = 0.0
         self.pause = PAUSE_FIRST
@@ -565,22 +632,28 @@ class Pending:
         self.result = None
         self.error = None
         self.sent = None
-        self.version = 0
         self.tried = False
         self.since = time.monotonic()
         self.withdrawn = False
 
     def wait(self, timeout=None):
-        """The result; raises the call's Error. After `timeout` seconds the call is withdrawn, if it waits."""
+        """The result; raises the call's Error. After `timeout` seconds the call is withdrawn, and the error is TimedOut.
+        If the server does not say soon that it has withdrawn the call, nobody knows whether the call has an effect."""
+        is_late = False
         try:
             if not self.done.wait(timeout):
+                is_late = True
                 self.cancel()
-                self.done.wait()
+                # An answer can be on its way.
+                self.done.wait(CANCEL_TIMEOUT)
         except KeyboardInterrupt:
             self.cancel()
             raise
+        if is_late and (not self.done.is_set() or self.error is not None and self.error.kind == "Cancelled"):
+            seconds, part = divmod(timeout, 1)
+            raise Error("TimedOut", after={"seconds": int(seconds), "nanoseconds": int(1e9 * part)})
         if self.error is not None:
-            raise self.error
+            raise self.error.again()
         return self.read(self.result) if self.read else self.result
 
     def cancel(self):
@@ -601,21 +674,24 @@ class Client:
     """A session with a server, or with the servers of a cluster.
 
     `addresses` names one server or several, with commas between. A client owns its run: the ephemeral objects go with
-    it. To be a member of a run that another client owns, give its `run` and `owner=False`.
+    it. To be a member of a run that another client owns, give its `run` (16 bytes, or their hexadecimal digits, as in
+    `CRUCIAL_RUN`) and `owner=False`. `patience` is for how many seconds a call waits for a connection.
     """
 
     def __init__(self, addresses, *, run=None, owner=True, namespace="default", patience=30.0, types=None):
+        # A mistake is the caller's, and must not come up in the client's thread.
         self.types = types or Types.load()
         self.seeds = [address.strip() for address in addresses.split(",")]
-        self.run = run or secrets.token_bytes(16)
-        self.owner = owner
-        self.namespace = namespace
-        self.patience = patience
+        for address in self.seeds:
+            split_address(address)
+        run = secrets.token_bytes(16) if run is None else run
+        self.run = checked(("ID", ()), bytes.fromhex(run) if isinstance(run, str) else run)
+        self.owner = checked(BOOL, owner)
+        self.namespace = checked(("String", ()), namespace)
+        self.patience = min(max(0.0, checked(("f64", ()), patience)), threading.TIMEOUT_MAX)
         # The highest bit marks the session of an exactly-once thread.
         self.session = secrets.randbits(63)
         self.routes = None
-        self.routes_since = 0.0
-        self.settled = 0
         self.servers = {}
         self.touched = set()
         self.frame_bytes_max = WELCOME_BYTES_MAX
@@ -626,25 +702,26 @@ class Client:
         self.greeted = set()
         self.probes = []
         self.seeds_at = 0.0
-        self.refusals = []
+        # Why each seed did not take this client when it was asked last, by its address.
+        self.failures = {}
         self.look_at = 0.0
         self.ended = None
         self.anonymous = itertools.count()
         self.lock = threading.RLock()
         self.ready = threading.Event()
         self.selector = selectors.DefaultSelector()
-        self.bell, self.rings = socket.socketpair()
-        self.bell.setblocking(False)
-        self.rings.setblocking(False)
-        self.selector.register(self.rings, selectors.EVENT_READ, None)
+        self.waker, self.woken = socket.socketpair()
+        self.waker.setblocking(False)
+        self.woken.setblocking(False)
+        self.selector.register(self.woken, selectors.EVENT_READ, None)
         self.thread = threading.Thread(target=self._work, name="crucial", daemon=True)
         self.thread.start()
-        self.ready.wait(patience)
+        self.ready.wait(self.patience)
         with self.lock:
             if self.routes is None and self.ended is None:
-                self._end(Error("Unavailable", address=addresses, reason="no server answers"))
+                self._end(self._no_seed())
             if self.routes is None:
-                raise self.ended
+                raise self.ended.again()
 
     def __enter__(self):
         return self
@@ -657,7 +734,10 @@ class Client:
     def create(self, type_name, key=None, *, of=None, persistent=False, replicas=0, recreate=False, **fields):
         """Finds an object, or makes it with these fields of its state. Without a key it is a new one."""
         entry = self.types.find(type_name)
-        parameters = bind(entry, of)
+        parameters = bind(entry, of, self.types.named)
+        if entry["state"] is None:
+            how = "find an object that the program has made, or add its `state` to the description"
+            raise TypeError(f"no description says what {entry['name']} consists of: {how}")
         state = b"".join(self._field(field, parameters, fields) for field in entry["state"])
         if fields:
             raise TypeError(f"{entry['name']} has no field {next(iter(fields))}")
@@ -668,7 +748,7 @@ class Client:
     def find(self, type_name, key, *, of=None, persistent=False):
         """Finds an object; raises NotFound if there is none."""
         entry = self.types.find(type_name)
-        return self._open(entry, key, bind(entry, of), persistent, 0, 0, b"")
+        return self._open(entry, key, bind(entry, of, self.types.named), persistent, 0, 0, b"")
 
     def _field(self, field, parameters, fields):
         ty = parse_type(field["type"], self.types.named, parameters)
@@ -702,30 +782,46 @@ class Client:
         """What each server says of its cluster."""
         return self._everywhere(INSPECT, varint(0), lambda data: decode_whole(CLUSTER_INFO, data))
 
-    def objects(self, limit=1000, key=None):
-        """The first objects, in the order of their ids; only those with this key, if there is one."""
-        body = varint(1) + b"\0" + varint(limit) + (b"\0" if key is None else b"\1" + text(key))
-        found = itertools.chain(*self._everywhere(INSPECT, body, lambda data: decode_whole(OBJECT_INFOS, data)))
-        return sorted(found, key=lambda info: info["id"])[:limit]
+    def objects(self, limit=1000, key=None, after=None):
+        """The first objects behind the id `after`, in the order of their ids; only those with this key, if there is
+        one."""
+        found = []
+        only = b"\0" if key is None else b"\1" + text(key)
+        while len(found) < limit:
+            count = min(limit - len(found), INSPECT_MAX)
+            body = varint(1) + encode(("Option", (("ID", ()),)), after) + varint(count) + only
+            answers = self._everywhere(INSPECT, body, lambda data: decode_whole(OBJECT_INFOS, data))
+            # An object that has just moved is there twice. Each server was asked for `count`, so none is left out.
+            infos = {info["id"]: info for info in itertools.chain(*answers)}
+            page = [infos[object_] for object_ in sorted(infos)[:count]]
+            found += page
+            if len(page) < count:
+                break
+            after = page[-1]["id"]
+        return found
 
     def replicas(self, limit=1000):
-        """What each server has of each object."""
+        """What each server has of each object; at most 10 000 of each server."""
         read = lambda data: decode_whole(REPLICA_INFOS, data)
-        return list(itertools.chain(*self._everywhere(INSPECT, varint(2) + varint(limit), read)))
+        return list(itertools.chain(*self._everywhere(INSPECT, varint(2) + varint(min(limit, INSPECT_MAX)), read)))
 
     def _everywhere(self, kind, body, read):
-        with self.lock:
-            keys = list(self.servers)
-        requests = [self._submit(Pending(self, kind, body, server=key, read=read)) for key in keys]
-        answers = []
-        for request in requests:
-            try:
-                answers.append(request.wait())
-            except Error:
-                # A server that is no member any more has nothing to say.
-                if request.server_key in self.servers or self.ended is not None:
-                    raise
-        return answers
+        """The answers of all servers, also of those that join meanwhile."""
+        asked, answers = set(), []
+        while True:
+            with self.lock:
+                keys = [key for key in self.servers if key not in asked]
+                requests = [self._submit(Pending(self, kind, body, server=key, read=read)) for key in keys]
+            if not requests:
+                return answers
+            asked.update(keys)
+            for request in requests:
+                try:
+                    answers.append(request.wait())
+                except Error:
+                    # A server that is no member any more has nothing to say.
+                    if request.server_key in self.servers or self.ended is not None:
+                        raise
 
     def close(self):
         """Ends the session, and with an owner's its run."""
@@ -733,7 +829,6 @@ class Client:
             if self.ended is None:
                 up = [server.key for server in self.servers.values() if server.is_up]
                 requests = [self._submit(Pending(self, GOODBYE, b"", server=key)) for key in up]
-                # A server that cannot be reached sees that the session is silent.
                 self.ended = Error("Cancelled")
             else:
                 requests = []
@@ -750,7 +845,7 @@ class Client:
     def _submit(self, pending):
         with self.lock:
             if self.ended is not None:
-                raise self.ended
+                raise self.ended.again()
             size = 17 + len(pending.body)
             if size > self.frame_bytes_max:
                 detail = f"a request of {size} bytes"
@@ -759,7 +854,8 @@ class Client:
             pending.sequence = self.last
             self.in_flight[self.last] = pending
             if pending.object is not None:
-                self.touched.add(pending.object)
+                # The first bytes say which partition.
+                self.touched.add(pending.object[:2])
             self._report()
             self._send_waiting([pending])
         self._wake()
@@ -821,7 +917,7 @@ class Client:
 
     def _send_waiting(self, requests=None):
         """Sends what is not sent, in the order of the sequences."""
-        for pending in requests or list(self.in_flight.values()):
+        for pending in list(self.in_flight.values()) if requests is None else requests:
             if pending.sent is not None or self._is_held(pending):
                 continue
             server = self._server_of(pending)
@@ -837,7 +933,7 @@ class Client:
         self._write(connection, numbered(pending.kind, pending.sequence, acked, pending.body))
         if pending.withdrawn:
             self._write(connection, cancel(pending.sequence, pending.object))
-        pending.sent, pending.version, pending.tried = connection, self.routes.version, True
+        pending.sent, pending.tried = connection, True
 
     def _unsend(self, pending):
         pending.sent, pending.since = None, time.monotonic()
@@ -871,8 +967,9 @@ class Client:
     def _on_welcome(self, connection, welcome):
         routes = welcome.routes
         if self.routes is not None and routes.cluster != self.routes.cluster:
-            if len(self.servers) > 1:
-                return self._close(connection)
+            is_connected = any(server.is_up for server in self.servers.values())
+            if is_connected or list(self.servers.values()) != [connection.server]:
+                raise ValueError("a server of another cluster")
             # Duty 12: the only server was started again, as another cluster. It knows nothing of this session.
             self._fail(Error("SessionExpired"), lambda pending: pending.tried)
             self._forget_cluster(connection)
@@ -910,21 +1007,18 @@ class Client:
             if server.connection is not None and server.connection is not but:
                 self._close(server.connection)
         but.server = None
-        self.routes, self.servers, self.settled = None, {}, 0
+        self.routes, self.servers = None, {}
         self.held.clear()
 
     def _on_refused(self, connection, error):
-        was_welcome, server = connection.is_welcome, connection.server
+        connection.failure = error
         if error.kind == "Fenced":
             return self._end(error)
-        if error.kind != "Unavailable":
-            if was_welcome:
-                # Duty 10: what was sent on this connection would be refused again.
-                self._fail(error, lambda pending: pending.sent is connection)
-            elif server is not None:
-                self._fail(error, lambda pending: self._server_of(pending) is server)
-            else:
-                self.refusals.append(error)
+        if connection.is_welcome and error.kind != "Unavailable":
+            # Duty 10: what was sent on this connection would be refused again.
+            self._fail(error, lambda pending: pending.sent is connection)
+        elif connection.server is not None and error.kind != "Unavailable":
+            self._fail(error, lambda pending: self._server_of(pending) is connection.server)
         self._close(connection)
 
     def _take_routes(self, routes, connection):
@@ -939,8 +1033,10 @@ class Client:
             key = entry.node, entry.incarnation
             # An empty address means: where this connection goes.
             self.servers[key] = known.pop(key, None) or Server(key, entry.address or connection.address)
-        self.routes, self.routes_since = routes, time.monotonic()
-        self.settled = self.settled or routes.version
+        self.routes = routes
+        # By routes that were skipped a server can have lost an object and got it back, and with the object the order of
+        # its calls: all are sent again, before new ones.
+        has_skipped = old is not None and routes.version > old.version + 1
         for server in self.servers.values():
             if server.is_up:
                 self._write(server.connection, known_routes(routes.version))
@@ -957,11 +1053,12 @@ class Client:
             if pending.object is None or pending.sent is None:
                 continue
             server = self._server_of(pending)
-            if server is None or pending.sent is not server.connection or pending.object in released:
+            has_moved = server is None or pending.sent is not server.connection
+            if has_skipped or has_moved or pending.object in released or self._is_held(pending):
                 self._unsend(pending)
         # Duty 2: the session is kept alive where it may have something.
-        for object_ in self.touched:
-            server = self.servers.get(routes.primary(object_))
+        for part in self.touched:
+            server = self.servers.get(routes.primary(part))
             if server is not None:
                 server.wanted = True
         if self.owner:
@@ -985,44 +1082,65 @@ class Client:
     # The thread
 
     def _work(self):
+        try:
+            self._serve()
+        except BaseException as error:
+            # A mistake of this client. Nobody must wait for a thread that is not there.
+            with self.lock:
+                self._end(Error("Other", text=f"the client's thread has failed: {error!r}"))
+            raise
+        finally:
+            with self.lock:
+                self.selector.close()
+            self.waker.close()
+            self.woken.close()
+
+    def _serve(self):
         while True:
             with self.lock:
                 if self.ended is not None and self.routes is None:
-                    break
+                    return
                 if self.ended is None:
                     self._look_around(time.monotonic())
-                is_busy = self.in_flight or self.held or self.probes or self.routes is None
-                is_whole = all(server.is_up or not server.wanted for server in self.servers.values())
-                timeout = TICK if is_busy or not is_whole else 4 * TICK
-                dues = [hold.due for hold in self.held.values() if hold.due is not None]
-                timeout = max(0.0, min([timeout] + [due - time.monotonic() for due in dues]))
+                timeout = self._timeout(time.monotonic())
             for key, events in self.selector.select(timeout):
                 with self.lock:
-                    if isinstance(key.data, Connection):
+                    if key.data is None:
+                        self.woken.recv(4096)
+                    elif key.data.sock is key.fileobj:
                         self._on_ready(key.data, events)
-                    else:
-                        self.rings.recv(4096)
-        self.selector.close()
-        self.bell.close()
-        self.rings.close()
+
+    def _timeout(self, now):
+        """How long the thread may wait for its sockets."""
+        is_busy = self.in_flight or self.held or self.probes or self.routes is None
+        is_whole = all(server.is_up or not server.wanted for server in self.servers.values())
+        dues = [now + (TICK if is_busy or not is_whole else 4 * TICK)]
+        dues += [hold.due for hold in self.held.values() if hold.due is not None]
+        dues += [server.connection.ping_at for server in self.servers.values() if server.is_up]
+        return max(0.0, min(dues) - now)
 
     def _wake(self):
         if threading.current_thread() is not self.thread:
             try:
-                self.bell.send(b"\0")
+                self.waker.send(b"\0")
             except OSError:
                 pass
 
     def _on_ready(self, connection, events):
-        if connection.sock.fileno() < 0:
-            return
         try:
+            if not connection.is_open:
+                self._greet(connection)
             if events & selectors.EVENT_WRITE:
                 self._flush(connection)
             if events & selectors.EVENT_READ:
                 self._read(connection)
-        except (OSError, ValueError, IndexError, struct.error):
-            self._close(connection)
+        except OSError as error:
+            connection.failure = error
+            self._close(connection) if connection.is_open else self._connect(connection)
+        except (ValueError, LookupError, ArithmeticError, struct.error) as error:
+            # Not what the page says: another program, say.
+            connection.failure = Error("Protocol", detail=str(error))
+            self._on_refused(connection, connection.failure) if connection.is_welcome else self._close(connection)
 
     def _read(self, connection):
         data = connection.sock.recv(1 << 16)
@@ -1030,7 +1148,7 @@ class Client:
             raise ConnectionResetError
         connection.heard = time.monotonic()
         connection.input += data
-        while len(connection.input) >= 4 and connection.sock.fileno() >= 0:
+        while len(connection.input) >= 4 and not connection.is_closed:
             (length,) = struct.unpack_from("<I", connection.input)
             if length == 0 or not connection.is_welcome and length > WELCOME_BYTES_MAX:
                 raise ValueError("not a Crucial server")
@@ -1062,79 +1180,145 @@ class Client:
             pass
 
     def _dial(self, address, server):
-        resume = address in self.greeted or server is not None and server.key in self.greeted
-        version = self.routes.version if self.routes else 0
-        first = hello(self.session, resume, self.run, self.owner, self.namespace, version)
-        connection = Connection(address, open_socket(address), first, version, server)
-        self.greeted.add(address)
-        if server is not None:
-            self.greeted.add(server.key)
-        self.selector.register(connection.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
-        return connection
+        """Begins a connection to a server of the routes; to a seed, without one."""
+        connection = Connection(address, server)
+        if server is None:
+            self.probes.append(connection)
+        else:
+            server.connection = connection
+        try:
+            connection.targets = resolve(address, socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            # A name. To look it up can take long, and nobody is to wait for that.
+            threading.Thread(target=self._look_up, args=(connection,), name="crucial-names", daemon=True).start()
+        except (OSError, ValueError) as error:
+            connection.failure = error
+            self._close(connection)
+        else:
+            self._connect(connection)
 
-    def _close(self, connection):
-        """The connection is of no use any more: its calls wait for another."""
+    def _look_up(self, connection):
+        try:
+            targets = resolve(connection.address)
+        except (OSError, ValueError) as error:
+            targets, connection.failure = [], error
+        with self.lock:
+            if not connection.is_closed:
+                connection.targets = targets
+                self._connect(connection)
+        self._wake()
+
+    def _connect(self, connection):
+        """Tries the next place where the address leads."""
+        self._drop_socket(connection)
+        while connection.targets and connection.sock is None:
+            try:
+                connection.sock = open_socket(*connection.targets.pop(0))
+            except OSError as error:
+                connection.failure = error
+        if connection.sock is None:
+            return self._close(connection)
+        connection.deadline = time.monotonic() + CONNECT_TIMEOUT
+        self.selector.register(connection.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
+
+    def _greet(self, connection):
+        status = connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if status:
+            raise OSError(status, os.strerror(status))
+        connection.is_open = True
+        connection.deadline = time.monotonic() + CONNECT_TIMEOUT
+        connection.routes_said = self.routes.version if self.routes else 0
+        names = {connection.address, connection.server and connection.server.key}
+        # Behind the address of a seed can be any server of the routes.
+        resume = not names.isdisjoint(self.greeted) or connection.server is None and self.routes is not None
+        self.greeted |= names - {None}
+        connection.output += hello(
+            self.session, resume, self.run, self.owner, self.namespace, connection.routes_said
+        )
+
+    def _drop_socket(self, connection):
+        if connection.sock is None:
+            return
         try:
             self.selector.unregister(connection.sock)
         except (KeyError, ValueError):
             pass
         connection.sock.close()
+        connection.sock = None
+
+    def _close(self, connection):
+        """The connection is of no use any more: its calls wait for another."""
+        connection.is_closed = True
+        self._drop_socket(connection)
         if connection in self.probes:
             self.probes.remove(connection)
+            self.failures[connection.address] = connection.failure
         server = connection.server
         if server is not None and server.connection is connection:
             server.connection = None
+            server.failure = connection.failure
             server.retry_at = time.monotonic() + server.pause
             server.pause = min(2 * server.pause, PAUSE_LAST)
-        for pending in self.in_flight.values():
-            if pending.sent is connection:
-                self._unsend(pending)
+        broken = [pending for pending in self.in_flight.values() if pending.sent is connection]
+        for pending in broken:
+            self._unsend(pending)
+            if pending.kind == GOODBYE:
+                # A server that cannot be reached sees that the session is silent.
+                self._complete(pending, error=Error("Cancelled"))
+        # A request that any server can answer goes to another one.
+        self._send_waiting([p for p in broken if p.object is None and p.server_key is None])
 
     def _look_around(self, now):
         if self.routes is not None:
             self._send_held(now)
+        # Duty 2: signs of life. The server need not answer.
+        for server in self.servers.values():
+            if server.is_up and now >= server.connection.ping_at:
+                server.connection.ping_at = now + server.connection.ping_every
+                self._write(server.connection, numbered(PING, *self._number_aside()))
         if now < self.look_at:
             return
         self.look_at = now + TICK
         connections = self.probes + [server.connection for server in self.servers.values()]
         for connection in connections:
             if connection is not None and not connection.is_welcome and now > connection.deadline:
-                self._close(connection)
+                connection.failure = TimeoutError(f"no answer for {CONNECT_TIMEOUT} s")
+                self._close(connection) if connection.is_open else self._connect(connection)
         for server in self.servers.values():
             # Duty 3: connect again, with pauses.
             if server.wanted and server.connection is None and now >= server.retry_at:
-                try:
-                    server.connection = self._dial(server.address, server)
-                except OSError:
-                    server.retry_at = now + server.pause
-                    server.pause = min(2 * server.pause, PAUSE_LAST)
-            # Duty 2: signs of life. The server need not answer.
-            if server.is_up and now >= server.connection.ping_at:
-                server.connection.ping_at = now + server.connection.ping_every
-                self._write(server.connection, numbered(PING, *self._number_aside()))
+                self._dial(server.address, server)
         self._ask_seeds(now)
         self._ask_others(now)
-        self._settle(now)
         self._fail_stranded(now)
 
     def _ask_seeds(self, now):
         """Duty 9: while no server is connected, any of the seeds may know the present members."""
-        if self.routes is None and self.refusals and len(self.refusals) >= len(self.seeds):
-            # Each of them is there, and does not take this client.
-            return self._end(self.refusals[-1])
+        if self.routes is None and not self.probes:
+            refusals = [failure.kind for failure in self.failures.values() if isinstance(failure, Error)]
+            if refusals and "Unavailable" not in refusals:
+                # Whoever is there does not take this client, and will not.
+                return self._end(self._no_seed())
         if any(server.is_up for server in self.servers.values()):
             self.seeds_at = now + SEEDS_AFTER
         elif now >= self.seeds_at and not self.probes:
             self.seeds_at = now + SEEDS_AFTER
-            self.refusals.clear()
             for address in self.seeds:
                 # A server that is dialled by its address needs no probe.
-                if any(s.connection and s.connection.address == address for s in self.servers.values()):
-                    continue
-                try:
-                    self.probes.append(self._dial(address, None))
-                except OSError:
-                    continue
+                if not any(server.wanted and server.address == address for server in self.servers.values()):
+                    self._dial(address, None)
+
+    def _no_seed(self):
+        """What one of the seeds has said; else, that none can be reached."""
+        for failure in self.failures.values():
+            if isinstance(failure, Error) and failure.kind != "Unavailable":
+                return failure
+        reasons = []
+        for address in self.seeds:
+            failure = self.failures.get(address) or "no answer"
+            said = failure.fields.get("reason") if isinstance(failure, Error) else failure
+            reasons.append(f"{address}: {said}")
+        return Error("Unavailable", address=", ".join(self.seeds), reason="; ".join(reasons))
 
     def _ask_others(self, now):
         """Duty 9: where a server with calls is away or silent, others may have newer routes."""
@@ -1164,22 +1348,21 @@ class Client:
                 if pending.object == object_:
                     self._send(pending, server)
 
-    def _settle(self, now):
-        """Duty 7: the server of a call may have lost its object and got it back meanwhile, and the answer is gone."""
-        if self.routes is None or self.settled == self.routes.version or now < self.routes_since + SETTLED:
-            return
-        self.settled = self.routes.version
-        for pending in self.in_flight.values():
-            if pending.object is None or pending.sent is None or pending.version == self.settled:
+    def _fail_stranded(self, now):
+        """Duty 9: requests that could not be sent for as long as the user has patience."""
+        for pending in list(self.in_flight.values()):
+            if pending.sent is not None:
                 continue
             server = self._server_of(pending)
-            if server is not None and server.is_up:
-                self._send(pending, server)
-
-    def _fail_stranded(self, now):
-        late = Error("Unavailable", address="the cluster", reason=f"no connection for {self.patience} s")
-        held = {object_ for object_, hold in self.held.items() if hold.due is not None}
-        self._fail(late, lambda p: p.sent is None and p.object not in held and now - p.since > self.patience)
+            if server is not None and server.is_up and self._is_held(pending):
+                # It has been sent, and is to be sent again.
+                pending.since = now
+            elif now - pending.since > self.patience:
+                address = server.address if server else "the cluster"
+                reason = f"no connection for {self.patience} s"
+                if server is not None and server.failure is not None:
+                    reason += f": {server.failure}"
+                self._complete(pending, error=Error("Unavailable", address=address, reason=reason))
 
     def _end(self, error):
         if self.ended is None or self.ended.kind == "Cancelled":
@@ -1193,17 +1376,19 @@ class Client:
         self._wake()
 
 
-def bind(entry, of):
+def bind(entry, of, named):
     """The type parameters of a type, with what they stand for."""
     of = of or {}
-    names = [parameter["name"] for parameter in entry["parameters"]]
-    if sorted(names) != sorted(of):
-        raise TypeError(f"{entry['name']} has the type parameters {names}, and not {list(of)}")
-    return {parameter["name"]: (parameter["encoding"], of[parameter["name"]]) for parameter in entry["parameters"]}
+    encodings = {parameter["name"]: parameter["encoding"] for parameter in entry["parameters"]}
+    if sorted(encodings) != sorted(of):
+        raise TypeError(f"{entry['name']} has the type parameters {list(encodings)}, and not {list(of)}")
+    for name in encodings:
+        parse_type(of[name], named)
+    return {name: (encoding, of[name]) for name, encoding in encodings.items()}
 
 
 def read_bool(data):
-    return decode_whole(("bool", ()), data)
+    return decode_whole(BOOL, data)
 
 
 def inspect_types():
@@ -1253,13 +1438,18 @@ class Object:
         self.methods = {method["name"]: method for method in entry["methods"]}
 
     def with_timeout(self, seconds):
-        """The same object, with calls that wait no longer than this in it, and then fail with TimedOut."""
-        timeout_ms = max(1, min(round(1000 * seconds), 0xFFFFFFFF))
+        """The same object, with calls that wait no longer than this in it, and then fail with TimedOut. None, or a time
+        that is too long for the protocol, is no limit."""
+        timeout_ms = 1000 * (math.inf if seconds is None else seconds)
+        timeout_ms = 0 if timeout_ms > 0xFFFFFFFF else max(1, round(timeout_ms))
         return Object(self.client, self.entry, self.key, self.id, self.parameters, self.created, timeout_ms)
 
     def start(self, name, *arguments):
         """Sends a call, and returns its Pending at once."""
-        method = self.methods[name]
+        method = self.methods.get(name)
+        if method is None:
+            known = ", ".join(self.methods)
+            raise Error("UnknownMethod", type_name=self.entry["name"], method=name, known=known)
         parse = lambda type_text: parse_type(type_text, self.client.types.named, self.parameters)
         types = tuple(parse(argument["type"]) for argument in method["arguments"])
         body = call_body(self.id, method["number"], self.timeout_ms, encode(("tuple", types), arguments))
@@ -1268,8 +1458,9 @@ class Object:
         return self.client._submit(Pending(self.client, CALL, body, self.id, read=read))
 
     def __getattr__(self, name):
-        if name.startswith("_") or name not in self.__dict__.get("methods", {}):
-            raise AttributeError(f"{self.entry['name']} has no method {name}")
+        # Of an object that is being copied nothing is there yet.
+        if name not in self.__dict__.get("methods", {}):
+            raise AttributeError(f"no method {name} of {self.__dict__.get('entry', {}).get('name')}")
         return lambda *arguments: self.start(name, *arguments).wait()
 
     def delete(self):

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 cargo xtask house [RULE..]   checks the rules of the layout and the style (CONTRIBUTING.md); RULE: circles, layout,
-                             node, size, parameters, words, markdown; all of them without one
+                             node, size, parameters, words, markdown, walk; all of them without one
 cargo xtask wrap [FILE..]    wraps Markdown at the width that `house` asks for; all files without one
 cargo xtask all [STEP..]     the checks that are too long for CI, one after the other; --list names them
 cargo xtask ported-lines     lines that differ between the std and the Crucial version of each application";

@@ -3,7 +3,7 @@
 //! - `rules`: the rules as data, from `xtask/house.toml`; `report`: what a rule finds.
 //! - `source`: the modules of a crate, without tests; `resolve`: what a path means in a module; `imports`: which file
 //!   needs which.
-//! - One file for each rule: `circles`, `layout`, `node`, `size`, `words` (over `lexer`), `markdown`.
+//! - One file for each rule: `circles`, `layout`, `node`, `size`, `words` (over `lexer`), `markdown`, `walk`.
 
 mod circles;
 mod imports;
@@ -16,6 +16,7 @@ mod resolve;
 mod rules;
 mod size;
 mod source;
+mod walk;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use report::Violation;
 use rules::Rules;
 use source::Target;
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "circles",
     "layout",
     "node",
@@ -32,6 +33,7 @@ const NAMES: [&str; 7] = [
     "parameters",
     "words",
     "markdown",
+    "walk",
 ];
 
 /// Checks the rules that are named, or all. The error is the summary.
@@ -65,6 +67,11 @@ pub fn run(root: &Path, names: &[String]) -> Result<(), String> {
         for path in markdown_files(root)? {
             found.extend(markdown::check(&path, &read(root, &path)?, &rules));
         }
+    }
+    if wanted("walk") {
+        let text = read(root, &rules.walk.page)?;
+        let source = |file: &str| read(root, &Path::new("crates").join(file)).ok();
+        found.extend(walk::check(&text, &rules, &source));
     }
     for exception in &rules.exceptions {
         let path = &exception.path;

@@ -14,6 +14,8 @@ pub struct Rules {
     pub pure: Vec<Pure>,
     pub server: Server,
     pub node: Node,
+    #[serde(default)]
+    pub walk: Walk,
     pub words: Vec<Word>,
     /// How no comment begins: its referent would be elsewhere.
     pub openings: Vec<String>,
@@ -58,6 +60,17 @@ pub struct Node {
     pub folder: PathBuf,
     /// Modules and crates of which it uses nothing, besides what `clippy.toml` names one by one.
     pub forbidden: Vec<String>,
+}
+
+/// The page that walks a call.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Walk {
+    pub page: PathBuf,
+    /// How many files it passes at most.
+    pub files: usize,
+    /// How many crates these are of at most.
+    pub crates: usize,
 }
 
 #[derive(Deserialize)]

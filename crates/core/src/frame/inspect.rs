@@ -39,7 +39,7 @@ pub struct ReplicaInfo {
 /// A cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterInfo {
-    /// Which; 0: the server is alone, and nothing else is said.
+    /// Which.
     pub cluster: u64,
     /// The server that answers.
     pub node: u64,

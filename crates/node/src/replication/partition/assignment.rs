@@ -69,7 +69,7 @@ impl<R> Partition<R> {
             Some((told, rank)) if told >= epoch => rank.min(assignment),
             _ => assignment,
         };
-        debug_assert!(
+        assert!(
             self.rank.is_some_and(|holding| holding <= rank),
             "{:?} of {:?} at rank {rank} in {epoch:?}, and holds what is above {:?}",
             self.me,
