@@ -1112,6 +1112,9 @@ class Client:
 
     def _timeout(self, now):
         """How long the thread may wait for its sockets."""
+        if self.ended is not None:
+            # Only answers to goodbyes are waited for.
+            return TICK
         is_busy = self.in_flight or self.held or self.probes or self.routes is None
         is_whole = all(server.is_up or not server.wanted for server in self.servers.values())
         dues = [now + (TICK if is_busy or not is_whole else 4 * TICK)]
