@@ -230,7 +230,6 @@ impl Crucial {
     fn hello(&self, kind: Kind, index: usize) -> Vec<u8> {
         let hello = Hello {
             session: SessionId(1 + 2 * index as u64 + kind as u64),
-            resume: false,
             run: self.client.run(),
             owner: false,
             namespace: self.client.namespace().to_owned(),

@@ -472,8 +472,8 @@ def numbered(kind, sequence, acked, body=b""):
     return frame(kind, struct.pack("<QQ", sequence, acked) + body)
 
 
-def hello(session, resume, run, owner, namespace, routes):
-    body = varint(session) + bytes([resume]) + run + bytes([owner]) + text(namespace)
+def hello(session, run, owner, namespace, routes):
+    body = varint(session) + run + bytes([owner]) + text(namespace)
     # No cloud thread runs here, so there is no attempt and there are no fences.
     return frame(HELLO, MAGIC + struct.pack("<H", VERSION) + body + b"\0" + varint(routes) + b"\0")
 
@@ -699,7 +699,6 @@ class Client:
         self.reported = 0
         self.in_flight = {}
         self.held = {}
-        self.greeted = set()
         self.probes = []
         self.seeds_at = 0.0
         # Why each seed did not take this client when it was asked last, by its address.
@@ -1231,13 +1230,7 @@ class Client:
         connection.is_open = True
         connection.deadline = time.monotonic() + CONNECT_TIMEOUT
         connection.routes_said = self.routes.version if self.routes else 0
-        names = {connection.address, connection.server and connection.server.key}
-        # Behind the address of a seed can be any server of the routes.
-        resume = not names.isdisjoint(self.greeted) or connection.server is None and self.routes is not None
-        self.greeted |= names - {None}
-        connection.output += hello(
-            self.session, resume, self.run, self.owner, self.namespace, connection.routes_said
-        )
+        connection.output += hello(self.session, self.run, self.owner, self.namespace, connection.routes_said)
 
     def _drop_socket(self, connection):
         if connection.sock is None:

@@ -47,7 +47,7 @@ class Page(unittest.TestCase):
     def test_the_session_in_hexadecimal(self):
         i64 = plain("i64")
         for data in [
-            crucial.hello(300, False, b"\x11" * 16, True, "default", 0),
+            crucial.hello(300, b"\x11" * 16, True, "default", 0),
             crucial.numbered(
                 crucial.OPEN, 1, 1, crucial.open_body("crucial::AtomicI64", "hits", True, 1, 0, crucial.encode(i64, 40))
             ),
@@ -236,7 +236,7 @@ class Peer:
         kind, body = self.read()
         assert kind == crucial.HELLO
         reader = crucial.Reader(body[len(crucial.MAGIC) + 2 :])
-        self.session, self.resume, self.run = reader.varint(), reader.take(1) == b"\1", reader.take(16)
+        self.session, self.run = reader.varint(), reader.take(16)
         self.owner, self.namespace = reader.take(1) == b"\1", reader.blob().decode()
 
     def read(self):
@@ -412,7 +412,6 @@ class Scripted(Case):
             with mock.patch.object(socket, "getaddrinfo", look_up):
                 later = self.client(f"several.test:{fake.port}")
                 peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]))
-                self.assertFalse(peer.resume)
                 self.connected(later)
 
     def test_localhost(self):
@@ -557,7 +556,6 @@ class Scripted(Case):
         call = self.start(client, peer)
         peer.close()
         peer = fake.accept()
-        self.assertTrue(peer.resume)
         peer.welcome(routes(1, [(2, 1, "")], [0]), resumed=False)
         self.assert_fails("SessionExpired", call.wait)
         self.start(client, peer)

@@ -47,7 +47,6 @@ impl Raw {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let hello = Hello {
             session: SessionId(session),
-            resume: false,
             run: RunId([7; 16]),
             owner: true,
             namespace: "default".to_owned(),

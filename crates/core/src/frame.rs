@@ -74,8 +74,6 @@ mod push {
 pub struct Hello {
     /// The client's session, which this connection starts or takes up again.
     pub session: SessionId,
-    /// Whether the client has used the session before, on an earlier connection.
-    pub resume: bool,
     /// The run that it belongs to.
     pub run: RunId,
     /// Whether it owns the run (the run ends with its session) or is a member.

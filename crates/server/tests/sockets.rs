@@ -67,7 +67,6 @@ impl Client {
         };
         let hello = Hello {
             session: SessionId(7),
-            resume: false,
             run: RunId([1; 16]),
             owner: true,
             namespace: String::new(),

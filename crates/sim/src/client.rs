@@ -308,7 +308,6 @@ impl Client {
         run[..8].copy_from_slice(&self.session.0.to_le_bytes());
         let hello = Hello {
             session: self.session,
-            resume: self.connections > 0,
             run: RunId(run),
             owner: true,
             namespace: NAMESPACE.to_owned(),

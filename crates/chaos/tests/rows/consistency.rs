@@ -309,7 +309,6 @@ fn asked_directly(address: &str, object: ObjectId) -> Result<bool, Failed> {
     stream.set_read_timeout(Some(Duration::from_secs(3)))?;
     let hello = Hello {
         session: SessionId(14),
-        resume: false,
         run: RunId([14; 16]),
         owner: true,
         namespace: "default".to_owned(),

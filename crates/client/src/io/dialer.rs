@@ -119,7 +119,7 @@ impl Net {
         if self.probing.swap(true, Ordering::AcqRel) {
             return;
         }
-        let introduction = self.session().introduce_to_seed();
+        let introduction = self.session().introduction();
         let net = self.weak();
         let thread = std::thread::Builder::new().name("crucial-probe".to_owned());
         let seeds: Vec<Endpoint> = self.config.candidates().collect();

@@ -173,7 +173,6 @@ pub(crate) fn dial(
                     && tries > 0
                     && started.elapsed() < config.patience =>
             {
-                hello.resume = true;
                 // Back-off: nothing announces that the server takes connections again.
                 std::thread::sleep(PAUSE_FIRST);
             }

@@ -53,21 +53,15 @@ impl<W> Session<W> {
     }
 
     /// The introduction to a server that is to be connected; `None` if no connection is needed any more.
-    pub fn introduce(&mut self, member: Member) -> Option<Introduction> {
+    pub fn introduce(&self, member: Member) -> Option<Introduction> {
         if self.has_ended() {
             return None;
         }
-        let link = self.link_mut(member)?;
+        let link = self.link(member)?;
         if link.phase != Phase::Connecting {
             return None;
         }
-        let resume = std::mem::replace(&mut link.is_greeted, true);
-        Some(self.introduction(resume))
-    }
-
-    /// The introduction to a configured server, of which nothing is known.
-    pub fn introduce_to_seed(&self) -> Introduction {
-        self.introduction(true)
+        Some(self.introduction())
     }
 
     /// A server has said welcome on a new connection. Appends to `out` what it has to be told, and the requests that
@@ -89,7 +83,6 @@ impl<W> Session<W> {
         }
         link.phase = Phase::Up;
         link.connection = connection;
-        link.is_greeted = true;
         link.lease_ms = welcome.lease_ms;
         link.failure = None;
         link.heard_ms = now_ms;

@@ -24,7 +24,6 @@ impl Identity {
     pub fn hello(&self, attempt: Option<Attempt>) -> Hello {
         Hello {
             session: self.session,
-            resume: false,
             run: self.run,
             owner: self.owner,
             namespace: self.namespace.clone(),

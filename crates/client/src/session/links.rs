@@ -9,8 +9,6 @@ pub(super) struct LinkState {
     pub phase: Phase,
     /// The number of the present connection, among all of the client; 0: no connection.
     pub connection: u64,
-    /// A hello was sent: the server may know the session.
-    pub is_greeted: bool,
     /// The server ends the session after a silence this long.
     pub lease_ms: u64,
     /// Why the last attempt to connect failed.
@@ -38,7 +36,6 @@ impl LinkState {
             member,
             phase: Phase::Idle,
             connection: 0,
-            is_greeted: false,
             lease_ms: 0,
             failure: None,
             heard_ms: 0,

@@ -270,10 +270,9 @@ impl<W> Session<W> {
     }
 
     /// The introduction to a server. Later routes, and a later attempt, are told when it is connected.
-    pub(super) fn introduction(&self, resume: bool) -> Introduction {
+    pub fn introduction(&self) -> Introduction {
         let fences = self.fences.all();
         let mut hello = self.identity.hello(self.attempt);
-        hello.resume = resume;
         hello.routes = self.table.version();
         if self.identity.owner {
             hello.fences = fences.len() as u32;

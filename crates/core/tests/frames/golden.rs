@@ -43,7 +43,6 @@ fn open_hits() -> OpenRequest {
 pub fn golden_requests() -> Vec<(Request, &'static str)> {
     let hello = Hello {
         session: SessionId(300),
-        resume: false,
         run: RunId([0x11; 16]),
         owner: true,
         namespace: "default".to_owned(),
@@ -68,7 +67,7 @@ pub fn golden_requests() -> Vec<(Request, &'static str)> {
                 version: 2,
                 hello: Some(hello),
             },
-            "2a000000 01 4352554349414c00 0200 ac02 00 11111111111111111111111111111111 01 07 64656661756c74 00 00 00",
+            "29000000 01 4352554349414c00 0200 ac02 11111111111111111111111111111111 01 07 64656661756c74 00 00 00",
         ),
         (
             numbered(2, 2, Operation::Call(call)),

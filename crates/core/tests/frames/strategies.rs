@@ -94,7 +94,6 @@ fn request() -> impl Strategy<Value = Request> {
     let sequences = (1..=u64::MAX).prop_flat_map(|sequence| (Just(sequence), 0..=sequence));
     let hello = (
         any::<u64>(),
-        any::<bool>(),
         any::<[u8; 16]>(),
         any::<bool>(),
         ".{0,20}",
@@ -104,11 +103,10 @@ fn request() -> impl Strategy<Value = Request> {
     );
     prop_oneof![
         hello.prop_map(
-            |(session, resume, run, owner, namespace, attempt, routes, fences)| Request::Hello {
+            |(session, run, owner, namespace, attempt, routes, fences)| Request::Hello {
                 version: 2,
                 hello: Some(Hello {
                     session: SessionId(session),
-                    resume,
                     run: RunId(run),
                     owner,
                     namespace,

@@ -34,7 +34,7 @@ fn g01_each_limit_is_kept_and_named() -> Outcome {
     let mut open = Vec::new();
     let refused = loop {
         let mut client = Raw::connect(&server)?;
-        match client.greet(open.len() as u64 + 1, false)? {
+        match client.greet(open.len() as u64 + 1)? {
             Response::Welcome(_) => open.push(client),
             Response::Refused(error) => break error,
             other => panic!("{other:?}"),

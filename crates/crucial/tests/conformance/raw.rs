@@ -37,10 +37,10 @@ impl Raw {
         })
     }
 
-    /// Connects, and starts or takes up the session `session`.
+    /// Connects, and starts the session `session`, or takes it up again if the server must `resume` it.
     pub fn hello(server: &Server, session: u64, resume: bool) -> Result<Raw, Failed> {
         let mut raw = Raw::connect(server)?;
-        match raw.greet(session, resume)? {
+        match raw.greet(session)? {
             Response::Welcome(welcome) if welcome.resumed || !resume => {
                 raw.node = welcome.node;
                 raw.know(welcome.routes)?;
@@ -51,11 +51,10 @@ impl Raw {
     }
 
     /// Says hello; the answer.
-    pub fn greet(&mut self, session: u64, resume: bool) -> Result<Response, Failed> {
+    pub fn greet(&mut self, session: u64) -> Result<Response, Failed> {
         self.run.0[..8].copy_from_slice(&session.to_le_bytes());
         let hello = Hello {
             session: SessionId(session),
-            resume,
             run: self.run,
             owner: true,
             namespace: "raw".to_owned(),
