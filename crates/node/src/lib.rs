@@ -45,6 +45,8 @@ mod requests;
 mod results;
 mod rounds;
 mod session;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod types;
 mod views;

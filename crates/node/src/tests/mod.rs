@@ -1,0 +1,4 @@
+//! Whole nodes, stepped through their inputs and outputs.
+
+mod catalog;
+mod server;
