@@ -667,7 +667,7 @@ pub(crate) fn lost(object: ObjectId) -> Error {
     }
 }
 
-fn too_many_wait(max: usize) -> Error {
+pub(crate) fn too_many_wait(max: usize) -> Error {
     Error::LimitExceeded {
         limit: "waiting_requests_max".to_owned(),
         max: max as u64,

@@ -6,7 +6,7 @@
 //! same nodes in one thread. In the order in which a call meets them:
 //!
 //! - `node`: all parts, and the events from outside; `connection`: who is at the other end.
-//! - `requests`: handshakes, and what each request means; `session`: who calls.
+//! - `requests`: handshakes, and what each request means; `early`: those of clients that know more; `session`: who calls.
 //! - `objects`: finds the object, and orders what happens to it.
 //! - `admit`: decides under the partition's lock (`partitions`) what an event does; `execute`: user code; `complete`: version,
 //!   replicate, reply.
@@ -22,6 +22,7 @@ pub mod cell;
 mod complete;
 mod connection;
 pub mod control_group;
+mod early;
 mod ending;
 mod execute;
 mod hash;

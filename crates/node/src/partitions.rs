@@ -44,8 +44,6 @@ pub(crate) enum Admission {
 pub(crate) struct Standing {
     /// Whether this server may serve now.
     pub has_lease: bool,
-    /// The newest view that all partitions have taken up.
-    pub view: ViewVersion,
 }
 
 /// This server's part in one partition.
@@ -104,8 +102,7 @@ impl PartitionState {
                 .is_some_and(|line| !line.again.is_empty()),
             false => self.waiting.contains_key(object) || self.retrying.contains_key(object),
         };
-        // A client with newer routes than this server's knows more than this server does.
-        if must_queue || context.routes > standing.view.0 {
+        if must_queue {
             return Admission::Later;
         }
         self.admit_by(ViewVersion(context.routes), standing)
