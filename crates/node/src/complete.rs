@@ -60,7 +60,9 @@ impl Node {
                     results: &results,
                     image,
                 };
-                let context = event.context();
+                // A withdrawal has no answer of its own: the call that it withdraws is answered as one that waited.
+                let is_withdrawal = matches!(change, Change::Cancel { .. });
+                let context = event.context().filter(|_| !is_withdrawal);
                 let is_done =
                     self.replicate(&mut hand, finished, (context, &|| change.clone()), now, out);
                 if let (false, Some(context)) = (is_done, context)

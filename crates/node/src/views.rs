@@ -34,7 +34,10 @@ impl Node {
         for session in self.early.sessions() {
             self.release_early(session, out);
         }
+        let view = self.membership.view();
+        let is_here = |object: &ObjectId| view.primary(view.partition(object)) == Some(self.id());
         for session in self.sessions.live() {
+            session.keep_parked(is_here);
             self.send_routes(&session, out);
         }
         self.peers.dial(now, out);

@@ -1,5 +1,6 @@
 //! Whole nodes, stepped through their inputs and outputs.
 
 mod catalog;
+mod parked;
 mod routes;
 mod server;
