@@ -12,8 +12,8 @@ pub(crate) enum Presence {
     /// Objects came here from another server of which the session may hold something. It has a lease to say hello.
     Expected { since_ms: Millis, places: Places },
     /// The session has ended, and its objects are not all told yet. None of the same id begins before that: its places
-    /// would be taken for the old ones.
-    Ending,
+    /// would be taken for the old ones. Objects that come here meanwhile are `late`: nobody tells them.
+    Ending { late: Option<Places> },
     /// The session has ended since it was silent. It may live, and turn up at another server; its results are needed for
     /// a while.
     Silent { since_ms: Millis },

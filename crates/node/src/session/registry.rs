@@ -125,7 +125,7 @@ impl Sessions {
     pub fn hello(&self, hello: &Hello, now: Millis) -> Result<Greeting> {
         let mut sessions = self.sessions.write();
         match sessions.presence.get(&hello.session) {
-            Some(Presence::Ending) => Err(Error::Unavailable {
+            Some(Presence::Ending { .. }) => Err(Error::Unavailable {
                 address: "the server".to_owned(),
                 reason: "what the session held is being given back still".to_owned(),
             }),
@@ -194,7 +194,12 @@ impl Sessions {
                     places.track(object, &everything);
                 }
             }
-            Some(Presence::Ending) => {}
+            Some(Presence::Ending { late }) => {
+                let late = late.get_or_insert_with(|| Places::new(self.seed));
+                if let Some(object) = object {
+                    late.track(object, &everything);
+                }
+            }
             // A session that has ended here has not ended where the object was.
             Some(Presence::Silent { .. } | Presence::Ended) | None => {
                 let mut places = Places::new(self.seed);
@@ -213,7 +218,7 @@ impl Sessions {
         if !matches!(known.presence.get(&id), Some(Presence::Expected { .. })) {
             return None;
         }
-        match known.presence.insert(id, Presence::Ending) {
+        match known.presence.insert(id, Presence::Ending { late: None }) {
             Some(Presence::Expected { places, .. }) => Some(places.all()),
             _ => None,
         }
@@ -316,7 +321,7 @@ impl Sessions {
         if running.is_some() && session.thread() != running {
             return None;
         }
-        known.set(id, Presence::Ending);
+        known.set(id, Presence::Ending { late: None });
         let (objects, connection) = session.end();
         let mut ended = Ended {
             objects,
@@ -335,13 +340,21 @@ impl Sessions {
         Some(ended)
     }
 
-    /// All that an ended session was concerned with has been told.
+    /// All that an ended session was concerned with has been told, but for what came here meanwhile: that is as if it
+    /// came now.
     pub fn on_ended(&self, id: SessionId, is_known: bool, now: Millis) {
-        let presence = match is_known {
-            true => Presence::Ended,
-            false => Presence::Silent { since_ms: now },
+        let mut known = self.sessions.write();
+        let late = match known.presence.get_mut(&id) {
+            Some(Presence::Ending { late }) => late.take(),
+            _ => None,
         };
-        self.sessions.write().set(id, presence);
+        let since_ms = now;
+        let presence = match (late, is_known) {
+            (Some(places), _) => Presence::Expected { since_ms, places },
+            (None, true) => Presence::Ended,
+            (None, false) => Presence::Silent { since_ms },
+        };
+        known.set(id, presence);
     }
 
     /// Sessions that were silent before this time will not turn up any more.

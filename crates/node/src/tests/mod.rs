@@ -4,3 +4,4 @@ mod catalog;
 mod parked;
 mod routes;
 mod server;
+mod sessions;
