@@ -304,7 +304,7 @@ impl Node {
             }
             task => match &mut *hand.state {
                 Some(_) if matches!(task, Task::Forget) => {
-                    self.forget(hand);
+                    drop(self.forget(hand));
                     nothing
                 }
                 Some(replica) => self.plan_with(object, replica, task, now, out),

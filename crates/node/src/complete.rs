@@ -284,7 +284,7 @@ impl Node {
         let (tombstones, replies) = before
             .map(|before| self.end_object(object, before))
             .unwrap_or_default();
-        self.forget(hand);
+        let gone = self.forget(hand);
         let done = (executed(context, Some(true)), tombstones);
         part.partition.create(object, &mut replica, image, done);
         part.partition.purge(&|call| self.sessions.needs(call));
@@ -294,6 +294,9 @@ impl Node {
         let created = outcome(context.call(), true);
         let replies = replies.into_iter().chain([created]);
         self.reply_after(&mut part, (last, now), replies, out);
+        drop(part);
+        // The end of the earlier object runs the user's code.
+        drop(gone);
     }
 
     fn complete_restore(&self, hand: &mut Hand<'_>, replica: Replica, now: Millis) {

@@ -235,6 +235,12 @@ impl Partitions {
         self.states[id.index()].lock()
     }
 
+    /// Whether somebody has locked one of them.
+    #[cfg(test)]
+    pub fn is_locked(&self) -> bool {
+        self.states.iter().any(|state| state.try_lock().is_none())
+    }
+
     pub fn lock_of(&self, object: &ObjectId) -> MutexGuard<'_, PartitionState> {
         self.lock(self.id_of(object))
     }

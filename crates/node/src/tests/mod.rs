@@ -1,6 +1,7 @@
 //! Whole nodes, stepped through their inputs and outputs.
 
 mod catalog;
+mod drops;
 mod parked;
 mod routes;
 mod server;

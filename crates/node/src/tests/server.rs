@@ -22,7 +22,7 @@ pub const ME: NodeId = NodeId(1);
 
 /// A server that is the only one of its cluster.
 pub struct Server {
-    pub node: Node,
+    pub node: Arc<Node>,
     pub control: Control,
     pub now: Millis,
     /// Jobs are not executed until somebody does so.
@@ -77,7 +77,7 @@ impl Server {
         config.partitions = PARTITIONS;
         set(&mut config);
         let mut server = Server {
-            node: Node::new(config),
+            node: Arc::new(Node::new(config)),
             control: Control::new(PARTITIONS),
             now: 0,
             holds_jobs: false,
@@ -273,7 +273,12 @@ impl Server {
             replicas: 1,
             state,
         };
-        let object = open.object(&RunId([0; 16]), NAMESPACE);
+        self.open_as(client, sequence, open)
+    }
+
+    pub fn open_as(&mut self, client: &Client, sequence: u64, open: OpenRequest) -> ObjectId {
+        let session = client.connection.session().unwrap();
+        let object = open.object(&session.run, &session.namespace);
         self.request(client, sequence, Operation::Open(open));
         object
     }
