@@ -144,6 +144,12 @@ impl Node {
         now: Millis,
         out: &mut Outputs,
     ) -> Result<()> {
+        let second = || Error::Protocol {
+            detail: "a second hello on one connection".to_owned(),
+        };
+        if connection.is_known() {
+            return Err(second());
+        }
         let Some(hello) = hello else {
             return Err(Error::Protocol {
                 detail: format!(
@@ -164,9 +170,7 @@ impl Node {
         }
         let session = greeting.session;
         if !connection.set_session(session.clone()) {
-            return Err(Error::Protocol {
-                detail: "a second hello on one connection".to_owned(),
-            });
+            return Err(second());
         }
         let welcome = Welcome {
             resumed: greeting.resumed,

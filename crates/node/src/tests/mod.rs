@@ -2,6 +2,7 @@
 
 mod catalog;
 mod drops;
+mod hello;
 mod parked;
 mod routes;
 mod server;
