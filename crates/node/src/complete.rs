@@ -98,6 +98,7 @@ impl Node {
                 let contribution = Contribution::Moved(entry.id, result);
                 self.contribute(event.round(), contribution, now, out);
             }
+            (Plan::Restore(origin, _), Outcome::Restored(Err(_))) => self.homes.prune(&origin.home),
             (_, done) => self.complete_task(&mut hand, event, done, now, out),
         }
         out.recycle(results);
@@ -278,6 +279,7 @@ impl Node {
         let mut part = self.partitions.lock_of(&object);
         if !part.is_in(term) {
             drop(part);
+            self.homes.prune(&replica.origin.home);
             return self.send_moved(context, out);
         }
         let before = hand.state.as_mut();

@@ -6,7 +6,7 @@ use crucial_object::{ObjectId, Result};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::cell::CallId;
-use crate::objects::{Event, RequestContext};
+use crate::objects::{Event, RequestContext, RoundId};
 use crate::replication::{
     Epoch, Gate, Incarnation, NodeId, Partition, PartitionId, Timing, ViewVersion,
 };
@@ -246,10 +246,16 @@ impl Partitions {
     }
 
     /// This server begins a new incarnation, without a part in any partition. Requests that wait are dropped with their
-    /// connections.
-    pub fn reset(&self, me: (NodeId, Incarnation)) {
+    /// connections. Gives the rounds of the other events that waited: they will not end.
+    pub fn reset(&self, me: (NodeId, Incarnation)) -> Vec<RoundId> {
+        let mut rounds = Vec::new();
         for id in self.ids() {
-            *self.lock(id) = PartitionState::new(id, me, self.replicas_max, self.timing);
+            let new = PartitionState::new(id, me, self.replicas_max, self.timing);
+            let old = std::mem::replace(&mut *self.lock(id), new);
+            let lines = old.waiting.into_values();
+            let events = lines.flat_map(|line| line.again.into_iter().chain(line.newer));
+            rounds.extend(events.filter_map(|event| event.round()));
         }
+        rounds
     }
 }

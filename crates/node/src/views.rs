@@ -75,7 +75,9 @@ impl Node {
         for connection in self.peers.clear() {
             out.close(connection);
         }
-        self.partitions.reset((self.id(), incarnation));
+        for round in self.partitions.reset((self.id(), incarnation)) {
+            self.rounds.forget(round);
+        }
         for connection in self.sessions.clear() {
             out.close(connection);
         }

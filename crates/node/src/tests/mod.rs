@@ -4,6 +4,7 @@ mod catalog;
 mod drops;
 mod hello;
 mod parked;
+mod rest;
 mod routes;
 mod server;
 mod sessions;

@@ -1,13 +1,11 @@
 //! What a session knows of its calls that wait.
 
-use std::sync::Arc;
-
 use crucial_core::frame::Request;
 use crucial_object::{Error, ObjectId, Sequence};
 
 use super::server::{Client, Server, join};
 use crate::Input;
-use crate::replication::{Assignment, NodeId};
+use crate::replication::NodeId;
 
 fn parked(client: &Client) -> usize {
     client.connection.session().unwrap().parked_len()
@@ -43,16 +41,6 @@ fn a_call_whose_object_goes_to_another_server_waits_there() {
     let (mut server, _, second, lock) = waiting();
     server.decide(&join(NodeId(2)));
     assert_eq!(parked(&second), 1);
-    let mut view = (*server.view()).clone();
-    view.version.0 += 1;
-    let index = usize::from(view.partition(&lock).0);
-    let configuration = Arc::make_mut(&mut view.configurations[index]);
-    configuration.epoch.0 += 1;
-    configuration.since = view.version;
-    configuration.assignments = vec![Assignment {
-        rank: 0,
-        node: NodeId(2),
-    }];
-    server.input(Input::View(Arc::new(view)));
+    server.move_to(lock, NodeId(2));
     assert_eq!(parked(&second), 0);
 }

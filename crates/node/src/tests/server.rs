@@ -10,7 +10,9 @@ use crucial_core::frame::{
 use crucial_object::sync::Semaphore;
 use crucial_object::{MethodId, ObjectId, Result, RunId, Sequence, SessionId, encode};
 
-use crate::replication::{Command, Control, Grant, Incarnation, NodeId, View, ViewVersion};
+use crate::replication::{
+    Assignment, Command, Control, Grant, Incarnation, NodeId, View, ViewVersion,
+};
 use crate::{
     Config, Connection, ConnectionId, Input, Job, Millis, Node, Output, Outputs, Work, WorkDone,
 };
@@ -107,6 +109,18 @@ impl Server {
     pub fn decide(&mut self, command: &Command) {
         self.control.apply(command).unwrap();
         self.input(Input::View(self.view()));
+    }
+
+    /// Another server is the primary of an object from now on.
+    pub fn move_to(&mut self, object: ObjectId, node: NodeId) {
+        let mut view = (*self.view()).clone();
+        view.version.0 += 1;
+        let index = view.partition(&object).index();
+        let configuration = Arc::make_mut(&mut view.configurations[index]);
+        configuration.epoch.0 += 1;
+        configuration.since = view.version;
+        configuration.assignments = vec![Assignment { rank: 0, node }];
+        self.input(Input::View(Arc::new(view)));
     }
 
     pub fn input(&mut self, input: Input) {
