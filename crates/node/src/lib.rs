@@ -60,6 +60,7 @@ pub use job::{Done, Job};
 pub use limits::Limits;
 pub use node::{Config, Input, Node, Status};
 pub use outputs::{ControlInfo, ControlQuery, Frames, Output, Outputs};
+pub use peer_message::PeerMessage;
 pub use session::Session;
 pub use types::{Module, NoModules, TypeSource};
 pub use work::{ModuleStore, NoStore, Work, WorkDone, module_id};
