@@ -116,7 +116,8 @@ impl Client {
     pub(crate) fn clear_namespaces(&self) -> Result<u64> {
         let clear = Operation::ClearNamespace;
         if !self.net.has_several() {
-            // An exactly-once thread that is started again gets the result that it had.
+            // A position among the calls of an exactly-once thread. Servers keep no record of the request: repeated, also
+            // by a thread that is started again, it clears what has been made since, and counts that.
             return decode(&self.any_in_band(&clear)?);
         }
         // The request has a number of its own at each server, and this one stands for the call.

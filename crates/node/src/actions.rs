@@ -211,7 +211,7 @@ impl Node {
     fn open_partition(&self, part: &mut PartitionState, now: Millis, out: &mut Outputs) {
         part.pending_rounds += 1;
         for session in part.partition.requesters() {
-            self.sessions.expect(session, None, now);
+            self.sessions.expect(session, (None, None), now);
         }
         let kind = RoundKind::Settle(part.id, part.incarnation);
         let objects = self.objects.of_partition(part.id);
@@ -304,7 +304,7 @@ impl Node {
             }
             task => match &mut *hand.state {
                 Some(_) if matches!(task, Task::Forget) => {
-                    self.forget(hand);
+                    drop(self.forget(hand));
                     nothing
                 }
                 Some(replica) => self.plan_with(object, replica, task, now, out),
@@ -377,13 +377,17 @@ impl Node {
 
     /// This server is the primary of an object from now on.
     fn take_over(&self, object: ObjectId, replica: &Replica, now: Millis, out: &mut Outputs) {
+        let run = match replica.origin.home {
+            Home::Run(run) => Some(run),
+            Home::Namespace(_) => None,
+        };
         for session in replica.clients() {
-            self.sessions.expect(session, Some(object), now);
+            self.sessions.expect(session, (Some(object), run), now);
         }
         if let Some(newer) = replica.info().and_then(|info| self.newer_code(info)) {
             self.offer(object, Event::Task(Task::Move(newer), None), out);
         }
-        if let Home::Run(run) = replica.origin.home {
+        if let Some(run) = run {
             self.sessions.expect_owner(run, now);
         }
     }

@@ -431,24 +431,27 @@ impl Node {
                 self.record_request(&mut part, context, Some(false));
                 outcome(call, false)
             }
-            (None, true) => return self.remove(hand, &mut part, Some(context), now, out),
+            (None, true) => {
+                let gone = self.remove(hand, &mut part, Some(context), now, out);
+                drop(part);
+                return drop(gone);
+            }
         };
         self.reply_after(&mut part, (last, now), [reply], out);
     }
 
-    /// Removes an object, by a request or without one.
-    pub(crate) fn remove(
+    /// Removes an object, by a request or without one. Gives what is to be dropped behind the lock.
+    #[must_use = "its end runs the user's code, and the partition is locked"]
+    fn remove(
         &self,
         hand: &mut Hand<'_>,
         part: &mut PartitionState,
         context: Option<&RequestContext>,
         now: Millis,
         out: &mut Outputs,
-    ) {
+    ) -> Option<Replica> {
         let object = hand.id();
-        let Some(replica) = hand.state.as_mut() else {
-            return;
-        };
+        let replica = hand.state.as_mut()?;
         let request = context.map(|context| executed(context, Some(true)));
         let (tombstones, replies) = self.end_object(object, replica);
         let after = part.partition.delete(object, request, tombstones);
@@ -456,7 +459,7 @@ impl Node {
         let replies = replies.into_iter();
         let own = context.map(|context| outcome(context.call(), true));
         self.reply_after(part, (after, now), replies.chain(own), out);
-        self.forget(hand);
+        self.forget(hand)
     }
 
     /// An object goes. Gives its calls that may be repeated, and the replies to those that wait.
@@ -478,11 +481,12 @@ impl Node {
         (tombstones, replies.collect())
     }
 
-    /// This server does not have the object any more.
-    pub(crate) fn forget(&self, hand: &mut Hand<'_>) {
-        if let Some(replica) = hand.state.take() {
-            self.homes.remove(&replica.origin.home, &hand.entry.id);
-        }
+    /// This server does not have the object any more. Gives it, to be dropped where no lock is held.
+    #[must_use = "its end runs the user's code, and a lock may be held"]
+    pub(crate) fn forget(&self, hand: &mut Hand<'_>) -> Option<Replica> {
+        let replica = hand.state.take()?;
+        self.homes.remove(&replica.origin.home, &hand.entry.id);
+        Some(replica)
     }
 
     fn admit_timeout(
@@ -550,8 +554,9 @@ impl Node {
                     Some(_) => Contribution::Removed,
                     None => Contribution::Nothing,
                 };
-                self.remove(hand, &mut part, None, now, out);
+                let gone = self.remove(hand, &mut part, None, now, out);
                 drop(part);
+                drop(gone);
                 self.contribute(event.round(), contribution, now, out);
                 None
             }
@@ -584,7 +589,7 @@ impl Node {
                 Plan::Restore(origin, info)
             }
             Entry::Drop { .. } => {
-                self.forget(hand);
+                drop(self.forget(hand));
                 return None;
             }
             // The partition keeps these.
@@ -679,7 +684,7 @@ pub(crate) fn lost(object: ObjectId) -> Error {
     }
 }
 
-fn too_many_wait(max: usize) -> Error {
+pub(crate) fn too_many_wait(max: usize) -> Error {
     Error::LimitExceeded {
         limit: "waiting_requests_max".to_owned(),
         max: max as u64,

@@ -65,7 +65,9 @@ impl Node {
                     results: &results,
                     image,
                 };
-                let context = event.context();
+                // A withdrawal has no answer of its own: the call that it withdraws is answered as one that waited.
+                let is_withdrawal = matches!(change, Change::Cancel { .. });
+                let context = event.context().filter(|_| !is_withdrawal);
                 let is_done =
                     self.replicate(&mut hand, finished, (context, &|| change.clone()), now, out);
                 if let (false, Some(context)) = (is_done, context)
@@ -101,6 +103,7 @@ impl Node {
                 let contribution = Contribution::Moved(entry.id, result);
                 self.contribute(event.round(), contribution, now, out);
             }
+            (Plan::Restore(origin, _), Outcome::Restored(Err(_))) => self.homes.prune(&origin.home),
             (_, done) => self.complete_task(&mut hand, event, done, now, out),
         }
         out.recycle(results);
@@ -286,13 +289,14 @@ impl Node {
         let mut part = self.partitions.lock_of(&object);
         if !part.is_in(term) {
             drop(part);
+            self.homes.prune(&replica.origin.home);
             return self.send_moved(context, out);
         }
         let before = hand.state.as_mut();
         let (tombstones, replies) = before
             .map(|before| self.end_object(object, before))
             .unwrap_or_default();
-        self.forget(hand);
+        let gone = self.forget(hand);
         let done = (executed(context, Some(true)), tombstones);
         part.partition.create(object, &mut replica, image, done);
         part.partition.purge(&|call| self.sessions.needs(call));
@@ -302,6 +306,9 @@ impl Node {
         let own = outcome(context.call(), true);
         let replies = replies.into_iter().chain([own]);
         self.reply_after(&mut part, (last, now), replies, out);
+        drop(part);
+        // The end of the earlier object runs the user's code.
+        drop(gone);
     }
 
     fn complete_restore(&self, hand: &mut Hand<'_>, replica: Replica, now: Millis) {

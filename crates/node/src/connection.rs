@@ -104,7 +104,8 @@ impl Connection {
 
     /// Requests that follow are sent by routes of this version.
     pub(crate) fn set_routes(&self, version: u64) {
-        self.routes.fetch_max(version, Ordering::Relaxed);
+        // Not the greatest: the server may have been restarted as another cluster, whose versions are lower.
+        self.routes.store(version, Ordering::Relaxed);
     }
 
     /// Whether it was closed by either end.

@@ -107,7 +107,13 @@ impl Node {
         let mut replica = self.new_replica(cell, context, request);
         // An object that cannot be encoded could not be kept at other servers, so it is not created.
         let image = match has_followers {
-            true => Some(replica.image(0)?),
+            true => match replica.image(0) {
+                Ok(image) => Some(image),
+                Err(error) => {
+                    self.homes.prune(&replica.origin.home);
+                    return Err(error);
+                }
+            },
             false => None,
         };
         Ok(Created { replica, image })

@@ -6,7 +6,7 @@
 //! same nodes in one thread. In the order in which a call meets them:
 //!
 //! - `node`: all parts, and the events from outside; `connection`: who is at the other end.
-//! - `requests`: handshakes, and what each request means; `session`: who calls.
+//! - `requests`: handshakes, and what each request means; `early`: those of clients that know more; `session`: who calls.
 //! - `objects`: finds the object, and orders what happens to it.
 //! - `admit`: decides under the partition's lock (`partitions`) what an event does; `execute`: user code; `complete`: version,
 //!   replicate, reply.
@@ -22,6 +22,7 @@ pub mod cell;
 mod complete;
 mod connection;
 pub mod control_group;
+mod early;
 mod ending;
 mod execute;
 mod hash;
@@ -46,6 +47,8 @@ mod requests;
 mod results;
 mod rounds;
 mod session;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod types;
 mod views;
@@ -58,6 +61,7 @@ pub use job::{Done, Job};
 pub use limits::Limits;
 pub use node::{Config, Input, Node, Status};
 pub use outputs::{ControlInfo, ControlQuery, Frames, Output, Outputs};
+pub use peer_message::PeerMessage;
 pub use session::Session;
 pub use types::{Module, NoModules, TypeSource};
 pub use work::{ModuleStore, NoStore, Work, WorkDone, module_id};

@@ -117,7 +117,6 @@ impl Membership {
     pub fn standing(&self, now: Millis) -> Standing {
         Standing {
             has_lease: self.has_lease(now),
-            view: self.version(),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::rounds::RoundKind;
 use crate::work::{Work, WorkDone, module_id};
 
 impl Node {
-    /// Tells the catalog something, and does what it wants done.
+    /// Tells the catalog something at a time, and does what it wants done.
     fn with_catalog(
         &self,
         now: Millis,
@@ -25,6 +25,7 @@ impl Node {
         tell: impl FnOnce(&mut crate::catalog::ModuleCatalog),
     ) {
         let mut catalog = self.modules.catalog.lock();
+        catalog.set_now(now);
         tell(&mut catalog);
         drop(catalog);
         loop {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::Limits;
 use crate::cell::Recording;
 use crate::connection::Connection;
+use crate::early::EarlyRequests;
 use crate::hash::HashSeed;
 use crate::ids::{ConnectionId, Millis, REPLICAS_MAX};
 use crate::job::{Done, Executed};
@@ -127,6 +128,7 @@ pub struct Node {
     pub(crate) peers: Peers,
     pub(crate) timers: Timers,
     pub(crate) rounds: Rounds,
+    pub(crate) early: EarlyRequests,
     pub(crate) lease_watch: Mutex<LeaseWatch>,
     pub(crate) modules: Modules,
     /// Whether a look at the leases is planned.
@@ -177,6 +179,7 @@ impl Node {
             peers: Peers::default(),
             timers: Timers::default(),
             rounds: Rounds::default(),
+            early: EarlyRequests::default(),
             lease_watch: Mutex::default(),
             modules: Modules::new(config.node),
             watches_leases: AtomicBool::new(false),

@@ -6,7 +6,7 @@ use crucial_object::{ObjectId, Result};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::cell::CallId;
-use crate::objects::{Event, RequestContext};
+use crate::objects::{Event, RequestContext, RoundId};
 use crate::replication::{
     Epoch, Gate, Incarnation, NodeId, Partition, PartitionId, Timing, ViewVersion,
 };
@@ -44,8 +44,6 @@ pub(crate) enum Admission {
 pub(crate) struct Standing {
     /// Whether this server may serve now.
     pub has_lease: bool,
-    /// The newest view that all partitions have taken up.
-    pub view: ViewVersion,
 }
 
 /// This server's part in one partition.
@@ -104,8 +102,7 @@ impl PartitionState {
                 .is_some_and(|line| !line.again.is_empty()),
             false => self.waiting.contains_key(object) || self.retrying.contains_key(object),
         };
-        // A client with newer routes than this server's knows more than this server does.
-        if must_queue || context.routes > standing.view.0 {
+        if must_queue {
             return Admission::Later;
         }
         self.admit_by(ViewVersion(context.routes), standing)
@@ -238,15 +235,27 @@ impl Partitions {
         self.states[id.index()].lock()
     }
 
+    /// Whether somebody has locked one of them.
+    #[cfg(test)]
+    pub fn is_locked(&self) -> bool {
+        self.states.iter().any(|state| state.try_lock().is_none())
+    }
+
     pub fn lock_of(&self, object: &ObjectId) -> MutexGuard<'_, PartitionState> {
         self.lock(self.id_of(object))
     }
 
     /// This server begins a new incarnation, without a part in any partition. Requests that wait are dropped with their
-    /// connections.
-    pub fn reset(&self, me: (NodeId, Incarnation)) {
+    /// connections. Gives the rounds of the other events that waited: they will not end.
+    pub fn reset(&self, me: (NodeId, Incarnation)) -> Vec<RoundId> {
+        let mut rounds = Vec::new();
         for id in self.ids() {
-            *self.lock(id) = PartitionState::new(id, me, self.replicas_max, self.timing);
+            let new = PartitionState::new(id, me, self.replicas_max, self.timing);
+            let old = std::mem::replace(&mut *self.lock(id), new);
+            let lines = old.waiting.into_values();
+            let events = lines.flat_map(|line| line.again.into_iter().chain(line.newer));
+            rounds.extend(events.filter_map(|event| event.round()));
         }
+        rounds
     }
 }

@@ -7,7 +7,7 @@ use crate::replication::{Message, PartitionId, ViewVersion};
 
 /// A message of one server to another.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum PeerMessage {
+pub enum PeerMessage {
     /// About a partition; with the newest view that the sender has heard of.
     Partition(PartitionId, ViewVersion, Message),
     /// About modules.

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use crucial_core::frame::{
     Attempt, Fence, Hello, Operation, Request, VERSION, Welcome, write_welcome,
 };
-use crucial_object::{Error, Result, encode};
+use crucial_object::{Error, Result, SessionId, encode};
 
+use crate::admit::too_many_wait;
 use crate::connection::Connection;
+use crate::early::{Added, Addressed, EARLY_MAX_MS};
 use crate::ids::Millis;
 use crate::node::Node;
 use crate::objects::{Event, ObjectRequest, RequestContext, SessionEnd, Task};
@@ -117,8 +119,13 @@ impl Node {
         match request {
             Request::Cancel { sequence, object } => {
                 let context = context(sequence, crucial_object::Sequence(0));
-                let event = Event::Request(context, ObjectRequest::Withdraw);
-                self.offer(object, event, out);
+                let request = ObjectRequest::Withdraw;
+                let addressed = Addressed {
+                    object,
+                    context,
+                    request,
+                };
+                self.offer_in_order(addressed, now, out);
             }
             Request::Numbered {
                 sequence,
@@ -137,6 +144,12 @@ impl Node {
         now: Millis,
         out: &mut Outputs,
     ) -> Result<()> {
+        let second = || Error::Protocol {
+            detail: "a second hello on one connection".to_owned(),
+        };
+        if connection.is_known() {
+            return Err(second());
+        }
         let Some(hello) = hello else {
             return Err(Error::Protocol {
                 detail: format!(
@@ -157,9 +170,7 @@ impl Node {
         }
         let session = greeting.session;
         if !connection.set_session(session.clone()) {
-            return Err(Error::Protocol {
-                detail: "a second hello on one connection".to_owned(),
-            });
+            return Err(second());
         }
         let welcome = Welcome {
             resumed: greeting.resumed,
@@ -210,7 +221,69 @@ impl Node {
                 return;
             }
         };
-        let max = self.limits.queued_calls_max;
+        let addressed = Addressed {
+            object,
+            context,
+            request,
+        };
+        self.offer_in_order(addressed, now, out);
+    }
+
+    /// Offers a request to its object, behind those of its session that wait for a view.
+    fn offer_in_order(&self, addressed: Addressed, now: Millis, out: &mut Outputs) {
+        let session = addressed.context.session.id;
+        let is_early = addressed.context.routes > self.version().0;
+        if !is_early && !self.early.has(session) {
+            return self.offer_request(addressed, out);
+        }
+        let max = self.limits.waiting_requests_max;
+        match self.early.add(addressed, max, now) {
+            Added::First => self.add_timer(now + EARLY_MAX_MS, Timer::Early(session), out),
+            Added::Behind => {}
+            Added::Full(refused) => {
+                self.reply(&refused.context, Err(&too_many_wait(max)), out);
+            }
+        }
+        // The view may have come meanwhile.
+        self.release_early(session, out);
+    }
+
+    /// Offers the requests of a session that waited for a view, if this server has it now.
+    pub(crate) fn release_early(&self, session: SessionId, out: &mut Outputs) {
+        if self.early.begin(session) {
+            while let Some(addressed) = self.early.next(session, || self.version()) {
+                self.offer_request(addressed, out);
+            }
+        }
+    }
+
+    /// Requests of a session have waited for a view that does not come: the client has to send them again.
+    pub(crate) fn give_up_early(&self, session: SessionId, now: Millis, out: &mut Outputs) {
+        match self.early.give_up(session, now) {
+            Ok(given_up) => {
+                for Addressed {
+                    context, request, ..
+                } in given_up
+                {
+                    if !matches!(request, ObjectRequest::Withdraw) {
+                        self.send_moved(&context, out);
+                    }
+                }
+            }
+            Err(until) => self.add_timer(until, Timer::Early(session), out),
+        }
+    }
+
+    fn offer_request(&self, addressed: Addressed, out: &mut Outputs) {
+        let Addressed {
+            object,
+            context,
+            request,
+        } = addressed;
+        let max = match request {
+            ObjectRequest::Withdraw => usize::MAX,
+            _ => self.limits.queued_calls_max,
+        };
         let event = Event::Request(context, request);
         let refused = self.offer_up_to(max, object, event, out);
         if let Some(context) = refused.as_ref().and_then(Event::context) {

@@ -101,6 +101,16 @@ impl Rounds {
         RoundId(id)
     }
 
+    /// A round will not end, as this server has lost what its objects were to do.
+    pub fn forget(&self, id: RoundId) {
+        self.0.lock().rounds.remove(&id.0);
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.0.lock().rounds.len()
+    }
+
     /// An object is through. Gives the round when it was the last one.
     pub fn step(&self, id: RoundId, contribution: Contribution) -> Option<RoundKind> {
         let mut open = self.0.lock();

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Weak;
 
-use crucial_object::ObjectId;
+use crucial_object::{ObjectId, SessionId};
 use parking_lot::Mutex;
 
 use crate::cell::CallId;
@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     Call(CallId, ObjectId, Millis),
     /// The connection closes, if nobody said hello on it.
     Hello(Weak<Connection>),
+    /// Requests of the session that know too much have waited for long.
+    Early(SessionId),
     /// Leases are looked at.
     Leases,
     /// Partitions are told that time has passed.

@@ -31,7 +31,13 @@ impl Node {
             self.act(&mut part, actions, now, out);
         }
         self.membership.set_view(view);
+        for session in self.early.sessions() {
+            self.release_early(session, out);
+        }
+        let view = self.membership.view();
+        let is_here = |object: &ObjectId| view.primary(view.partition(object)) == Some(self.id());
         for session in self.sessions.live() {
+            session.keep_parked(is_here);
             self.send_routes(&session, out);
         }
         self.peers.dial(now, out);
@@ -69,7 +75,9 @@ impl Node {
         for connection in self.peers.clear() {
             out.close(connection);
         }
-        self.partitions.reset((self.id(), incarnation));
+        for round in self.partitions.reset((self.id(), incarnation)) {
+            self.rounds.forget(round);
+        }
         for connection in self.sessions.clear() {
             out.close(connection);
         }
@@ -77,6 +85,7 @@ impl Node {
             self.offer(object, Event::Task(Task::Forget, None), out);
         }
         self.homes.clear();
+        self.early.clear();
         self.begin_modules(incarnation, now, out);
         if !self.watches_leases.swap(true, Ordering::Relaxed) {
             let at = now + leases::pause(self.client_lease_ms);
@@ -97,6 +106,7 @@ impl Node {
                     self.on_hello_timeout(&connection, out);
                 }
             }
+            Timer::Early(session) => self.give_up_early(session, now, out),
             Timer::Leases => {
                 self.look_at_leases(now, out);
                 self.add_timer(
@@ -121,6 +131,7 @@ impl Node {
                 session.is_some_and(|session| session.is_parked(call.sequence))
             }
             Timer::Hello(connection) => connection.strong_count() > 0,
+            Timer::Early(session) => self.early.has(*session),
             Timer::Leases | Timer::Tick => true,
         }
     }

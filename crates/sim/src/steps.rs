@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use crucial_core::frame::{self, FRAME_BYTES_MAX, LENGTH_BYTES, Response};
-use crucial_node::replication::{Command, Incarnation, Message, NodeId, PartitionId, ViewVersion};
-use crucial_node::{ControlInfo, Input, Output, Outputs, Work, WorkDone};
-use crucial_object::{Error, Result, SessionId, decode};
+use crucial_node::replication::{Command, Incarnation, NodeId};
+use crucial_node::{ControlInfo, Input, Output, Outputs, PeerMessage, Work, WorkDone};
+use crucial_object::{Error, SessionId, decode};
 use rand::Rng;
 
 use crate::control::CLUSTER;
@@ -353,8 +353,7 @@ impl World {
     fn trace_packet(&self, id: NodeId, packet: &Packet) {
         self.trace(|| match packet {
             Packet::Messages(link, bytes) => {
-                let message: Result<(PartitionId, ViewVersion, Message)> = decode(bytes);
-                format!("→ {id:?} on link {link}: {message:?}")
+                format!("→ {id:?} on link {link}: {:?}", decode_message(bytes))
             }
             Packet::Grant(grant, view) => format!("→ {id:?} {grant:?} {:?}", view.version),
             Packet::View(view) => format!("→ {id:?} {:?}", view.version),
@@ -367,6 +366,11 @@ impl World {
             packet => format!("→ {id:?} {packet:?}"),
         });
     }
+}
+
+/// The message that is in a packet.
+fn decode_message(bytes: &[u8]) -> PeerMessage {
+    decode(bytes).expect("a message of another node")
 }
 
 /// The frames in a buffer, without their lengths.

@@ -30,6 +30,17 @@ fn the_same_seed_is_the_same_run() {
 }
 
 #[test]
+fn a_trace_shows_what_servers_say_to_each_other() {
+    // A message that cannot be decoded ends the run.
+    let report = run(3, None, true);
+    assert!(
+        report.is_ok(),
+        "{}",
+        report.err().map_or(String::new(), |broken| broken.what)
+    );
+}
+
+#[test]
 fn planted_bugs_are_found() {
     // A bug that few schedules show is left to `sim --mutants`: it needs a leaving primary that misses a view.
     let quick = Mutant::ALL

@@ -102,6 +102,7 @@ impl<W> Session<W> {
         let place = table.place_of(member);
         self.holds
             .end(|object| table.place_of_object(object) == place);
+        self.forget_holds();
         self.send_all_to(member, out);
         let failed = Failed {
             calls: expired,
@@ -152,6 +153,7 @@ impl<W> Session<W> {
             calls: self.calls.take(|entry| entry.sent == connection),
             error,
         });
+        self.forget_holds();
         for entry in self.calls.entries_mut() {
             if entry.sent == connection {
                 entry.mark_unroutable(now_ms);
@@ -172,6 +174,7 @@ impl<W> Session<W> {
     /// Fails the calls that wait for this server.
     pub fn fail_at(&mut self, member: Member, error: Error) -> Failed<W> {
         let calls: Vec<Arc<PendingCall<W>>> = self.calls.take(|entry| is_for(entry, member));
+        self.forget_holds();
         Failed { calls, error }
     }
 }

@@ -104,6 +104,11 @@ impl Holds {
         settled.map(|(object, _)| object).collect()
     }
 
+    /// Forgets objects that `has_calls` does not name: their calls have failed, or were answered.
+    pub fn keep(&mut self, has_calls: impl Fn(&ObjectId) -> bool) {
+        self.0.retain(|object, _| has_calls(object));
+    }
+
     /// Ends the holds of objects that `which` names.
     pub fn end(&mut self, mut which: impl FnMut(&ObjectId) -> bool) {
         self.0

@@ -1,5 +1,6 @@
 //! The whole session: what becomes of requests and responses.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crucial_core::frame::{self, Attempt, Fence, InFlight, Routes};
@@ -278,6 +279,16 @@ impl<W> Session<W> {
             hello.fences = fences.len() as u32;
         }
         Introduction { hello, fences }
+    }
+
+    /// Calls are not in flight any more: their objects need not be held.
+    pub(super) fn forget_holds(&mut self) {
+        if self.holds.is_empty() {
+            return;
+        }
+        let objects = self.calls.entries().filter_map(|entry| entry.call.object());
+        let objects: BTreeSet<ObjectId> = objects.collect();
+        self.holds.keep(|object| objects.contains(object));
     }
 
     /// How requests are sent to a server now; `None` if it is not connected.

@@ -105,6 +105,7 @@ impl<W> Session<W> {
         });
         here.iter()
             .for_each(|object| self.holds.on_sent_again(object));
+        self.forget_holds();
     }
 
     /// Due calls that could not be sent again wait on.
@@ -145,6 +146,9 @@ impl<W> Session<W> {
             }
             is_overdue
         });
+        if !overdue.is_empty() {
+            self.forget_holds();
+        }
         let errors = members
             .into_iter()
             .map(|member| self.no_connection(member, patience));

@@ -280,9 +280,15 @@ impl ModuleCatalog {
         }
     }
 
+    /// The time of the inputs that follow. Between ticks, of which there are none while nothing is under way, each input
+    /// has its own.
+    pub fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+    }
+
     /// Time passes.
     pub fn tick(&mut self, now_ms: u64) {
-        self.now_ms = self.now_ms.max(now_ms);
+        self.set_now(now_ms);
         self.coordinator.give_up_waiting(self.now_ms, &mut self.out);
         self.coordinate(|coordinator, context| coordinator.tick(context));
         self.settle();

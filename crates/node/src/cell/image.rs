@@ -3,6 +3,7 @@
 use crucial_object::{EncodingVersion, Error, Panic, Result, TypeInfo, caller, catch};
 use serde::{Deserialize, Serialize};
 
+use super::guarded::Guarded;
 use super::records::{CallId, Outcome, Record, Records};
 use super::state::{Cell, Parked, panicked};
 
@@ -105,7 +106,7 @@ impl Cell {
         }
         let mut cell = Cell {
             info,
-            instance,
+            instance: Guarded::new(instance),
             records,
             rare: None,
         };

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::task::Poll;
 
+use super::guarded::Guarded;
 use super::records::{CallId, Outcome, Record, Records};
 use crucial_object::{
-    Access, EncodingVersion, Error, Instance, Invocation, Method, MethodId, Panic, Result,
-    Sequence, SessionId, Ticket, TypeInfo, Wake, caller, catch,
+    Access, EncodingVersion, Error, Invocation, Method, MethodId, Panic, Result, Sequence,
+    SessionId, Ticket, TypeInfo, Wake, caller, catch,
 };
 
 /// Where a cell puts the results of calls: of the one that it was given, and of parked ones that it
@@ -97,7 +98,7 @@ pub enum Disposition {
 /// There may be millions of them, so what most do not have is in a box.
 pub struct Cell {
     pub(super) info: &'static TypeInfo,
-    pub(super) instance: Box<dyn Instance>,
+    pub(super) instance: Guarded,
     pub(super) records: Records,
     pub(super) rare: Option<Box<Rare>>,
 }
@@ -128,7 +129,7 @@ impl Cell {
             .unwrap_or_else(|panic| Err(panicked(info.name.to_owned(), panic)))?;
         Ok(Cell {
             info,
-            instance,
+            instance: Guarded::new(instance),
             records: Records::default(),
             rare: None,
         })
@@ -178,7 +179,7 @@ impl Cell {
     }
 
     /// The instance in another version of the type, and the new indices of the methods in which calls wait.
-    fn in_type(&mut self, info: &'static TypeInfo) -> Result<(Box<dyn Instance>, Vec<usize>)> {
+    fn in_type(&mut self, info: &'static TypeInfo) -> Result<(Guarded, Vec<usize>)> {
         let parked = self.rare.iter().flat_map(|rare| &rare.parked);
         let indices = parked.map(|parked| {
             let method = &self.info.methods[parked.method];
@@ -198,7 +199,7 @@ impl Cell {
         let upgraded = caller::in_method(|| catch(|| info.restore(&state, EncodingVersion::Older)));
         let instance =
             upgraded.unwrap_or_else(|panic| Err(panicked(info.name.to_owned(), panic)))?;
-        Ok((instance, indices))
+        Ok((Guarded::new(instance), indices))
     }
 
     /// Executes a call, or repeats its result if it was executed before.

@@ -62,22 +62,40 @@ impl Homes {
     pub fn remove(&self, home: &Home, id: &ObjectId) {
         match home {
             Home::Run(run) => {
+                if let Some(residents) = self.runs.lock().get_mut(run) {
+                    residents.objects.remove(id);
+                }
+            }
+            Home::Namespace(name) => {
+                if let Some(residents) = self.namespaces.lock().get_mut(name) {
+                    residents.objects.remove(id);
+                }
+            }
+        }
+        self.prune(home);
+    }
+
+    /// An object was not made after all: a home without objects is forgotten.
+    pub fn prune(&self, home: &Home) {
+        match home {
+            Home::Run(run) => {
                 let mut runs = self.runs.lock();
-                if let Some(residents) = runs.get_mut(run)
-                    && residents.remove(id)
-                {
+                if runs.get(run).is_some_and(Residents::is_empty) {
                     runs.remove(run);
                 }
             }
             Home::Namespace(name) => {
                 let mut namespaces = self.namespaces.lock();
-                if let Some(residents) = namespaces.get_mut(name)
-                    && residents.remove(id)
-                {
+                if namespaces.get(name).is_some_and(Residents::is_empty) {
                     namespaces.remove(name);
                 }
             }
         }
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.runs.lock().len() + self.namespaces.lock().len()
     }
 
     /// The objects of a run, in the order of their ids.
@@ -102,9 +120,7 @@ impl Homes {
 }
 
 impl Residents {
-    /// Removes an object; whether that was the last one.
-    fn remove(&mut self, id: &ObjectId) -> bool {
-        self.objects.remove(id);
+    fn is_empty(&self) -> bool {
         self.objects.is_empty()
     }
 }

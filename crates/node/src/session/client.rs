@@ -193,6 +193,19 @@ impl Session {
         }
     }
 
+    /// Forgets the waiting calls of objects that `is_here` does not name: they wait at other servers now.
+    pub(crate) fn keep_parked(&self, is_here: impl Fn(&ObjectId) -> bool) {
+        if let Some(places) = &mut *self.places.lock() {
+            places.parked.retain(|_, object| is_here(object));
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn parked_len(&self) -> usize {
+        let places = self.places.lock();
+        places.as_ref().map_or(0, |places| places.parked.len())
+    }
+
     /// The object is told when the session ends. False if it has ended.
     pub(crate) fn track(&self, object: ObjectId, exists: &dyn Fn(&ObjectId) -> bool) -> bool {
         let mut places = self.places.lock();

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use crucial_object::{ObjectId, RunId};
+
 use super::client::{Places, Session};
+use crate::hash::HashSeed;
 use crate::ids::Millis;
 
 /// The state of a session at this server. An unknown session may live at other servers.
@@ -10,10 +13,10 @@ pub(crate) enum Presence {
     /// The session lives here.
     Live(Arc<Session>),
     /// Objects came here from another server of which the session may hold something. It has a lease to say hello.
-    Expected { since_ms: Millis, places: Places },
+    Expected(Expectation),
     /// The session has ended, and its objects are not all told yet. None of the same id begins before that: its places
-    /// would be taken for the old ones.
-    Ending,
+    /// would be taken for the old ones. Objects that come here meanwhile are `late`: nobody tells them.
+    Ending { late: Option<Expectation> },
     /// The session has ended since it was silent. It may live, and turn up at another server; its results are needed for
     /// a while.
     Silent { since_ms: Millis },
@@ -21,9 +24,36 @@ pub(crate) enum Presence {
     Ended,
 }
 
+/// What a session that has not come yet leaves behind, if it does not come.
+pub(crate) struct Expectation {
+    pub since_ms: Millis,
+    /// The objects that its end concerns.
+    pub places: Places,
+    /// Its run, if one of the objects belongs to that.
+    pub run: Option<RunId>,
+}
+
+impl Expectation {
+    pub fn new(seed: HashSeed, since_ms: Millis) -> Expectation {
+        Expectation {
+            since_ms,
+            places: Places::new(seed),
+            run: None,
+        }
+    }
+
+    /// An object came, of this run if it is not persistent.
+    pub fn add(&mut self, (object, run): (Option<ObjectId>, Option<RunId>)) {
+        if let Some(object) = object {
+            self.places.track(object, &|_| true);
+        }
+        self.run = self.run.or(run);
+    }
+}
+
 impl Presence {
     /// Whether results of the session's calls may still be asked for, when it does not live here.
     pub fn keeps_results(&self) -> bool {
-        matches!(self, Presence::Expected { .. } | Presence::Silent { .. })
+        matches!(self, Presence::Expected(_) | Presence::Silent { .. })
     }
 }

@@ -7,8 +7,8 @@ use crucial_core::frame::{Attempt, Fence, Hello};
 use crucial_object::{Error, ObjectId, Result, RunId, SessionId, ThreadId};
 use parking_lot::{Mutex, RwLock};
 
-use super::client::{Places, Session};
-use super::presence::Presence;
+use super::client::Session;
+use super::presence::{Expectation, Presence};
 use super::runs::Runs;
 use crate::cell::CallId;
 use crate::hash::{HashSeed, Map};
@@ -125,7 +125,7 @@ impl Sessions {
     pub fn hello(&self, hello: &Hello, now: Millis) -> Result<Greeting> {
         let mut sessions = self.sessions.write();
         match sessions.presence.get(&hello.session) {
-            Some(Presence::Ending) => Err(Error::Unavailable {
+            Some(Presence::Ending { .. }) => Err(Error::Unavailable {
                 address: "the server".to_owned(),
                 reason: "what the session held is being given back still".to_owned(),
             }),
@@ -167,8 +167,8 @@ impl Sessions {
         drop(runs);
         let before = known.presence.remove(&hello.session);
         let resumed = !matches!(before, Some(Presence::Ended | Presence::Silent { .. }));
-        if let Some(Presence::Expected { places, .. }) = before {
-            session.set_places(places);
+        if let Some(Presence::Expected(expectation)) = before {
+            session.set_places(expectation.places);
         }
         known.set(hello.session, Presence::Live(session.clone()));
         Ok(Greeting {
@@ -179,30 +179,23 @@ impl Sessions {
     }
 
     /// An object came here in which the session may hold something, or a call of it waits or has left a record; without an
-    /// object, a record of a creation or deletion came.
-    pub fn expect(&self, id: SessionId, object: Option<ObjectId>, now: Millis) {
-        let everything = |_: &ObjectId| true;
+    /// object, a record of a creation or deletion came. With the object comes its run, if it is not persistent.
+    pub fn expect(&self, id: SessionId, object: (Option<ObjectId>, Option<RunId>), now: Millis) {
+        let new = || Expectation::new(self.seed, now);
         let mut known = self.sessions.write();
         match known.presence.get_mut(&id) {
             Some(Presence::Live(session)) => {
-                if let Some(object) = object {
-                    session.track(object, &everything);
+                if let Some(object) = object.0 {
+                    session.track(object, &|_| true);
                 }
             }
-            Some(Presence::Expected { places, .. }) => {
-                if let Some(object) = object {
-                    places.track(object, &everything);
-                }
-            }
-            Some(Presence::Ending) => {}
+            Some(Presence::Expected(expectation)) => expectation.add(object),
+            Some(Presence::Ending { late }) => late.get_or_insert_with(new).add(object),
             // A session that has ended here has not ended where the object was.
             Some(Presence::Silent { .. } | Presence::Ended) | None => {
-                let mut places = Places::new(self.seed);
-                if let Some(object) = object {
-                    places.track(object, &everything);
-                }
-                let since_ms = now;
-                known.set(id, Presence::Expected { since_ms, places });
+                let mut expectation = new();
+                expectation.add(object);
+                known.set(id, Presence::Expected(expectation));
             }
         }
     }
@@ -210,27 +203,33 @@ impl Sessions {
     /// A session that is expected will not come: its thread is fenced. Gives the objects that this concerns.
     pub fn end_expected(&self, id: SessionId) -> Option<Vec<ObjectId>> {
         let mut known = self.sessions.write();
-        if !matches!(known.presence.get(&id), Some(Presence::Expected { .. })) {
+        if !matches!(known.presence.get(&id), Some(Presence::Expected(_))) {
             return None;
         }
-        match known.presence.insert(id, Presence::Ending) {
-            Some(Presence::Expected { places, .. }) => Some(places.all()),
+        match known.presence.insert(id, Presence::Ending { late: None }) {
+            Some(Presence::Expected(expectation)) => Some(expectation.places.all()),
             _ => None,
         }
     }
 
-    /// The expected sessions that did not say hello within a lease, with the objects that this concerns.
+    /// The expected sessions that did not say hello within a lease, with the objects that this concerns. An exactly-once
+    /// thread may take longer, for as long as its run may live: its owner keeps a session at each server.
     pub fn absent(&self, now: Millis, lease_ms: Millis) -> Vec<(SessionId, Vec<ObjectId>)> {
         let known = self.sessions.read();
+        let runs = self.runs.lock();
+        let is_absent = |id: &SessionId, one: &Expectation| {
+            let may_come = id.is_recorded() && runs.has_owner(one.run);
+            !may_come && now.saturating_sub(one.since_ms) > lease_ms
+        };
         let mut ids: Vec<_> = known
             .presence
             .iter()
-            .filter(|(id, presence)| {
-                matches!(presence, Presence::Expected { since_ms, .. }
-                    if !id.is_recorded() && now.saturating_sub(*since_ms) > lease_ms)
-            })
+            .filter(
+                |(id, presence)| matches!(presence, Presence::Expected(one) if is_absent(id, one)),
+            )
             .map(|(id, _)| *id)
             .collect();
+        drop(runs);
         drop(known);
         ids.sort_unstable();
         ids.into_iter()
@@ -264,7 +263,7 @@ impl Sessions {
         for presence in known.presence.values_mut() {
             match presence {
                 Presence::Live(session) => session.set_seen(now),
-                Presence::Expected { since_ms, .. } => *since_ms = now,
+                Presence::Expected(expectation) => expectation.since_ms = now,
                 _ => {}
             }
         }
@@ -316,7 +315,7 @@ impl Sessions {
         if running.is_some() && session.thread() != running {
             return None;
         }
-        known.set(id, Presence::Ending);
+        known.set(id, Presence::Ending { late: None });
         let (objects, connection) = session.end();
         let mut ended = Ended {
             objects,
@@ -335,13 +334,20 @@ impl Sessions {
         Some(ended)
     }
 
-    /// All that an ended session was concerned with has been told.
+    /// All that an ended session was concerned with has been told, but for what came here meanwhile: that is as if it
+    /// came now.
     pub fn on_ended(&self, id: SessionId, is_known: bool, now: Millis) {
-        let presence = match is_known {
-            true => Presence::Ended,
-            false => Presence::Silent { since_ms: now },
+        let mut known = self.sessions.write();
+        let late = match known.presence.get_mut(&id) {
+            Some(Presence::Ending { late }) => late.take(),
+            _ => None,
         };
-        self.sessions.write().set(id, presence);
+        let presence = match (late, is_known) {
+            (Some(late), _) => Presence::Expected(late),
+            (None, true) => Presence::Ended,
+            (None, false) => Presence::Silent { since_ms: now },
+        };
+        known.set(id, presence);
     }
 
     /// Sessions that were silent before this time will not turn up any more.
@@ -370,6 +376,11 @@ impl Sessions {
             .collect();
         lapsed.sort_unstable();
         lapsed
+    }
+
+    #[cfg(test)]
+    pub fn threads_len(&self, run: &RunId) -> usize {
+        self.runs.lock().threads_len(run)
     }
 
     /// Asserts what must hold of sessions.

@@ -19,6 +19,8 @@ struct Run {
     orphan_ms: Millis,
     /// Cloud threads that run, and those of which an older attempt may still be somewhere.
     threads: Map<ThreadId, Thread>,
+    /// Those of them that no session runs, the first one first.
+    over: VecDeque<ThreadId>,
 }
 
 /// The state of a cloud thread.
@@ -38,6 +40,10 @@ impl Thread {
         self.fenced || self.attempt > 1
     }
 }
+
+/// For how many threads of a run that no session runs it is remembered which attempts are over: those that ended last. A
+/// run's owner remembers as many.
+const THREADS_OVER_MAX: usize = 1024;
 
 /// Runs that are remembered after their owners said goodbye.
 const ENDED_RUNS_MAX: usize = 4096;
@@ -66,6 +72,7 @@ impl Runs {
             fences: 0,
             orphan_ms: now,
             threads: seed.map(),
+            over: VecDeque::new(),
         })
     }
 
@@ -178,7 +185,23 @@ impl Runs {
         } else {
             return Ok(None);
         }
-        Ok(thread.session.take())
+        let session = thread.session.take();
+        run.remember(fence.thread);
+        Ok(session)
+    }
+
+    /// Whether the run has an owner here; of an unknown run, whether any has.
+    pub fn has_owner(&self, run: Option<RunId>) -> bool {
+        match run {
+            Some(run) => self.runs.get(&run).is_some_and(|run| run.owner.is_some()),
+            None => self.runs.values().any(|run| run.owner.is_some()),
+        }
+    }
+
+    #[cfg(test)]
+    pub fn threads_len(&self, run: &RunId) -> usize {
+        let run = self.runs.get(run);
+        run.map_or(0, |run| run.threads.len().max(run.over.len()))
     }
 
     /// A session of a run has ended; whether it was the owner. `is_known`: it said goodbye.
@@ -196,6 +219,7 @@ impl Runs {
         run.owner = None;
         run.orphan_ms = now;
         run.threads.clear();
+        run.over.clear();
         if is_known {
             if self.ended.len() >= ENDED_RUNS_MAX {
                 self.ended.pop_front();
@@ -220,9 +244,25 @@ impl Run {
         };
         if entry.session == Some(session) {
             entry.session = None;
-            if !entry.must_be_remembered() {
-                self.threads.remove(&thread);
+            match entry.must_be_remembered() {
+                true => self.remember(thread),
+                false => drop(self.threads.remove(&thread)),
             }
+        }
+    }
+
+    /// No session runs the thread any more. With too many such threads the first one is forgotten.
+    fn remember(&mut self, thread: ThreadId) {
+        self.over.retain(|over| *over != thread);
+        self.over.push_back(thread);
+        if self.over.len() > THREADS_OVER_MAX
+            && let Some(first) = self.over.pop_front()
+            && self
+                .threads
+                .get(&first)
+                .is_some_and(|thread| thread.session.is_none())
+        {
+            self.threads.remove(&first);
         }
     }
 }

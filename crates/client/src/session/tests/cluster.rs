@@ -1,5 +1,7 @@
 //! Objects that go from server to server.
 
+use std::time::Duration;
+
 use crucial_core::frame::{Operation, Request as Heard};
 use crucial_object::Error;
 
@@ -172,4 +174,30 @@ fn a_call_that_was_sent_elsewhere_meanwhile_is_not_moved_back() {
     take(&mut session, routes(2, &both(), |_| Some(2)), 0);
     moved(&mut session, 2);
     assert!(session.holds.is_empty());
+}
+
+#[test]
+fn an_object_whose_calls_have_failed_is_held_no_more() {
+    // Before its calls are sent again, and behind that.
+    for is_sent_again in [false, true] {
+        let mut session = connected(2);
+        call(&mut session, object(0, 1));
+        moved(&mut session, 1);
+        if is_sent_again {
+            let due = session.due(5).unwrap();
+            send_due(&mut session, &due);
+        }
+        let failed = session.fail_at(member(1), Error::Cancelled);
+        assert_eq!(failed.calls.len(), 1);
+        assert!(session.holds.is_empty());
+    }
+    let mut session = connected(2);
+    call(&mut session, object(0, 1));
+    moved(&mut session, 1);
+    disconnect(&mut session, member(1), 0);
+    let patience = Duration::from_millis(400);
+    session.take_overdue(patience, 0);
+    assert_eq!(session.take_overdue(patience, 1000).len(), 1);
+    assert!(session.holds.is_empty());
+    assert!(session.due(5000).is_none());
 }

@@ -146,6 +146,29 @@ fn a_welcome_by_another_cluster_from_the_only_server_expires_the_session() {
 }
 
 #[test]
+fn another_cluster_hears_before_all_requests_that_its_older_routes_are_known() {
+    let mut session = connected(1);
+    take(&mut session, even_routes(2, 1), 0);
+    disconnect(&mut session, member(1), 0);
+    let introduction = introduce(&mut session, member(1));
+    assert_eq!(introduction.hello.routes, 2);
+    let mut other = welcome(&session, member(5), false);
+    other.routes = Routes {
+        cluster: 8,
+        ..routes(1, &[member(5)], |_| Some(5))
+    };
+    assert_eq!(session.fit(Some(member(1)), &other), Ok(Fit::Another));
+    let table = super::super::Table::new(other.routes.clone(), "reached:1").unwrap();
+    session.take_cluster(table.into());
+    call(&mut session, object(0, 1));
+    let mut out = Vec::new();
+    session.on_connected(member(5), &introduction, &other, 0, &mut out);
+    let heard = heard(&out);
+    assert_eq!(heard[0], Heard::Routes(1));
+    assert_eq!(numbers(&heard), [(1, 1)]);
+}
+
+#[test]
 fn one_of_several_servers_does_not_speak_for_the_cluster() {
     let mut session = session(2);
     let mut other = welcome(&session, member(1), false);

@@ -1,0 +1,10 @@
+//! Whole nodes, stepped through their inputs and outputs.
+
+mod catalog;
+mod drops;
+mod hello;
+mod parked;
+mod rest;
+mod routes;
+mod server;
+mod sessions;
