@@ -130,7 +130,7 @@ fn all_of(mut errors: Vec<Error>) -> Error {
 pub(crate) fn dial(
     endpoint: &Endpoint,
     config: &Config,
-    mut hello: Hello,
+    hello: Hello,
     limits: Limits,
 ) -> Result<Dialed, Rejected> {
     let failed = |error: io::Error| unavailable(endpoint, error.to_string());

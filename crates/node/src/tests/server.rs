@@ -58,7 +58,6 @@ pub fn join(node: NodeId) -> Command {
 pub fn hello(session: u64) -> Hello {
     Hello {
         session: SessionId(session),
-        resume: false,
         run: RunId([session as u8; 16]),
         owner: true,
         namespace: NAMESPACE.to_owned(),
