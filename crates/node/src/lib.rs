@@ -61,6 +61,7 @@ pub use limits::Limits;
 pub use node::{Config, Input, Node, Status};
 pub use outputs::{ControlInfo, ControlQuery, Frames, Output, Outputs};
 pub use peer_message::PeerMessage;
+pub use peers::DialId;
 pub use session::Session;
 pub use types::{Module, NoModules, TypeSource};
 pub use work::{ModuleStore, NoStore, Work, WorkDone, module_id};

@@ -21,7 +21,7 @@ use crate::module_state::Modules;
 use crate::objects::{Homes, ObjectTable};
 use crate::outputs::{ControlInfo, ControlQuery, Outputs};
 use crate::partitions::Partitions;
-use crate::peers::Peers;
+use crate::peers::{DialId, Ended, Peers};
 use crate::replication::{Grant, Incarnation, NodeId, Replica, Timing, View, ViewVersion};
 use crate::rounds::Rounds;
 use crate::session::{Session, Sessions};
@@ -88,9 +88,9 @@ pub enum Input {
     /// Another server sends messages about partitions.
     PeerMessages(Arc<Connection>, Bytes),
     /// A server that was dialed has answered.
-    PeerUp(Arc<Connection>),
+    PeerUp(Arc<Connection>, DialId),
     /// A server that was dialed has not answered.
-    PeerDown(NodeId),
+    PeerDown(NodeId, DialId),
     /// The control group has decided a view.
     View(Arc<View>),
     /// The control group has granted a lease.
@@ -199,8 +199,8 @@ impl Node {
                 self.on_peer_hello(&connection, (version, hello), out);
             }
             Input::PeerMessages(connection, bytes) => self.on_peer_messages(connection, bytes, out),
-            Input::PeerUp(connection) => self.on_peer_up(&connection, out),
-            Input::PeerDown(node) => self.peers.on_down(node, None, now),
+            Input::PeerUp(connection, dial) => self.on_peer_up(&connection, dial, out),
+            Input::PeerDown(node, dial) => self.peers.on_down(node, Ended::Dial(dial), now),
             Input::View(view) => self.on_view(view, now, out),
             Input::Lease(grant) => self.on_lease(grant, now, out),
             Input::Evicted => self.membership.end_lease(),

@@ -8,6 +8,7 @@ use crucial_object::{Error, Sequence};
 use crate::ids::{ConnectionId, Millis};
 use crate::job::{Job, Turn};
 use crate::objects::RequestContext;
+use crate::peers::DialId;
 use crate::replication::{Command, Incarnation, NodeId};
 use crate::results::Results;
 use crate::rounds::RoundKind;
@@ -22,6 +23,8 @@ pub enum Output {
     PeerReady(NodeId),
     /// Connect to another server, and answer with `PeerUp` or `PeerDown`.
     Dial {
+        /// The attempt, which the answer names.
+        dial: DialId,
         /// The server.
         node: NodeId,
         /// Its incarnation. Another one must not answer.

@@ -14,6 +14,7 @@ use crate::ids::Millis;
 use crate::node::Node;
 use crate::objects::{Event, ObjectRequest, RequestContext, SessionEnd, Task};
 use crate::outputs::{Output, Outputs};
+use crate::peers::Ended;
 use crate::rounds::RoundKind;
 use crate::session::Session;
 use crate::timers::Timer;
@@ -50,7 +51,8 @@ impl Node {
         if let Some(peer) = connection.peer()
             && peer.is_outgoing
         {
-            self.peers.on_down(peer.node(), Some(connection.id), now);
+            let ended = Ended::Connection(connection.id);
+            self.peers.on_down(peer.node(), ended, now);
         }
     }
 

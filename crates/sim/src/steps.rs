@@ -58,8 +58,8 @@ impl World {
         });
         match reply {
             Some(Reply::Closed(session, number)) => self.close_client(id, (session, number)),
-            Some(Reply::Peer(link, hello, is_accepted)) => {
-                self.reply_to_peer(&Packet::PeerHello(link, hello), is_accepted);
+            Some(Reply::Peer(dial, hello, is_accepted)) => {
+                self.reply_to_peer(&Packet::PeerHello(dial, hello), is_accepted);
             }
             None => {}
         }
@@ -202,8 +202,11 @@ impl World {
             }
             Output::PeerReady(to) => self.drain(process, to),
             Output::Dial {
-                node, incarnation, ..
-            } => self.dial(process, (node, incarnation.0)),
+                dial,
+                node,
+                incarnation,
+                ..
+            } => self.dial(process, dial, (node, incarnation.0)),
             Output::Propose(command) => {
                 if let Command::Reconfigure { assignments, .. } = &command
                     && assignments

@@ -1,6 +1,7 @@
 //! Whole nodes, stepped through their inputs and outputs.
 
 mod catalog;
+mod dials;
 mod drops;
 mod hello;
 mod parked;

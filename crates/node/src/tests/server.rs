@@ -111,6 +111,21 @@ impl Server {
         self.input(Input::View(self.view()));
     }
 
+    /// The control group takes this server up again, in its next incarnation.
+    pub fn decide_as(&mut self, incarnation: Incarnation) {
+        let expire = Command::Expire {
+            node: ME,
+            incarnation: Incarnation(1),
+        };
+        self.control.apply(&expire).unwrap();
+        self.decide(&Command::Join {
+            node: ME,
+            incarnation,
+            address: "host-1:1".to_owned(),
+            lease_ms: LEASE_MS,
+        });
+    }
+
     /// Another server is the primary of an object from now on.
     pub fn move_to(&mut self, object: ObjectId, node: NodeId) {
         let mut view = (*self.view()).clone();
@@ -317,6 +332,10 @@ impl Server {
     }
 
     pub fn is_closed(&self, client: &Client) -> bool {
-        self.closed.contains(&client.connection.id)
+        self.has_closed(client.connection.id)
+    }
+
+    pub fn has_closed(&self, connection: ConnectionId) -> bool {
+        self.closed.contains(&connection)
     }
 }
