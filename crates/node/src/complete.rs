@@ -444,7 +444,7 @@ impl Node {
             return;
         };
         session.unpark(call.sequence);
-        if let Some(to) = session.connection() {
+        if let Some(to) = session.take_reply(call.sequence, result) {
             out.reply(to, call.sequence, result, self.limits.frame_bytes_max);
         }
     }

@@ -59,7 +59,7 @@ pub use ids::{ConnectionId, Millis, ModuleId, REPLICAS_MAX};
 pub use job::{Done, Job};
 pub use limits::Limits;
 pub use node::{Config, Input, Node, Status};
-pub use outputs::{ControlInfo, ControlQuery, Frames, Output, Outputs};
+pub use outputs::{ControlInfo, ControlQuery, Frames, Greeted, Output, Outputs};
 pub use peer_message::PeerMessage;
 pub use peers::DialId;
 pub use session::Session;

@@ -19,7 +19,7 @@ use crate::leases::LeaseWatch;
 use crate::membership::Membership;
 use crate::module_state::Modules;
 use crate::objects::{Homes, ObjectTable};
-use crate::outputs::{ControlInfo, ControlQuery, Outputs};
+use crate::outputs::{ControlInfo, ControlQuery, Greeted, Outputs};
 use crate::partitions::Partitions;
 use crate::peers::{DialId, Ended, Peers};
 use crate::replication::{Grant, Incarnation, NodeId, Replica, Timing, View, ViewVersion};
@@ -83,6 +83,8 @@ pub enum Input {
     Closed(Arc<Connection>),
     /// A frame of a client came.
     Request(Arc<Connection>, Request),
+    /// The welcome to a client is on its way.
+    Greeted(Greeted),
     /// Another server says who it is.
     PeerHello(Arc<Connection>, u16, Option<peer::Hello>),
     /// Another server sends messages about partitions.
@@ -194,6 +196,7 @@ impl Node {
         match input {
             Input::Request(connection, request) => self.on_request(connection, request, now, out),
             Input::Connected(connection) => self.on_connected(&connection, now, out),
+            Input::Greeted(greeted) => self.on_greeted(&greeted, out),
             Input::Closed(connection) => self.on_closed(&connection, now),
             Input::PeerHello(connection, version, hello) => {
                 self.on_peer_hello(&connection, (version, hello), out);

@@ -1,10 +1,12 @@
 //! Outputs of the node: frames to send, jobs to execute, and the rest.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crucial_core::frame;
 use crucial_object::{Error, Sequence};
 
+use crate::connection::Connection;
 use crate::ids::{ConnectionId, Millis};
 use crate::job::{Job, Turn};
 use crate::objects::RequestContext;
@@ -32,6 +34,8 @@ pub enum Output {
         /// Its address.
         address: String,
     },
+    /// Answer with `Greeted`, once the frames that were appended before are on their way.
+    Greeted(Greeted),
     /// Give the command to the control group. A lost command is proposed again.
     Propose(Command),
     /// Do something that takes long or touches the world, and answer with `WorkDone`.
@@ -43,6 +47,16 @@ pub enum Output {
     /// Call [`Node::handle_timeout`](crate::Node::handle_timeout) at this time at the latest: it is earlier than the timeout
     /// that was known before.
     Wake(Millis),
+}
+
+/// A connection whose welcome is among the frames.
+#[derive(Debug)]
+pub struct Greeted {
+    pub(crate) connection: Arc<Connection>,
+    /// The number of the hello in its session.
+    pub(crate) hello: u64,
+    /// The version of the welcome's routes.
+    pub(crate) routes: u64,
 }
 
 /// A client's question about the cluster, for which the node lacks what the control group says of itself.

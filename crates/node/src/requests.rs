@@ -13,10 +13,10 @@ use crate::early::{Added, Addressed, EARLY_MAX_MS};
 use crate::ids::Millis;
 use crate::node::Node;
 use crate::objects::{Event, ObjectRequest, RequestContext, SessionEnd, Task};
-use crate::outputs::{Output, Outputs};
+use crate::outputs::{Greeted, Output, Outputs};
 use crate::peers::Ended;
 use crate::rounds::RoundKind;
-use crate::session::Session;
+use crate::session::{Session, Withheld};
 use crate::timers::Timer;
 
 /// A new connection has this long to say hello, in milliseconds.
@@ -184,16 +184,43 @@ impl Node {
         };
         connection.set_routes(hello.routes);
         out.frame(connection.id, |bytes| write_welcome(&welcome, bytes));
-        if let Some(previous) = session.attach(connection.id, welcome.routes.version) {
-            out.close(previous);
+        // Another thread could send something on the connection before this one has sent the welcome.
+        out.push(Output::Greeted(Greeted {
+            connection: connection.clone(),
+            hello: session.greet(connection.id),
+            routes: welcome.routes.version,
+        }));
+        Ok(())
+    }
+
+    /// A welcome was handed to its connection, on which other things may come from here on.
+    pub(crate) fn on_greeted(&self, greeted: &Greeted, out: &mut Outputs) {
+        let Greeted {
+            connection,
+            hello,
+            routes,
+        } = greeted;
+        let Some(session) = connection.session() else {
+            return;
+        };
+        let attached = session.attach(*hello, connection.id, *routes);
+        if connection.is_closed() {
+            // With the earlier one, which closes now, the client has none, and asks again for what was withheld.
+            session.detach(connection.id);
+        }
+        if let Some(closed) = attached.closed {
+            out.close(closed);
+        }
+        for Withheld { sequence, result } in attached.withheld {
+            let max = self.limits.frame_bytes_max;
+            out.reply(connection.id, sequence, result.as_deref(), max);
         }
         if session.has_ended() {
             // The session ended behind the hello, and its end may not have seen this connection.
             out.close(connection.id);
         }
         // Newer routes may have come since.
-        self.send_routes(&session, out);
-        Ok(())
+        self.send_routes(session, out);
     }
 
     fn on_operation(

@@ -124,6 +124,11 @@ impl Shell {
                     socket.close_when_sent();
                 }
             }
+            Output::Greeted(greeted) => {
+                // The welcome comes first.
+                self.send_frames(out);
+                self.node.handle(Input::Greeted(greeted), self.now(), out);
+            }
             Output::PeerReady(node) => self.drain_peer(node),
             Output::Dial {
                 dial,

@@ -200,6 +200,9 @@ impl World {
                     self.break_connection(process, end);
                 }
             }
+            Output::Greeted(greeted) => {
+                process.node.handle(Input::Greeted(greeted), now, out);
+            }
             Output::PeerReady(to) => self.drain(process, to),
             Output::Dial {
                 dial,

@@ -14,7 +14,8 @@ use crate::replication::{
     Assignment, Command, Control, Grant, Incarnation, NodeId, View, ViewVersion,
 };
 use crate::{
-    Config, Connection, ConnectionId, Input, Job, Millis, Node, Output, Outputs, Work, WorkDone,
+    Config, Connection, ConnectionId, Greeted, Input, Job, Millis, Node, Output, Outputs, Work,
+    WorkDone,
 };
 
 pub const PARTITIONS: usize = 4;
@@ -30,6 +31,9 @@ pub struct Server {
     /// Jobs are not executed until somebody does so.
     pub holds_jobs: bool,
     pub jobs: Vec<Job>,
+    /// Welcomes are not sent until somebody does so.
+    pub holds_greetings: bool,
+    pub greetings: Vec<Greeted>,
     /// Work that was begun and has not ended.
     pub works: Vec<Work>,
     /// Outputs that the harness does nothing about.
@@ -84,6 +88,8 @@ impl Server {
             now: 0,
             holds_jobs: false,
             jobs: Vec::new(),
+            holds_greetings: false,
+            greetings: Vec::new(),
             works: Vec::new(),
             others: Vec::new(),
             responses: Vec::new(),
@@ -197,6 +203,11 @@ impl Server {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Close(connection) => self.closed.push(connection),
+            Output::Greeted(greeted) if self.holds_greetings => self.greetings.push(greeted),
+            Output::Greeted(greeted) => {
+                let greeted = Input::Greeted(greeted);
+                self.node.handle(greeted, self.now, &mut self.out);
+            }
             Output::Propose(command) => {
                 self.control.apply(&command).unwrap();
                 let view = Input::View(self.view());
