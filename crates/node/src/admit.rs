@@ -25,9 +25,6 @@ use crate::rounds::Contribution;
 pub const REPLICAS_OF_PERSISTENT: u8 = 2;
 const REPLICAS_OF_RUN: u8 = 1;
 
-/// Retry interval for a time-out that cannot be carried out yet, where nothing else wakes it, in milliseconds.
-const TIMEOUT_RETRY_MS: Millis = 200;
-
 /// An object that is checked out, while its next event is admitted.
 pub(crate) struct Hand<'a> {
     pub entry: &'a Arc<ObjectEntry>,
@@ -143,7 +140,7 @@ impl Node {
             Event::Request(context, request) => {
                 self.admit_request(hand, context, request, now, out)
             }
-            Event::CallTimeout(call, after) => self.admit_timeout(hand, (call, after), now, out),
+            Event::CallTimeout(call, after) => self.admit_timeout(hand, (call, after), now),
             Event::EndSession(..) | Event::Remove(_) => self.admit_own(hand, event, now, out),
             Event::Apply(from, entry) => self.admit_entry(hand, from, entry, out),
             Event::Task(task, round) => {
@@ -482,9 +479,8 @@ impl Node {
         hand: &mut Hand<'_>,
         (call, after): (CallId, Millis),
         now: Millis,
-        out: &mut Outputs,
     ) -> Option<(Event, Plan, bool)> {
-        let part = self.partitions.lock_of(&hand.id());
+        let mut part = self.partitions.lock_of(&hand.id());
         let has_followers = part.partition.has_followers();
         match part.admit_own(self.membership.standing(now)) {
             Admission::Now(term) => {
@@ -495,8 +491,8 @@ impl Node {
                 Some((Event::CallTimeout(call, after), plan, has_followers))
             }
             Admission::Later => {
-                drop(part);
-                self.add_call_timer((call, hand.id(), after), now + TIMEOUT_RETRY_MS, out);
+                // Events that are not requests always find room.
+                part.wait(hand.id(), Event::CallTimeout(call, after), usize::MAX);
                 None
             }
             // The client sends its call to the present primary, which counts anew.
