@@ -111,9 +111,11 @@ pub enum Input {
 
 /// A server without sockets, threads and clocks.
 ///
-/// **Locks.** A checked-out object is no lock: nobody waits for it. Whoever has one may lock its partition, for a moment; under
-/// a partition's lock the entry of an object, a peer's queue or a session may be locked, in this order. No user code runs,
-/// nothing is encoded and nothing is written while a lock is held.
+/// **Locks.** A checked-out object is no lock: nobody waits for it. Whoever has one may lock its partition, for a moment. Under
+/// a partition's lock all others may be locked, each for one look-up or change: the table and then the entry of an object in
+/// it, the homes, the peers and then a peer's queue, the types, the catalog, the rounds, the timers, and the sessions. Timers
+/// look at sessions; the sessions come before the runs, and both before one session. No user code runs, nothing is encoded
+/// and nothing is written while a lock is held.
 pub struct Node {
     pub(crate) limits: Limits,
     pub(crate) client_lease_ms: Millis,
