@@ -4,6 +4,7 @@ mod catalog;
 mod dials;
 mod drops;
 mod hello;
+mod lease;
 mod parked;
 mod rest;
 mod routes;
