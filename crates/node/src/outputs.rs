@@ -7,7 +7,7 @@ use crucial_core::frame;
 use crucial_object::{Error, Sequence};
 
 use crate::connection::Connection;
-use crate::ids::{ConnectionId, Millis};
+use crate::ids::ConnectionId;
 use crate::job::{Job, Turn};
 use crate::objects::RequestContext;
 use crate::peers::DialId;
@@ -44,9 +44,8 @@ pub enum Output {
     DescribeControl(ControlQuery),
     /// The encoded state of an object that the shell has asked for; `None`: there is no such object.
     Saved(u64, Option<Result<Vec<u8>, Error>>),
-    /// Call [`Node::handle_timeout`](crate::Node::handle_timeout) at this time at the latest: it is earlier than the timeout
-    /// that was known before.
-    Wake(Millis),
+    /// The [next timeout](crate::Node::next_timeout) is earlier than it was before.
+    Wake,
 }
 
 /// A connection whose welcome is among the frames.

@@ -148,7 +148,7 @@ impl Shell {
                     let _ = waiting.send(state);
                 }
             }
-            Output::Wake(_) => self.mailbox.wake(),
+            Output::Wake => self.mailbox.wake(),
         }
     }
 

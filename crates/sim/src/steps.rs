@@ -222,7 +222,7 @@ impl World {
                 self.travel(id.0, 0, event);
             }
             // The time is asked for after each step.
-            Output::Wake(_) => {}
+            Output::Wake => {}
             Output::DescribeControl(query) => {
                 let input = Input::ControlInfo(query, ControlInfo::default());
                 process.node.handle(input, now, out);

@@ -214,7 +214,7 @@ impl Server {
                 self.node.handle(view, self.now, &mut self.out);
             }
             Output::Start(work) => self.works.push(work),
-            Output::Wake(_) => {}
+            Output::Wake => {}
             other => self.others.push(other),
         }
     }
