@@ -115,17 +115,25 @@ impl Node {
                 };
                 return out.jobs.push_back(Job(Todo::Object(Box::new(job))));
             }
-            let is_absent = state.is_none();
-            match entry.next(state) {
+            match self.next_event(&entry, state) {
                 Some((next_state, next)) => (state, event) = (next_state, next),
-                None => {
-                    if is_absent {
-                        self.objects.remove(&entry);
-                    }
-                    return;
-                }
+                None => return,
             }
         }
+    }
+
+    /// The next event of a checked-out object. `None`: no event is left, and the object was given back.
+    pub(crate) fn next_event(
+        &self,
+        entry: &Arc<ObjectEntry>,
+        state: ObjectState,
+    ) -> Option<(ObjectState, Event)> {
+        let is_absent = state.is_none();
+        let next = entry.next(state);
+        if next.is_none() && is_absent {
+            self.objects.remove(entry);
+        }
+        next
     }
 
     /// Handles an event, or gives it back with the user code that it needs, and whether other servers may need an image.

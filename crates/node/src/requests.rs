@@ -12,7 +12,7 @@ use crate::connection::Connection;
 use crate::early::{Added, Addressed, EARLY_MAX_MS};
 use crate::ids::Millis;
 use crate::node::Node;
-use crate::objects::{Event, ObjectRequest, RequestContext, SessionEnd, Task};
+use crate::objects::{Event, ObjectRequest, RequestContext, SessionEnd};
 use crate::outputs::{Greeted, Output, Outputs};
 use crate::peers::Ended;
 use crate::rounds::RoundKind;
@@ -400,22 +400,6 @@ impl Node {
         self.reply(context, done, out);
     }
 
-    /// Removes objects, each in line with its calls.
-    pub(crate) fn remove_all(
-        &self,
-        kind: RoundKind,
-        objects: Vec<crucial_object::ObjectId>,
-        out: &mut Outputs,
-    ) {
-        if objects.is_empty() {
-            return out.ended_rounds.push_back(kind);
-        }
-        let round = self.rounds.begin(kind, objects.len());
-        for object in objects {
-            self.offer(object, Event::Remove(Some(round)), out);
-        }
-    }
-
     /// A request's round is through.
     pub(crate) fn end_request_round(&self, kind: RoundKind, now: Millis, out: &mut Outputs) {
         match kind {
@@ -468,22 +452,5 @@ impl Node {
                 Ok(())
             });
         }
-    }
-
-    /// Asks for the encoded state of an object. The answer is among the outputs, with this token.
-    pub fn save(
-        &self,
-        object: crucial_object::ObjectId,
-        token: u64,
-        now: Millis,
-        out: &mut Outputs,
-    ) {
-        let objects = match self.exists(&object) {
-            true => vec![object],
-            false => Vec::new(),
-        };
-        let kind = RoundKind::Save { token, state: None };
-        self.round(kind, objects, |_| Task::Save, out);
-        self.begin_turns(now, out);
     }
 }
