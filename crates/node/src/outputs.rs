@@ -7,10 +7,9 @@ use crucial_core::frame;
 use crucial_object::{Error, Sequence};
 
 use crate::connection::Connection;
-use crate::ids::ConnectionId;
+use crate::ids::{ConnectionId, DialId};
 use crate::job::{Job, Turn};
 use crate::objects::RequestContext;
-use crate::peers::DialId;
 use crate::replication::{Command, Incarnation, NodeId};
 use crate::results::Results;
 use crate::rounds::RoundKind;

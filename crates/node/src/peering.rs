@@ -8,12 +8,11 @@ use crucial_object::{Error, Result};
 
 use crate::catalog::Peer;
 use crate::connection::{Connection, PeerConnection};
-use crate::ids::Millis;
+use crate::ids::{DialId, Millis};
 use crate::job::{Job, Todo};
 use crate::node::Node;
 use crate::outputs::{Output, Outputs};
 use crate::peer_message::PeerMessage;
-use crate::peers::DialId;
 use crate::replication::{Message, PartitionId, ViewVersion};
 
 impl Node {

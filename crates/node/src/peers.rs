@@ -12,7 +12,7 @@ use crucial_object::encode_into;
 use parking_lot::{Mutex, RwLock};
 
 use crate::connection::Connection;
-use crate::ids::{ConnectionId, Millis};
+use crate::ids::{ConnectionId, DialId, Millis};
 use crate::outputs::{Output, Outputs};
 use crate::peer_message::PeerMessage;
 use crate::replication::{Incarnation, NodeId, View};
@@ -34,10 +34,6 @@ pub(crate) struct Peers {
     /// Counts the attempts to connect.
     dials: AtomicU64,
 }
-
-/// An attempt to connect to another server. What becomes of an earlier one says nothing of a later one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DialId(u64);
 
 /// What has come to an end.
 #[derive(Clone, Copy, Debug)]

@@ -280,8 +280,7 @@ impl ModuleCatalog {
         }
     }
 
-    /// The time of the inputs that follow. Between ticks, of which there are none while nothing is under way, each input
-    /// has its own.
+    /// The time of the inputs that follow. While nothing is under way no tick tells it.
     pub fn set_now(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
     }

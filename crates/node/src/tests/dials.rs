@@ -3,7 +3,7 @@
 use crucial_core::frame::peer;
 
 use super::server::{Server, join};
-use crate::peers::DialId;
+use crate::ids::DialId;
 use crate::replication::{Incarnation, NodeId};
 use crate::{Connection, ConnectionId, Input, Output};
 
