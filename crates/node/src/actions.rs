@@ -150,6 +150,17 @@ impl Node {
         }
     }
 
+    /// Removes objects, each in line with its calls.
+    pub(crate) fn remove_all(&self, kind: RoundKind, objects: Vec<ObjectId>, out: &mut Outputs) {
+        if objects.is_empty() {
+            return out.ended_rounds.push_back(kind);
+        }
+        let round = self.rounds.begin(kind, objects.len());
+        for object in objects {
+            self.offer(object, Event::Remove(Some(round)), out);
+        }
+    }
+
     /// A task is through. No lock may be held, as that may end its round.
     pub(crate) fn contribute(
         &self,

@@ -25,9 +25,6 @@ use crate::rounds::Contribution;
 pub const REPLICAS_OF_PERSISTENT: u8 = 2;
 const REPLICAS_OF_RUN: u8 = 1;
 
-/// Retry interval for a time-out that cannot be carried out yet, where nothing else wakes it, in milliseconds.
-const TIMEOUT_RETRY_MS: Millis = 200;
-
 /// An object that is checked out, while its next event is admitted.
 pub(crate) struct Hand<'a> {
     pub entry: &'a Arc<ObjectEntry>,
@@ -126,17 +123,25 @@ impl Node {
                 };
                 return out.jobs.push_back(Job(Todo::Object(Box::new(job))));
             }
-            let is_absent = state.is_none();
-            match entry.next(state) {
+            match self.next_event(&entry, state) {
                 Some((next_state, next)) => (state, event) = (next_state, next),
-                None => {
-                    if is_absent {
-                        self.objects.remove(&entry);
-                    }
-                    return;
-                }
+                None => return,
             }
         }
+    }
+
+    /// The next event of a checked-out object. `None`: no event is left, and the object was given back.
+    pub(crate) fn next_event(
+        &self,
+        entry: &Arc<ObjectEntry>,
+        state: ObjectState,
+    ) -> Option<(ObjectState, Event)> {
+        let is_absent = state.is_none();
+        let next = entry.next(state);
+        if next.is_none() && is_absent {
+            self.objects.remove(entry);
+        }
+        next
     }
 
     /// Handles an event, or gives it back with the user code that it needs, and whether other servers may need an image.
@@ -151,7 +156,7 @@ impl Node {
             Event::Request(context, request) => {
                 self.admit_request(hand, context, request, now, out)
             }
-            Event::CallTimeout(call, after) => self.admit_timeout(hand, (call, after), now, out),
+            Event::CallTimeout(call, after) => self.admit_timeout(hand, (call, after), now),
             Event::EndSession(..) | Event::Remove(_) => self.admit_own(hand, event, now, out),
             Event::Apply(from, entry) => self.admit_entry(hand, from, entry, out),
             Event::Task(task, round) => {
@@ -494,9 +499,8 @@ impl Node {
         hand: &mut Hand<'_>,
         (call, after): (CallId, Millis),
         now: Millis,
-        out: &mut Outputs,
     ) -> Option<(Event, Plan, bool)> {
-        let part = self.partitions.lock_of(&hand.id());
+        let mut part = self.partitions.lock_of(&hand.id());
         let has_followers = part.partition.has_followers();
         match part.admit_own(self.membership.standing(now)) {
             Admission::Now(term) => {
@@ -507,8 +511,8 @@ impl Node {
                 Some((Event::CallTimeout(call, after), plan, has_followers))
             }
             Admission::Later => {
-                drop(part);
-                self.add_call_timer((call, hand.id(), after), now + TIMEOUT_RETRY_MS, out);
+                // Events that are not requests always find room.
+                part.wait(hand.id(), Event::CallTimeout(call, after), usize::MAX);
                 None
             }
             // The client sends its call to the present primary, which counts anew.

@@ -107,30 +107,14 @@ impl Node {
             (_, done) => self.complete_task(&mut hand, event, done, now, out),
         }
         out.recycle(results);
-        self.next_event(entry, Checkout(state), now, out);
-    }
-
-    /// Begins the next event of an object, or gives it back.
-    fn next_event(
-        &self,
-        entry: Arc<ObjectEntry>,
-        Checkout(state): Checkout,
-        now: Millis,
-        out: &mut Outputs,
-    ) {
-        let is_absent = state.is_none();
-        match entry.next(state) {
-            Some((state, event)) => {
-                let state = Checkout(state);
-                let turn = Turn {
-                    entry,
-                    state,
-                    event,
-                };
-                self.begin(turn, now, out);
-            }
-            None if is_absent => self.objects.remove(&entry),
-            None => {}
+        if let Some((state, event)) = self.next_event(&entry, state) {
+            let state = Checkout(state);
+            let turn = Turn {
+                entry,
+                state,
+                event,
+            };
+            self.begin(turn, now, out);
         }
     }
 
@@ -454,7 +438,7 @@ impl Node {
             return;
         };
         session.unpark(call.sequence);
-        if let Some(to) = session.connection() {
+        if let Some(to) = session.take_reply(call.sequence, result) {
             out.reply(to, call.sequence, result, self.limits.frame_bytes_max);
         }
     }
@@ -465,11 +449,4 @@ struct Finished<'a> {
     term: Term,
     results: &'a Results,
     image: Option<Image>,
-}
-
-impl Reply {
-    pub(crate) fn new(call: CallId, result: Result<&[u8], &Error>) -> Reply {
-        let result = result.map(<[u8]>::to_vec).map_err(Clone::clone);
-        Reply { call, result }
-    }
 }

@@ -17,3 +17,7 @@ pub struct ConnectionId {
 
 /// The SHA-256 of a module's bytes.
 pub type ModuleId = [u8; 32];
+
+/// An attempt to connect to another server. What becomes of an earlier one says nothing of a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DialId(pub(crate) u64);

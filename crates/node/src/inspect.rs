@@ -78,6 +78,17 @@ impl Node {
         }
     }
 
+    /// Asks for the encoded state of an object. The answer is among the outputs, with this token.
+    pub fn save(&self, object: ObjectId, token: u64, now: Millis, out: &mut Outputs) {
+        let objects = match self.exists(&object) {
+            true => vec![object],
+            false => Vec::new(),
+        };
+        let kind = RoundKind::Save { token, state: None };
+        self.round(kind, objects, |_| Task::Save, out);
+        self.begin_turns(now, out);
+    }
+
     /// Lists the objects of which this server is the primary, in the order of their ids.
     fn list_objects(
         &self,

@@ -56,11 +56,11 @@ mod work;
 
 pub use admit::REPLICAS_OF_PERSISTENT;
 pub use connection::{Connection, PeerConnection};
-pub use ids::{ConnectionId, Millis, ModuleId, REPLICAS_MAX};
+pub use ids::{ConnectionId, DialId, Millis, ModuleId, REPLICAS_MAX};
 pub use job::{Done, Job};
 pub use limits::Limits;
 pub use node::{Config, Input, Node, Status};
-pub use outputs::{ControlInfo, ControlQuery, Frames, Output, Outputs};
+pub use outputs::{ControlInfo, ControlQuery, Frames, Greeted, Output, Outputs};
 pub use peer_message::PeerMessage;
 pub use session::Session;
 pub use types::{Module, NoModules, TypeSource};

@@ -10,7 +10,7 @@ use crate::cell::CallId;
 use crate::replication::{Incarnation, NodeId, ViewVersion};
 
 pub(crate) struct Modules {
-    /// Locked for a moment, and never together with a partition.
+    /// Locked for a moment, also under a partition's lock; nothing is locked under it.
     pub catalog: Mutex<ModuleCatalog>,
     requests: Mutex<Requests>,
     /// The newest view that has come, and may not be taken up yet: modules of no later one are in use here.

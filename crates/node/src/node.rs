@@ -13,15 +13,15 @@ use crate::cell::Recording;
 use crate::connection::Connection;
 use crate::early::EarlyRequests;
 use crate::hash::HashSeed;
-use crate::ids::{ConnectionId, Millis, REPLICAS_MAX};
+use crate::ids::{ConnectionId, DialId, Millis, REPLICAS_MAX};
 use crate::job::{Done, Executed};
 use crate::leases::LeaseWatch;
 use crate::membership::Membership;
 use crate::module_state::Modules;
 use crate::objects::{Homes, ObjectTable};
-use crate::outputs::{ControlInfo, ControlQuery, Outputs};
+use crate::outputs::{ControlInfo, ControlQuery, Greeted, Outputs};
 use crate::partitions::Partitions;
-use crate::peers::Peers;
+use crate::peers::{Ended, Peers};
 use crate::replication::{Grant, Incarnation, NodeId, Replica, Timing, View, ViewVersion};
 use crate::rounds::Rounds;
 use crate::session::{Session, Sessions};
@@ -83,14 +83,16 @@ pub enum Input {
     Closed(Arc<Connection>),
     /// A frame of a client came.
     Request(Arc<Connection>, Request),
+    /// The welcome to a client is on its way.
+    Greeted(Greeted),
     /// Another server says who it is.
     PeerHello(Arc<Connection>, u16, Option<peer::Hello>),
     /// Another server sends messages about partitions.
     PeerMessages(Arc<Connection>, Bytes),
     /// A server that was dialed has answered.
-    PeerUp(Arc<Connection>),
+    PeerUp(Arc<Connection>, DialId),
     /// A server that was dialed has not answered.
-    PeerDown(NodeId),
+    PeerDown(NodeId, DialId),
     /// The control group has decided a view.
     View(Arc<View>),
     /// The control group has granted a lease.
@@ -109,9 +111,11 @@ pub enum Input {
 
 /// A server without sockets, threads and clocks.
 ///
-/// **Locks.** A checked-out object is no lock: nobody waits for it. Whoever has one may lock its partition, for a moment; under
-/// a partition's lock the entry of an object, a peer's queue or a session may be locked, in this order. No user code runs,
-/// nothing is encoded and nothing is written while a lock is held.
+/// **Locks.** A checked-out object is no lock: nobody waits for it. Whoever has one may lock its partition, for a moment. Under
+/// a partition's lock all others may be locked, each for one look-up or change: the table and then the entry of an object in
+/// it, the homes, the peers and then a peer's queue, the types, the catalog, the rounds, the timers, and the sessions. Timers
+/// look at sessions; the sessions come before the runs, and both before one session. No user code runs, nothing is encoded
+/// and nothing is written while a lock is held.
 pub struct Node {
     pub(crate) limits: Limits,
     pub(crate) client_lease_ms: Millis,
@@ -194,13 +198,14 @@ impl Node {
         match input {
             Input::Request(connection, request) => self.on_request(connection, request, now, out),
             Input::Connected(connection) => self.on_connected(&connection, now, out),
+            Input::Greeted(greeted) => self.on_greeted(&greeted, out),
             Input::Closed(connection) => self.on_closed(&connection, now),
             Input::PeerHello(connection, version, hello) => {
                 self.on_peer_hello(&connection, (version, hello), out);
             }
             Input::PeerMessages(connection, bytes) => self.on_peer_messages(connection, bytes, out),
-            Input::PeerUp(connection) => self.on_peer_up(&connection, out),
-            Input::PeerDown(node) => self.peers.on_down(node, None, now),
+            Input::PeerUp(connection, dial) => self.on_peer_up(&connection, dial, out),
+            Input::PeerDown(node, dial) => self.peers.on_down(node, Ended::Dial(dial), now),
             Input::View(view) => self.on_view(view, now, out),
             Input::Lease(grant) => self.on_lease(grant, now, out),
             Input::Evicted => self.membership.end_lease(),

@@ -1,11 +1,13 @@
 //! Outputs of the node: frames to send, jobs to execute, and the rest.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crucial_core::frame;
 use crucial_object::{Error, Sequence};
 
-use crate::ids::{ConnectionId, Millis};
+use crate::connection::Connection;
+use crate::ids::{ConnectionId, DialId};
 use crate::job::{Job, Turn};
 use crate::objects::RequestContext;
 use crate::replication::{Command, Incarnation, NodeId};
@@ -22,6 +24,8 @@ pub enum Output {
     PeerReady(NodeId),
     /// Connect to another server, and answer with `PeerUp` or `PeerDown`.
     Dial {
+        /// The attempt, which the answer names.
+        dial: DialId,
         /// The server.
         node: NodeId,
         /// Its incarnation. Another one must not answer.
@@ -29,6 +33,8 @@ pub enum Output {
         /// Its address.
         address: String,
     },
+    /// Answer with `Greeted`, once the frames that were appended before are on their way.
+    Greeted(Greeted),
     /// Give the command to the control group. A lost command is proposed again.
     Propose(Command),
     /// Do something that takes long or touches the world, and answer with `WorkDone`.
@@ -37,9 +43,18 @@ pub enum Output {
     DescribeControl(ControlQuery),
     /// The encoded state of an object that the shell has asked for; `None`: there is no such object.
     Saved(u64, Option<Result<Vec<u8>, Error>>),
-    /// Call [`Node::handle_timeout`](crate::Node::handle_timeout) at this time at the latest: it is earlier than the timeout
-    /// that was known before.
-    Wake(Millis),
+    /// The [next timeout](crate::Node::next_timeout) is earlier than it was before.
+    Wake,
+}
+
+/// A connection whose welcome is among the frames.
+#[derive(Debug)]
+pub struct Greeted {
+    pub(crate) connection: Arc<Connection>,
+    /// The number of the hello in its session.
+    pub(crate) hello: u64,
+    /// The version of the welcome's routes.
+    pub(crate) routes: u64,
 }
 
 /// A client's question about the cluster, for which the node lacks what the control group says of itself.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crucial_object::{ObjectId, Result};
+use crucial_object::{Error, ObjectId, Result};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::cell::CallId;
@@ -16,6 +16,13 @@ use crate::replication::{
 pub struct Reply {
     pub(crate) call: CallId,
     pub(crate) result: Result<Vec<u8>>,
+}
+
+impl Reply {
+    pub(crate) fn new(call: CallId, result: Result<&[u8], &Error>) -> Reply {
+        let result = result.map(<[u8]>::to_vec).map_err(Clone::clone);
+        Reply { call, result }
+    }
 }
 
 /// The time during which this server is the primary of a partition. What is executed in a term that has ended meanwhile is

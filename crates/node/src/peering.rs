@@ -8,7 +8,7 @@ use crucial_object::{Error, Result};
 
 use crate::catalog::Peer;
 use crate::connection::{Connection, PeerConnection};
-use crate::ids::Millis;
+use crate::ids::{DialId, Millis};
 use crate::job::{Job, Todo};
 use crate::node::Node;
 use crate::outputs::{Output, Outputs};
@@ -177,13 +177,13 @@ impl Node {
     }
 
     /// A server that was dialed has answered on this connection.
-    pub(crate) fn on_peer_up(&self, connection: &Arc<Connection>, out: &mut Outputs) {
+    pub(crate) fn on_peer_up(&self, connection: &Arc<Connection>, dial: DialId, out: &mut Outputs) {
         self.count_connection(true);
         let Some(peer) = connection.peer() else {
             return;
         };
-        let (node, incarnation) = (peer.node(), peer.incarnation());
-        if self.peers.on_up(node, incarnation, connection.id) {
+        let node = peer.node();
+        if self.peers.on_up(node, dial, connection.id) {
             // Lost messages are sent again by the next ticks.
             out.push(Output::PeerReady(node));
         } else {

@@ -4,6 +4,7 @@
 //! outside of any partition's lock: [`Peers::drain`].
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crucial_core::frame::peer;
@@ -11,7 +12,7 @@ use crucial_object::encode_into;
 use parking_lot::{Mutex, RwLock};
 
 use crate::connection::Connection;
-use crate::ids::{ConnectionId, Millis};
+use crate::ids::{ConnectionId, DialId, Millis};
 use crate::outputs::{Output, Outputs};
 use crate::peer_message::PeerMessage;
 use crate::replication::{Incarnation, NodeId, View};
@@ -30,6 +31,17 @@ pub(crate) struct Peers {
     others: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
     /// Connections on which other servers send to this one.
     incoming: Mutex<Vec<Weak<Connection>>>,
+    /// Counts the attempts to connect.
+    dials: AtomicU64,
+}
+
+/// What has come to an end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ended {
+    /// The attempt has failed.
+    Dial(DialId),
+    /// The connection is closed.
+    Connection(ConnectionId),
 }
 
 struct Peer {
@@ -51,7 +63,7 @@ enum Link {
     Down {
         until: Millis,
     },
-    Dialing,
+    Dialing(DialId),
     Up(ConnectionId),
     /// The server is no member any more.
     Over,
@@ -160,12 +172,16 @@ impl Peers {
     pub fn dial(&self, now: Millis, out: &mut Outputs) {
         for (node, peer) in &*self.others.read() {
             let mut queue = peer.queue.lock();
-            match queue.link {
-                Link::Down { until } if until <= now => queue.link = Link::Dialing,
+            let dial = match queue.link {
+                Link::Down { until } if until <= now => {
+                    DialId(self.dials.fetch_add(1, Ordering::Relaxed))
+                }
                 _ => continue,
-            }
+            };
+            queue.link = Link::Dialing(dial);
             drop(queue);
             out.push(Output::Dial {
+                dial,
                 node: *node,
                 incarnation: peer.incarnation,
                 address: peer.address.clone(),
@@ -174,32 +190,31 @@ impl Peers {
     }
 
     /// A dialed server has answered; false if the connection is not wanted any more.
-    pub fn on_up(&self, node: NodeId, incarnation: Incarnation, connection: ConnectionId) -> bool {
+    pub fn on_up(&self, node: NodeId, dial: DialId, connection: ConnectionId) -> bool {
         let others = self.others.read();
-        let Some(peer) = others
-            .get(&node)
-            .filter(|peer| peer.incarnation == incarnation)
-        else {
+        let Some(peer) = others.get(&node) else {
             return false;
         };
         let mut queue = peer.queue.lock();
-        if let Link::Over = queue.link {
-            return false;
+        match queue.link {
+            Link::Dialing(present) if present == dial => {
+                queue.link = Link::Up(connection);
+                true
+            }
+            _ => false,
         }
-        queue.link = Link::Up(connection);
-        true
     }
 
     /// A dialed server has not answered, or its connection is closed.
-    pub fn on_down(&self, node: NodeId, connection: Option<ConnectionId>, now: Millis) {
+    pub fn on_down(&self, node: NodeId, ended: Ended, now: Millis) {
         let others = self.others.read();
         let Some(peer) = others.get(&node) else {
             return;
         };
         let mut queue = peer.queue.lock();
-        let is_meant = match (queue.link, connection) {
-            (Link::Dialing, None) => true,
-            (Link::Up(present), Some(closed)) => present == closed,
+        let is_meant = match (queue.link, ended) {
+            (Link::Dialing(present), Ended::Dial(failed)) => present == failed,
+            (Link::Up(present), Ended::Connection(closed)) => present == closed,
             _ => false,
         };
         if is_meant {

@@ -12,10 +12,11 @@ use crate::connection::Connection;
 use crate::early::{Added, Addressed, EARLY_MAX_MS};
 use crate::ids::Millis;
 use crate::node::Node;
-use crate::objects::{Event, ObjectRequest, RequestContext, SessionEnd, Task};
-use crate::outputs::{Output, Outputs};
+use crate::objects::{Event, ObjectRequest, RequestContext, SessionEnd};
+use crate::outputs::{Greeted, Output, Outputs};
+use crate::peers::Ended;
 use crate::rounds::RoundKind;
-use crate::session::Session;
+use crate::session::{Session, Withheld};
 use crate::timers::Timer;
 
 /// A new connection has this long to say hello, in milliseconds.
@@ -50,7 +51,8 @@ impl Node {
         if let Some(peer) = connection.peer()
             && peer.is_outgoing
         {
-            self.peers.on_down(peer.node(), Some(connection.id), now);
+            let ended = Ended::Connection(connection.id);
+            self.peers.on_down(peer.node(), ended, now);
         }
     }
 
@@ -182,16 +184,43 @@ impl Node {
         };
         connection.set_routes(hello.routes);
         out.frame(connection.id, |bytes| write_welcome(&welcome, bytes));
-        if let Some(previous) = session.attach(connection.id, welcome.routes.version) {
-            out.close(previous);
+        // Another thread could send something on the connection before this one has sent the welcome.
+        out.push(Output::Greeted(Greeted {
+            connection: connection.clone(),
+            hello: session.greet(connection.id),
+            routes: welcome.routes.version,
+        }));
+        Ok(())
+    }
+
+    /// A welcome was handed to its connection, on which other things may come from here on.
+    pub(crate) fn on_greeted(&self, greeted: &Greeted, out: &mut Outputs) {
+        let Greeted {
+            connection,
+            hello,
+            routes,
+        } = greeted;
+        let Some(session) = connection.session() else {
+            return;
+        };
+        let attached = session.attach(*hello, connection.id, *routes);
+        if connection.is_closed() {
+            // With the earlier one, which closes now, the client has none, and asks again for what was withheld.
+            session.detach(connection.id);
+        }
+        if let Some(closed) = attached.closed {
+            out.close(closed);
+        }
+        for Withheld { sequence, result } in attached.withheld {
+            let max = self.limits.frame_bytes_max;
+            out.reply(connection.id, sequence, result.as_deref(), max);
         }
         if session.has_ended() {
             // The session ended behind the hello, and its end may not have seen this connection.
             out.close(connection.id);
         }
         // Newer routes may have come since.
-        self.send_routes(&session, out);
-        Ok(())
+        self.send_routes(session, out);
     }
 
     fn on_operation(
@@ -371,22 +400,6 @@ impl Node {
         self.reply(context, done, out);
     }
 
-    /// Removes objects, each in line with its calls.
-    pub(crate) fn remove_all(
-        &self,
-        kind: RoundKind,
-        objects: Vec<crucial_object::ObjectId>,
-        out: &mut Outputs,
-    ) {
-        if objects.is_empty() {
-            return out.ended_rounds.push_back(kind);
-        }
-        let round = self.rounds.begin(kind, objects.len());
-        for object in objects {
-            self.offer(object, Event::Remove(Some(round)), out);
-        }
-    }
-
     /// A request's round is through.
     pub(crate) fn end_request_round(&self, kind: RoundKind, now: Millis, out: &mut Outputs) {
         match kind {
@@ -439,22 +452,5 @@ impl Node {
                 Ok(())
             });
         }
-    }
-
-    /// Asks for the encoded state of an object. The answer is among the outputs, with this token.
-    pub fn save(
-        &self,
-        object: crucial_object::ObjectId,
-        token: u64,
-        now: Millis,
-        out: &mut Outputs,
-    ) {
-        let objects = match self.exists(&object) {
-            true => vec![object],
-            false => Vec::new(),
-        };
-        let kind = RoundKind::Save { token, state: None };
-        self.round(kind, objects, |_| Task::Save, out);
-        self.begin_turns(now, out);
     }
 }

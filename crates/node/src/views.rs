@@ -175,7 +175,7 @@ impl Node {
 
     pub(crate) fn add_timer(&self, at: Millis, timer: Timer, out: &mut Outputs) {
         if self.timers.add(at, timer) {
-            out.push(Output::Wake(at));
+            out.push(Output::Wake);
         }
     }
 

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::task::Poll;
 
 use crucial_node::cell::Disposition::{Answered, Parked};
-use crucial_node::cell::Turn;
+use crucial_node::cell::{Change, Turn};
 use crucial_object::sync::{AtomicI64, Barrier, BarrierWaitResult};
 use crucial_object::{Error, Sequence, Shared, Wake, decode, encode, shared};
 use serde::{Deserialize, Serialize};
@@ -228,12 +228,13 @@ fn an_acknowledged_record_goes_with_the_next_call() {
 }
 
 #[test]
-fn purge_drops_results_and_keeps_waiting_calls() {
+fn results_that_nobody_needs_are_dropped_and_waiting_calls_stay() {
     let mut account = Subject::new(&Account::default());
     account.call(id(1, 1), "deposit", &(1i64,));
     account.call(id(2, 1), "withdraw", &(2i64,));
     account.take();
-    account.cell.purge(&|_| false);
+    let unneeded = account.cell.unneeded(&|_| false);
+    account.turn(|cell, turn| cell.apply(&Change::Forget(unneeded), turn));
     assert_eq!(account.cell.records_len(), 1);
     account.call(id(3, 1), "deposit", &(1i64,));
     assert_eq!(account.answered(), [id(3, 1), id(2, 1)]);

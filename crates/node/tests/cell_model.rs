@@ -12,7 +12,7 @@ mod subject;
 use std::collections::BTreeMap;
 use std::task::Poll;
 
-use crucial_node::cell::{CallId, Disposition};
+use crucial_node::cell::{CallId, Change, Disposition};
 use crucial_object::{Error, Sequence, encode, shared};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -213,7 +213,8 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
         prop_assert!(kept >= owed, "{} records, {} owed", kept, owed);
     }
     let needed = |call: CallId| call.sequence >= model.acked(call.session.0);
-    well.cell.purge(&needed);
+    let unneeded = well.cell.unneeded(&needed);
+    well.turn(|cell, turn| cell.apply(&Change::Forget(unneeded), turn));
     prop_assert_eq!(
         well.cell.records_len(),
         model.waiting.len() + model.results.len()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crucial_node::control_group::ControlGroup;
 use crucial_node::replication::{Incarnation, NodeId};
-use crucial_node::{Input, Limits, Node, Output, Outputs, TypeSource, Work};
+use crucial_node::{DialId, Input, Limits, Node, Output, Outputs, TypeSource, Work};
 use crucial_object::Result;
 use parking_lot::{Condvar, Mutex};
 
@@ -133,12 +133,18 @@ impl Shell {
                     socket.close_when_sent();
                 }
             }
+            Output::Greeted(greeted) => {
+                // The welcome comes first.
+                self.send_frames(out);
+                self.node.handle(Input::Greeted(greeted), self.now(), out);
+            }
             Output::PeerReady(node) => self.drain_peer(node),
             Output::Dial {
+                dial,
                 node,
                 incarnation,
                 address,
-            } => self.dial((node, incarnation), address, out),
+            } => self.dial(dial, (node, incarnation), address, out),
             Output::Propose(command) => self.control.propose(command),
             Output::Start(work) => self.start_work(work),
             Output::DescribeControl(query) => {
@@ -151,12 +157,13 @@ impl Shell {
                     let _ = waiting.send(state);
                 }
             }
-            Output::Wake(_) => self.mailbox.wake(),
+            Output::Wake => self.mailbox.wake(),
         }
     }
 
     fn dial(
         self: &Arc<Shell>,
+        dial: DialId,
         (node, incarnation): (NodeId, Incarnation),
         address: String,
         out: &mut Outputs,
@@ -166,14 +173,15 @@ impl Shell {
         let done = move |stream: Option<Stream>| match stream {
             Some(stream) => {
                 let socket = shell.sockets.insert(stream, Some(hello));
-                shell.input(Input::PeerUp(socket.connection.clone()));
+                shell.input(Input::PeerUp(socket.connection.clone(), dial));
                 shell.queues.assign(socket);
             }
-            None => shell.input(Input::PeerDown(node)),
+            None => shell.input(Input::PeerDown(node, dial)),
         };
         if let Err(error) = dial::start(address, hello, done) {
             tracing::error!(%error, "no thread to connect to another server");
-            self.node.handle(Input::PeerDown(node), self.now(), out);
+            self.node
+                .handle(Input::PeerDown(node, dial), self.now(), out);
         }
     }
 

@@ -1,5 +1,6 @@
 //! How packets travel, and what becomes of connections.
 
+use crucial_node::DialId;
 use crucial_node::replication::NodeId;
 use crucial_object::SessionId;
 use rand::Rng;
@@ -8,7 +9,7 @@ use crate::client::Addressed;
 use crate::events::MS;
 use crate::places::{has, is_client, place_of};
 use crate::process::{LEASE_MS, Process};
-use crate::wire::{End, Packet};
+use crate::wire::{Dial, End, Packet};
 use crate::world::{Event, World};
 
 impl World {
@@ -60,21 +61,25 @@ impl World {
     }
 
     /// A node dials another one.
-    pub fn dial(&mut self, from: &Process, to: (NodeId, u64)) {
+    pub fn dial(&mut self, from: &Process, dial: DialId, to: (NodeId, u64)) {
         self.links += 1;
-        let (id, link) = (from.node.id(), self.links);
+        let id = from.node.id();
+        let dial = Dial {
+            link: self.links,
+            id: dial,
+        };
         let hello = from.node.peer_hello((to.0.0, to.1));
         let is_cut = self.is_cut(id.0, to.0.0) || self.is_cut(to.0.0, id.0);
         let target = self.process(to.0).map(|process| process.node.incarnation());
         match target {
             Some(incarnation) if !is_cut => {
                 let delay_us = self.delay(id.0, to.0.0);
-                let packet = Packet::PeerHello(link, hello);
+                let packet = Packet::PeerHello(dial, hello);
                 self.after(delay_us, Event::ToNode(to.0, incarnation, packet));
             }
             _ => {
                 let delay_us = self.random.random_range(1..300) * MS;
-                let packet = Packet::PeerReply(link, hello, false);
+                let packet = Packet::PeerReply(dial, hello, false);
                 self.after(delay_us, Event::ToNode(id, from.began, packet));
             }
         }
@@ -82,7 +87,7 @@ impl World {
 
     /// Whether a node that was dialed takes the link.
     pub fn reply_to_peer(&mut self, packet: &Packet, is_accepted: bool) {
-        let &Packet::PeerHello(link, hello) = packet else {
+        let &Packet::PeerHello(dial, hello) = packet else {
             return;
         };
         let from = NodeId(hello.from);
@@ -90,7 +95,7 @@ impl World {
             return;
         };
         let delay_us = self.random.random_range(100..5_000);
-        let packet = Packet::PeerReply(link, hello, is_accepted);
+        let packet = Packet::PeerReply(dial, hello, is_accepted);
         self.after(delay_us, Event::ToNode(from, began, packet));
     }
 

@@ -9,7 +9,7 @@ use crucial_node::{Config, Connection, ConnectionId, Done, Input, Job, Node, Out
 
 use crucial_object::SessionId;
 
-use crate::wire::{ClientPacket, End, Packet};
+use crate::wire::{ClientPacket, Dial, End, Packet};
 
 /// How all processes of a run are set up.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +67,7 @@ pub enum Reply {
     /// The client's connection of this number is closed.
     Closed(SessionId, u64),
     /// Whether the node that dialed has a link.
-    Peer(u64, peer::Hello, bool),
+    Peer(Dial, peer::Hello, bool),
 }
 
 impl Process {
@@ -121,22 +121,24 @@ impl Process {
                     self.node.handle(input, now, out);
                 }
             }
-            Packet::PeerHello(link, hello) => {
-                let connection = self.open(End::Incoming(link), 0, Connection::new);
+            Packet::PeerHello(dial, hello) => {
+                let connection = self.open(End::Incoming(dial.link), 0, Connection::new);
                 let connected = Input::Connected(connection.clone());
                 self.node.handle(connected, now, out);
                 let input = Input::PeerHello(connection.clone(), VERSION, Some(hello));
                 self.node.handle(input, now, out);
-                return Some(Reply::Peer(link, hello, connection.peer().is_some()));
+                return Some(Reply::Peer(dial, hello, connection.peer().is_some()));
             }
-            Packet::PeerReply(link, hello, true) => {
+            Packet::PeerReply(dial, hello, true) => {
                 let to_peer = |id| Connection::to_peer(id, hello);
-                let connection = self.open(End::Outgoing(link), 0, to_peer);
-                self.node.handle(Input::PeerUp(connection), now, out);
+                let connection = self.open(End::Outgoing(dial.link), 0, to_peer);
+                self.node
+                    .handle(Input::PeerUp(connection, dial.id), now, out);
             }
-            Packet::PeerReply(_, hello, false) => {
+            Packet::PeerReply(dial, hello, false) => {
                 if let Some((to, _)) = hello.to {
-                    self.node.handle(Input::PeerDown(NodeId(to)), now, out);
+                    let input = Input::PeerDown(NodeId(to), dial.id);
+                    self.node.handle(input, now, out);
                 }
             }
             Packet::Closed(end) => {

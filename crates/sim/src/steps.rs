@@ -58,8 +58,8 @@ impl World {
         });
         match reply {
             Some(Reply::Closed(session, number)) => self.close_client(id, (session, number)),
-            Some(Reply::Peer(link, hello, is_accepted)) => {
-                self.reply_to_peer(&Packet::PeerHello(link, hello), is_accepted);
+            Some(Reply::Peer(dial, hello, is_accepted)) => {
+                self.reply_to_peer(&Packet::PeerHello(dial, hello), is_accepted);
             }
             None => {}
         }
@@ -200,10 +200,16 @@ impl World {
                     self.break_connection(process, end);
                 }
             }
+            Output::Greeted(greeted) => {
+                process.node.handle(Input::Greeted(greeted), now, out);
+            }
             Output::PeerReady(to) => self.drain(process, to),
             Output::Dial {
-                node, incarnation, ..
-            } => self.dial(process, (node, incarnation.0)),
+                dial,
+                node,
+                incarnation,
+                ..
+            } => self.dial(process, dial, (node, incarnation.0)),
             Output::Propose(command) => {
                 if let Command::Reconfigure { assignments, .. } = &command
                     && assignments
@@ -216,7 +222,7 @@ impl World {
                 self.travel(id.0, 0, event);
             }
             // The time is asked for after each step.
-            Output::Wake(_) => {}
+            Output::Wake => {}
             Output::DescribeControl(query) => {
                 let input = Input::ControlInfo(query, ControlInfo::default());
                 process.node.handle(input, now, out);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crucial_core::frame::{Hello, Request, Response, peer};
+use crucial_node::DialId;
 use crucial_node::replication::{Command, Grant, Incarnation, NodeId, View};
 use crucial_object::SessionId;
 
@@ -18,6 +19,15 @@ pub enum End {
     Outgoing(u64),
 }
 
+/// An attempt of a node to reach another one.
+#[derive(Clone, Copy, Debug)]
+pub struct Dial {
+    /// The link that is made.
+    pub link: u64,
+    /// The name of the attempt at the node that dials.
+    pub id: DialId,
+}
+
 /// What comes to a node.
 #[derive(Clone, Debug)]
 pub enum Packet {
@@ -26,9 +36,9 @@ pub enum Packet {
     /// From another node, on the link of this number.
     Messages(u64, Bytes),
     /// Another node dials.
-    PeerHello(u64, peer::Hello),
+    PeerHello(Dial, peer::Hello),
     /// Whether a node that was dialed takes the link.
-    PeerReply(u64, peer::Hello, bool),
+    PeerReply(Dial, peer::Hello, bool),
     /// The connection is broken.
     Closed(End),
     /// From the control group, with the view.

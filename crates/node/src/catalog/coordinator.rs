@@ -124,7 +124,7 @@ impl Coordinator {
                 module, replace, ..
             } => (*module, Step::Push { replace: *replace }),
             Wish::Remove { module } => {
-                let Some(since) = since(context.view, module) else {
+                let Some(since) = context.view.module_since(module) else {
                     return context.out.reply(request, Reply::Removed(Ok(false)));
                 };
                 (*module, Step::Remove { since })
@@ -331,7 +331,7 @@ impl Coordinator {
             operation.release(context);
         } else if is_current && matches!(operation.step, Step::Push { .. }) {
             operation.was_current = true;
-            match since(context.view, &operation.module) {
+            match context.view.module_since(&operation.module) {
                 Some(since) => operation.confirm(since, context),
                 // All its types are the servers' own.
                 None => {
@@ -359,7 +359,7 @@ impl Coordinator {
         let pushed = operation.pushed.as_ref().filter(|pushed| pushed.left == 0);
         let replaced = pushed.map_or(&[][..], |pushed| &pushed.replaced);
         let kept = replaced.iter().filter_map(|module| {
-            let since = since(context.view, module)?;
+            let since = context.view.module_since(module)?;
             (since < installed).then_some((*module, since))
         });
         operation.sweeps = kept.collect();
@@ -378,7 +378,7 @@ impl Coordinator {
         let view = context.view;
         operation
             .sweeps
-            .retain(|(module, replaced)| since(view, module) == Some(*replaced));
+            .retain(|(module, replaced)| view.module_since(module) == Some(*replaced));
         match operation.sweeps.last() {
             Some((module, since)) if is_due && operation.request.is_some() => {
                 // Members forget an operation when they hear of the next one.
@@ -489,7 +489,7 @@ impl Operation {
             Phase::Pausing { .. } => return,
         }
         let is_proposed = matches!(self.phase, Phase::Proposed { .. });
-        let present = since(view, &self.module);
+        let present = view.module_since(&self.module);
         match self.step {
             Step::Push { .. } if is_proposed && present.is_some_and(|since| since > self.seen) => {
                 if let Some(since) = present {
@@ -629,10 +629,4 @@ fn unavailable(reason: &str) -> Error {
         address: "the cluster's modules".to_owned(),
         reason: reason.to_owned(),
     }
-}
-
-/// The view with which a module has come to its place.
-fn since(view: &View, module: &ModuleId) -> Option<ViewVersion> {
-    let mut kept = view.modules.iter();
-    kept.find(|kept| kept.id == *module).map(|kept| kept.since)
 }

@@ -43,19 +43,15 @@ pub(super) struct Installed {
 
 impl Installed {
     pub fn on_view(&mut self, view: &View) {
-        let present = |installation: &Installation| {
-            let mut kept = view.modules.iter();
-            kept.find(|kept| kept.id == installation.module)
-                .map(|kept| kept.since)
-        };
-        self.list
-            .retain(|installation| match present(installation) {
+        self.list.retain(
+            |installation| match view.module_since(&installation.module) {
                 Some(since) => since == installation.since,
                 None => {
                     self.dropped.push_back(installation.module);
                     false
                 }
-            });
+            },
+        );
     }
 
     /// The installation of a module.
@@ -169,9 +165,8 @@ impl Installed {
     pub fn on_installed(&mut self, installation: Installation, view: &View) {
         let module = installation.module;
         self.retired.remove(&module);
-        let mut kept = view.modules.iter();
-        match kept.find(|kept| kept.id == module) {
-            Some(kept) if kept.since == installation.since => self.list.push(installation),
+        match view.module_since(&module) {
+            Some(since) if since == installation.since => self.list.push(installation),
             // The module is installed again at its new place.
             Some(_) => {}
             None => self.dropped.push_back(module),

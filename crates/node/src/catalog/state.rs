@@ -280,7 +280,7 @@ impl ModuleCatalog {
         }
     }
 
-    /// Sets the time of the inputs that follow. Ticks alone do not tell the time: they stop while no operation is under way.
+    /// The time of the inputs that follow. While nothing is under way no tick tells it.
     pub fn set_now(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
     }
@@ -406,7 +406,8 @@ impl ModuleCatalog {
                 let purpose = Purpose::View(since);
                 return self.installed.start(work, purpose, &mut self.out);
             }
-            let stays = |module: &ModuleId| self.participant.retires(module, since(view, module));
+            let stays =
+                |module: &ModuleId| self.participant.retires(module, view.module_since(module));
             if let Some(work) = self.installed.next_restore(stays) {
                 return self.installed.start(work, for_view, &mut self.out);
             }
@@ -466,7 +467,7 @@ impl ModuleCatalog {
             {
                 return Some(one.outcome.clone());
             }
-            let is_gone = view.version >= needed && since(view, module).is_none();
+            let is_gone = view.version >= needed && view.module_since(module).is_none();
             is_gone.then_some(None)
         };
         self.participant.send_installed(outcome, &mut self.out);
@@ -501,7 +502,7 @@ impl ModuleCatalog {
     pub fn supersedes(&self, new: &ModuleId, old: &ModuleId) -> bool {
         self.view
             .as_ref()
-            .is_some_and(|view| since(view, new) > since(view, old))
+            .is_some_and(|view| view.module_since(new) > view.module_since(old))
     }
 
     /// Ids and sizes of the view's modules that are installed here.
@@ -543,9 +544,3 @@ const READY: Ready = Ready {
     is_current: false,
     module: None,
 };
-
-/// The view with which a module has come to its place.
-fn since(view: &View, module: &ModuleId) -> Option<ViewVersion> {
-    let mut kept = view.modules.iter();
-    kept.find(|kept| kept.id == *module).map(|kept| kept.since)
-}

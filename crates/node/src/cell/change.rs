@@ -48,12 +48,6 @@ pub enum Change {
 impl Cell {
     /// Does a change. Its results go to `turn`; it drops no record but those that the change says.
     pub fn apply(&mut self, change: &Change, turn: &mut Turn<'_>) {
-        let mut turn = Turn {
-            needed: &|_| true,
-            replies: turn.replies,
-            out: turn.out,
-            parked_max: turn.parked_max,
-        };
         match change {
             Change::Call {
                 id,
@@ -69,14 +63,14 @@ impl Cell {
                     method: *method,
                     args,
                 };
-                self.call(&call, &mut turn);
+                self.call(&call, turn);
             }
-            Change::ClearPoison { id, acked } => self.clear_poison(*id, *acked, &mut turn),
+            Change::ClearPoison { id, acked } => self.clear_poison(*id, *acked, turn),
             Change::Cancel { call, error } => {
-                self.cancel(*call, error, &mut turn);
+                self.cancel(*call, error, turn);
             }
-            Change::EndSession(session) => self.end_session(*session, &mut turn),
-            Change::Lapse(session) => self.lapse_session(*session, &mut turn),
+            Change::EndSession(session) => self.end_session(*session, turn),
+            Change::Lapse(session) => self.lapse_session(*session, turn),
             Change::Forget(calls) => self.records.forget_calls(calls),
         }
     }

@@ -3,8 +3,8 @@
 //! A record is kept until its caller says that it has the result. Each call of a session names the
 //! lowest sequence that the session still waits for (`acked`): records of the session below that go at
 //! once. A session with a call that waits for long says now and then exactly for which calls it waits.
-//! Records that are not needed by that go when the table has doubled. So a table is bounded by the calls
-//! in flight, and one result per session that has called since the last purge.
+//! Records that are not needed by that go by a change, when the table has doubled. So a table is bounded by the calls
+//! in flight, and one result per session that has called since the last such change.
 
 use std::collections::BTreeMap;
 
@@ -79,9 +79,6 @@ impl Outcome {
     }
 }
 
-/// Below this many records a table is not purged.
-const PURGE_AT_MIN: usize = 16;
-
 /// Above this many records they are in a tree; below, in a vector, which takes less memory.
 const FEW_MAX: usize = 64;
 
@@ -100,7 +97,8 @@ enum Entries {
         reason = "beside a vector of three words there is no room for the variant"
     )]
     Few(Box<Vec<(CallId, Record)>>),
-    Many(Box<Many>),
+    #[expect(clippy::box_collection, reason = "as above")]
+    Many(Box<BTreeMap<CallId, Record>>),
 }
 
 impl Entries {
@@ -114,34 +112,20 @@ impl Entries {
     }
 }
 
-#[derive(Debug)]
-struct Many {
-    entries: BTreeMap<CallId, Record>,
-    /// The number of entries at which to purge.
-    purge_at: usize,
-}
-
 impl Records {
     /// The record of a call.
     pub fn find(&self, call: CallId) -> Option<&Record> {
         if let Entries::Many(many) = &self.0 {
-            return many.entries.get(&call);
+            return many.get(&call);
         }
         let entries = self.0.listed();
         let position = position(entries, call).ok()?;
         Some(&entries[position].1)
     }
 
-    /// Sets the record of a call. Drops those of its session below `acked`, and now and then those of
-    /// all that are not `needed`.
-    pub fn put(
-        &mut self,
-        call: CallId,
-        record: Record,
-        acked: Sequence,
-        needed: &dyn Fn(CallId) -> bool,
-    ) {
-        let must_purge = match &mut self.0 {
+    /// Sets the record of a call. Drops those of its session below `acked`.
+    pub fn put(&mut self, call: CallId, record: Record, acked: Sequence) {
+        let must_fit = match &mut self.0 {
             Entries::None => {
                 self.0 = Entries::One((call, record));
                 false
@@ -161,24 +145,17 @@ impl Records {
                 false
             }
             Entries::Few(entries) => {
-                let is_full = entries.len() >= PURGE_AT_MIN && entries.len() == entries.capacity();
                 put_few(entries, call, record, acked);
-                is_full
+                entries.len() > FEW_MAX
             }
-            Entries::Many(many) => {
-                put_many(&mut many.entries, call, record, acked);
-                many.entries.len() > many.purge_at
+            Entries::Many(entries) => {
+                put_many(entries, call, record, acked);
+                false
             }
         };
-        if must_purge {
-            self.purge(needed);
+        if must_fit {
+            self.fit();
         }
-    }
-
-    /// Drops every record that nobody needs.
-    pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool) {
-        self.retain(|call, record| *record == Record::Parked || needed(call));
-        self.fit();
     }
 
     /// Drops all records of a session.
@@ -196,13 +173,13 @@ impl Records {
 
     /// Puts back a record that was in another table.
     pub fn restore(&mut self, call: CallId, record: Record) {
-        self.put(call, record, Sequence(0), &|_| true);
+        self.put(call, record, Sequence(0));
     }
 
     /// All records, in the order of their calls.
     pub fn iter(&self) -> impl Iterator<Item = (CallId, &Record)> {
         let many = match &self.0 {
-            Entries::Many(many) => Some(&many.entries),
+            Entries::Many(many) => Some(&**many),
             _ => None,
         };
         let listed = self.0.listed().iter();
@@ -215,7 +192,7 @@ impl Records {
     /// How many records there are.
     pub fn len(&self) -> usize {
         match &self.0 {
-            Entries::Many(many) => many.entries.len(),
+            Entries::Many(many) => many.len(),
             few => few.listed().len(),
         }
     }
@@ -229,7 +206,7 @@ impl Records {
                 }
             }
             Entries::Few(entries) => entries.retain(|(call, record)| keep(*call, record)),
-            Entries::Many(many) => many.entries.retain(|call, record| keep(*call, record)),
+            Entries::Many(many) => many.retain(|call, record| keep(*call, record)),
         }
     }
 
@@ -238,8 +215,7 @@ impl Records {
         match &mut self.0 {
             Entries::Few(entries) if entries.len() > FEW_MAX => {
                 let entries: BTreeMap<_, _> = std::mem::take(&mut **entries).into_iter().collect();
-                let purge_at = 2 * entries.len();
-                self.0 = Entries::Many(Box::new(Many { entries, purge_at }));
+                self.0 = Entries::Many(Box::new(entries));
             }
             Entries::Few(entries) if entries.len() < 2 => {
                 self.0 = entries.pop().map_or(Entries::None, Entries::One);
@@ -249,12 +225,11 @@ impl Records {
                 entries.shrink_to(room);
                 entries.reserve_exact(room - entries.len());
             }
-            Entries::Many(many) if many.entries.len() <= FEW_MAX / 2 => {
-                let entries = std::mem::take(&mut many.entries).into_iter().collect();
+            Entries::Many(many) if many.len() <= FEW_MAX / 2 => {
+                let entries = std::mem::take(&mut **many).into_iter().collect();
                 self.0 = Entries::Few(Box::new(entries));
             }
-            Entries::Many(many) => many.purge_at = 2 * many.entries.len(),
-            Entries::None | Entries::One(_) => {}
+            Entries::Many(_) | Entries::None | Entries::One(_) => {}
         }
     }
 }
@@ -342,26 +317,32 @@ mod tests {
     fn an_acknowledged_record_makes_room_for_the_next() {
         let mut records = Records::default();
         for sequence in 1..=1000 {
-            records.put(id(1, sequence), done(1), Sequence(sequence), &|_| true);
+            records.put(id(1, sequence), done(1), Sequence(sequence));
             assert_eq!(records.len(), 1);
         }
     }
 
     #[test]
-    fn records_of_sessions_that_went_elsewhere_are_bounded() {
+    fn records_that_are_forgotten_leave_the_others_whatever_their_number() {
         let mut records = Records::default();
-        for session in 0..10_000 {
-            records.put(id(session, 1), done(1), Sequence(1), &|_| false);
-            assert!(records.len() <= PURGE_AT_MIN + 1);
+        let calls: Vec<CallId> = (0..1000).map(|session| id(session, 1)).collect();
+        for call in &calls {
+            records.put(*call, done(call.session.0 as u8), Sequence(1));
+        }
+        for left in [900, 100, 30, 10, 1, 0] {
+            records.forget_calls(&calls[left..]);
+            assert_eq!(records.len(), left);
+            let found = calls.iter().filter(|call| records.find(**call).is_some());
+            assert!(found.eq(&calls[..left]));
         }
     }
 
     #[test]
-    fn parked_calls_are_never_dropped() {
+    fn parked_calls_are_not_acknowledged() {
         let mut records = Records::default();
-        records.put(id(1, 1), Record::Parked, Sequence(1), &|_| true);
-        records.put(id(1, 2), done(2), Sequence(2), &|_| true);
-        records.purge(&|_| false);
+        records.put(id(1, 1), Record::Parked, Sequence(1));
+        records.put(id(1, 2), done(2), Sequence(2));
+        records.put(id(1, 3), done(3), Sequence(3));
         assert_eq!(records.find(id(1, 1)), Some(&Record::Parked));
         assert_eq!(records.find(id(1, 2)), None);
     }
@@ -383,10 +364,7 @@ mod tests {
                 *ack = (*ack).max(sequence.saturating_sub(lag));
                 let (sequence, ack) = (*sequence, *ack);
                 model.insert(id(session, sequence), byte);
-                let watermarks = acked.clone();
-                records.put(id(session, sequence), done(byte), Sequence(ack), &|call| {
-                    watermarks.get(&call.session.0).is_some_and(|w| call.sequence.0 >= *w)
-                });
+                records.put(id(session, sequence), done(byte), Sequence(ack));
                 for (call, byte) in &model {
                     if call.sequence.0 >= acked[&call.session.0] {
                         prop_assert_eq!(records.find(*call), Some(&done(*byte)));

@@ -62,8 +62,6 @@ impl Recording {
 
 /// The things that an object needs of its server while it executes.
 pub struct Turn<'a> {
-    /// Whether the session of a call still waits for it.
-    pub needed: &'a dyn Fn(CallId) -> bool,
     /// Where results go.
     pub replies: &'a mut dyn Replies,
     /// Where methods leave their encoded results; empty before and after.
@@ -73,10 +71,9 @@ pub struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    /// A turn on a server without limits, that takes every call to be needed.
+    /// A turn on a server without limits.
     pub fn new(replies: &'a mut dyn Replies, out: &'a mut Vec<u8>) -> Turn<'a> {
         Turn {
-            needed: &|_| true,
             replies,
             out,
             parked_max: usize::MAX,
@@ -213,7 +210,7 @@ impl Cell {
                 turn.replies.reply(call.id, Err(&refused));
                 if call.recording == Recording::Everything {
                     let record = Record::Done(Outcome::new(Err(&refused)));
-                    self.records.put(call.id, record, call.acked, turn.needed);
+                    self.records.put(call.id, record, call.acked);
                 }
                 Disposition::Answered
             }
@@ -264,8 +261,7 @@ impl Cell {
         }
         let disposition = match polled {
             Ok(Poll::Pending) => {
-                self.records
-                    .put(call.id, Record::Parked, call.acked, turn.needed);
+                self.records.put(call.id, Record::Parked, call.acked);
                 self.rare_mut().parked.push_back(Parked {
                     call: call.id,
                     method: index,
@@ -280,7 +276,7 @@ impl Cell {
                 // A call that was taken back may be tried again under its number.
                 if call.recording.keeps(method) && !is_full {
                     let record = Record::Done(Outcome::new(result));
-                    self.records.put(call.id, record, call.acked, turn.needed);
+                    self.records.put(call.id, record, call.acked);
                 }
                 Disposition::Answered
             }
@@ -399,7 +395,7 @@ impl Cell {
     }
 
     /// A session was silent for too long. As [`end_session`](Cell::end_session), but the results of its calls stay, until they
-    /// are [purged](Cell::purge): it may live, and repeat them where nobody knows that it was taken for dead. Those that
+    /// are [forgotten](crate::cell::Change::Forget): it may live, and repeat them where nobody knows that it was taken for dead. Those that
     /// waited are answered then that it was.
     pub fn lapse_session(&mut self, session: SessionId, turn: &mut Turn<'_>) {
         let mut changed = false;
@@ -428,11 +424,6 @@ impl Cell {
         }
     }
 
-    /// Drops the records that are not needed any more.
-    pub fn purge(&mut self, needed: &dyn Fn(CallId) -> bool) {
-        self.records.purge(needed);
-    }
-
     /// Accepts the state as it is. The call's result is a `bool`: whether the object was poisoned.
     pub fn clear_poison(&mut self, call: CallId, acked: Sequence, turn: &mut Turn<'_>) {
         if self.repeat(call, turn).is_some() {
@@ -442,7 +433,7 @@ impl Cell {
         let result: Result<&[u8], &Error> = Ok(&[u8::from(poison.is_some())]);
         turn.replies.reply(call, result);
         let record = Record::Done(Outcome::new(result));
-        self.records.put(call, record, acked, turn.needed);
+        self.records.put(call, record, acked);
     }
 
     /// Ends every waiting call with `error`: the object is going.
@@ -488,7 +479,7 @@ impl Cell {
     /// A parked call's record becomes its result.
     fn finish(&mut self, call: CallId, result: Result<&[u8], &Error>) {
         let record = Record::Done(Outcome::new(result));
-        self.records.put(call, record, Sequence(0), &|_| true);
+        self.records.put(call, record, Sequence(0));
     }
 
     /// Runs a method; its result is in `out`.

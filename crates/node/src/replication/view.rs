@@ -86,6 +86,12 @@ impl View {
         }
     }
 
+    /// The view with which a module has come to its place, if this view has it.
+    pub fn module_since(&self, module: &[u8; 32]) -> Option<ViewVersion> {
+        let mut kept = self.modules.iter();
+        kept.find(|kept| kept.id == *module).map(|kept| kept.since)
+    }
+
     /// All partitions.
     pub fn partitions(&self) -> impl Iterator<Item = PartitionId> + use<> {
         (0..self.configurations.len() as u16).map(PartitionId)

@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crucial_core::frame::{Hello, InFlight};
-use crucial_object::{ObjectId, RunId, Sequence, SessionId, ThreadId};
+use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId};
 use parking_lot::Mutex;
 
+use super::delivery::{Attached, Delivery};
 use crate::hash::{HashSeed, Map, Set};
 use crate::ids::{ConnectionId, Millis};
 
@@ -31,8 +32,7 @@ pub struct Session {
     seen_ms: AtomicU64,
     /// The newest routes that it was sent on its connection.
     routes_sent: AtomicU64,
-    /// Its newest connection.
-    connection: Mutex<Option<ConnectionId>>,
+    delivery: Mutex<Delivery>,
     /// `None`: the session has ended.
     places: Mutex<Option<Places>>,
 }
@@ -91,7 +91,7 @@ impl Session {
             listed: AtomicU64::new(0),
             seen_ms: AtomicU64::new(now),
             routes_sent: AtomicU64::new(0),
-            connection: Mutex::default(),
+            delivery: Mutex::default(),
             places: Mutex::new(Some(Places::new(seed))),
         }
     }
@@ -135,12 +135,25 @@ impl Session {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Makes `connection` the one that replies go to, on which routes of this version were sent. Gives the previous one, which
-    /// has to be closed.
-    pub(crate) fn attach(&self, connection: ConnectionId, routes: u64) -> Option<ConnectionId> {
+    /// A hello came on a connection; gives the hello's number.
+    pub(crate) fn greet(&self, connection: ConnectionId) -> u64 {
+        self.delivery.lock().greet(connection)
+    }
+
+    /// Makes `connection` the one that replies go to. The welcome to the hello of this number, with routes of this version,
+    /// is on its way.
+    pub(crate) fn attach(&self, hello: u64, connection: ConnectionId, routes: u64) -> Attached {
         self.routes_sent.store(routes, Ordering::Release);
-        let previous = self.connection.lock().replace(connection);
-        previous.filter(|previous| *previous != connection)
+        self.delivery.lock().attach(hello, connection)
+    }
+
+    /// Where the reply to a call goes that has waited. `None`: the reply waits for a welcome, or there is no connection.
+    pub(crate) fn take_reply(
+        &self,
+        sequence: Sequence,
+        result: Result<&[u8], &Error>,
+    ) -> Option<ConnectionId> {
+        self.delivery.lock().take_reply(sequence, result)
     }
 
     /// Whether the client has to be sent the routes of this version. From then on it is taken to know them.
@@ -151,20 +164,17 @@ impl Session {
 
     /// The connection is closed.
     pub(crate) fn detach(&self, connection: ConnectionId) {
-        let mut current = self.connection.lock();
-        if *current == Some(connection) {
-            *current = None;
-        }
+        self.delivery.lock().detach(connection);
     }
 
     /// Whether a request that came on `connection` may be executed. The session of an exactly-once thread passes from
     /// attempt to attempt, and the older ones are fenced with their connections.
     pub(crate) fn accepts(&self, connection: ConnectionId) -> bool {
-        !self.recorded || *self.connection.lock() == Some(connection)
+        !self.recorded || self.connection() == Some(connection)
     }
 
     pub(crate) fn connection(&self) -> Option<ConnectionId> {
-        *self.connection.lock()
+        self.delivery.lock().connection()
     }
 
     /// A call of the session waits in an object. False if the session has ended.
@@ -235,8 +245,9 @@ impl Session {
     pub(crate) fn end(&self) -> (Vec<ObjectId>, Option<ConnectionId>) {
         self.ended.store(true, Ordering::Release);
         let places = self.places.lock().take();
-        let connection = self.connection.lock().take();
-        (places.map_or_else(Vec::new, Places::all), connection)
+        let delivery = std::mem::take(&mut *self.delivery.lock());
+        let objects = places.map_or_else(Vec::new, Places::all);
+        (objects, delivery.connection())
     }
 }
 

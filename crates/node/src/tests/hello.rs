@@ -1,8 +1,11 @@
 //! Handshakes of clients.
 
 use crucial_core::frame::Response;
+use crucial_object::{ObjectId, decode, encode};
 
-use super::server::{Server, hello};
+use super::server::{Client, Server, hello, join};
+use crate::Input;
+use crate::replication::NodeId;
 
 #[test]
 fn a_second_hello_begins_no_session() {
@@ -15,4 +18,104 @@ fn a_second_hello_begins_no_session() {
     };
     assert!(server.is_closed(&client));
     assert_eq!(server.node.status().sessions, 1);
+}
+
+/// A client that waits for a lock with its call 2, and says hello on a second connection.
+struct Again {
+    server: Server,
+    old: Client,
+    new: Client,
+    holder: Client,
+    lock: ObjectId,
+    token: u64,
+}
+
+impl Again {
+    fn new() -> Again {
+        let mut server = Server::new();
+        let (holder, old) = (server.client(1), server.client(2));
+        let lock = server.lock(&holder, "a");
+        server.call(&holder, 2, (lock, "acquire"), (Vec::new(), 0));
+        let (_, token) = server.replies(&holder).pop().unwrap();
+        server.lock(&old, "a");
+        server.call(&old, 2, (lock, "acquire"), (Vec::new(), 0));
+        server.take(&old);
+        server.holds_greetings = true;
+        Again {
+            new: server.client(2),
+            token: decode(&token.unwrap()).unwrap(),
+            server,
+            old,
+            holder,
+            lock,
+        }
+    }
+
+    /// Lets the waiting call complete.
+    fn release(&mut self) {
+        let args = encode(&(self.token,)).unwrap();
+        let method = (self.lock, "release_acquired");
+        self.server.call(&self.holder, 3, method, (args, 0));
+        let replies = self.server.replies(&self.holder);
+        assert!(matches!(&replies[..], [(3, Ok(_))]));
+    }
+
+    fn send_welcomes(&mut self) {
+        for greeted in std::mem::take(&mut self.server.greetings) {
+            self.server.input(Input::Greeted(greeted));
+        }
+    }
+}
+
+#[test]
+fn nothing_is_sent_on_a_connection_before_its_welcome() {
+    let mut again = Again::new();
+    let (old, new) = (again.old.clone(), again.new.clone());
+    assert!(matches!(
+        &again.server.take(&new)[..],
+        [Response::Welcome(_)]
+    ));
+    again.release();
+    again.server.decide(&join(NodeId(2)));
+    assert_eq!(again.server.take(&new), []);
+    assert!(!again.server.is_closed(&old));
+    again.send_welcomes();
+    let sent = again.server.take(&new);
+    let [
+        Response::Reply { sequence, result },
+        Response::Routes(routes),
+    ] = &sent[..]
+    else {
+        panic!("{sent:?}");
+    };
+    assert!(sequence.0 == 2 && result.is_ok());
+    assert_eq!(routes.version, again.server.view().version.0);
+    assert!(again.server.is_closed(&old) && !again.server.is_closed(&new));
+}
+
+#[test]
+fn the_last_hello_of_a_session_has_its_replies() {
+    let mut again = Again::new();
+    let newest = again.server.client(2);
+    // The welcomes go out in the other order.
+    again.server.greetings.reverse();
+    again.send_welcomes();
+    assert!(again.server.is_closed(&again.old) && again.server.is_closed(&again.new));
+    assert!(!again.server.is_closed(&newest));
+    again.server.take(&newest);
+    again.release();
+    assert!(matches!(&again.server.replies(&newest)[..], [(2, Ok(_))]));
+}
+
+#[test]
+fn a_connection_that_is_closed_before_its_welcome_gets_nothing() {
+    let mut again = Again::new();
+    let (old, new) = (again.old.clone(), again.new.clone());
+    let closed = Input::Closed(new.connection.clone());
+    again.server.input(closed);
+    again.release();
+    assert!(matches!(&again.server.replies(&old)[..], [(2, Ok(_))]));
+    again.server.take(&new);
+    again.send_welcomes();
+    assert_eq!(again.server.take(&new), []);
 }

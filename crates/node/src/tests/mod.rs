@@ -1,8 +1,10 @@
 //! Whole nodes, stepped through their inputs and outputs.
 
 mod catalog;
+mod dials;
 mod drops;
 mod hello;
+mod lease;
 mod parked;
 mod rest;
 mod routes;

@@ -14,7 +14,8 @@ use crate::replication::{
     Assignment, Command, Control, Grant, Incarnation, NodeId, View, ViewVersion,
 };
 use crate::{
-    Config, Connection, ConnectionId, Input, Job, Millis, Node, Output, Outputs, Work, WorkDone,
+    Config, Connection, ConnectionId, Greeted, Input, Job, Millis, Node, Output, Outputs, Work,
+    WorkDone,
 };
 
 pub const PARTITIONS: usize = 4;
@@ -30,6 +31,9 @@ pub struct Server {
     /// Jobs are not executed until somebody does so.
     pub holds_jobs: bool,
     pub jobs: Vec<Job>,
+    /// Welcomes are not sent until somebody does so.
+    pub holds_greetings: bool,
+    pub greetings: Vec<Greeted>,
     /// Work that was begun and has not ended.
     pub works: Vec<Work>,
     /// Outputs that the harness does nothing about.
@@ -83,6 +87,8 @@ impl Server {
             now: 0,
             holds_jobs: false,
             jobs: Vec::new(),
+            holds_greetings: false,
+            greetings: Vec::new(),
             works: Vec::new(),
             others: Vec::new(),
             responses: Vec::new(),
@@ -108,6 +114,21 @@ impl Server {
     pub fn decide(&mut self, command: &Command) {
         self.control.apply(command).unwrap();
         self.input(Input::View(self.view()));
+    }
+
+    /// The control group takes this server up again, in its next incarnation.
+    pub fn decide_as(&mut self, incarnation: Incarnation) {
+        let expire = Command::Expire {
+            node: ME,
+            incarnation: Incarnation(1),
+        };
+        self.control.apply(&expire).unwrap();
+        self.decide(&Command::Join {
+            node: ME,
+            incarnation,
+            address: "host-1:1".to_owned(),
+            lease_ms: LEASE_MS,
+        });
     }
 
     /// Another server is the primary of an object from now on.
@@ -181,13 +202,18 @@ impl Server {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Close(connection) => self.closed.push(connection),
+            Output::Greeted(greeted) if self.holds_greetings => self.greetings.push(greeted),
+            Output::Greeted(greeted) => {
+                let greeted = Input::Greeted(greeted);
+                self.node.handle(greeted, self.now, &mut self.out);
+            }
             Output::Propose(command) => {
                 self.control.apply(&command).unwrap();
                 let view = Input::View(self.view());
                 self.node.handle(view, self.now, &mut self.out);
             }
             Output::Start(work) => self.works.push(work),
-            Output::Wake(_) => {}
+            Output::Wake => {}
             other => self.others.push(other),
         }
     }
@@ -316,6 +342,10 @@ impl Server {
     }
 
     pub fn is_closed(&self, client: &Client) -> bool {
-        self.closed.contains(&client.connection.id)
+        self.has_closed(client.connection.id)
+    }
+
+    pub fn has_closed(&self, connection: ConnectionId) -> bool {
+        self.closed.contains(&connection)
     }
 }

@@ -1,7 +1,7 @@
 //! A harness for calls that nobody vouches for. The fuzz target `cell_args` in `fuzz/` and the test
 //! `hostile.rs` run the same one.
 
-use crucial_node::cell::{Call, CallId, Cell, Disposition, Recording, Turn};
+use crucial_node::cell::{Call, CallId, Cell, Change, Disposition, Recording, Turn};
 use crucial_object::{
     Access, EncodingVersion, Error, Method, MethodId, Result, Sequence, SessionId, TypeInfo,
     encode, registry,
@@ -99,7 +99,10 @@ impl History {
     fn step(&mut self, choices: &mut Choices<'_>) -> Option<()> {
         let session = choices.byte()? % self.sequences.len();
         match choices.byte()? {
-            0..=9 => self.cell.purge(&|call| call.sequence.0 >= 1),
+            0..=9 => {
+                let unneeded = self.cell.unneeded(&|call| call.sequence.0 >= 1);
+                self.turn(|cell, turn| cell.apply(&Change::Forget(unneeded), turn));
+            }
             10..=19 => {
                 self.turn(|cell, turn| cell.end_session(SessionId(session as u64), turn));
             }

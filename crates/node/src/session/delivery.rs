@@ -1,0 +1,96 @@
+//! Where the replies of a session go: to its newest connection, once that has its welcome.
+
+use crucial_object::{Error, Result, Sequence};
+
+use crate::ids::ConnectionId;
+
+/// The connections of a session, of which one is in use.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    /// Where replies go, and which of the session's hellos came on it.
+    current: Option<(u64, ConnectionId)>,
+    /// The last hello, and its connection, if its welcome is not on its way yet.
+    greeted: Option<(u64, ConnectionId)>,
+    /// Counts hellos.
+    hellos: u64,
+    /// Replies that came behind the last hello, and wait for its welcome.
+    withheld: Vec<Withheld>,
+}
+
+/// A reply that waits for a welcome.
+#[derive(Debug)]
+pub(crate) struct Withheld {
+    pub sequence: Sequence,
+    pub result: Result<Vec<u8>>,
+}
+
+/// What follows when a welcome is on its way.
+#[derive(Debug, Default)]
+pub(crate) struct Attached {
+    /// To be closed: the connection before this one, or this one, if there is a newer one already.
+    pub closed: Option<ConnectionId>,
+    /// To be sent.
+    pub withheld: Vec<Withheld>,
+}
+
+impl Delivery {
+    /// A hello came on a connection. Gives its number. Replies wait for the welcome from here on.
+    pub fn greet(&mut self, connection: ConnectionId) -> u64 {
+        self.hellos += 1;
+        self.greeted = Some((self.hellos, connection));
+        self.hellos
+    }
+
+    /// The welcome to a hello is on its way, and whatever is sent on the connection comes behind it.
+    pub fn attach(&mut self, hello: u64, connection: ConnectionId) -> Attached {
+        if self.current.is_some_and(|(newer, _)| newer > hello) {
+            return Attached {
+                closed: Some(connection),
+                withheld: Vec::new(),
+            };
+        }
+        let previous = self.current.replace((hello, connection));
+        let is_last = self.greeted == Some((hello, connection));
+        let withheld = match is_last {
+            true => {
+                self.greeted = None;
+                std::mem::take(&mut self.withheld)
+            }
+            false => Vec::new(),
+        };
+        let previous = previous.map(|(_, previous)| previous);
+        Attached {
+            closed: previous.filter(|previous| *previous != connection),
+            withheld,
+        }
+    }
+
+    /// A connection is closed. Its client asks again for what is lost with it.
+    pub fn detach(&mut self, connection: ConnectionId) {
+        let is_it = |one: &(u64, ConnectionId)| one.1 == connection;
+        self.current = self.current.filter(|one| !is_it(one));
+        if self.greeted.as_ref().is_some_and(is_it) {
+            self.greeted = None;
+            self.withheld.clear();
+        }
+    }
+
+    /// The connection in use.
+    pub fn connection(&self) -> Option<ConnectionId> {
+        self.current.map(|(_, connection)| connection)
+    }
+
+    /// Where a reply goes now. `None`: nowhere, or it waits.
+    pub fn take_reply(
+        &mut self,
+        sequence: Sequence,
+        result: Result<&[u8], &Error>,
+    ) -> Option<ConnectionId> {
+        if self.greeted.is_none() {
+            return self.connection();
+        }
+        let result = result.map(<[u8]>::to_vec).map_err(Clone::clone);
+        self.withheld.push(Withheld { sequence, result });
+        None
+    }
+}
