@@ -45,6 +45,7 @@ mod requests;
 mod results;
 mod rounds;
 mod session;
+pub mod sync;
 mod timers;
 mod types;
 mod views;

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crucial_object::{ObjectId, Result};
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::cell::CallId;
 use crate::objects::{Event, RequestContext};
 use crate::replication::{
     Epoch, Gate, Incarnation, NodeId, Partition, PartitionId, Timing, ViewVersion,
 };
+use crate::sync::{LockMutant, Mutex, MutexGuard};
 
 /// A reply that waits: for acknowledgements, or a lease.
 #[derive(Debug)]
@@ -102,7 +102,11 @@ impl PartitionState {
                 .waiting
                 .get(object)
                 .is_some_and(|line| !line.again.is_empty()),
-            false => self.waiting.contains_key(object) || self.retrying.contains_key(object),
+            false => {
+                let is_retrying =
+                    self.retrying.contains_key(object) && !LockMutant::NewerOvertakes.is_planted();
+                self.waiting.contains_key(object) || is_retrying
+            }
         };
         // A client with newer routes than this server's knows more than this server does.
         if must_queue || context.routes > standing.view.0 {

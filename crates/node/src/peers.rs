@@ -8,13 +8,13 @@ use std::sync::{Arc, Weak};
 
 use crucial_core::frame::peer;
 use crucial_object::encode_into;
-use parking_lot::{Mutex, RwLock};
 
 use crate::connection::Connection;
 use crate::ids::{ConnectionId, Millis};
 use crate::outputs::{Output, Outputs};
 use crate::peer_message::PeerMessage;
 use crate::replication::{Incarnation, NodeId, View};
+use crate::sync::{Mutex, RwLock};
 
 /// How soon to dial again, in milliseconds.
 const DIAL_PAUSE_MS: Millis = 100;

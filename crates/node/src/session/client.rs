@@ -1,13 +1,13 @@
 //! One session: a client process, which outlives its connections by up to a lease.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crucial_core::frame::{Hello, InFlight};
 use crucial_object::{ObjectId, RunId, Sequence, SessionId, ThreadId};
-use parking_lot::Mutex;
 
 use crate::hash::{HashSeed, Map, Set};
 use crate::ids::{ConnectionId, Millis};
+use crate::sync::{AtomicBool, AtomicU64, Mutex};
 
 /// A session.
 pub struct Session {
