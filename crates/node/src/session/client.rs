@@ -7,7 +7,7 @@ use crucial_object::{ObjectId, RunId, Sequence, SessionId, ThreadId};
 
 use crate::hash::{HashSeed, Map, Set};
 use crate::ids::{ConnectionId, Millis};
-use crate::sync::{AtomicBool, AtomicU64, Mutex};
+use crate::sync::{AtomicBool, AtomicU64, LockMutant, Mutex};
 
 /// A session.
 pub struct Session {
@@ -29,12 +29,18 @@ pub struct Session {
     listed: AtomicU64,
     /// The time of its last sign of life.
     seen_ms: AtomicU64,
-    /// The newest routes that it was sent on its connection.
-    routes_sent: AtomicU64,
-    /// Its newest connection.
-    connection: Mutex<Option<ConnectionId>>,
+    attached: Mutex<Attached>,
     /// `None`: the session has ended.
     places: Mutex<Option<Places>>,
+}
+
+/// A session's connection. Both fields change together: routes that were sent on a connection are not known on the next.
+#[derive(Default)]
+struct Attached {
+    /// The newest connection, until it closes.
+    connection: Option<ConnectionId>,
+    /// The newest routes that were sent on it.
+    routes_sent: u64,
 }
 
 /// Objects that a session's end concerns.
@@ -90,8 +96,7 @@ impl Session {
             in_flight: Mutex::default(),
             listed: AtomicU64::new(0),
             seen_ms: AtomicU64::new(now),
-            routes_sent: AtomicU64::new(0),
-            connection: Mutex::default(),
+            attached: Mutex::default(),
             places: Mutex::new(Some(Places::new(seed))),
         }
     }
@@ -138,33 +143,45 @@ impl Session {
     /// Makes `connection` the one that replies go to, on which routes of this version were sent. Gives the previous one, which
     /// has to be closed.
     pub(crate) fn attach(&self, connection: ConnectionId, routes: u64) -> Option<ConnectionId> {
-        self.routes_sent.store(routes, Ordering::Release);
-        let previous = self.connection.lock().replace(connection);
+        let mut attached = self.attached.lock();
+        attached.routes_sent = routes;
+        if LockMutant::RoutesUnlocked.is_planted() {
+            drop(attached);
+            attached = self.attached.lock();
+        }
+        let previous = attached.connection.replace(connection);
         previous.filter(|previous| *previous != connection)
     }
 
-    /// Whether the client has to be sent the routes of this version. From then on it is taken to know them.
-    pub(crate) fn must_send_routes(&self, version: u64) -> bool {
-        self.routes_sent.load(Ordering::Relaxed) < version
-            && self.routes_sent.fetch_max(version, Ordering::AcqRel) < version
+    /// The connection on which the client has to be sent the routes of this version. From then on it is taken to know them.
+    pub(crate) fn must_send_routes(&self, version: u64) -> Option<ConnectionId> {
+        let mut attached = self.attached.lock();
+        if attached.routes_sent >= version {
+            return None;
+        }
+        let to = attached.connection;
+        if to.is_some() || LockMutant::RoutesUnlocked.is_planted() {
+            attached.routes_sent = version;
+        }
+        to
     }
 
     /// The connection is closed.
     pub(crate) fn detach(&self, connection: ConnectionId) {
-        let mut current = self.connection.lock();
-        if *current == Some(connection) {
-            *current = None;
+        let mut attached = self.attached.lock();
+        if attached.connection == Some(connection) {
+            attached.connection = None;
         }
     }
 
     /// Whether a request that came on `connection` may be executed. The session of an exactly-once thread passes from
     /// attempt to attempt, and the older ones are fenced with their connections.
     pub(crate) fn accepts(&self, connection: ConnectionId) -> bool {
-        !self.recorded || *self.connection.lock() == Some(connection)
+        !self.recorded || self.connection() == Some(connection)
     }
 
     pub(crate) fn connection(&self) -> Option<ConnectionId> {
-        *self.connection.lock()
+        self.attached.lock().connection
     }
 
     /// A call of the session waits in an object. False if the session has ended.
@@ -222,7 +239,7 @@ impl Session {
     pub(crate) fn end(&self) -> (Vec<ObjectId>, Option<ConnectionId>) {
         self.ended.store(true, Ordering::Release);
         let places = self.places.lock().take();
-        let connection = self.connection.lock().take();
+        let connection = self.attached.lock().connection.take();
         (places.map_or_else(Vec::new, Places::all), connection)
     }
 }
