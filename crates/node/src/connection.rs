@@ -46,8 +46,13 @@ pub struct Connection {
     peer: OnceLock<PeerConnection>,
     /// The version of the routes by which its client sends the requests that come now.
     routes: AtomicU64,
+    /// The version of the routes in a welcome that is on its way to the socket.
+    welcome: AtomicU64,
     closed: AtomicBool,
 }
+
+/// No welcome is on its way to the socket.
+const NO_WELCOME: u64 = u64::MAX;
 
 impl Connection {
     /// A connection before its handshake.
@@ -57,6 +62,7 @@ impl Connection {
             session: OnceLock::new(),
             peer: OnceLock::new(),
             routes: AtomicU64::new(0),
+            welcome: AtomicU64::new(NO_WELCOME),
             closed: AtomicBool::new(false),
         })
     }
@@ -106,6 +112,20 @@ impl Connection {
     /// Requests that follow are sent by routes of this version.
     pub(crate) fn set_routes(&self, version: u64) {
         self.routes.fetch_max(version, Ordering::Relaxed);
+    }
+
+    /// A welcome with routes of this version is on its way to the socket.
+    pub(crate) fn set_welcome(&self, version: u64) {
+        self.welcome.store(version, Ordering::Release);
+    }
+
+    /// The version of the routes in the welcome, the first time that this is asked.
+    pub(crate) fn take_welcome(&self) -> Option<u64> {
+        if self.welcome.load(Ordering::Relaxed) == NO_WELCOME {
+            return None;
+        }
+        let version = self.welcome.swap(NO_WELCOME, Ordering::AcqRel);
+        (version != NO_WELCOME).then_some(version)
     }
 
     /// Whether it was closed by either end.

@@ -1,10 +1,12 @@
 //! Outputs of the node: frames to send, jobs to execute, and the rest.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crucial_core::frame;
 use crucial_object::{Error, Sequence};
 
+use crate::connection::Connection;
 use crate::ids::{ConnectionId, Millis};
 use crate::job::{Job, Turn};
 use crate::objects::RequestContext;
@@ -18,6 +20,9 @@ use crate::work::Work;
 pub enum Output {
     /// Close the connection, after its frames are written.
     Close(ConnectionId),
+    /// The frames up to here have a welcome to this connection. When they are in the connection's buffer, call
+    /// [`Node::on_welcomed`](crate::Node::on_welcomed).
+    Welcomed(Arc<Connection>),
     /// There are messages for another server: [`Node::drain_peer`](crate::Node::drain_peer).
     PeerReady(NodeId),
     /// Connect to another server, and answer with `PeerUp` or `PeerDown`.

@@ -105,6 +105,8 @@ impl Node {
             (Some(session), request) => (session.clone(), request),
         };
         let (session, request) = session;
+        // A client that sends requests behind its hello, without a wait for the welcome.
+        self.on_welcomed(&connection, out);
         session.set_seen(now);
         let context = |sequence, acked| RequestContext {
             routes: connection.routes(),
@@ -170,8 +172,27 @@ impl Node {
             routes: routes.routes.clone(),
         };
         connection.set_routes(hello.routes);
+        connection.set_welcome(welcome.routes.version);
+        // From now on an older attempt can change nothing.
+        if let Some(previous) = session.detach_any() {
+            out.close(previous);
+        }
         out.frame(connection.id, |bytes| write_welcome(&welcome, bytes));
-        if let Some(previous) = session.attach(connection.id, welcome.routes.version) {
+        out.push(Output::Welcomed(connection.clone()));
+        Ok(())
+    }
+
+    /// The welcome is in the connection's buffer. From now on other threads send on this connection, too; a reply that was
+    /// ready before would have come before the welcome. Does nothing the second time.
+    pub fn on_welcomed(&self, connection: &Connection, out: &mut Outputs) {
+        let (Some(version), Some(session)) = (connection.take_welcome(), connection.session())
+        else {
+            return;
+        };
+        if connection.is_closed() {
+            return;
+        }
+        if let Some(previous) = session.attach(connection.id, version) {
             out.close(previous);
         }
         if session.has_ended() {
@@ -179,8 +200,7 @@ impl Node {
             out.close(connection.id);
         }
         // Newer routes may have come since.
-        self.send_routes(&session, out);
-        Ok(())
+        self.send_routes(session, out);
     }
 
     fn on_operation(

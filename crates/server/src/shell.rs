@@ -124,6 +124,7 @@ impl Shell {
                     socket.close_when_sent();
                 }
             }
+            Output::Welcomed(connection) => self.node.on_welcomed(&connection, out),
             Output::PeerReady(node) => self.drain_peer(node),
             Output::Dial {
                 node,

@@ -200,6 +200,7 @@ impl World {
                     self.break_connection(process, end);
                 }
             }
+            Output::Welcomed(connection) => process.node.on_welcomed(&connection, out),
             Output::PeerReady(to) => self.drain(process, to),
             Output::Dial {
                 node, incarnation, ..

@@ -153,6 +153,11 @@ impl Session {
         previous.filter(|previous| *previous != connection)
     }
 
+    /// Leaves the session without a connection. Gives the one that it had, which has to be closed.
+    pub(crate) fn detach_any(&self) -> Option<ConnectionId> {
+        self.attached.lock().connection.take()
+    }
+
     /// The connection on which the client has to be sent the routes of this version. From then on it is taken to know them.
     pub(crate) fn must_send_routes(&self, version: u64) -> Option<ConnectionId> {
         let mut attached = self.attached.lock();
