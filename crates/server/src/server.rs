@@ -91,7 +91,7 @@ impl Server {
         };
         server.threads.push(timers::start(&server.shell)?);
         for index in 0..loops.loops.len() {
-            server.threads.push(loops.spawn(index)?);
+            server.threads.push(loops.start(index)?);
         }
         // If the server cannot become a member it stops as it is dropped.
         server.join()?;

@@ -49,11 +49,8 @@ fn take_over(loops: &Arc<Loops>, index: usize) {
         return;
     }
     tracing::debug!(index, "a method runs long: its loop goes to another thread");
-    let event_loop = &loops.loops[index];
-    let previous = event_loop.begin_tenure();
-    if let Err(error) = loops.spawn(index) {
+    if let Err(error) = loops.pass_on(index) {
         tracing::error!(%error, "no thread for an event loop");
-        event_loop.restore_tenure(previous);
         loops.shell.end_long_method();
     }
 }
