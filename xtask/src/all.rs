@@ -31,7 +31,7 @@ const fn fuzz(name: &'static str, command: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     step(
         "chaos",
         700,
@@ -46,6 +46,11 @@ const STEPS: [Step; 13] = [
         "planted-bugs",
         1800,
         "cargo run --release -p crucial-sim -- --mutants --seeds 0..100000",
+    ),
+    step(
+        "locks",
+        900,
+        "env LOCKS_TIMES=100 cargo test --release -p crucial-node --features mutants,shuttle --test locks",
     ),
     fuzz(
         "fuzz-frame",

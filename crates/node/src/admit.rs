@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crucial_core::frame::{CallRequest, OpenMode, OpenRequest};
 use crucial_object::{Error, ObjectId, Result, TypeInfo, encode};
-use parking_lot::MutexGuard;
 
 use crate::cell::{Admission as CallAdmission, CallId, Cell, Change};
 use crate::ids::{Millis, REPLICAS_MAX};
@@ -20,6 +19,7 @@ use crate::replication::{
     Body, Checksum, Entry, Home, ImageBody, Lifecycle, NodeId, Origin, Replica,
 };
 use crate::rounds::Contribution;
+use crate::sync::MutexGuard;
 
 /// On how many servers an object is kept if nobody says so.
 pub const REPLICAS_OF_PERSISTENT: u8 = 2;

@@ -17,6 +17,7 @@ use crate::partitions::{Admission, PartitionState, Reply, Term};
 use crate::replication::{Action, Home, Image, Replica, ViewVersion, change_of};
 use crate::results::Results;
 use crate::rounds::Contribution;
+use crate::sync::LockMutant;
 
 impl Node {
     /// Takes in an executed job of an object, and begins the object's next event.
@@ -149,6 +150,9 @@ impl Node {
         out: &mut Outputs,
     ) {
         if !context.session.park(context.sequence, object) {
+            if LockMutant::ParkAfterEnd.is_planted() {
+                return;
+            }
             // The session has ended meanwhile, and did not know of this place.
             let end = Event::EndSession(context.session.id, SessionEnd::Known);
             return self.offer(object, end, out);
@@ -223,6 +227,10 @@ impl Node {
         if !part.is_in(term) {
             replica.mark_divergent(term.epoch);
             return false;
+        }
+        if LockMutant::TermUnlocked.is_planted() {
+            drop(part);
+            part = self.partitions.lock_of(&object);
         }
         match image {
             Some(image) => part.partition.replace(object, replica, Some(image)),

@@ -1,6 +1,6 @@
 //! A connection, as the node knows it: who is at the other end. Its socket and buffers belong to the shell.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use crucial_core::frame::peer;
@@ -8,6 +8,7 @@ use crucial_core::frame::peer;
 use crate::ids::ConnectionId;
 use crate::replication::{Incarnation, NodeId};
 use crate::session::Session;
+use crate::sync::{AtomicBool, AtomicU64};
 
 /// Another server, at the other end of a connection.
 #[derive(Clone, Copy, Debug)]

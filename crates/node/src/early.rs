@@ -4,14 +4,14 @@
 //! The requests of one session stay in order. So all that come from it while some wait, wait behind them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use crucial_object::{ObjectId, SessionId};
-use parking_lot::Mutex;
 
 use crate::ids::Millis;
 use crate::objects::{ObjectRequest, RequestContext};
 use crate::replication::ViewVersion;
+use crate::sync::{AtomicUsize, Mutex};
 
 /// For how long a request waits for the view that its client claims to know, in milliseconds. Then the client is told
 /// that nothing was done. (A view needs much less to get to all servers, and there may be no such view.)

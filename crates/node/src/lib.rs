@@ -47,6 +47,7 @@ mod requests;
 mod results;
 mod rounds;
 mod session;
+pub mod sync;
 #[cfg(test)]
 mod tests;
 mod timers;

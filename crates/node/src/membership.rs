@@ -1,14 +1,14 @@
 //! This server as a member of its cluster: its incarnation, the newest view, its lease, and what clients are told of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crucial_core::frame::{self, Routes};
-use parking_lot::{Mutex, RwLock};
 
 use crate::ids::Millis;
 use crate::partitions::{Reply, Standing};
 use crate::replication::{Grant, Incarnation, Lease, Mutant, NodeId, View, ViewVersion};
+use crate::sync::{AtomicU64, Mutex, RwLock};
 
 pub(crate) struct Membership {
     pub me: NodeId,

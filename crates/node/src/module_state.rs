@@ -1,13 +1,12 @@
 //! Modules of this server: the catalog, and the clients that wait for it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
+use std::sync::atomic::Ordering;
 
 use crate::catalog::{Limits, ModuleCatalog, Peer, RequestId};
 use crate::cell::CallId;
 use crate::replication::{Incarnation, NodeId, ViewVersion};
+use crate::sync::{AtomicU64, Mutex};
 
 pub(crate) struct Modules {
     /// Locked for a moment, also under a partition's lock; nothing is locked under it.

@@ -1,12 +1,11 @@
 //! The server: all of its parts, and the events that come from outside.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use crucial_core::frame::{Request, peer};
 use crucial_object::ObjectId;
-use parking_lot::Mutex;
 
 use crate::Limits;
 use crate::cell::Recording;
@@ -25,6 +24,7 @@ use crate::peers::{Ended, Peers};
 use crate::replication::{Grant, Incarnation, NodeId, Replica, Timing, View, ViewVersion};
 use crate::rounds::Rounds;
 use crate::session::{Session, Sessions};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex};
 use crate::timers::Timers;
 use crate::types::Types;
 use crate::work::WorkDone;

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crucial_object::{Error, ObjectId, Result};
-use parking_lot::{Mutex, MutexGuard};
 
 use crate::cell::CallId;
 use crate::objects::{Event, RequestContext, RoundId};
 use crate::replication::{
     Epoch, Gate, Incarnation, NodeId, Partition, PartitionId, Timing, ViewVersion,
 };
+use crate::sync::{LockMutant, Mutex, MutexGuard};
 
 /// A reply that waits: for acknowledgements, or a lease.
 #[derive(Debug)]
@@ -107,7 +107,11 @@ impl PartitionState {
                 .waiting
                 .get(object)
                 .is_some_and(|line| !line.again.is_empty()),
-            false => self.waiting.contains_key(object) || self.retrying.contains_key(object),
+            false => {
+                let is_retrying =
+                    self.retrying.contains_key(object) && !LockMutant::NewerOvertakes.is_planted();
+                self.waiting.contains_key(object) || is_retrying
+            }
         };
         if must_queue {
             return Admission::Later;

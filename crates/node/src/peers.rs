@@ -4,18 +4,18 @@
 //! outside of any partition's lock: [`Peers::drain`].
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use crucial_core::frame::peer;
 use crucial_object::encode_into;
-use parking_lot::{Mutex, RwLock};
 
 use crate::connection::Connection;
 use crate::ids::{ConnectionId, DialId, Millis};
 use crate::outputs::{Output, Outputs};
 use crate::peer_message::PeerMessage;
 use crate::replication::{Incarnation, NodeId, View};
+use crate::sync::{AtomicU64, LockMutant, Mutex, RwLock};
 
 /// How soon to dial again, in milliseconds.
 const DIAL_PAUSE_MS: Millis = 100;
@@ -129,6 +129,10 @@ impl Peers {
             frames.clear();
             queue = peer.queue.lock();
             queue.is_draining = false;
+            // Another thread may have found this one at work, and left it messages for a newer connection.
+            if LockMutant::PeerForgotten.is_planted() && !has_room(connection) {
+                return;
+            }
         }
     }
 

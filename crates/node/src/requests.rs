@@ -444,9 +444,7 @@ impl Node {
     /// Sends a client the newest routes, unless it was sent them.
     pub(crate) fn send_routes(&self, session: &Session, out: &mut Outputs) {
         let routes = self.membership.routes();
-        if session.must_send_routes(routes.routes.version)
-            && let Some(to) = session.connection()
-        {
+        if let Some(to) = session.must_send_routes(routes.routes.version) {
             out.frame(to, |bytes| {
                 bytes.extend_from_slice(&routes.frame);
                 Ok(())

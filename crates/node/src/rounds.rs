@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crucial_core::frame::{ObjectInfo, ReplicaInfo};
 use crucial_object::{Error, ObjectId, Result};
-use parking_lot::Mutex;
 
 use crate::ids::ModuleId;
 use crate::objects::{RequestContext, RoundId};
 use crate::replication::{Epoch, Holding, Incarnation, NodeId, PartitionId};
+use crate::sync::Mutex;
 
 /// The purpose of a round, and what its objects have contributed so far.
 #[derive(Debug)]

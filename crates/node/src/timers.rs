@@ -5,11 +5,11 @@ use std::collections::BinaryHeap;
 use std::sync::Weak;
 
 use crucial_object::{ObjectId, SessionId};
-use parking_lot::Mutex;
 
 use crate::cell::CallId;
 use crate::connection::Connection;
 use crate::ids::Millis;
+use crate::sync::{LockMutant, Mutex};
 
 /// A timer that is due.
 #[derive(Debug)]
@@ -55,6 +55,10 @@ impl Timers {
         deadlines.count += 1;
         let count = deadlines.count;
         let earliest = deadlines.heap.peek().map(|first| first.0.at);
+        if LockMutant::WakeUnlocked.is_planted() {
+            drop(deadlines);
+            deadlines = self.0.lock();
+        }
         deadlines.heap.push(Reverse(Deadline { at, count, timer }));
         earliest.is_none_or(|earliest| at < earliest)
     }

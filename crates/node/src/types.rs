@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crucial_core::frame::ModuleInfo;
 use crucial_object::{Error, Result, TypeInfo, registry};
-use parking_lot::RwLock;
 
 use crate::catalog::Order;
 use crate::hash::{HashSeed, Map};
 use crate::ids::ModuleId;
+use crate::sync::RwLock;
 
 /// Where modules are compiled. The program injects it: WebAssembly in production, native code in the simulation.
 pub trait TypeSource: Send + Sync {

@@ -4,7 +4,7 @@
 //!
 //! - `listener`, `socket`: sockets, and what waits to be written to them.
 //! - `event_loop`, `io`, `queues`: read frames and execute them, on the thread that read them; `watchdog` gives the loop to
-//!   another thread when a method takes long.
+//!   another thread when a method takes long (`tenure`).
 //! - `shell`: what all threads share; carries the node's outputs out.
 //! - `timers`, `mailbox`: time and views, on a thread of their own; `work`: what takes long.
 //! - `dial`: connections to other servers.
@@ -38,6 +38,8 @@ mod server;
 mod shell;
 mod socket;
 mod start;
+mod sync;
+mod tenure;
 mod timers;
 mod watchdog;
 mod work;

@@ -82,7 +82,8 @@ impl Queues {
 }
 
 impl Queue {
-    fn wake(&self) {
+    /// Makes the loop look up from its sleep.
+    pub fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "cannot wake an event loop");
         }

@@ -85,7 +85,7 @@ impl Server {
             _files: bound.files,
         };
         for index in 0..server.loops {
-            loops.hand_over(index)?;
+            loops.start(index)?;
         }
         server.threads.push(watchdog::start(&loops)?);
         server.threads.push(timers::start(&server.shell)?);

@@ -49,13 +49,13 @@ fn watch(loops: &Arc<Loops>) {
 fn take_over(loops: &Arc<Loops>, index: usize) {
     if loops.shell.is_stopping() {
         // Nobody waits for a method that runs long.
-        return loops.loops[index].end_tenure();
+        return loops.loops[index].end();
     }
     if !loops.shell.begin_long_method() {
         return;
     }
     tracing::debug!(index, "a method runs long: its loop goes to another thread");
-    if let Err(error) = loops.hand_over(index) {
+    if let Err(error) = loops.pass_on(index) {
         tracing::error!(%error, "no thread for an event loop");
         loops.shell.end_long_method();
     }

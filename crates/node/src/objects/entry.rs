@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crucial_object::{ObjectId, TypeInfo};
-use parking_lot::Mutex;
 
 use super::event::Event;
 use crate::replication::Replica;
+use crate::sync::{LockMutant, Mutex};
 
 /// The state of an object here; `None`: there is no object.
 pub(crate) type ObjectState = Option<Replica>;
@@ -97,6 +97,10 @@ impl ObjectEntry {
             Place::Absent => None,
             Place::Removed => return Offer::Removed(Box::new(event)),
             Place::CheckedOut(_) => {
+                if LockMutant::QueueUnlocked.is_planted() {
+                    drop(slot);
+                    slot = self.slot.lock();
+                }
                 let inbox = slot.inbox.get_or_insert_default();
                 if inbox.len() >= queued_max {
                     return Offer::Full(Box::new(event));

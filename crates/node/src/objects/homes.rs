@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crucial_object::{ObjectId, RunId};
-use parking_lot::Mutex;
 
 use super::entry::ObjectEntry;
 use super::table::EntrySet;
 use crate::replication::{Home, Origin};
+use crate::sync::Mutex;
 
 /// The objects of each home, and one [`Origin`] for all objects of a home and type.
 #[derive(Default)]

@@ -1,15 +1,15 @@
 //! Finds an object's entry by its id.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use crucial_object::ObjectId;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use parking_lot::RwLock;
 
 use super::entry::ObjectEntry;
 use crate::replication::PartitionId;
+use crate::sync::{AtomicUsize, LockMutant, RwLock};
 
 /// Entries by their ids. A set holds just the references, as there may be millions.
 #[derive(Default)]
@@ -93,7 +93,8 @@ impl ObjectTable {
             return entry;
         }
         let mut shard = self.shard(id).write();
-        if let Some(entry) = shard.find(id) {
+        let second = shard.find(id);
+        if let Some(entry) = second.filter(|_| !LockMutant::NoSecondLook.is_planted()) {
             return entry.clone();
         }
         let entry = ObjectEntry::absent(*id);
@@ -105,10 +106,9 @@ impl ObjectTable {
     /// Takes just this entry out of the table.
     pub fn remove(&self, entry: &Arc<ObjectEntry>) {
         let mut shard = self.shard(&entry.id).write();
-        if shard
-            .find(&entry.id)
-            .is_some_and(|other| Arc::ptr_eq(entry, other))
-        {
+        if shard.find(&entry.id).is_some_and(|other| {
+            Arc::ptr_eq(entry, other) || LockMutant::RemoveAnyEntry.is_planted()
+        }) {
             shard.remove(&entry.id);
             self.len.fetch_sub(1, Ordering::Relaxed);
         }

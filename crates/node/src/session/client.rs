@@ -1,14 +1,14 @@
 //! One session: a client process, which outlives its connections by up to a lease.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crucial_core::frame::{Hello, InFlight};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId};
-use parking_lot::Mutex;
 
 use super::delivery::{Attached, Delivery};
 use crate::hash::{HashSeed, Map, Set};
 use crate::ids::{ConnectionId, Millis};
+use crate::sync::{AtomicBool, AtomicU64, LockMutant, Mutex};
 
 /// A session.
 pub struct Session {
@@ -30,8 +30,6 @@ pub struct Session {
     listed: AtomicU64,
     /// The time of its last sign of life.
     seen_ms: AtomicU64,
-    /// The newest routes that it was sent on its connection.
-    routes_sent: AtomicU64,
     delivery: Mutex<Delivery>,
     /// `None`: the session has ended.
     places: Mutex<Option<Places>>,
@@ -90,7 +88,6 @@ impl Session {
             in_flight: Mutex::default(),
             listed: AtomicU64::new(0),
             seen_ms: AtomicU64::new(now),
-            routes_sent: AtomicU64::new(0),
             delivery: Mutex::default(),
             places: Mutex::new(Some(Places::new(seed))),
         }
@@ -143,8 +140,13 @@ impl Session {
     /// Makes `connection` the one that replies go to. The welcome to the hello of this number, with routes of this version,
     /// is on its way.
     pub(crate) fn attach(&self, hello: u64, connection: ConnectionId, routes: u64) -> Attached {
-        self.routes_sent.store(routes, Ordering::Release);
-        self.delivery.lock().attach(hello, connection)
+        let mut delivery = self.delivery.lock();
+        delivery.set_routes_sent(routes);
+        if LockMutant::RoutesUnlocked.is_planted() {
+            drop(delivery);
+            delivery = self.delivery.lock();
+        }
+        delivery.attach(hello, connection)
     }
 
     /// Where the reply to a call goes that has waited. `None`: the reply waits for a welcome, or there is no connection.
@@ -156,10 +158,9 @@ impl Session {
         self.delivery.lock().take_reply(sequence, result)
     }
 
-    /// Whether the client has to be sent the routes of this version. From then on it is taken to know them.
-    pub(crate) fn must_send_routes(&self, version: u64) -> bool {
-        self.routes_sent.load(Ordering::Relaxed) < version
-            && self.routes_sent.fetch_max(version, Ordering::AcqRel) < version
+    /// The connection on which the client has to be sent the routes of this version. From then on it is taken to know them.
+    pub(crate) fn must_send_routes(&self, version: u64) -> Option<ConnectionId> {
+        self.delivery.lock().must_send_routes(version)
     }
 
     /// The connection is closed.

@@ -3,6 +3,7 @@
 use crucial_object::{Error, Result, Sequence};
 
 use crate::ids::ConnectionId;
+use crate::sync::LockMutant;
 
 /// The connections of a session, of which one is in use.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(crate) struct Delivery {
     hellos: u64,
     /// Replies that came behind the last hello, and wait for its welcome.
     withheld: Vec<Withheld>,
+    /// The newest routes that were sent on the connection in use. Others do not know them.
+    routes_sent: u64,
 }
 
 /// A reply that waits for a welcome.
@@ -39,6 +42,23 @@ impl Delivery {
         self.hellos += 1;
         self.greeted = Some((self.hellos, connection));
         self.hellos
+    }
+
+    /// The routes of this version were sent.
+    pub fn set_routes_sent(&mut self, version: u64) {
+        self.routes_sent = version;
+    }
+
+    /// The connection on which the client has to be sent the routes of this version. From then on it is taken to know them.
+    pub fn must_send_routes(&mut self, version: u64) -> Option<ConnectionId> {
+        if self.routes_sent >= version {
+            return None;
+        }
+        let to = self.connection();
+        if to.is_some() || LockMutant::RoutesUnlocked.is_planted() {
+            self.routes_sent = version;
+        }
+        to
     }
 
     /// The welcome to a hello is on its way, and whatever is sent on the connection comes behind it.

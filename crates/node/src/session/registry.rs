@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crucial_core::frame::{Attempt, Fence, Hello};
 use crucial_object::{Error, ObjectId, Result, RunId, SessionId, ThreadId};
-use parking_lot::{Mutex, RwLock};
 
 use super::client::Session;
 use super::presence::{Expectation, Presence};
@@ -13,6 +12,7 @@ use super::runs::Runs;
 use crate::cell::CallId;
 use crate::hash::{HashSeed, Map};
 use crate::ids::{ConnectionId, Millis};
+use crate::sync::{Mutex, RwLock};
 
 /// Sessions that are remembered after they have ended.
 const ENDED_MAX: usize = 4096;
