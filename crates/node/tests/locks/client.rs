@@ -111,7 +111,6 @@ impl Client {
     /// Connects once more in the same session.
     pub fn reconnect(&self, thread: &mut Thread) -> Client {
         let hello = Hello {
-            resume: true,
             ..hello(self.session, thread)
         };
         Client::begin(thread, hello, self.last)
@@ -216,7 +215,6 @@ fn hello(session: SessionId, thread: &Thread) -> Hello {
     run[..8].copy_from_slice(&session.0.to_le_bytes());
     Hello {
         session,
-        resume: false,
         run: RunId(run),
         owner: true,
         namespace: NAMESPACE.to_owned(),

@@ -20,6 +20,7 @@ mod schedules;
 mod sessions;
 mod shell;
 mod sync;
+#[expect(dead_code, reason = "how a server stops is not tested here")]
 #[path = "../../../server/src/tenure.rs"]
 mod tenure;
 mod waiting;
