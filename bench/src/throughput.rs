@@ -234,7 +234,8 @@ impl Crucial {
             owner: false,
             namespace: self.client.namespace().to_owned(),
             attempt: None,
-            routes: 0,
+            // A client that goes by older routes is told to look again.
+            routes: self.client.routes().version,
             fences: 0,
         };
         let mut bytes = Vec::new();
