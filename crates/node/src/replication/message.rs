@@ -13,6 +13,8 @@ pub enum Message {
     Collect {
         /// Of the primary.
         epoch: Epoch,
+        /// Of the assignment. Its node may have missed the view, and take itself for the primary.
+        rank: u8,
     },
     /// The answer.
     Digest {
@@ -52,7 +54,7 @@ impl Message {
     /// In which epoch it was sent.
     pub fn epoch(&self) -> Epoch {
         match self {
-            Message::Collect { epoch }
+            Message::Collect { epoch, .. }
             | Message::Digest { epoch, .. }
             | Message::Stream { epoch, .. }
             | Message::Accepted { epoch, .. }

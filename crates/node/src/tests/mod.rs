@@ -6,6 +6,7 @@ mod drops;
 mod hello;
 mod lease;
 mod parked;
+mod rank;
 mod rest;
 mod routes;
 mod server;

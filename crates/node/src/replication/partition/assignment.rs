@@ -1,13 +1,13 @@
 //! The effect of a new view on this server's assignment.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::requests::Requests;
 use super::state::{Action, Partition, Phase, Primary, Role};
 use super::stream::Outgoing;
 use crate::replication::mutant::Mutant;
 use crate::replication::{
-    Command, Configuration, Entry, Epoch, Message, NodeId, View, ViewVersion,
+    Assignment, Command, Configuration, Entry, Epoch, Message, NodeId, View, ViewVersion,
 };
 
 impl<R> Partition<R> {
@@ -60,6 +60,7 @@ impl<R> Partition<R> {
         if self.rank.take().is_some() {
             out.push(Action::Clear);
         }
+        self.collected = None;
         self.done = Requests::default();
     }
 
@@ -77,6 +78,7 @@ impl<R> Partition<R> {
             self.rank
         );
         self.rank = Some(rank);
+        self.collected = None;
         let heard = match &self.role {
             Role::Follower(incoming) => incoming.epoch >= epoch,
             _ => false,
@@ -111,7 +113,7 @@ impl<R> Partition<R> {
             }
             out.push(Action::Close);
         }
-        match self.rank {
+        match self.rank.max(self.collected.take()) {
             None | Some(0) => {}
             Some(_) if Mutant::LostComesBack.is_planted() => {}
             Some(rank) => out.push(Action::Lose(rank)),
@@ -138,8 +140,11 @@ impl<R> Partition<R> {
             let mut stream = Outgoing::new(assignment.rank, now_ms);
             stream.push(Entry::Done(self.done.all()));
             primary.streams.insert(assignment.node, stream);
-            let epoch = configuration.epoch;
-            out.push(Action::Send(assignment.node, Message::Collect { epoch }));
+            let collect = Message::Collect {
+                epoch: configuration.epoch,
+                rank: assignment.rank,
+            };
+            out.push(Action::Send(assignment.node, collect));
         }
         if primary.is_complete() || Mutant::NoReconciliation.is_planted() {
             primary.phase = Phase::Serving;
@@ -173,10 +178,11 @@ impl<R> Partition<R> {
         match &mut primary.phase {
             Phase::Collecting { missing, .. } => {
                 missing.retain(|node| configuration.rank(*node).is_some());
-                for node in missing.iter() {
-                    let epoch = configuration.epoch;
-                    out.push(Action::Send(*node, Message::Collect { epoch }));
-                }
+                out.extend(collect(
+                    configuration.epoch,
+                    &configuration.assignments,
+                    missing,
+                ));
                 if missing.is_empty() {
                     primary.phase = Phase::Serving;
                     out.push(Action::Open);
@@ -214,4 +220,20 @@ impl<R> Partition<R> {
             primary.proposal = None;
         }
     }
+}
+
+/// Asks nodes what they hold.
+pub(super) fn collect<R>(
+    epoch: Epoch,
+    assignments: &[Assignment],
+    nodes: &BTreeSet<NodeId>,
+) -> Vec<Action<R>> {
+    let asked = assignments
+        .iter()
+        .filter(|assignment| nodes.contains(&assignment.node));
+    let ask = |assignment: &Assignment| {
+        let rank = assignment.rank;
+        Action::Send(assignment.node, Message::Collect { epoch, rank })
+    };
+    asked.map(ask).collect()
 }

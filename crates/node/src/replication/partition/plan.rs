@@ -1,9 +1,10 @@
 //! Time, and the way to where placement wants the partition.
 
+use super::assignment::collect;
 use super::join::Join;
 use super::state::{Action, Partition, Phase, Proposal, Role};
 use crate::replication::placement::wanted;
-use crate::replication::{Assignment, Command, Message, NodeId, View};
+use crate::replication::{Assignment, Command, NodeId, View};
 
 impl<R> Partition<R> {
     /// Time has passed.
@@ -17,9 +18,7 @@ impl<R> Partition<R> {
             && now_ms.saturating_sub(*asked_ms) >= timing.repeat_ms
         {
             *asked_ms = now_ms;
-            for node in missing.iter() {
-                out.push(Action::Send(*node, Message::Collect { epoch }));
-            }
+            out.extend(collect(epoch, &primary.assignments, missing));
         }
         if let Some(proposal) = &mut primary.proposal
             && now_ms.saturating_sub(proposal.said_ms) >= timing.repeat_ms

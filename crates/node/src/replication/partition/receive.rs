@@ -28,7 +28,8 @@ impl<R> Partition<R> {
             self.step_down(out);
         }
         match message {
-            Message::Collect { .. } => {
+            Message::Collect { rank, .. } => {
+                self.collected = Some(rank);
                 self.follow(epoch);
                 out.push(Action::Digest(from));
             }
@@ -75,6 +76,7 @@ impl<R> Partition<R> {
                 Entry::Reset { rank } => {
                     out.push(Action::Clear);
                     self.rank = Some(rank);
+                    self.collected = None;
                     self.told = Some((epoch, rank));
                     self.done = Requests::default();
                 }
@@ -83,6 +85,7 @@ impl<R> Partition<R> {
                         out.push(Action::Shed(rank));
                     }
                     self.rank = Some(rank);
+                    self.collected = None;
                     self.told = Some((epoch, rank));
                 }
                 Entry::Done(requests) => self.done.replace(requests),

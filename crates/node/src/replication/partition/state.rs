@@ -108,6 +108,9 @@ pub struct Partition<R> {
     pub(super) configured: Epoch,
     /// Everything above it is here.
     pub(super) rank: Option<u8>,
+    /// The rank at which another primary has asked what is here, while this node does not know of that rank. What is
+    /// below it is at other nodes from then on.
+    pub(super) collected: Option<u8>,
     /// The rank that a primary has told it last, and in which epoch.
     pub(super) told: Option<(Epoch, u8)>,
     pub(super) role: Role<R>,
@@ -187,6 +190,7 @@ impl<R> Partition<R> {
             sealed: Epoch::default(),
             configured: Epoch::default(),
             rank: None,
+            collected: None,
             told: None,
             role: Role::Idle,
             done: Requests::default(),
