@@ -163,6 +163,7 @@ impl Server {
         self.shell.control.stop();
         self.shell.stop();
         for thread in self.threads.drain(..) {
+            thread.thread().unpark();
             // A thread that panicked has printed why.
             let _ = thread.join();
         }

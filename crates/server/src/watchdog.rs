@@ -30,7 +30,8 @@ fn watch(loops: &Arc<Loops>) {
     let mut seen = vec![0; loops.loops.len()];
     let mut quiet = 0;
     while !loops.shell.is_stopping() || !loops.have_ended() {
-        std::thread::sleep(if quiet < IDLE_AFTER { LOOK } else { IDLE_LOOK });
+        // Samples, and is woken when the server stops.
+        std::thread::park_timeout(if quiet < IDLE_AFTER { LOOK } else { IDLE_LOOK });
         quiet += 1;
         for (index, seen) in seen.iter_mut().enumerate() {
             let steps = loops.loops[index].tenure().steps();
