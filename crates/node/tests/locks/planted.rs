@@ -46,7 +46,7 @@ fn a_call_that_waits_behind_the_end_of_its_session() {
 
 #[test]
 fn a_timeout_that_wakes_nobody() {
-    is_found(LockMutant::WakeUnlocked, waiting::timeouts_and_sleep);
+    is_found(LockMutant::WakeUnlocked, waiting::timeouts_and_a_wait);
 }
 
 #[test]

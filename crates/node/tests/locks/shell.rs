@@ -35,7 +35,7 @@ pub struct Shell {
     sockets: Mutex<Sockets>,
     /// Jobs of threads that execute none.
     posted: Mutex<VecDeque<Job>>,
-    sleep: Mutex<Sleep>,
+    waiting: Mutex<Waiting>,
     decided: Mutex<Vec<Command>>,
     /// The last attempt to connect to another server, until it is answered.
     pub dial: Mutex<Option<DialId>>,
@@ -53,8 +53,8 @@ struct Sockets {
 }
 
 /// What the thread with the timeouts knows.
-struct Sleep {
-    /// Until when it sleeps; `None`: without an end.
+struct Waiting {
+    /// Until when it waits; `None`: without an end.
     until: Option<Millis>,
     is_woken: bool,
 }
@@ -84,7 +84,7 @@ impl Shell {
             node,
             sockets: Mutex::default(),
             posted: Mutex::default(),
-            sleep: Mutex::new(Sleep {
+            waiting: Mutex::new(Waiting {
                 until: None,
                 is_woken: true,
             }),
@@ -167,12 +167,12 @@ impl Shell {
     /// What must hold when no thread has anything to do.
     pub fn check(&self) {
         self.node.check();
-        let sleep = self.sleep.lock().unwrap();
+        let waiting = self.waiting.lock().unwrap();
         let next = self.node.next_timeout().unwrap_or(Millis::MAX);
         assert!(
-            sleep.is_woken || sleep.until.unwrap_or(Millis::MAX) <= next,
-            "the thread with the timeouts sleeps until {:?}, and one is due at {next}",
-            sleep.until
+            waiting.is_woken || waiting.until.unwrap_or(Millis::MAX) <= next,
+            "the thread with the timeouts waits until {:?}, and one is due at {next}",
+            waiting.until
         );
     }
 }
@@ -198,19 +198,19 @@ impl Thread {
         self.finish();
     }
 
-    /// Does what is due, and sleeps until something else is.
+    /// Does what is due, and waits until something else is.
     pub fn on_time(&mut self) {
         self.shell.node.handle_timeout(self.now, &mut self.out);
         self.finish();
         let until = self.shell.node.next_timeout();
-        let mut sleep = self.shell.sleep.lock().unwrap();
-        if !std::mem::take(&mut sleep.is_woken) {
-            sleep.until = until;
+        let mut waiting = self.shell.waiting.lock().unwrap();
+        if !std::mem::take(&mut waiting.is_woken) {
+            waiting.until = until;
             return;
         }
-        drop(sleep);
+        drop(waiting);
         let until = self.shell.node.next_timeout();
-        self.shell.sleep.lock().unwrap().until = until;
+        self.shell.waiting.lock().unwrap().until = until;
     }
 
     fn finish(&mut self) {
@@ -272,7 +272,7 @@ impl Thread {
             }
             Output::PeerReady(node) => self.shell.drain(node),
             Output::Propose(command) => self.shell.decided.lock().unwrap().push(command),
-            Output::Wake => self.shell.sleep.lock().unwrap().is_woken = true,
+            Output::Wake => self.shell.waiting.lock().unwrap().is_woken = true,
             Output::Close(_) => self.send_frames(),
             Output::Dial { dial, .. } => *self.shell.dial.lock().unwrap() = Some(dial),
             Output::Start(Work::Prune(_)) => {

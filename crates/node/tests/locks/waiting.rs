@@ -183,7 +183,7 @@ pub fn a_lease_and_newer_requests() {
 }
 
 /// Calls begin to wait while timeouts are due.
-pub fn timeouts_and_sleep() {
+pub fn timeouts_and_a_wait() {
     let shell = Shell::alone();
     let object = queue("timeouts");
     let mut main = Thread::new(&shell, NOW);
@@ -219,6 +219,6 @@ fn newer_requests_stay_behind_those_that_wait_for_a_lease() {
 }
 
 #[test]
-fn the_thread_with_the_timeouts_does_not_oversleep() {
-    explore(1000, timeouts_and_sleep);
+fn the_thread_with_the_timeouts_overlooks_no_timeout() {
+    explore(1000, timeouts_and_a_wait);
 }
