@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crucial_core::Endpoint;
+use crucial_proto::Endpoint;
 
 use crate::Error;
 

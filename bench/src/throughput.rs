@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use crucial::Shared;
 use crucial_client::{Client, Config};
-use crucial_core::Endpoint;
-use crucial_core::frame::{self, CallFrame, Hello};
 use crucial_object::{MethodId, ObjectId, Sequence, SessionId, caller, encode};
+use crucial_proto::Endpoint;
+use crucial_proto::frame::{self, CallFrame, Hello};
 use rustix::thread::CpuSet;
 use serde_bytes::ByteBuf;
 

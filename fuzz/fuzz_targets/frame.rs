@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../crates/core/tests/frames/hostile_input.rs"]
+#[path = "../../crates/proto/tests/frames/hostile_input.rs"]
 mod hostile_input;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| hostile_input::frame(data));

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
-use crucial_core::frame::{ClusterInfo, ObjectInfo};
 use crucial_object::{Error, ObjectId, Result};
+use crucial_proto::frame::{ClusterInfo, ObjectInfo};
 use crucial_runtime::runtime;
 use serde_json::{Value, json};
 

@@ -3,8 +3,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use crucial_core::frame::FRAME_BYTES_MAX;
 use crucial_object::{Error, Result};
+use crucial_proto::frame::FRAME_BYTES_MAX;
 
 use super::print;
 

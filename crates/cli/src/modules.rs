@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Subcommand;
-use crucial_core::frame::ModuleInfo;
 use crucial_object::{Error, Result};
+use crucial_proto::frame::ModuleInfo;
 use crucial_runtime::{MODULE_VARIABLE, runtime};
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
-use crucial_core::Endpoint;
+use crucial_proto::Endpoint;
 use crucial_server::{Config, Limits, Parts, Server};
 
 use super::print;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crucial_core::Endpoint;
-use crucial_core::frame::Attempt;
 use crucial_object::{Result, RunId};
+use crucial_proto::Endpoint;
+use crucial_proto::frame::Attempt;
 
 /// How a client connects.
 #[derive(Clone, Debug)]

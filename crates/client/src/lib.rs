@@ -30,10 +30,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use crucial_core::Endpoint;
-use crucial_core::frame::{OpenRequest, Operation};
 use crucial_object::caller::{Call, Caller, InFlight, Lifetime, Open, Opened};
 use crucial_object::{Error, ObjectId, Result, RunId, SessionId, decode};
+use crucial_proto::Endpoint;
+use crucial_proto::frame::{OpenRequest, Operation};
 use parking_lot::Mutex;
 
 mod config;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crucial_core::frame::{
+use crucial_object::{Error, ObjectId, Result, ThreadId, decode};
+use crucial_proto::frame::{
     Attempt, ClusterInfo, Fence, Inspect, ModuleInfo, ObjectInfo, Operation, Pushed, ReplicaInfo,
     Routes,
 };
-use crucial_object::{Error, ObjectId, Result, ThreadId, decode};
 
 use crate::Client;
 use crate::io::{Sent, encode, no_servers};

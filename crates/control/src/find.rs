@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crucial_core::frame::peer;
+use crucial_proto::frame::peer;
 use openraft::{BasicNode, Raft};
 use tokio::task::JoinSet;
 

@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crucial_core::frame::peer;
 use crucial_node::replication::{Command, NodeId, View};
+use crucial_proto::frame::peer;
 use openraft::{Raft, SnapshotPolicy};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, mpsc, watch};

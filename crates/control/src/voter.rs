@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crucial_core::Endpoint;
-use crucial_core::frame::peer;
 use crucial_node::catalog::StoreError;
 use crucial_node::control_group::{ControlGroup, Respond};
 use crucial_node::replication::{Command, Grant, Incarnation, NodeId, PARTITIONS, View};
 use crucial_node::{ControlInfo, ModuleId, ModuleStore, control_group};
+use crucial_proto::Endpoint;
+use crucial_proto::frame::peer;
 use parking_lot::Mutex;
 
 use crate::blobs::Blobs;

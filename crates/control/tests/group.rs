@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use crucial_control::{Config, Group, GroupError, Identity, Member, Timing};
-use crucial_core::frame::{self, peer};
 use crucial_node::replication::{Command, Grant, Incarnation, NodeId, PartitionId, View};
+use crucial_proto::frame::{self, peer};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const LEASE_MS: u64 = 600;

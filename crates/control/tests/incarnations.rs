@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crucial_control::blobs::module_id;
 use crucial_control::{Group, GroupError, Identity};
-use crucial_core::frame::peer;
 use crucial_node::replication::{Assignment, Command, Incarnation, NodeId, PartitionId, View};
+use crucial_proto::frame::peer;
 
 use harness::*;
 

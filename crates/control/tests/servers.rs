@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use crucial_control::{Voter, VoterConfig};
-use crucial_core::frame::{
+use crucial_object::{MethodId, ObjectId, RunId, Sequence, SessionId, decode, encode};
+use crucial_proto::frame::{
     self, CallFrame, Hello, OpenMode, OpenRequest, Operation, Response, Routes,
 };
-use crucial_object::{MethodId, ObjectId, RunId, Sequence, SessionId, decode, encode};
 use crucial_server::{Config, Parts, Server};
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use crucial_core::frame::ModuleInfo;
 use crucial_node::TypeSource;
 use crucial_object::guest_abi::TypeDescription;
 use crucial_object::{Access, Error, Method, Result, TypeInfo, registry};
+use crucial_proto::frame::ModuleInfo;
 
 use crate::engine::Engine;
 use crate::limits::Limits;

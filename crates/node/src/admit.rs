@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crucial_core::frame::{CallRequest, OpenMode, OpenRequest};
 use crucial_object::{Error, ObjectId, Result, TypeInfo, encode};
+use crucial_proto::frame::{CallRequest, OpenMode, OpenRequest};
 
 use crate::cell::{Admission as CallAdmission, CallId, Cell, Change};
 use crate::ids::{Millis, REPLICAS_MAX};

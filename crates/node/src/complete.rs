@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crucial_core::frame::{CallRequest, ReplicaInfo};
 use crucial_object::{Error, ObjectId, TypeInfo};
+use crucial_proto::frame::{CallRequest, ReplicaInfo};
 
 use crate::admit::{Hand, executed, outcome};
 use crate::cell::{CallId, Change, Disposition};

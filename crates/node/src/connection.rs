@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
-use crucial_core::frame::peer;
+use crucial_proto::frame::peer;
 
 use crate::ids::ConnectionId;
 use crate::replication::{Incarnation, NodeId};

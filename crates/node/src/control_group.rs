@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crucial_core::Endpoint;
-use crucial_core::frame::peer;
+use crucial_proto::Endpoint;
+use crucial_proto::frame::peer;
 
 use crate::ids::Millis;
 use crate::outputs::ControlInfo;

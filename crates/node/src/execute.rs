@@ -83,7 +83,7 @@ impl Node {
     pub(crate) fn cell_call<'a>(
         &self,
         context: &RequestContext,
-        request: &'a crucial_core::frame::CallRequest,
+        request: &'a crucial_proto::frame::CallRequest,
     ) -> Call<'a> {
         Call {
             id: context.call(),
@@ -143,7 +143,7 @@ fn in_turn<T>(
     value
 }
 
-fn call_of(event: &Event) -> (&RequestContext, &crucial_core::frame::CallRequest) {
+fn call_of(event: &Event) -> (&RequestContext, &crucial_proto::frame::CallRequest) {
     match event {
         Event::Request(context, ObjectRequest::Call(call)) => (context, call),
         _ => unreachable!("only a request calls a method"),

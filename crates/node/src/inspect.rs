@@ -1,7 +1,7 @@
 //! Information about this server and its cluster, for people and tools.
 
-use crucial_core::frame::{ClusterInfo, Inspect, MemberInfo, ObjectInfo, PartitionInfo};
 use crucial_object::ObjectId;
+use crucial_proto::frame::{ClusterInfo, Inspect, MemberInfo, ObjectInfo, PartitionInfo};
 
 use crate::ids::{Millis, REPLICAS_MAX};
 use crate::node::Node;

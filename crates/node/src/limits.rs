@@ -1,6 +1,6 @@
 //! The limits of what a server accepts.
 
-use crucial_core::frame::FRAME_BYTES_MAX;
+use crucial_proto::frame::FRAME_BYTES_MAX;
 
 /// A server's limits. A request over one fails with
 /// [`Error::LimitExceeded`](crucial_object::Error::LimitExceeded), which names it.

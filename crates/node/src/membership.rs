@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crucial_core::frame::{self, Routes};
+use crucial_proto::frame::{self, Routes};
 
 use crate::ids::Millis;
 use crate::partitions::{Reply, Standing};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crucial_core::frame::{ModuleInfo, Pushed};
 use crucial_object::{Error, TypeInfo, encode};
+use crucial_proto::frame::{ModuleInfo, Pushed};
 
 use crate::catalog::{Action, Done, ModuleMessage, Order, Peer, Push, Reply, Work as ModuleWork};
 use crate::ids::{Millis, ModuleId};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use crucial_core::frame::{Request, peer};
 use crucial_object::ObjectId;
+use crucial_proto::frame::{Request, peer};
 
 use crate::Limits;
 use crate::cell::Recording;

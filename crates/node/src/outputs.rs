@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crucial_core::frame;
 use crucial_object::{Error, Sequence};
+use crucial_proto::frame;
 
 use crate::connection::Connection;
 use crate::ids::{ConnectionId, DialId};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crucial_core::frame::{VERSION, peer};
 use crucial_object::{Error, Result};
+use crucial_proto::frame::{VERSION, peer};
 
 use crate::catalog::Peer;
 use crate::connection::{Connection, PeerConnection};

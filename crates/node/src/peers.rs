@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use crucial_core::frame::peer;
 use crucial_object::encode_into;
+use crucial_proto::frame::peer;
 
 use crate::connection::Connection;
 use crate::ids::{ConnectionId, DialId, Millis};

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crucial_core::frame::{
+use crucial_object::{Error, Result, SessionId, encode};
+use crucial_proto::frame::{
     Attempt, Fence, Hello, Operation, Request, VERSION, Welcome, write_welcome,
 };
-use crucial_object::{Error, Result, SessionId, encode};
 
 use crate::admit::too_many_wait;
 use crate::connection::Connection;
@@ -437,7 +437,7 @@ impl Node {
         self.send_routes(&context.session, out);
         let version = self.version().0;
         out.frame(context.connection.id, |bytes| {
-            crucial_core::frame::write_moved(context.sequence, version, bytes)
+            crucial_proto::frame::write_moved(context.sequence, version, bytes)
         });
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crucial_core::frame::{ObjectInfo, ReplicaInfo};
 use crucial_object::{Error, ObjectId, Result};
+use crucial_proto::frame::{ObjectInfo, ReplicaInfo};
 
 use crate::ids::ModuleId;
 use crate::objects::{RequestContext, RoundId};

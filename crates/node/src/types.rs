@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crucial_core::frame::ModuleInfo;
 use crucial_object::{Error, Result, TypeInfo, registry};
+use crucial_proto::frame::ModuleInfo;
 
 use crate::catalog::Order;
 use crate::hash::{HashSeed, Map};

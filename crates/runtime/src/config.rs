@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crucial_core::Endpoints;
 use crucial_object::{Error, Result, RunId};
+use crucial_proto::Endpoints;
 
 /// The settings of a program.
 ///

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crucial_client::Client;
-use crucial_core::Endpoints;
 use crucial_object::caller::{self, Caller, Start};
 use crucial_object::{Error, Result, RunId};
 use crucial_platform::{InProcess, LocalConfig, LocalPlatform, Platform, worker};
+use crucial_proto::Endpoints;
 use crucial_server::Server;
 
 use crate::config::{Config, PlatformKind};

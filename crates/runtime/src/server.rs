@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crucial_core::{Endpoint, local};
 use crucial_object::{Error, Result};
+use crucial_proto::{Endpoint, local};
 use crucial_server::{Parts, Server};
 
 use crate::config::Config;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
-use crucial_core::frame::Attempt;
 use crucial_object::{Error, Result, RunId, ThreadId, catch, decode, encode};
+use crucial_proto::frame::Attempt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

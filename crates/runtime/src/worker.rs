@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use crucial_client::Client;
-use crucial_core::Endpoints;
 use crucial_object::caller::{self, Caller};
 use crucial_object::{Error, Result, decode, encode};
 use crucial_platform::worker::{Context, FunctionError, Handler};
+use crucial_proto::Endpoints;
 use serde_bytes::ByteBuf;
 
 use crate::modules::program_modules;

@@ -5,7 +5,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use crucial_core::frame::{self, peer};
+use crucial_proto::frame::{self, peer};
 
 use crate::socket::Stream;
 

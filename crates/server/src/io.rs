@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use crucial_core::SpinPolicy;
-use crucial_core::frame::{self, Request, peer};
 use crucial_node::{Connection, Input, Job, Outputs};
 use crucial_object::Error;
+use crucial_proto::SpinPolicy;
+use crucial_proto::frame::{self, Request, peer};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;

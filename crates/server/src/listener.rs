@@ -5,7 +5,7 @@ use std::io;
 use std::net::{TcpListener as StdTcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use crucial_core::{Endpoint, local};
+use crucial_proto::{Endpoint, local};
 use mio::net::{TcpListener, UnixListener};
 
 use crate::local_sockets::{is_stale, socket_directory};

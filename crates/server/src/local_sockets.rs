@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crucial_core::local;
+use crucial_proto::local;
 use mio::net::UnixStream;
 
 /// A younger socket that refuses connections may be one of a server that is about to listen.

@@ -4,13 +4,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use crucial_core::Endpoint;
-use crucial_core::frame::peer;
 use crucial_node::control_group::{ControlGroup, Member, Respond};
 use crucial_node::replication::{
     Command, Control, Grant, Incarnation, NodeId, PARTITIONS, ViewVersion,
 };
 use crucial_node::{ControlInfo, ModuleStore, NoStore};
+use crucial_proto::Endpoint;
+use crucial_proto::frame::peer;
 use parking_lot::Mutex;
 
 /// So long that it does not end, and so short that sums with it are times.

@@ -5,11 +5,11 @@ use std::sync::{Arc, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crucial_core::Endpoint;
 use crucial_node::control_group::{ControlGroup, Member};
 use crucial_node::replication::{Grant, Incarnation, View};
 use crucial_node::{Input, Millis, Node, Outputs};
 use crucial_object::ObjectId;
+use crucial_proto::Endpoint;
 
 use crate::event_loop::Loops;
 use crate::io::Io;

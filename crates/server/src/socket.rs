@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crucial_core::frame::peer;
 use crucial_node::{Connection, ConnectionId};
+use crucial_proto::frame::peer;
 use mio::net::{TcpStream, UnixStream};
 use parking_lot::{Mutex, RwLock};
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crucial_core::Endpoint;
 use crucial_node::control_group::ControlGroup;
 use crucial_node::{Limits, NoModules, TypeSource};
+use crucial_proto::Endpoint;
 
 /// How a server is started.
 #[derive(Clone, Debug)]

@@ -6,12 +6,12 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use crucial_core::Endpoint;
-use crucial_core::frame::{
-    self, CallFrame, Hello, OpenMode, OpenRequest, Operation, Response, Routes,
-};
 use crucial_object::collections::Blob;
 use crucial_object::{MethodId, ObjectId, RunId, Sequence, SessionId, SharedType, encode, shared};
+use crucial_proto::Endpoint;
+use crucial_proto::frame::{
+    self, CallFrame, Hello, OpenMode, OpenRequest, Operation, Response, Routes,
+};
 use crucial_server::{Config, Limits, Server};
 use serde::{Deserialize, Serialize};
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crucial_core::frame::{
-    CallRequest, Hello, InFlight, Inspect, OpenMode, Operation as Wanted, Request, Response, Routes,
-};
 use crucial_linear::{History, Operation};
 use crucial_node::replication::{Incarnation, NodeId};
 use crucial_object::{
     Error, MethodId, ObjectId, Result, RunId, Sequence, SessionId, decode, encode,
+};
+use crucial_proto::frame::{
+    CallRequest, Hello, InFlight, Inspect, OpenMode, Operation as Wanted, Request, Response, Routes,
 };
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;

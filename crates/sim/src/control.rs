@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crucial_core::frame::Routes;
 use crucial_node::replication::{
     Command, Control, FailureDetector, Incarnation, NodeId, Refusal, View,
 };
+use crucial_proto::frame::Routes;
 
 use crate::events::Clock;
 

@@ -1,9 +1,9 @@
 //! The objects that clients use.
 
-use crucial_core::frame::{OpenMode, OpenRequest, object_id};
 use crucial_object::caller::Lifetime;
 use crucial_object::sync::Semaphore;
 use crucial_object::{ObjectId, RunId, encode};
+use crucial_proto::frame::{OpenMode, OpenRequest, object_id};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde_bytes::ByteBuf;

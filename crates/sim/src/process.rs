@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crucial_core::frame::{Operation, Request, VERSION, peer};
 use crucial_node::replication::{Incarnation, NodeId, Timing};
 use crucial_node::{Config, Connection, ConnectionId, Done, Input, Job, Node, Outputs};
+use crucial_proto::frame::{Operation, Request, VERSION, peer};
 
 use crucial_object::SessionId;
 

@@ -1,10 +1,10 @@
 //! What comes to a process, and what its node wants done.
 
 use bytes::Bytes;
-use crucial_core::frame::{self, FRAME_BYTES_MAX, LENGTH_BYTES, Response};
 use crucial_node::replication::{Command, Incarnation, NodeId};
 use crucial_node::{ControlInfo, Input, Output, Outputs, PeerMessage, Work, WorkDone};
 use crucial_object::{Error, SessionId, decode};
+use crucial_proto::frame::{self, FRAME_BYTES_MAX, LENGTH_BYTES, Response};
 use rand::Rng;
 
 use crate::control::CLUSTER;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crucial_core::frame::{Hello, Request, Response, peer};
 use crucial_node::DialId;
 use crucial_node::replication::{Command, Grant, Incarnation, NodeId, View};
 use crucial_object::SessionId;
+use crucial_proto::frame::{Hello, Request, Response, peer};
 
 /// One end of a connection of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

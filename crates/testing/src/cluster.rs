@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crucial_client::{Client, Config};
-use crucial_core::Endpoints;
-use crucial_core::frame::ClusterInfo;
 use crucial_object::{Shared, SharedType, caller};
+use crucial_proto::Endpoints;
+use crucial_proto::frame::ClusterInfo;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{Error, Result, io};

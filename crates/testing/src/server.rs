@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crucial_client::{Client, Config};
-use crucial_core::Endpoints;
+use crucial_proto::Endpoints;
 
 use crate::error::{Error, Result, io};
 use crate::executable::Executable;

@@ -9,8 +9,8 @@ use crucial::collections::Queue;
 use crucial::sync::{AtomicI64, Barrier, Semaphore};
 use crucial::{Error, Shared};
 use crucial_chaos::load::{Load, LoadOptions};
-use crucial_core::frame::{self, CallFrame, Hello, Response};
 use crucial_object::{MethodId, ObjectId, RunId, Sequence, SessionId, caller};
+use crucial_proto::frame::{self, CallFrame, Hello, Response};
 use crucial_testing::{Cluster, Net, Options, wait_until};
 use libtest_mimic::{Failed, Trial};
 

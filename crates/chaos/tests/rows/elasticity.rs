@@ -45,7 +45,7 @@ fn d06_a_fourth_server_takes_its_share_and_results_are_unchanged() -> Outcome {
     cluster.add()?;
     cluster.wait_whole()?;
     let after = client.cluster_info()?;
-    let primaries = |info: &crucial_core::frame::ClusterInfo| -> Vec<u64> {
+    let primaries = |info: &crucial_proto::frame::ClusterInfo| -> Vec<u64> {
         info.partitions
             .iter()
             .map(|partition| partition.assignments[0].1)

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crucial_core::frame::peer;
+use crucial_proto::frame::peer;
 use crucial_testing::{Cluster, wait_until};
 use libtest_mimic::{Failed, Trial};
 

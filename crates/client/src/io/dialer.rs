@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use crucial_core::Endpoint;
 use crucial_object::{Error, Result};
+use crucial_proto::Endpoint;
 
 use super::handshake::{self, BRISK, Dialed, PATIENT, PAUSE_FIRST, PAUSE_LAST};
 use super::link::Link;

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use crucial_core::frame::{self, Hello, Response, Welcome};
-use crucial_core::{Endpoint, local};
 use crucial_object::{Error, Result};
+use crucial_proto::frame::{self, Hello, Response, Welcome};
+use crucial_proto::{Endpoint, local};
 use rustix::event::PollFlags;
 
 use super::socket::{Socket, Stream};

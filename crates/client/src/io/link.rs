@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use crucial_core::SpinPolicy;
+use crucial_proto::SpinPolicy;
 use parking_lot::{Mutex, MutexGuard};
 use rustix::event::PollFlags;
 

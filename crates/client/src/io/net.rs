@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crucial_core::frame::Routes;
 use crucial_object::{Error, Result};
+use crucial_proto::frame::Routes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::link::Link;

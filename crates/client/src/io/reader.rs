@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crucial_core::frame::{self, Response};
 use crucial_object::{Error, Result};
+use crucial_proto::frame::{self, Response};
 use parking_lot::MutexGuard;
 
 use super::link::{Link, Reader};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crucial_core::frame::Routes;
 use crucial_object::{Error, Result};
+use crucial_proto::frame::Routes;
 
 use super::net::Net;
 use crate::session::{Member, Table};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crucial_core::frame::{self, CallFrame, InFlight, Operation};
 use crucial_object::caller::Call;
 use crucial_object::{Error, ObjectId, Result, Sequence};
+use crucial_proto::frame::{self, CallFrame, InFlight, Operation};
 
 use super::handshake::unavailable;
 use super::link::Link;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crucial_core::frame::{self, InFlight};
 use crucial_object::{Error, Result, Sequence};
+use crucial_proto::frame::{self, InFlight};
 
 use super::member::Member;
 use super::pending::PendingCall;

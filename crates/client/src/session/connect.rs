@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crucial_core::frame::{self, Operation, Welcome};
 use crucial_object::{Error, Sequence};
+use crucial_proto::frame::{self, Operation, Welcome};
 
 use super::calls::{Calls, is_for};
 use super::introduction::Introduction;

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crucial_core::frame::{Attempt, Fence, Hello};
 use crucial_object::{RunId, SessionId, ThreadId};
+use crucial_proto::frame::{Attempt, Fence, Hello};
 
 /// For how many threads of a run fences are remembered, for servers that join later: those that were fenced last.
 const FENCES_MAX: usize = 1024;

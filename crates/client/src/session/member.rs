@@ -1,6 +1,6 @@
 //! A server, in one of its incarnations.
 
-use crucial_core::frame::Routes;
+use crucial_proto::frame::Routes;
 
 /// A server of the cluster in one of its incarnations: the next incarnation knows nothing of what this one knew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

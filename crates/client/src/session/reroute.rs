@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crucial_core::frame::{self, Routes, Welcome};
 use crucial_object::{Error, Result};
+use crucial_proto::frame::{self, Routes, Welcome};
 
 use super::calls::Sending;
 use super::links::LinkState;

@@ -1,7 +1,7 @@
 //! Which server answers for what.
 
-use crucial_core::frame::Routes;
 use crucial_object::{Error, ObjectId, Result};
+use crucial_proto::frame::Routes;
 
 use super::member::Member;
 use super::pending::Target;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crucial_core::frame::{self, Attempt, Fence, InFlight, Routes};
 use crucial_object::{Error, ObjectId, Result, Sequence, ThreadId};
+use crucial_proto::frame::{self, Attempt, Fence, InFlight, Routes};
 
 use super::calls::{Calls, Entry, Sending};
 use super::holds::Holds;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crucial_core::frame::Operation;
 use crucial_object::{Error, ObjectId};
+use crucial_proto::frame::Operation;
 
 use super::connect::{SIGNS_PER_LEASE, append_unawaited};
 use super::links::{LinkState, Phase};

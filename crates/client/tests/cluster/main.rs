@@ -8,9 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crucial_client::Client;
-use crucial_core::frame::{Attempt, Operation};
 use crucial_object::caller::Caller;
 use crucial_object::{Error, ThreadId};
+use crucial_proto::frame::{Attempt, Operation};
 
 use script::{PARTITIONS, Script, add, routes, scripts, start, value, wait_routes};
 
@@ -78,7 +78,7 @@ fn the_calls_of_a_server_that_is_silent_or_dies_go_where_others_say() {
             false => scripts[0].with(|state| state.is_silent = true),
         }
         let newer = routes(2, &scripts[1..], |_| Some(0));
-        let newer = crucial_core::frame::Routes {
+        let newer = crucial_proto::frame::Routes {
             cluster: client.routes().cluster,
             ..newer
         };
@@ -218,7 +218,7 @@ fn when_all_members_have_changed_the_seeds_are_asked() {
     config.seeds = vec![seed.config().endpoint];
     let client = Client::connect(config).unwrap();
     assert_eq!(add(&client, 0).unwrap(), 1);
-    let newer = crucial_core::frame::Routes {
+    let newer = crucial_proto::frame::Routes {
         cluster: client.routes().cluster,
         ..routes(2, std::slice::from_ref(&seed), |_| Some(0))
     };
@@ -274,7 +274,7 @@ fn a_server_of_another_cluster_fails_its_calls_and_no_others() {
     scripts[0].wait("it waits", |state| state.calls == 2);
     scripts[0].with(|state| {
         let ours = state.routes.clone();
-        state.tell(&crucial_core::frame::Routes {
+        state.tell(&crucial_proto::frame::Routes {
             version: 9,
             ..stranger
         });

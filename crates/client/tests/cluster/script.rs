@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use crucial_client::{Client, Config};
-use crucial_core::frame::{self, Hello, Operation, Request, RouteServer, Routes, Welcome};
 use crucial_object::caller::{Call, CallNames, Caller, InFlight};
 use crucial_object::{Error, MethodId, ObjectId, Result, Sequence, decode, encode};
+use crucial_proto::frame::{self, Hello, Operation, Request, RouteServer, Routes, Welcome};
 
 /// What nobody waits longer for than a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);

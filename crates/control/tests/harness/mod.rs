@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use crucial_control::{Config, Group, GroupError, Identity, Member, Timing};
-use crucial_core::frame::{self, peer};
 use crucial_node::replication::{Grant, Incarnation, NodeId, View};
+use crucial_proto::frame::{self, peer};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const LEASE_MS: u64 = 500;

@@ -3,7 +3,7 @@
 use crucial::collections::Map;
 use crucial::sync::{AtomicI64, Barrier};
 use crucial::{Error, SharedType, encode};
-use crucial_core::frame::Response;
+use crucial_proto::frame::Response;
 use libtest_mimic::Trial;
 
 use crate::Outcome;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crucial::sync::{AtomicI64, Barrier};
 use crucial::{Error, encode};
-use crucial_core::frame::Response;
+use crucial_proto::frame::Response;
 use libtest_mimic::Trial;
 
 use crate::Outcome;

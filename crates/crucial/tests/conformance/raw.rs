@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use crucial::{Config, Error, ObjectId, RunId, SharedType};
-use crucial_core::frame::{
+use crucial_object::{MethodId, Sequence, SessionId};
+use crucial_proto::frame::{
     self, CallFrame, Hello, OpenMode, OpenRequest, Operation, Response, Routes,
 };
-use crucial_object::{MethodId, Sequence, SessionId};
 use libtest_mimic::Failed;
 
 use crate::server::Server;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crucial::Config;
 use crucial_client::Client;
-use crucial_core::Endpoints;
+use crucial_proto::Endpoints;
 use libtest_mimic::Failed;
 
 use crate::program::Program;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use crucial_core::frame::{ModuleInfo, Pushed};
 use crucial_object::Error;
+use crucial_proto::frame::{ModuleInfo, Pushed};
 
 use super::message::{ModuleMessage, Peer};
 use crate::ids::ModuleId;

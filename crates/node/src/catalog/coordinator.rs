@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use crucial_core::frame::Pushed;
 use crucial_object::Error;
+use crucial_proto::frame::Pushed;
 
 use super::action::{Outbox, Reply, RequestId};
 use super::limits::Limits;

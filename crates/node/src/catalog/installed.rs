@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crucial_core::frame::Pushed;
+use crucial_proto::frame::Pushed;
 
 use super::action::{Order, Outbox, Work};
 use super::message::OperationId;

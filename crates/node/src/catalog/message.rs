@@ -1,6 +1,6 @@
 //! Messages between servers about modules.
 
-use crucial_core::frame::{ModuleInfo, Pushed};
+use crucial_proto::frame::{ModuleInfo, Pushed};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use crucial_core::frame::{ModuleInfo, Pushed};
+use crucial_proto::frame::{ModuleInfo, Pushed};
 
 use super::action::{Outbox, RequestId};
 use super::message::{ModuleMessage, OperationId, Peer, Ready, Step};

@@ -155,7 +155,7 @@ impl Participant {
     /// Tells coordinators of installations; `find` gives what became of one.
     pub fn send_installed(
         &mut self,
-        find: impl Fn(&ModuleId, ViewVersion) -> Option<Option<crucial_core::frame::Pushed>>,
+        find: impl Fn(&ModuleId, ViewVersion) -> Option<Option<crucial_proto::frame::Pushed>>,
         out: &mut Outbox,
     ) {
         for part in self.parts.values_mut() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use crucial_core::frame::ModuleInfo;
+use crucial_proto::frame::ModuleInfo;
 use serde_bytes::ByteBuf;
 
 use super::action::{Done, Outbox, StoreError, Work};

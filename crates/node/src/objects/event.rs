@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crucial_core::frame::{CallRequest, OpenRequest};
 use crucial_object::{Sequence, SessionId, TypeInfo};
+use crucial_proto::frame::{CallRequest, OpenRequest};
 
 use crate::cell::CallId;
 use crate::connection::Connection;

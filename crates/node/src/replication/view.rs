@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crucial_core::frame::{RouteServer, Routes};
 use crucial_object::ObjectId;
+use crucial_proto::frame::{RouteServer, Routes};
 use serde::{Deserialize, Serialize};
 
 use crate::replication::{Epoch, Incarnation, NodeId, PartitionId, ViewVersion};

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use crucial_core::frame::{Hello, InFlight};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId};
+use crucial_proto::frame::{Hello, InFlight};
 
 use super::delivery::{Attached, Delivery};
 use crate::hash::{HashSeed, Map, Set};

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crucial_core::frame::{Attempt, Fence, Hello};
 use crucial_object::{Error, ObjectId, Result, RunId, SessionId, ThreadId};
+use crucial_proto::frame::{Attempt, Fence, Hello};
 
 use super::client::Session;
 use super::presence::{Expectation, Presence};

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crucial_core::frame::{Attempt, Fence, Hello};
 use crucial_object::{Error, Result, RunId, SessionId, ThreadId};
+use crucial_proto::frame::{Attempt, Fence, Hello};
 
 use super::client::Session;
 use crate::hash::{HashSeed, Map};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crucial_core::frame::{ModuleInfo, Operation, Pushed};
 use crucial_object::{TypeInfo, decode};
+use crucial_proto::frame::{ModuleInfo, Operation, Pushed};
 
 use super::server::Server;
 use crate::{Millis, Module, ModuleId, Work, WorkDone, module_id};

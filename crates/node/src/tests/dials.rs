@@ -1,6 +1,6 @@
 //! Attempts to connect to another server.
 
-use crucial_core::frame::peer;
+use crucial_proto::frame::peer;
 
 use super::server::{Server, join};
 use crate::ids::DialId;

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crucial_core::frame::{OpenMode, OpenRequest, Operation};
 use crucial_object::{SharedType, shared};
+use crucial_proto::frame::{OpenMode, OpenRequest, Operation};
 use serde::{Deserialize, Serialize};
 
 use super::server::Server;

@@ -1,7 +1,7 @@
 //! Handshakes of clients.
 
-use crucial_core::frame::Response;
 use crucial_object::{ObjectId, decode, encode};
+use crucial_proto::frame::Response;
 
 use super::server::{Client, Server, hello, join};
 use crate::Input;

@@ -1,7 +1,7 @@
 //! What a session knows of its calls that wait.
 
-use crucial_core::frame::Request;
 use crucial_object::{Error, ObjectId, Sequence};
+use crucial_proto::frame::Request;
 
 use super::server::{Client, Server, join};
 use crate::Input;

@@ -1,7 +1,7 @@
 //! What is left when something does not come to its end.
 
-use crucial_core::frame::Operation;
 use crucial_object::encode;
+use crucial_proto::frame::Operation;
 
 use super::server::{Server, join};
 use crate::Input;

@@ -1,7 +1,7 @@
 //! Clients that know newer routes than the server, or say so.
 
-use crucial_core::frame::{Request, Response};
 use crucial_object::{Result, encode};
+use crucial_proto::frame::{Request, Response};
 
 use super::server::{Client, Server, hello, join};
 use crate::early::EARLY_MAX_MS;

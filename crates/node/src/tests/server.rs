@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crucial_core::frame::{
+use crucial_object::sync::Semaphore;
+use crucial_object::{MethodId, ObjectId, Result, RunId, Sequence, SessionId, encode};
+use crucial_proto::frame::{
     self, CallRequest, Hello, LENGTH_BYTES, OpenMode, OpenRequest, Operation, Request, Response,
     VERSION,
 };
-use crucial_object::sync::Semaphore;
-use crucial_object::{MethodId, ObjectId, Result, RunId, Sequence, SessionId, encode};
 
 use crate::replication::{
     Assignment, Command, Control, Grant, Incarnation, NodeId, View, ViewVersion,

@@ -1,7 +1,7 @@
 //! Sessions that end, and runs, without objects.
 
-use crucial_core::frame::{Attempt, Fence};
 use crucial_object::{Error, ObjectId, SessionId, ThreadId};
+use crucial_proto::frame::{Attempt, Fence};
 
 use super::server::hello;
 use crate::hash::HashSeed;

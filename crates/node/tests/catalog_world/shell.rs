@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use crucial_core::frame::{ModuleInfo, Pushed};
 use crucial_node::catalog::{Done, ModuleId, Order, StoreError, Work};
+use crucial_proto::frame::{ModuleInfo, Pushed};
 use rand::Rng;
 
 /// A module of the simulation.

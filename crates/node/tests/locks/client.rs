@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crucial_core::frame::{
-    Attempt, CallRequest, Hello, OpenMode, OpenRequest, Operation, Request, Response, VERSION,
-    object_id,
-};
 use crucial_node::{Connection, Input};
 use crucial_object::caller::Lifetime;
 use crucial_object::{
     Error, MethodId, ObjectId, Result, RunId, Sequence, SessionId, ThreadId, decode, encode,
+};
+use crucial_proto::frame::{
+    Attempt, CallRequest, Hello, OpenMode, OpenRequest, Operation, Request, Response, VERSION,
+    object_id,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crucial_core::frame::{OpenMode, VERSION};
 use crucial_node::replication::placement::wanted;
 use crucial_node::replication::{Assignment, Command, Control, Incarnation, NodeId, View};
 use crucial_node::{Connection, Input, Millis};
 use crucial_object::Sequence;
+use crucial_proto::frame::{OpenMode, VERSION};
 use shuttle::thread;
 
 use crate::client::{Client, Named};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crucial_core::frame::{OpenMode, Response};
 use crucial_object::{Object, Result, Sequence, shared};
+use crucial_proto::frame::{OpenMode, Response};
 use serde::{Deserialize, Serialize};
 use shuttle::sync::Mutex;
 use shuttle::thread;
@@ -205,7 +205,7 @@ pub fn memory_is_given_back() {
             client.send(&mut thread, object.open(OpenMode::FindOrCreate));
             client.send(&mut thread, object.call("add", &()));
             client.send(&mut thread, object.delete());
-            client.send(&mut thread, crucial_core::frame::Operation::Goodbye);
+            client.send(&mut thread, crucial_proto::frame::Operation::Goodbye);
             thread.input(crucial_node::Input::Closed(client.connection.clone()));
         })
     };

@@ -1,9 +1,9 @@
 //! Sessions that end, and connections that come, while their calls are executed.
 
-use crucial_core::frame::{OpenMode, Operation, Response};
 use crucial_node::Input;
 use crucial_node::replication::Control;
 use crucial_object::sync::Semaphore;
+use crucial_proto::frame::{OpenMode, Operation, Response};
 use serde_bytes::ByteBuf;
 use shuttle::thread;
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use crucial_core::frame::{self, FRAME_BYTES_MAX, Response};
 use crucial_node::replication::{
     Command, Control, Grant, Incarnation, NodeId, Timing, View, ViewVersion,
 };
@@ -12,6 +11,7 @@ use crucial_node::{
     Config, Connection, ConnectionId, DialId, Input, Job, Millis, Node, Output, Outputs, Work,
     WorkDone,
 };
+use crucial_proto::frame::{self, FRAME_BYTES_MAX, Response};
 use shuttle::sync::Mutex;
 
 /// Few, so that a schedule has few steps that matter to nobody.

@@ -1,8 +1,8 @@
 //! Calls that wait: in an object, for a lease, for a time.
 
-use crucial_core::frame::OpenMode;
 use crucial_node::{Input, Millis};
 use crucial_object::{Error, Sequence};
+use crucial_proto::frame::OpenMode;
 use serde_bytes::ByteBuf;
 use shuttle::thread;
 

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use crucial_core::frame::object_id;
 use crucial_node::cell::{self, CallId, Cell, Disposition, Replies, Turn};
 use crucial_object::caller::{Call, Caller, InFlight, Mode, Open, Opened};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, decode, registry};
+use crucial_proto::frame::object_id;
 
 /// A process that is its own server.
 #[derive(Clone)]

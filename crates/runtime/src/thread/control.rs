@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crucial_client::Client;
-use crucial_core::frame::Attempt;
 use crucial_object::{Error, Result, ThreadId};
 use crucial_platform::{InvocationId, Platform};
+use crucial_proto::frame::Attempt;
 
 use super::packet::Packet;
 use super::recorded::journal_id;

@@ -15,12 +15,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use crucial_client::{Client, Config};
-use crucial_core::frame::object_id;
 use crucial_object::caller::{self, Call, CallNames, Caller, InFlight, Lifetime, Open, Opened};
 use crucial_object::{
     Error, Journal, JournalEntry, MethodId, ObjectId, Result, Shared, SharedType, ThreadId, decode,
     encode,
 };
+use crucial_proto::frame::object_id;
 use sha2::{Digest, Sha256};
 
 use crate::task::Payload;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crucial_core::frame::{Operation, Request as Heard};
 use crucial_object::Error;
+use crucial_proto::frame::{Operation, Request as Heard};
 
 use super::super::Withdrawal;
 use super::super::upkeep::Due;

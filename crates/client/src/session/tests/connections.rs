@@ -1,7 +1,7 @@
 //! Connections begin and end, and servers are told what they have to know.
 
-use crucial_core::frame::{Fence, Operation, Request as Heard};
 use crucial_object::Error;
+use crucial_proto::frame::{Fence, Operation, Request as Heard};
 
 use super::super::Fit;
 use super::*;

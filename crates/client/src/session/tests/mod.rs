@@ -7,10 +7,10 @@ mod numbers;
 mod time;
 
 use bytes::BytesMut;
-use crucial_core::frame::{
+use crucial_object::{MethodId, ObjectId, Result, RunId, Sequence, SessionId, ThreadId};
+use crucial_proto::frame::{
     self, Attempt, CallFrame, Operation, Request as Heard, RouteServer, Routes, Welcome,
 };
-use crucial_object::{MethodId, ObjectId, Result, RunId, Sequence, SessionId, ThreadId};
 
 use super::{Identity, Introduction, Member, Request, Session, Target};
 

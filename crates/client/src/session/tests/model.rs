@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crucial_core::frame::{Operation, Request as Heard};
 use crucial_object::ObjectId;
+use crucial_proto::frame::{Operation, Request as Heard};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

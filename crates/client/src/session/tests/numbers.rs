@@ -1,7 +1,7 @@
 //! Numbers and acknowledgements.
 
-use crucial_core::frame::{Operation, Request as Heard};
 use crucial_object::Error;
+use crucial_proto::frame::{Operation, Request as Heard};
 
 use super::super::Withdrawal;
 use super::super::calls::OUT_OF_BAND;

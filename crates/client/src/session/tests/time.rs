@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crucial_core::frame::Operation;
 use crucial_object::Error;
+use crucial_proto::frame::Operation;
 
 use super::super::TICK_MS;
 use super::*;

@@ -1,11 +1,11 @@
 //! Frames of every kind, made up: each reads as it was written, however its stream is cut.
 
 use bytes::{Bytes, BytesMut};
-use crucial_core::frame::{
+use crucial_object::{Error, MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId};
+use crucial_proto::frame::{
     Attempt, CallRequest, FRAME_BYTES_MAX, Fence, Hello, InFlight, OpenMode, OpenRequest,
     Operation, Request, Response, RouteServer, Routes, Welcome, decode_request, split,
 };
-use crucial_object::{Error, MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId};
 use proptest::prelude::*;
 
 use crate::golden::{golden_errors, numbered};

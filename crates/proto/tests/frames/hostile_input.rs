@@ -2,8 +2,8 @@
 //! `hostile.rs` run the same one.
 
 use bytes::BytesMut;
-use crucial_core::frame::{self, Response};
 use crucial_object::{Error, Result};
+use crucial_proto::frame::{self, Response};
 
 /// Largest frame that the harness lets `split` take: small, so that the limit is met as well.
 const FRAME_BYTES_MAX: usize = 4096;

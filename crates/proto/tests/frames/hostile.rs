@@ -2,11 +2,11 @@
 //! harness a few thousand pseudo-random inputs, the same at each run: random bytes, and valid frames with a few bytes changed.
 
 use bytes::{Bytes, BytesMut};
-use crucial_core::frame::{
+use crucial_object::{Error, ObjectId, Sequence};
+use crucial_proto::frame::{
     FRAME_BYTES_MAX, LENGTH_BYTES, Request, Response, decode_request, decode_response, peek_length,
     split, write_cancel, write_reply,
 };
-use crucial_object::{Error, ObjectId, Sequence};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use crucial_core::frame::{
+use crucial_object::{Error, MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId, encode};
+use crucial_proto::frame::{
     Attempt, CallRequest, FRAME_BYTES_MAX, Fence, Hello, InFlight, Inspect, OpenMode, OpenRequest,
     Operation, Request, Response, RouteServer, Routes, Welcome, decode_request, decode_response,
     set_acked, set_numbers,
 };
-use crucial_object::{Error, MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId, encode};
 
 use crate::hostile_input::{only_frame, write_request, write_response};
 
