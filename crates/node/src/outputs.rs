@@ -115,7 +115,7 @@ impl Outputs {
         to: ConnectionId,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
     ) {
-        if let Err(error) = write(self.frames.buffer(to)) {
+        if let Err(error) = self.frames.append(to, write) {
             tracing::error!(%error, "a frame could not be encoded");
         }
     }
@@ -173,6 +173,8 @@ pub struct Frames {
     buffers: Vec<(ConnectionId, Vec<u8>)>,
     /// For each index of a connection the place of its buffer, plus one.
     places: Vec<u32>,
+    /// The bytes of all of them.
+    len: usize,
     spare: Vec<Vec<u8>>,
 }
 
@@ -186,8 +188,27 @@ impl Frames {
         self.buffers.is_empty()
     }
 
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends a frame to those of a connection.
+    fn append(
+        &mut self,
+        to: ConnectionId,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let buffer = self.buffer(to);
+        let before = buffer.len();
+        let written = write(buffer);
+        let appended = buffer.len() - before;
+        self.len += appended;
+        written
+    }
+
     /// Where the frames of a connection are appended.
-    pub fn buffer(&mut self, to: ConnectionId) -> &mut Vec<u8> {
+    fn buffer(&mut self, to: ConnectionId) -> &mut Vec<u8> {
         let index = to.index as usize;
         if index >= self.places.len() {
             self.places.resize(index + 1, 0);
@@ -208,6 +229,7 @@ impl Frames {
 
     /// Takes all frames out.
     pub fn drain(&mut self, mut send: impl FnMut(ConnectionId, &[u8])) {
+        self.len = 0;
         for (to, bytes) in self.buffers.drain(..) {
             self.places[to.index as usize] = 0;
             send(to, &bytes);

@@ -24,8 +24,8 @@ pub(crate) struct Loops {
 pub(crate) const PANICKED: &str =
     "a thread of the server has panicked, its message is above: please report this";
 
-/// Jobs that are executed before what they gave is written.
-const JOBS_UNWRITTEN_MAX: usize = 64;
+/// Jobs that are executed before their results are written, and the sockets looked at.
+const JOBS_IN_A_ROW_MAX: usize = 64;
 
 impl Loops {
     pub fn new(shell: Arc<Shell>, ios: Vec<Io>) -> Arc<Loops> {
@@ -79,19 +79,23 @@ impl Loops {
         let (shell, event_loop) = (&self.shell, &self.loops[index]);
         let queue = shell.queues.of(index);
         let mut io = event_loop.lock();
-        let mut unwritten = 0;
+        let mut in_a_row = 0;
         while !tenure.is_over() && !shell.is_stopping() {
-            let next = queue.take_job().or_else(|| io.next_job(shell));
+            if in_a_row == JOBS_IN_A_ROW_MAX || io.is_full() {
+                io.catch_up(shell, queue);
+                in_a_row = 0;
+            }
+            // Jobs of other threads and those of requests have turns: neither can keep the other waiting.
+            let next = match in_a_row % 2 == 0 {
+                true => queue.take_job().or_else(|| io.next_job(shell)),
+                false => io.next_job(shell).or_else(|| queue.take_job()),
+            };
             let Some(job) = next else {
                 io.wait(shell, queue);
-                unwritten = 0;
+                in_a_row = 0;
                 continue;
             };
-            unwritten += 1;
-            if unwritten > JOBS_UNWRITTEN_MAX {
-                shell.flush(&mut io.pending);
-                unwritten = 0;
-            }
+            in_a_row += 1;
             drop(io);
             tenure.step();
             let done = shell.node.execute(job);

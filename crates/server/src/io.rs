@@ -25,6 +25,9 @@ const LISTENERS: usize = usize::MAX - 1024;
 
 /// How much one read takes.
 const READ_BYTES_MAX: usize = 256 << 10;
+
+/// With more frames than this to be written, they are written before anything else is executed.
+const UNWRITTEN_BYTES_MAX: usize = 1 << 20;
 const EVENTS_MAX: usize = 1024;
 
 /// How soon to try again when the process is out of file descriptors.
@@ -37,10 +40,10 @@ pub(crate) struct Io {
     /// The listeners may have more to accept.
     accepting: bool,
     readers: Slab<Reader>,
-    /// Readers that may have more to read.
+    /// Readers that are to be read from.
     readable: VecDeque<usize>,
-    /// Requests that are not taken in yet.
-    requests: VecDeque<Input>,
+    /// Readers with bytes that are not split into frames yet, in the order of their turns.
+    splitting: VecDeque<usize>,
     /// Outputs that are not carried out yet.
     pub pending: Outputs,
     scratch: Box<[u8]>,
@@ -51,23 +54,25 @@ pub(crate) struct Io {
 struct Reader {
     socket: Arc<Socket>,
     buffer: BytesMut,
-    /// Whether the reader is in `readable`.
-    queued: bool,
+    /// Whether the buffer has no whole frame.
+    is_split: bool,
+    place: Place,
+    /// Whether the socket may have more, for which there will be no further event.
+    has_more: bool,
     /// The poll has said that the other side sends no more. When it says this together with the last bytes, there is no
     /// further event.
     is_at_end: bool,
 }
 
-/// The result of reading from a socket.
-enum Reading {
-    /// There may be more.
-    More,
-    /// There is no more for now.
-    Drained,
-    /// The other side does not read what was sent to it; nothing is read from it until it does.
-    Held,
-    /// The socket is closed, or the other side broke the protocol.
-    Ended,
+/// Which of the loop's queues a reader is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In none, until an event comes.
+    Idle,
+    /// In `readable`.
+    Readable,
+    /// In `splitting`.
+    Splitting,
 }
 
 impl Io {
@@ -85,7 +90,7 @@ impl Io {
             accepting: false,
             readers: Slab::new(),
             readable: VecDeque::new(),
-            requests: VecDeque::new(),
+            splitting: VecDeque::new(),
             pending: Outputs::new(),
             scratch: vec![0; READ_BYTES_MAX].into(),
             spin: SpinPolicy::default(),
@@ -96,15 +101,43 @@ impl Io {
         Waker::new(self.poll.registry(), WAKER)
     }
 
-    /// Takes requests in until there is a job; `None` when there are no more.
-    pub fn next_job(&mut self, shell: &Shell) -> Option<Job> {
+    /// Takes frames in until there is a job; `None` when there are no more.
+    ///
+    /// Readers have turns, of one frame each. One whose client does not read its replies has none, so that what waits to
+    /// be sent is bounded whatever the requests in its buffer ask for.
+    pub fn next_job(&mut self, shell: &Arc<Shell>) -> Option<Job> {
         loop {
             if let Some(job) = self.pending.jobs.pop_front() {
                 return Some(job);
             }
-            let request = self.requests.pop_front()?;
-            shell.node.handle(request, shell.now(), &mut self.pending);
+            let index = self.splitting.pop_front()?;
+            let Some(reader) = self.readers.get_mut(index) else {
+                continue;
+            };
+            if reader.is_held(shell) {
+                reader.place = Place::Readable;
+                self.readable.push_back(index);
+                continue;
+            }
+            match reader.take_frame(shell, &mut self.pending) {
+                Ok(true) => self.splitting.push_back(index),
+                Ok(false) if reader.has_more => {
+                    reader.place = Place::Readable;
+                    self.readable.push_back(index);
+                }
+                Ok(false) => reader.place = Place::Idle,
+                Err(error) => {
+                    let connection = &reader.socket.connection;
+                    shell.node.refuse(connection, &error, &mut self.pending);
+                    self.end(index, shell);
+                }
+            }
         }
+    }
+
+    /// Whether outputs have to be carried out before more is executed.
+    pub fn is_full(&self) -> bool {
+        self.pending.frames.len() > UNWRITTEN_BYTES_MAX
     }
 
     /// Carries outputs out, then waits for something to do, and reads it.
@@ -113,7 +146,19 @@ impl Io {
         if !self.pending.jobs.is_empty() {
             return;
         }
-        if let Err(error) = self.poll(shell.spin, shell.limits.unsent_bytes_max) {
+        let polled = self.poll(shell);
+        self.take_up(polled, shell, queue);
+    }
+
+    /// Carries outputs out, and reads what has come meanwhile, without waiting.
+    pub fn catch_up(&mut self, shell: &Arc<Shell>, queue: &Queue) {
+        shell.flush(&mut self.pending);
+        let polled = poll_once(&mut self.poll, &mut self.events, Some(Duration::ZERO));
+        self.take_up(polled, shell, queue);
+    }
+
+    fn take_up(&mut self, polled: io::Result<()>, shell: &Arc<Shell>, queue: &Queue) {
+        if let Err(error) = polled {
             tracing::error!(%error, "poll");
         }
         self.take_events(shell);
@@ -122,10 +167,11 @@ impl Io {
         self.read(shell);
     }
 
-    fn poll(&mut self, spin: Duration, unsent_bytes_max: usize) -> io::Result<()> {
-        if let Some(pause) = self.pause(unsent_bytes_max) {
+    fn poll(&mut self, shell: &Shell) -> io::Result<()> {
+        if let Some(pause) = self.pause(shell) {
             return poll_once(&mut self.poll, &mut self.events, Some(pause));
         }
+        let spin = shell.spin;
         if !spin.is_zero() && self.spin.should_spin() {
             let start = Instant::now();
             while self.events.is_empty() && start.elapsed() < spin {
@@ -141,11 +187,10 @@ impl Io {
 
     /// How long to wait at most, when something is left from the last round. A client that does not read its replies can
     /// be read from again when its socket has become writable, which is an event.
-    fn pause(&self, unsent_bytes_max: usize) -> Option<Duration> {
+    fn pause(&self, shell: &Shell) -> Option<Duration> {
         let is_held = |index: &usize| {
-            self.readers
-                .get(*index)
-                .is_some_and(|reader| reader.socket.unsent() > unsent_bytes_max)
+            let reader = self.readers.get(*index);
+            reader.is_some_and(|reader| reader.is_held(shell))
         };
         match self.readable.iter().all(is_held) {
             true => self.accepting.then_some(ACCEPT_RETRY),
@@ -166,7 +211,7 @@ impl Io {
             let Some(reader) = self.readers.get_mut(token.0) else {
                 continue;
             };
-            if reader.queued {
+            if reader.place != Place::Idle {
                 // A sign of life, also while nothing is read from a client because it does not read its replies.
                 shell.node.set_seen(&reader.socket.connection, shell.now());
             }
@@ -177,10 +222,12 @@ impl Io {
                 shell.on_drained(&reader.socket);
             }
             reader.is_at_end |= event.is_read_closed();
-            let readable = event.is_readable() || event.is_read_closed() || event.is_error();
-            if readable && !reader.queued {
-                reader.queued = true;
-                self.readable.push_back(token.0);
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                reader.has_more = true;
+                if reader.place == Place::Idle {
+                    reader.place = Place::Readable;
+                    self.readable.push_back(token.0);
+                }
             }
         }
         self.events.clear();
@@ -225,7 +272,7 @@ impl Io {
             );
             if let Err(error) = registered {
                 tracing::error!(%error, "cannot watch a connection");
-                forget(&socket, shell, &mut self.pending);
+                close(&socket, shell, &mut self.pending);
                 continue;
             }
             socket.flush();
@@ -233,13 +280,15 @@ impl Io {
             entry.insert(Reader {
                 socket,
                 buffer: BytesMut::new(),
-                queued: true,
+                is_split: true,
+                place: Place::Readable,
+                has_more: true,
                 is_at_end: false,
             });
         }
     }
 
-    /// Reads once from each socket that may have something.
+    /// Reads once from each socket that may have something, unless there is something left of the last time.
     fn read(&mut self, shell: &Arc<Shell>) {
         for _ in 0..self.readable.len() {
             let Some(index) = self.readable.pop_front() else {
@@ -248,43 +297,41 @@ impl Io {
             let Some(reader) = self.readers.get_mut(index) else {
                 continue;
             };
-            let mut sink = Sink {
-                shell,
-                requests: &mut self.requests,
-                pending: &mut self.pending,
-            };
-            let reading = reader.read(&mut self.scratch, &mut sink);
-            if !matches!(reading, Reading::Held) {
-                shell.node.set_seen(&reader.socket.connection, shell.now());
+            if reader.is_held(shell) {
+                self.readable.push_back(index);
+                continue;
             }
-            match reading {
-                Reading::More | Reading::Held => self.readable.push_back(index),
-                Reading::Drained => reader.queued = false,
-                Reading::Ended => {
-                    let reader = self.readers.remove(index);
-                    // A refusal says why before the socket closes.
-                    shell.flush(&mut self.pending);
-                    forget(&reader.socket, shell, &mut self.pending);
-                }
+            if reader.is_split && !reader.read(&mut self.scratch) {
+                self.end(index, shell);
+                continue;
+            }
+            shell.node.set_seen(&reader.socket.connection, shell.now());
+            if !reader.is_split {
+                reader.place = Place::Splitting;
+                self.splitting.push_back(index);
+            } else if reader.has_more {
+                self.readable.push_back(index);
+            } else {
+                reader.place = Place::Idle;
             }
         }
     }
+
+    /// A socket is at its end.
+    fn end(&mut self, index: usize, shell: &Arc<Shell>) {
+        let reader = self.readers.remove(index);
+        // A refusal says why before the socket closes.
+        shell.flush(&mut self.pending);
+        close(&reader.socket, shell, &mut self.pending);
+    }
 }
 
-/// A socket is at its end.
-fn forget(socket: &Socket, shell: &Shell, pending: &mut Outputs) {
+fn close(socket: &Socket, shell: &Shell, pending: &mut Outputs) {
     socket.flush();
     socket.close();
     shell.sockets.remove(socket.connection.id);
     let input = Input::Closed(socket.connection.clone());
     shell.node.handle(input, shell.now(), pending);
-}
-
-/// Where frames go that were read.
-struct Sink<'a> {
-    shell: &'a Arc<Shell>,
-    requests: &'a mut VecDeque<Input>,
-    pending: &'a mut Outputs,
 }
 
 fn poll_once(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
@@ -305,105 +352,103 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 impl Reader {
-    fn read(&mut self, scratch: &mut [u8], sink: &mut Sink<'_>) -> Reading {
-        if self.socket.unsent() > sink.shell.limits.unsent_bytes_max {
-            return Reading::Held;
-        }
-        let count = match self.socket.stream().read(scratch) {
-            Ok(0) => return Reading::Ended,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Reading::Drained,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Reading::More,
-            Err(_) => return Reading::Ended,
-        };
-        self.buffer.extend_from_slice(&scratch[..count]);
-        if let Err(error) = self.split(sink) {
-            sink.shell
-                .node
-                .refuse(&self.socket.connection, &error, sink.pending);
-            return Reading::Ended;
-        }
-        // A read that fills less than the buffer has emptied the socket; the poll says when there is more.
-        if count < scratch.len() && !self.is_at_end {
-            Reading::Drained
-        } else {
-            Reading::More
-        }
+    /// Whether the other side does not read what was sent to it: nothing is taken from it until it does.
+    fn is_held(&self, shell: &Shell) -> bool {
+        self.socket.unsent() > shell.limits.unsent_bytes_max
     }
 
-    /// Splits what was read into frames. Handshakes are taken in at once, since they say how large the next frame may be.
-    fn split(&mut self, sink: &mut Sink<'_>) -> Result<(), Error> {
-        let connection = &self.socket.connection;
-        loop {
-            let limits = &sink.shell.limits;
-            let frame_bytes_max = match (connection.session(), connection.peer()) {
-                (_, Some(_)) => limits.peer_frame_bytes_max,
-                (Some(_), _) => limits.frame_bytes_max,
-                _ => frame::HELLO_BYTES_MAX,
-            };
-            let Some(frame) = frame::split(&mut self.buffer, frame_bytes_max)? else {
-                return Ok(());
-            };
-            if connection.peer().is_some() || peer::is_of_peer(&frame) {
-                sink.take_peer(connection, peer::decode_frame(frame)?)?;
-                continue;
+    /// Reads once. False: the socket is closed.
+    fn read(&mut self, scratch: &mut [u8]) -> bool {
+        let count = match self.socket.stream().read(scratch) {
+            Ok(0) => return false,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.has_more = false;
+                return true;
             }
+            Err(_) => return false,
+        };
+        self.buffer.extend_from_slice(&scratch[..count]);
+        self.is_split = false;
+        // A read that fills less than the buffer has emptied the socket; the poll says when there is more.
+        self.has_more = count == scratch.len() || self.is_at_end;
+        true
+    }
+
+    /// Takes one frame in; false if there is no whole one.
+    fn take_frame(&mut self, shell: &Arc<Shell>, pending: &mut Outputs) -> Result<bool, Error> {
+        let connection = &self.socket.connection;
+        let limits = &shell.limits;
+        let frame_bytes_max = match (connection.session(), connection.peer()) {
+            (_, Some(_)) => limits.peer_frame_bytes_max,
+            (Some(_), _) => limits.frame_bytes_max,
+            _ => frame::HELLO_BYTES_MAX,
+        };
+        let Some(frame) = frame::split(&mut self.buffer, frame_bytes_max)? else {
+            self.is_split = true;
+            return Ok(false);
+        };
+        if connection.peer().is_some() || peer::is_of_peer(&frame) {
+            take_peer(connection, peer::decode_frame(frame)?, shell, pending)?;
+        } else {
             let request = frame::decode_request(frame)?;
-            let is_handshake = matches!(request, Request::Hello { .. });
+            let is_hello = matches!(request, Request::Hello { .. });
             let input = Input::Request(connection.clone(), request);
-            if is_handshake || connection.session().is_none() {
-                sink.take_in(input);
-            } else {
-                sink.requests.push_back(input);
+            shell.node.handle(input, shell.now(), pending);
+            if is_hello {
+                // What comes behind is for a connection that has its welcome.
+                shell.flush(pending);
             }
         }
+        Ok(true)
     }
 }
 
-impl Sink<'_> {
-    fn take_in(&mut self, input: Input) {
-        let shell = self.shell;
-        shell.node.handle(input, shell.now(), self.pending);
-        shell.flush(self.pending);
-    }
-
-    fn take_peer(&mut self, connection: &Arc<Connection>, frame: peer::Frame) -> Result<(), Error> {
-        match (frame, connection.peer()) {
-            (peer::Frame::Hello { version, hello }, _) => {
-                self.take_in(Input::PeerHello(connection.clone(), version, hello));
-            }
-            (peer::Frame::Messages(bytes), Some(_)) => {
-                self.requests
-                    .push_back(Input::PeerMessages(connection.clone(), bytes));
-            }
-            (peer::Frame::Ask { id, body }, Some(peer)) => {
-                let (shell, to) = (self.shell.clone(), connection.id);
-                let respond = Box::new(move |body: Vec<u8>| {
-                    let mut frame = Vec::new();
-                    match peer::write_answer(id, &body, &mut frame) {
-                        Ok(()) => {
-                            if let Some(socket) = shell.sockets.find(to) {
-                                socket.send(&frame);
-                            }
-                        }
-                        Err(error) => tracing::error!(%error, "a response cannot be encoded"),
-                    }
-                });
-                self.shell.control.on_request(&peer.hello, body, respond);
-            }
-            (peer::Frame::Refused(error), Some(peer)) => {
-                tracing::warn!(node = %peer.node(), %error, "another server refuses");
-                self.pending
-                    .rest
-                    .push(crucial_node::Output::Close(connection.id));
-            }
-            (_, Some(_)) => {}
-            (_, None) => {
-                return Err(Error::Protocol {
-                    detail: "a peer message before the handshake".to_owned(),
-                });
-            }
+fn take_peer(
+    connection: &Arc<Connection>,
+    frame: peer::Frame,
+    shell: &Arc<Shell>,
+    pending: &mut Outputs,
+) -> Result<(), Error> {
+    match (frame, connection.peer()) {
+        (peer::Frame::Hello { version, hello }, _) => {
+            let input = Input::PeerHello(connection.clone(), version, hello);
+            shell.node.handle(input, shell.now(), pending);
+            shell.flush(pending);
         }
-        Ok(())
+        (peer::Frame::Messages(bytes), Some(_)) => {
+            let input = Input::PeerMessages(connection.clone(), bytes);
+            shell.node.handle(input, shell.now(), pending);
+        }
+        (peer::Frame::Ask { id, body }, Some(peer)) => {
+            let (to, shell) = (connection.id, shell.clone());
+            let control = shell.control.clone();
+            let respond = Box::new(move |body: Vec<u8>| {
+                let mut frame = Vec::new();
+                match peer::write_answer(id, &body, &mut frame) {
+                    Ok(()) => {
+                        if let Some(socket) = shell.sockets.find(to) {
+                            socket.send(&frame);
+                        }
+                    }
+                    Err(error) => tracing::error!(%error, "a response cannot be encoded"),
+                }
+            });
+            control.on_request(&peer.hello, body, respond);
+        }
+        (peer::Frame::Refused(error), Some(peer)) => {
+            tracing::warn!(node = %peer.node(), %error, "another server refuses");
+            pending
+                .rest
+                .push(crucial_node::Output::Close(connection.id));
+        }
+        (_, Some(_)) => {}
+        (_, None) => {
+            return Err(Error::Protocol {
+                detail: "a peer message before the handshake".to_owned(),
+            });
+        }
     }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -23,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn server(unsent_bytes_max: usize) -> Server {
     Server::start(Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
+        // So that whoever gets a reply knows that the others' requests had their turns.
+        threads: 1,
         lease: LEASE,
         limits: Limits {
             unsent_bytes_max,
@@ -60,13 +63,17 @@ struct Client {
 
 impl Client {
     fn new(server: &Server) -> Client {
+        Client::of_session(server, SessionId(7))
+    }
+
+    fn of_session(server: &Server, session: SessionId) -> Client {
         let mut client = Client {
             stream: connect(server),
             buffer: BytesMut::new(),
             last: 0,
         };
         let hello = Hello {
-            session: SessionId(7),
+            session,
             run: RunId([1; 16]),
             owner: true,
             namespace: String::new(),
@@ -143,6 +150,18 @@ impl Client {
         }
     }
 
+    fn ping(&mut self) {
+        let sequence = self.next_sequence();
+        let mut bytes = Vec::new();
+        frame::write_operation(sequence, sequence, &Operation::Ping, &mut bytes).unwrap();
+        self.stream.write_all(&bytes).unwrap();
+        let reply = self.receive();
+        assert!(
+            matches!(reply, Response::Reply { result: Ok(_), .. }),
+            "{reply:?}"
+        );
+    }
+
     fn call(&mut self, object: ObjectId, method: &str) {
         let call = CallFrame {
             sequence: self.next_sequence(),
@@ -214,6 +233,48 @@ fn a_client_that_falls_behind_gets_all_replies() {
             );
         }
     });
+}
+
+static READS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts how often it was read.
+#[derive(Serialize, Deserialize)]
+struct Counted;
+
+#[shared(crate = crucial_object)]
+impl Counted {
+    fn read(&self) -> Vec<u8> {
+        READS.fetch_add(1, Ordering::SeqCst);
+        vec![1; 1 << 20]
+    }
+}
+
+#[test]
+fn replies_that_a_client_does_not_read_are_bounded() {
+    const CALLS: usize = 300;
+    /// What the limit, the sockets and one round of results may amount to, in results.
+    const UNREAD_MAX: usize = 30;
+    let server = server(4 << 20);
+    let mut client = Client::new(&server);
+    let counted = client.make(&Counted);
+    // All of them come with one read of the server's.
+    for _ in 0..CALLS {
+        client.call(counted, "read");
+    }
+    let mut other = Client::of_session(&server, SessionId(8));
+    for _ in 0..CALLS {
+        other.ping();
+    }
+    let unread = READS.load(Ordering::SeqCst);
+    assert!(unread <= UNREAD_MAX, "{unread}");
+    for _ in 0..CALLS {
+        let reply = client.receive();
+        assert!(
+            matches!(reply, Response::Reply { result: Ok(_), .. }),
+            "{reply:?}"
+        );
+    }
+    assert_eq!(READS.load(Ordering::SeqCst), CALLS);
 }
 
 static HAS_BEGUN: OnceLock<()> = OnceLock::new();
