@@ -39,7 +39,8 @@ use parking_lot::Mutex;
 mod config;
 mod io;
 mod requests;
-mod session;
+#[doc(hidden)]
+pub mod session;
 
 pub use config::{Config, Modules};
 pub use session::CALLS_IN_FLIGHT_MAX;

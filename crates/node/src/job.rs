@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crucial_object::{Result, TypeInfo};
+use crucial_object::{Result, SessionId, TypeInfo};
 
 use crate::cell::{Change, Disposition};
 use crate::connection::Connection;
@@ -27,6 +27,20 @@ pub(crate) struct Checkout(pub ObjectState);
 /// Something to execute. A job belongs to the node that made it, and its object is checked out until it is completed.
 #[derive(Debug)]
 pub struct Job(pub(crate) Todo);
+
+impl Job {
+    /// The session that was silent for too long, and loses what it holds in the job's object. (Its client may live, and need
+    /// not hear of it.)
+    pub fn lapses(&self) -> Option<SessionId> {
+        match &self.0 {
+            Todo::Object(job) => match job.plan {
+                Plan::Change(_, Change::Lapse(session)) => Some(session),
+                _ => None,
+            },
+            Todo::Message(..) => None,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) enum Todo {

@@ -1,82 +1,46 @@
-//! A client: one request at a time, repeated until it is answered.
+//! A client: one request at a time, as a program would make it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
+use crucial_client::session::Target;
 use crucial_linear::{History, Operation};
-use crucial_node::replication::{Incarnation, NodeId};
-use crucial_object::{
-    Error, MethodId, ObjectId, Result, RunId, Sequence, SessionId, decode, encode,
-};
-use crucial_proto::frame::{
-    CallRequest, Hello, InFlight, Inspect, OpenMode, Operation as Wanted, Request, Response, Routes,
-};
+use crucial_node::replication::NodeId;
+use crucial_object::{Error, MethodId, ObjectId, Result, Sequence, SessionId, decode, encode};
+use crucial_proto::frame::{CallRequest, Inspect, OpenMode, Operation as Wanted};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde_bytes::ByteBuf;
 
+use crate::caller::Caller;
 use crate::model::{Input, Output};
-use crate::objects::{Kind, NAMESPACE, Object};
-use crate::wire::{ClientPacket, End, Packet, ToClient};
+use crate::objects::{Kind, Object};
 
 pub struct Client {
     pub session: SessionId,
-    routes: Arc<Routes>,
-    /// Its connections, of which each server has at most one.
-    links: BTreeMap<NodeId, Link>,
-    /// How many connections it has had.
-    connections: u64,
-    sequence: Sequence,
-    pings: u64,
-    current: Option<(Operation<ObjectId, Input, Output>, Wanted)>,
+    pub caller: Caller,
+    /// The request that it waits for.
+    current: Option<(Operation<ObjectId, Input, Output>, Sequence)>,
     /// How many requests it is to make yet.
     pub left: usize,
     /// The locks that it holds, with their tokens.
     held: BTreeMap<ObjectId, u64>,
     pub is_dead: bool,
-    /// Whether the session has ended, and the client says so.
-    pub says_goodbye: bool,
     /// What it has done.
     pub history: Vec<Operation<ObjectId, Input, Output>>,
     /// Answers that no request can have.
     pub wrong: Vec<String>,
 }
 
-/// A connection.
-struct Link {
-    number: u64,
-    incarnation: Incarnation,
-    hello: Arc<Hello>,
-    /// The version of the routes by which requests are sent on it.
-    routes: u64,
-}
-
-/// Where a packet goes.
-pub type Addressed = (NodeId, Incarnation, Packet);
-
-/// The sequences of pings are above those of requests.
-const PINGS: u64 = 1 << 40;
-
 impl Client {
-    pub fn new(session: u64, left: usize) -> Client {
-        let routes = Routes {
-            cluster: 0,
-            version: 0,
-            servers: Vec::new(),
-            primaries: Vec::new(),
-        };
+    pub fn new(session: u64, left: usize, random: u64) -> Client {
+        let session = SessionId(session);
         Client {
-            session: SessionId(session),
-            routes: Arc::new(routes),
-            links: BTreeMap::new(),
-            connections: 0,
-            sequence: Sequence(0),
-            pings: 0,
+            session,
+            caller: Caller::new(session, random),
             current: None,
             left,
             held: BTreeMap::new(),
             is_dead: false,
-            says_goodbye: false,
             history: Vec::new(),
             wrong: Vec::new(),
         }
@@ -95,115 +59,51 @@ impl Client {
         self.current.as_ref().map(|(operation, _)| operation)
     }
 
-    /// Whether it still wants the reply to a request.
-    pub fn wants(&self, sequence: Sequence) -> bool {
-        sequence == self.sequence && self.current.is_some() && !self.is_dead
-    }
-
-    /// Whether this is its present connection to a node.
-    pub fn uses(&self, node: NodeId, number: u64) -> bool {
-        let link = self.links.get(&node);
-        link.is_some_and(|link| link.number == number)
-    }
-
     /// All that it asked, answered or not.
     pub fn into_history(self) -> History<ObjectId, Input, Output> {
         let open = self.current.map(|(operation, _)| operation);
         self.history.into_iter().chain(open).collect()
     }
 
-    /// Begins the next request, or repeats the present one.
-    pub fn tick(
-        &mut self,
-        now: u64,
-        objects: &[Object],
-        random: &mut ChaCha8Rng,
-    ) -> Vec<Addressed> {
-        if self.is_dead && !self.says_goodbye {
-            return Vec::new();
+    /// Whether it would send a request about an object to this node.
+    pub fn is_at(&self, object: &ObjectId, node: NodeId) -> bool {
+        self.caller.primary_of(object) == Some(node)
+    }
+
+    /// Begins its next request, if it waits for none. Now and then it gives up waiting, or asks about the servers.
+    pub fn tick(&mut self, now: Now, objects: &[Object], random: &mut ChaCha8Rng) {
+        if self.is_dead {
+            return;
         }
-        if self.says_goodbye {
-            return self.broadcast(|_| Wanted::Goodbye);
+        if random.random_range(0..20) == 0 {
+            self.inspect(random.random_range(0..3), now);
         }
-        let mut packets = match random.random_range(0..20) {
-            0 => self.broadcast(|_| Wanted::Inspect(Inspect::Cluster)),
-            1 => self.inspect(),
-            2 => self.list_in_flight(),
-            _ => self.ping(),
-        };
         if self.current.is_none() && self.left > 0 {
             self.begin(now, objects, random);
+        } else if random.random_range(0..10) == 0 {
+            self.withdraw();
         }
-        packets.extend(self.send());
-        if random.random_range(0..10) == 0 {
-            packets.extend(self.withdraw());
-        }
-        packets
     }
 
-    fn ping(&mut self) -> Vec<Addressed> {
-        self.broadcast(|_| Wanted::Ping)
-    }
-
-    /// Asks about objects, and does not wait for the answer.
-    fn inspect(&mut self) -> Vec<Addressed> {
-        self.broadcast(|place| match place % 2 {
-            0 => Wanted::Inspect(Inspect::Replicas { max: 100 }),
-            _ => Wanted::Inspect(Inspect::Objects {
+    /// Asks all servers something about themselves, and does not wait for the answers.
+    fn inspect(&mut self, what: usize, now: Now) {
+        let inspect = match what {
+            0 => Inspect::Cluster,
+            1 => Inspect::Replicas { max: 100 },
+            _ => Inspect::Objects {
                 after: None,
                 max: 100,
                 key: None,
-            }),
-        })
-    }
-
-    /// Sends something to all servers that it knows.
-    fn broadcast(&mut self, operation: impl Fn(usize) -> Wanted) -> Vec<Addressed> {
-        let request = |client: &mut Client, place| {
-            client.pings += 1;
-            Request::Numbered {
-                sequence: Sequence(PINGS + client.pings),
-                acked: client.waits_from(),
-                operation: operation(place),
-            }
+            },
         };
-        self.send_all(request)
-    }
-
-    /// Says what it waits for, to all servers that it knows.
-    fn list_in_flight(&mut self) -> Vec<Addressed> {
-        let waiting = self.current.iter().map(|_| self.sequence).collect();
-        let in_flight = InFlight {
-            last: self.sequence,
-            waiting,
-        };
-        self.send_all(|_, _| Request::InFlight(in_flight.clone()))
-    }
-
-    /// Whether the client still waits for this sequence, or for later ones.
-    fn waits_from(&self) -> Sequence {
-        match self.current {
-            Some(_) => self.sequence,
-            None => Sequence(self.sequence.0 + 1),
+        for member in self.caller.members() {
+            let target = Target::Member(member);
+            let operation = Wanted::Inspect(inspect.clone());
+            self.caller.submit(target, &operation, now.ms);
         }
     }
 
-    fn send_all(
-        &mut self,
-        mut request: impl FnMut(&mut Client, usize) -> Request,
-    ) -> Vec<Addressed> {
-        let routes = self.routes.clone();
-        let servers = routes.servers.iter().enumerate();
-        servers
-            .map(|(place, server)| {
-                let request = request(self, place);
-                let to = (NodeId(server.node), Incarnation(server.incarnation));
-                self.packet(to, request, 0)
-            })
-            .collect()
-    }
-
-    fn begin(&mut self, now: u64, objects: &[Object], random: &mut ChaCha8Rng) {
+    fn begin(&mut self, now: Now, objects: &[Object], random: &mut ChaCha8Rng) {
         let object = &objects[random.random_range(0..objects.len())];
         let item = random.random_range(1..1_000_000);
         let input = match (object.kind, random.random_range(0..100)) {
@@ -227,162 +127,41 @@ impl Client {
         };
         let token = self.held.get(&object.id).copied().unwrap_or_default();
         let wanted = wanted(input, object, (token, timeout_ms));
-        self.sequence.0 += 1;
-        self.left -= 1;
-        let operation = Operation::called(self.session.0, object.id, input, now);
-        self.current = Some((operation, wanted));
-    }
-
-    /// The client does not want to wait any longer, and may have the result all the same.
-    fn withdraw(&mut self) -> Option<Addressed> {
-        let (operation, _) = self.current.as_ref()?;
-        if !operation.input.may_wait() {
-            return None;
+        let target = Target::Object(object.id);
+        if let Some(sequence) = self.caller.submit(target, &wanted, now.ms) {
+            self.left -= 1;
+            let operation = Operation::called(self.session.0, object.id, input, now.event);
+            self.current = Some((operation, sequence));
         }
-        let request = Request::Cancel {
-            sequence: self.sequence,
-            object: operation.object,
-        };
-        let to = self.primary()?;
-        Some(self.packet(to, request, 0))
     }
 
-    /// Where its present request goes.
-    fn primary(&self) -> Option<(NodeId, Incarnation)> {
-        let (operation, _) = self.current.as_ref()?;
-        self.primary_of(&operation.object)
+    /// It does not want to wait any longer, and may have the result all the same.
+    fn withdraw(&mut self) {
+        if let Some((operation, sequence)) = &self.current
+            && operation.input.may_wait()
+        {
+            self.caller.withdraw(*sequence, operation.object);
+        }
     }
 
-    fn primary_of(&self, object: &ObjectId) -> Option<(NodeId, Incarnation)> {
-        let server = self.routes.primary(self.routes.partition(object))?;
-        Some((NodeId(server.node), Incarnation(server.incarnation)))
-    }
-
-    /// Whether it would send a request about an object to this node.
-    pub fn is_at(&self, object: &ObjectId, node: NodeId) -> bool {
-        let primary = self.primary_of(object);
-        primary.is_some_and(|(primary, _)| primary == node)
-    }
-
-    fn send(&mut self) -> Option<Addressed> {
-        let (_, wanted) = self.current.as_ref().filter(|_| !self.is_dead)?;
-        let request = Request::Numbered {
-            sequence: self.sequence,
-            acked: self.sequence,
-            operation: wanted.clone(),
-        };
-        let to = self.primary()?;
-        Some(self.packet(to, request, self.routes.version))
-    }
-
-    /// A packet, on a connection that knows of routes which are no older than this.
-    fn packet(
-        &mut self,
-        (node, incarnation): (NodeId, Incarnation),
-        request: Request,
-        routes: u64,
-    ) -> Addressed {
-        let link = self.links.get_mut(&node);
-        let link = link.filter(|link| link.incarnation == incarnation);
-        let end = match link {
-            Some(link) if link.routes >= routes => End::Client(self.session, link.number),
-            // The client says which routes it has, or takes another connection.
-            Some(link) if link.number % 4 == 0 => {
-                link.routes = routes;
-                End::Client(self.session, link.number)
+    /// Takes the results that have come.
+    pub fn take_results(&mut self, now: Now) {
+        for (sequence, result) in std::mem::take(&mut self.caller.results) {
+            let is_it = |(_, current): &mut (_, Sequence)| *current == sequence;
+            if let Some((operation, _)) = self.current.take_if(is_it) {
+                self.on_result(operation, result, now.event);
             }
-            _ => self.connect(node, incarnation),
-        };
-        let link = &self.links[&node];
-        let packet = ClientPacket {
-            end,
-            hello: link.hello.clone(),
-            routes: link.routes,
-            request,
-        };
-        (node, incarnation, Packet::Client(Box::new(packet)))
+        }
+        // The client was silent for too long for a server: it ends.
+        self.is_dead |= self.caller.has_expired;
     }
 
-    fn connect(&mut self, node: NodeId, incarnation: Incarnation) -> End {
-        let mut run = [0; 16];
-        run[..8].copy_from_slice(&self.session.0.to_le_bytes());
-        let hello = Hello {
-            session: self.session,
-            run: RunId(run),
-            owner: true,
-            namespace: NAMESPACE.to_owned(),
-            attempt: None,
-            routes: self.routes.version,
-            fences: 0,
-        };
-        self.connections += 1;
-        let link = Link {
-            number: self.connections,
-            incarnation,
-            hello: Arc::new(hello),
-            routes: self.routes.version,
-        };
-        self.links.insert(node, link);
-        End::Client(self.session, self.connections)
-    }
-
-    /// Something came from a node, on the connection of this number.
-    pub fn receive(
+    fn on_result(
         &mut self,
-        (node, number): (NodeId, u64),
-        what: ToClient,
+        operation: Operation<ObjectId, Input, Output>,
+        result: Result<Vec<u8>>,
         now: u64,
-    ) -> Vec<Addressed> {
-        match what {
-            _ if self.is_dead => Vec::new(),
-            ToClient::Closed | ToClient::Response(Response::Refused(_)) => {
-                if self.uses(node, number) {
-                    self.links.remove(&node);
-                }
-                Vec::new()
-            }
-            ToClient::Response(Response::Welcome(welcome)) => {
-                if !welcome.resumed {
-                    // The client was silent for too long for this server.
-                    self.is_dead = true;
-                    return Vec::new();
-                }
-                self.learn(&Arc::new(welcome.routes))
-            }
-            ToClient::Response(Response::Routes(routes)) => self.learn(&Arc::new(routes)),
-            ToClient::Response(Response::Moved { sequence, routes }) => {
-                if sequence == self.sequence && routes > self.routes.version {
-                    // The newer ones come with a new connection.
-                    self.links.remove(&node);
-                    return self.ping();
-                }
-                Vec::new()
-            }
-            ToClient::Response(Response::Reply { sequence, result }) => {
-                if sequence == self.sequence {
-                    self.on_reply(result.map(|bytes| bytes.to_vec()), now);
-                }
-                Vec::new()
-            }
-        }
-    }
-
-    /// Routes came, perhaps from outside, as from a list of seeds.
-    pub fn learn(&mut self, routes: &Arc<Routes>) -> Vec<Addressed> {
-        if routes.version <= self.routes.version {
-            return Vec::new();
-        }
-        self.routes = routes.clone();
-        let servers = &routes.servers;
-        self.links
-            .retain(|node, _| servers.iter().any(|server| server.node == node.0));
-        self.send().into_iter().collect()
-    }
-
-    fn on_reply(&mut self, result: Result<Vec<u8>>, now: u64) {
-        let Some((operation, _)) = self.current.take() else {
-            return;
-        };
+    ) {
         if let (Input::Acquire(_), Ok(token)) = (operation.input, &result)
             && let Ok(token) = decode(token)
         {
@@ -392,13 +171,21 @@ impl Client {
             self.held.remove(&operation.object);
         }
         match output(operation.input, result) {
-            Ok(output) => self.history.push(operation.returned(output, now)),
+            Ok(Some(output)) => self.history.push(operation.returned(output, now)),
+            Ok(None) => self.history.push(operation),
             Err(wrong) => {
                 self.wrong.push(format!("{operation:?}: {wrong}"));
                 self.history.push(operation);
             }
         }
     }
+}
+
+/// A moment, by the number of the event in it and in milliseconds.
+#[derive(Clone, Copy)]
+pub struct Now {
+    pub event: u64,
+    pub ms: u64,
 }
 
 fn wanted(input: Input, object: &Object, (token, timeout_ms): (u64, u32)) -> Wanted {
@@ -427,13 +214,15 @@ fn wanted(input: Input, object: &Object, (token, timeout_ms): (u64, u32)) -> Wan
     }
 }
 
-fn output(input: Input, result: Result<Vec<u8>>) -> Result<Output, String> {
+/// `None`: nobody knows what was done.
+fn output(input: Input, result: Result<Vec<u8>>) -> Result<Option<Output>, String> {
     let bytes = match result {
-        Err(Error::Lost { .. }) => return Ok(Output::Gone),
-        Err(Error::LockLost { .. }) => return Ok(Output::NotHeld),
-        Err(Error::Cancelled | Error::TimedOut { .. }) => return Ok(Output::Withdrawn),
-        Err(Error::LimitExceeded { .. }) => return Ok(Output::Refused),
-        Err(Error::NotFound { .. }) => return Ok(Output::NotFound),
+        Err(Error::Lost { .. }) => return Ok(Some(Output::Gone)),
+        Err(Error::LockLost { .. }) => return Ok(Some(Output::NotHeld)),
+        Err(Error::Cancelled | Error::TimedOut { .. }) => return Ok(Some(Output::Withdrawn)),
+        Err(Error::LimitExceeded { .. }) => return Ok(Some(Output::Refused)),
+        Err(Error::NotFound { .. }) => return Ok(Some(Output::NotFound)),
+        Err(Error::SessionExpired) => return Ok(None),
         Err(error) => return Err(error.to_string()),
         Ok(bytes) => bytes,
     };
@@ -454,5 +243,5 @@ fn output(input: Input, result: Result<Vec<u8>>) -> Result<Output, String> {
             Output::Popped(item.map_err(|e| e.to_string())?)
         }
     };
-    Ok(output)
+    Ok(Some(output))
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crucial_node::replication::{
     Command, Control, FailureDetector, Incarnation, NodeId, Refusal, View,
 };
-use crucial_proto::frame::Routes;
 
 use crate::events::Clock;
 
@@ -14,8 +13,6 @@ pub struct ControlGroup {
     detector: FailureDetector,
     clock: Clock,
     pub down_until: u64,
-    /// What clients can know of the newest view.
-    routes: Option<Arc<Routes>>,
 }
 
 /// Which cluster all nodes belong to.
@@ -32,7 +29,6 @@ impl ControlGroup {
             detector: FailureDetector::new(clock.read(0)),
             clock,
             down_until: 0,
-            routes: None,
         }
     }
 
@@ -61,13 +57,5 @@ impl ControlGroup {
 
     pub fn view(&self) -> &Arc<View> {
         self.state.view()
-    }
-
-    pub fn routes(&mut self) -> Arc<Routes> {
-        let view = self.state.view();
-        let present = self.routes.take();
-        let present = present.filter(|routes| routes.version == view.version.0);
-        let routes = present.unwrap_or_else(|| Arc::new(view.routes(CLUSTER)));
-        self.routes.insert(routes).clone()
     }
 }

@@ -8,6 +8,7 @@ use rand::Rng;
 use crate::events::{Clock, MS};
 use crate::places::{CLIENTS, place_of};
 use crate::process::LEASE_MS;
+use crate::wire::End;
 use crate::world::{Event, Host, World};
 
 impl World {
@@ -45,10 +46,16 @@ impl World {
         let victim = alive[self.random.random_range(0..alive.len())];
         self.trace(|| format!("client {} dies", victim.0));
         let says_goodbye = self.random.random();
+        let now = self.now();
         if let Some(client) = self.clients.get_mut(&victim) {
             client.is_dead = true;
-            client.says_goodbye = says_goodbye;
+            if says_goodbye {
+                client.caller.say_goodbye(now.ms);
+            }
         }
+        self.after_client(victim);
+        let is_said = says_goodbye || self.random.random();
+        self.close_all_of_client(victim, is_said);
         self.report.deaths += 1;
     }
 
@@ -63,7 +70,10 @@ impl World {
         if !ends.is_empty() {
             let end = ends[self.random.random_range(0..ends.len())];
             self.trace(|| format!("{id:?}: {end:?} breaks"));
-            self.break_connection(&process, end);
+            match end {
+                End::Client(stream) => self.break_stream(stream),
+                end => self.break_connection(&process, end),
+            }
         }
         if let Some(host) = self.hosts.get_mut(&id) {
             host.process = Some(process);
@@ -104,6 +114,9 @@ impl World {
             0 | 1 => {
                 self.trace(|| format!("kill {victim:?}"));
                 self.end_process(victim);
+                if let Some(host) = self.hosts.get_mut(&victim) {
+                    host.is_off = kind == 1;
+                }
                 self.after(duration_us, Event::Start(victim));
             }
             2 => {

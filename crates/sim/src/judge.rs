@@ -28,7 +28,7 @@ impl World {
     }
 
     /// Whether a client that has died waits or holds something yet.
-    fn dead_hold_something(&self) -> bool {
+    pub fn dead_hold_something(&self) -> bool {
         let view = self.control.view();
         self.objects.iter().any(|object| {
             let primary = view.primary(view.partition(&object.id));
@@ -89,7 +89,8 @@ impl World {
         }
         self.images_agree().map_err(|what| self.broken(what))?;
         let clients = std::mem::take(&mut self.clients);
-        let dead = clients.values().filter(|client| client.is_dead);
+        let has_lost = |client: &&Client| client.is_dead || self.lapsed.contains(&client.session);
+        let dead = clients.values().filter(has_lost);
         let dead: Vec<_> = dead.map(|client| client.session.0).collect();
         let mut operations = Vec::new();
         for client in clients.into_values() {

@@ -5,7 +5,9 @@
 //! - `world`: who there is, and what happens when (`events`).
 //! - `process`: a server's process: a node, its connections, and the jobs that take long; `steps`: what comes to a process, and
 //!   what it wants done.
-//! - `client`: a client. `wire`: what travels; `network`: how it travels; `places`: from where to where.
+//! - `client`: a client, as its program sees it; `caller`: its session, which is that of `crucial-client`, and its connections.
+//! - `wire`: what travels; `network`: how it travels between nodes; `streams`: between clients and nodes; `places`: from where to
+//!   where.
 //! - `control`: the control group; `decisions`: what comes to it, and what it decides. `faults`: what goes wrong.
 //! - `objects`: the objects; `model`: what they do when nothing goes wrong; `judge`: what must hold at the end.
 //!
@@ -14,6 +16,7 @@
 // Everything here is for this crate's own binary and tests.
 #![allow(missing_docs)]
 
+mod caller;
 mod client;
 mod control;
 mod decisions;
@@ -26,6 +29,7 @@ mod objects;
 mod places;
 mod process;
 mod steps;
+mod streams;
 mod wire;
 mod world;
 

@@ -2,12 +2,10 @@
 
 use crucial_node::DialId;
 use crucial_node::replication::NodeId;
-use crucial_object::SessionId;
 use rand::Rng;
 
-use crate::client::Addressed;
 use crate::events::MS;
-use crate::places::{has, is_client, place_of};
+use crate::places::{has, is_client};
 use crate::process::{LEASE_MS, Process};
 use crate::wire::{Dial, End, Packet};
 use crate::world::{Event, World};
@@ -38,7 +36,7 @@ impl World {
         has(&self.cut, from, to)
     }
 
-    fn delay(&mut self, from: u64, to: u64) -> u64 {
+    pub fn delay(&mut self, from: u64, to: u64) -> u64 {
         let slow_ms = match has(&self.slow, from, to) {
             true => LEASE_MS * 9 / 10,
             false => 0,
@@ -50,13 +48,6 @@ impl World {
             _ if slow_ms > 0 => self.random.random_range(0..slow_ms) * MS,
             1..10 => self.random.random_range(1..200) * MS,
             _ => self.random.random_range(100..5_000),
-        }
-    }
-
-    pub fn send_from_client(&mut self, client: SessionId, packets: Vec<Addressed>) {
-        for (to, incarnation, packet) in packets {
-            let event = Event::ToNode(to, incarnation, packet);
-            self.travel(place_of(client), to.0, event);
         }
     }
 
@@ -111,7 +102,7 @@ impl World {
             Event::ToNode(id, process.began, Packet::Closed(end)),
         );
         let other_end = match end {
-            End::Client(session, number) => return self.close_client(id, (session, number)),
+            End::Client(stream) => return self.close_stream(stream),
             End::Incoming(link) => End::Outgoing(link),
             End::Outgoing(link) => End::Incoming(link),
         };

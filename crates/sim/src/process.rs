@@ -1,15 +1,15 @@
 //! A server's process: a node, its connections, and the jobs that take long.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use crucial_node::replication::{Incarnation, NodeId, Timing};
 use crucial_node::{Config, Connection, ConnectionId, Done, Input, Job, Node, Outputs};
-use crucial_proto::frame::{Operation, Request, VERSION, peer};
-
 use crucial_object::SessionId;
+use crucial_proto::frame::{self, Request, VERSION, peer};
 
-use crate::wire::{ClientPacket, Dial, End, Packet};
+use crate::wire::{Dial, End, Packet};
 
 /// How all processes of a run are set up.
 #[derive(Clone, Copy, Debug)]
@@ -34,13 +34,11 @@ pub struct Process {
     /// The incarnation that it began with, which names it.
     pub began: Incarnation,
     /// All connections that there were; `None`: it is closed.
-    ends: BTreeMap<End, Option<Open>>,
+    ends: BTreeMap<End, Option<Arc<Connection>>>,
     /// When each client was heard last.
     heard: BTreeMap<SessionId, u64>,
-    /// For how long each client was not heard before its last hello.
+    /// For how long each client was not heard before a hello, at most.
     silent: BTreeMap<SessionId, u64>,
-    /// Clients that have said goodbye.
-    left: BTreeSet<SessionId>,
     /// By the index of a connection's id, with how often it was used.
     slots: Vec<(u32, Option<End>)>,
     /// Jobs that were not executed yet.
@@ -55,20 +53,8 @@ pub struct Process {
     pub is_evicted: bool,
 }
 
-/// An open connection.
-struct Open {
-    connection: Arc<Connection>,
-    /// The routes that its client has.
-    routes: u64,
-}
-
-/// What goes back at once to where a packet came from.
-pub enum Reply {
-    /// The client's connection of this number is closed.
-    Closed(SessionId, u64),
-    /// Whether the node that dialed has a link.
-    Peer(Dial, peer::Hello, bool),
-}
+/// Whether the node that dialed has a link.
+pub struct Reply(pub Dial, pub peer::Hello, pub bool);
 
 impl Process {
     pub fn new(id: NodeId, began: Incarnation, settings: &Settings) -> Process {
@@ -93,7 +79,6 @@ impl Process {
             ends: BTreeMap::new(),
             heard: BTreeMap::new(),
             silent: BTreeMap::new(),
-            left: BTreeSet::new(),
             slots: Vec::new(),
             jobs: BTreeMap::new(),
             done: BTreeMap::new(),
@@ -114,7 +99,7 @@ impl Process {
     /// A packet came.
     pub fn receive(&mut self, packet: Packet, now: u64, out: &mut Outputs) -> Option<Reply> {
         match packet {
-            Packet::Client(packet) => return self.receive_request(*packet, now, out),
+            Packet::Frame(stream, frame) => self.receive_frame(stream, frame, now, out),
             Packet::Messages(link, bytes) => {
                 if let Some(connection) = self.open_at(End::Incoming(link)) {
                     let input = Input::PeerMessages(connection, bytes);
@@ -122,16 +107,16 @@ impl Process {
                 }
             }
             Packet::PeerHello(dial, hello) => {
-                let connection = self.open(End::Incoming(dial.link), 0, Connection::new);
+                let connection = self.open(End::Incoming(dial.link), Connection::new);
                 let connected = Input::Connected(connection.clone());
                 self.node.handle(connected, now, out);
                 let input = Input::PeerHello(connection.clone(), VERSION, Some(hello));
                 self.node.handle(input, now, out);
-                return Some(Reply::Peer(dial, hello, connection.peer().is_some()));
+                return Some(Reply(dial, hello, connection.peer().is_some()));
             }
             Packet::PeerReply(dial, hello, true) => {
                 let to_peer = |id| Connection::to_peer(id, hello);
-                let connection = self.open(End::Outgoing(dial.link), 0, to_peer);
+                let connection = self.open(End::Outgoing(dial.link), to_peer);
                 self.node
                     .handle(Input::PeerUp(connection, dial.id), now, out);
             }
@@ -156,77 +141,41 @@ impl Process {
         None
     }
 
-    fn receive_request(
-        &mut self,
-        packet: ClientPacket,
-        now: u64,
-        out: &mut Outputs,
-    ) -> Option<Reply> {
-        let ClientPacket {
-            end,
-            hello,
-            routes,
-            request,
-        } = packet;
+    fn receive_frame(&mut self, stream: u64, frame: Bytes, now: u64, out: &mut Outputs) {
+        let end = End::Client(stream);
         if !self.ends.contains_key(&end) {
-            if self.has_left(end) {
-                return None;
-            }
-            let heard = self.heard.get(&hello.session).copied();
-            let silent = heard.map_or(u64::MAX, |heard| now - heard);
-            self.silent.insert(hello.session, silent);
-            let connection = self.open(end, hello.routes, Connection::new);
-            let connected = Input::Connected(connection.clone());
-            self.node.handle(connected, now, out);
-            let hello = Request::Hello {
-                version: VERSION,
-                hello: Some((*hello).clone()),
-            };
-            self.node
-                .handle(Input::Request(connection, hello), now, out);
+            let connection = self.open(end, Connection::new);
+            self.node.handle(Input::Connected(connection), now, out);
         }
-        let Some(Some(open)) = self.ends.get_mut(&end) else {
-            return match end {
-                End::Client(session, number) => Some(Reply::Closed(session, number)),
-                End::Incoming(_) | End::Outgoing(_) => None,
-            };
+        let Some(connection) = self.open_at(end) else {
+            return;
         };
-        let connection = open.connection.clone();
-        // A connection has an order: what was sent before newer routes were announced does not come behind them.
-        if connection.session().is_none() || routes < open.routes {
-            return None;
+        let request = frame::decode_request(frame).expect("a frame of the protocol");
+        let session = match &request {
+            Request::Hello { hello, .. } => hello.as_ref().map(|hello| hello.session),
+            _ => connection.session().map(|session| session.id()),
+        };
+        if let Some(session) = session {
+            let heard = self.heard.insert(session, now);
+            if let Request::Hello { .. } = request {
+                let silent = heard.map_or(u64::MAX, |heard| now - heard);
+                let longest = self.silent.entry(session).or_default();
+                *longest = silent.max(*longest);
+            }
         }
-        self.heard.insert(hello.session, now);
-        if routes > open.routes {
-            open.routes = routes;
-            let input = Input::Request(connection.clone(), Request::Routes(routes));
-            self.node.handle(input, now, out);
-        }
-        if let (End::Client(session, _), Request::Numbered { operation, .. }) = (end, &request)
-            && matches!(operation, Operation::Goodbye)
-        {
-            self.left.insert(session);
-        }
-        let input = Input::Request(connection, request);
-        self.node.handle(input, now, out);
-        None
+        self.node
+            .handle(Input::Request(connection, request), now, out);
     }
 
-    /// Whether a client that said hello just now was silent for so long before that its session may have ended.
+    /// Whether a client was ever silent for so long that its session may have ended.
     pub fn was_silent(&self, session: SessionId) -> bool {
         let silent = self.silent.get(&session);
         silent.is_none_or(|silent| *silent > CLIENT_LEASES * LEASE_MS)
     }
 
-    /// Whether a client has said goodbye here. Its connections were all accepted before that.
-    fn has_left(&self, end: End) -> bool {
-        matches!(end, End::Client(session, _) if self.left.contains(&session))
-    }
-
     fn open(
         &mut self,
         end: End,
-        routes: u64,
         make: impl FnOnce(ConnectionId) -> Arc<Connection>,
     ) -> Arc<Connection> {
         let free = self.slots.iter().position(|(_, end)| end.is_none());
@@ -241,23 +190,18 @@ impl Process {
             index: index as u32,
             generation: *generation,
         });
-        let open = Open {
-            connection: connection.clone(),
-            routes,
-        };
-        self.ends.insert(end, Some(open));
+        self.ends.insert(end, Some(connection.clone()));
         connection
     }
 
     fn open_at(&self, end: End) -> Option<Arc<Connection>> {
-        let open = self.ends.get(&end)?.as_ref()?;
-        Some(open.connection.clone())
+        self.ends.get(&end)?.clone()
     }
 
     fn close(&mut self, end: End) -> Option<Arc<Connection>> {
-        let open = self.ends.get_mut(&end)?.take()?;
-        self.slots[open.connection.id.index as usize].1 = None;
-        Some(open.connection)
+        let connection = self.ends.get_mut(&end)?.take()?;
+        self.slots[connection.id.index as usize].1 = None;
+        Some(connection)
     }
 
     /// The other end of an open connection.
@@ -274,7 +218,7 @@ impl Process {
 
     /// The node at the other end of an open link.
     pub fn peer_at(&self, end: End) -> Option<NodeId> {
-        let open = self.ends.get(&end)?.as_ref()?;
-        Some(open.connection.peer()?.node())
+        let connection = self.ends.get(&end)?.as_ref()?;
+        Some(connection.peer()?.node())
     }
 }

@@ -3,15 +3,14 @@
 use bytes::Bytes;
 use crucial_node::replication::{Command, Incarnation, NodeId};
 use crucial_node::{ControlInfo, Input, Output, Outputs, PeerMessage, Work, WorkDone};
-use crucial_object::{Error, SessionId, decode};
+use crucial_object::{Error, decode};
 use crucial_proto::frame::{self, FRAME_BYTES_MAX, LENGTH_BYTES, Response};
 use rand::Rng;
 
 use crate::control::CLUSTER;
 use crate::events::MS;
-use crate::places::place_of;
 use crate::process::{Process, Reply};
-use crate::wire::{End, Packet, ToClient, ToControl};
+use crate::wire::{End, Packet, ToControl};
 use crate::world::{Event, ProcessEvent, World};
 
 impl World {
@@ -56,12 +55,8 @@ impl World {
         self.step(id, |process, now, out| {
             reply = process.receive(packet, now, out);
         });
-        match reply {
-            Some(Reply::Closed(session, number)) => self.close_client(id, (session, number)),
-            Some(Reply::Peer(dial, hello, is_accepted)) => {
-                self.reply_to_peer(&Packet::PeerHello(dial, hello), is_accepted);
-            }
-            None => {}
+        if let Some(Reply(dial, hello, is_accepted)) = reply {
+            self.reply_to_peer(&Packet::PeerHello(dial, hello), is_accepted);
         }
         if brings_view {
             self.look_at_membership(id);
@@ -71,6 +66,7 @@ impl World {
     /// Executes the jobs that have come up. Some take their time.
     fn execute_jobs(&mut self, process: &mut Process, now: u64, out: &mut Outputs) {
         while let Some(job) = out.jobs.pop_front() {
+            self.lapsed.extend(job.lapses());
             if let Some(number) = self.delay_job(process, ProcessEvent::Execute) {
                 self.trace(|| format!("{:?} job {number} waits: {job:?}", process.node.id()));
                 process.jobs.insert(number, job);
@@ -138,57 +134,25 @@ impl World {
             .drain(|to, bytes| buffers.push((to, bytes.to_vec())));
         for (to, bytes) in buffers {
             // What another node says of the handshake is in the packet about it.
-            if let Some(End::Client(session, number)) = process.end_of(to) {
-                for frame in frames_of(bytes) {
-                    self.send_to_client(process, (session, number), frame);
-                }
+            if let Some(End::Client(stream)) = process.end_of(to) {
+                self.check_welcome(process, stream, &bytes);
+                self.send_to_client(stream, bytes);
             }
         }
     }
 
-    fn send_to_client(
-        &mut self,
-        process: &Process,
-        (session, number): (SessionId, u64),
-        frame: Bytes,
-    ) {
-        let response = frame::decode_response(frame).expect("a frame of the protocol");
-        let is_wanted = match &response {
-            Response::Reply { sequence, .. } => {
-                let client = self.clients.get(&session);
-                client.is_some_and(|client| client.wants(*sequence))
-            }
-            _ => true,
-        };
-        if !is_wanted {
+    /// A session that was not silent must go on.
+    fn check_welcome(&self, process: &Process, stream: u64, bytes: &[u8]) {
+        let Some(client) = self.streams.get(&stream).map(|stream| stream.client) else {
             return;
-        }
-        if let Response::Welcome(welcome) = &response {
-            let has_left = self
-                .clients
-                .get(&session)
-                .is_none_or(|client| client.is_dead);
+        };
+        let first = frames_of(bytes.to_vec()).next().expect("a frame");
+        if let Ok(Response::Welcome(welcome)) = frame::decode_response(first) {
+            let has_left = self.clients.get(&client).is_none_or(|c| c.is_dead);
             assert!(
-                welcome.resumed || process.was_silent(session) || has_left,
-                "{session:?} has ended, and was not silent"
+                welcome.resumed || process.was_silent(client) || has_left,
+                "{client:?} has ended, and was not silent"
             );
-        }
-        let id = process.node.id();
-        let is_routes = matches!(response, Response::Welcome(_) | Response::Routes(_));
-        let what = ToClient::Response(response);
-        let event = Event::ToClient(session, (id, number), what);
-        if !self.travel(id.0, place_of(session), event) && is_routes {
-            // These come once on a connection, which has to break if they do not.
-            self.break_connection(process, End::Client(session, number));
-        }
-    }
-
-    /// Tells a client that its connection is closed, unless it has another one.
-    pub fn close_client(&mut self, id: NodeId, (session, number): (SessionId, u64)) {
-        let client = self.clients.get(&session);
-        if client.is_some_and(|client| client.uses(id, number)) {
-            let event = Event::ToClient(session, (id, number), ToClient::Closed);
-            self.travel(id.0, place_of(session), event);
         }
     }
 
@@ -354,6 +318,9 @@ impl World {
         };
         self.divergences += process.node.status().divergences;
         self.break_links_to(id);
+        for stream in self.streams_of(id, process.began) {
+            self.close_stream(stream);
+        }
     }
 
     fn trace_packet(&self, id: NodeId, packet: &Packet) {
@@ -363,11 +330,9 @@ impl World {
             }
             Packet::Grant(grant, view) => format!("→ {id:?} {grant:?} {:?}", view.version),
             Packet::View(view) => format!("→ {id:?} {:?}", view.version),
-            Packet::Client(packet) => {
-                format!(
-                    "{:?} → {id:?} by {} {:?}",
-                    packet.end, packet.routes, packet.request
-                )
+            Packet::Frame(stream, frame) => {
+                let request = frame::decode_request(frame.clone());
+                format!("stream {stream} → {id:?} {request:?}")
             }
             packet => format!("→ {id:?} {packet:?}"),
         });
@@ -380,7 +345,7 @@ fn decode_message(bytes: &[u8]) -> PeerMessage {
 }
 
 /// The frames in a buffer, without their lengths.
-fn frames_of(bytes: Vec<u8>) -> impl Iterator<Item = Bytes> {
+pub fn frames_of(bytes: Vec<u8>) -> impl Iterator<Item = Bytes> {
     let mut rest = Bytes::from(bytes);
     std::iter::from_fn(move || {
         let length = frame::peek_length(&rest, FRAME_BYTES_MAX).expect("a whole frame")?;

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crucial_node::DialId;
 use crucial_node::replication::{Command, Grant, Incarnation, NodeId, View};
-use crucial_object::SessionId;
-use crucial_proto::frame::{Hello, Request, Response, peer};
+use crucial_proto::frame::peer;
 
 /// One end of a connection of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
-    /// To a client, which numbers its connections.
-    Client(SessionId, u64),
+    /// To a client, on the stream of this number.
+    Client(u64),
     /// To another node, which has dialed.
     Incoming(u64),
     /// To another node that was dialed.
@@ -31,8 +30,8 @@ pub struct Dial {
 /// What comes to a node.
 #[derive(Clone, Debug)]
 pub enum Packet {
-    /// From a client.
-    Client(Box<ClientPacket>),
+    /// From a client, on the stream of this number.
+    Frame(u64, Bytes),
     /// From another node, on the link of this number.
     Messages(u64, Bytes),
     /// Another node dials.
@@ -56,17 +55,6 @@ impl Packet {
     }
 }
 
-/// What a client sends. Each packet has what comes before it on its connection, so that the first one to arrive makes the
-/// connection.
-#[derive(Clone, Debug)]
-pub struct ClientPacket {
-    pub end: End,
-    pub hello: Arc<Hello>,
-    /// The version of the routes by which it was sent.
-    pub routes: u64,
-    pub request: Request,
-}
-
 /// What comes to the control group.
 #[derive(Clone, Debug)]
 pub enum ToControl {
@@ -77,11 +65,4 @@ pub enum ToControl {
         is_leaving: bool,
     },
     Command(Command),
-}
-
-/// What comes to a client.
-#[derive(Clone, Debug)]
-pub enum ToClient {
-    Response(Response),
-    Closed,
 }

@@ -13,9 +13,9 @@ use crate::control::ControlGroup;
 use crate::events::{Clock, Events, MS};
 use crate::model::Loss;
 use crate::objects::{Object, objects};
-use crate::places::place_of;
 use crate::process::{LEASE_MS, PARTITIONS, Process, Settings};
-use crate::wire::{Packet, ToClient, ToControl};
+use crate::streams::{ClientEvent, Direction, Stream};
+use crate::wire::{Packet, ToControl};
 
 /// A promise that was broken.
 #[derive(Clone, Debug)]
@@ -49,11 +49,11 @@ const HEARTBEAT_MS: u64 = LEASE_MS / 4;
 pub enum Event {
     ToNode(NodeId, Incarnation, Packet),
     ToControl(NodeId, ToControl),
-    /// On the connection of this number to the node.
-    ToClient(SessionId, (NodeId, u64), ToClient),
+    /// Something arrives at the end of a stream.
+    Flow(u64, Direction),
     /// Something that a process does by itself. It is named by its first incarnation.
     Process(NodeId, Incarnation, ProcessEvent),
-    ClientTick(SessionId),
+    Client(SessionId, ClientEvent),
     ControlTick,
     Fault,
     Heal,
@@ -79,6 +79,8 @@ pub struct Host {
     pub is_leaving: bool,
     /// The process does nothing until then; events wait.
     pub paused_until: u64,
+    /// There is not even a kernel that says that the process is gone.
+    pub is_off: bool,
 }
 
 pub struct World {
@@ -106,8 +108,14 @@ pub struct World {
     incarnations: u64,
     /// Links between nodes that there were.
     pub links: u64,
+    /// Connections of clients.
+    pub streams: BTreeMap<u64, Stream>,
+    /// The number of the last of them.
+    pub last_stream: u64,
     /// Jobs that took their time.
     pub jobs: u64,
+    /// Sessions that have lost what they held, as they were silent for too long.
+    pub lapsed: BTreeSet<SessionId>,
     /// What deaths have done to objects.
     pub losses: BTreeMap<ObjectId, Loss>,
     /// Changes that came out differently at a backup, in processes that have ended.
@@ -145,7 +153,10 @@ impl World {
             trace,
             incarnations: 0,
             links: 0,
+            streams: BTreeMap::new(),
+            last_stream: 0,
             jobs: 0,
+            lapsed: BTreeSet::new(),
             losses: BTreeMap::new(),
             divergences: 0,
             outputs: Outputs::new(),
@@ -157,9 +168,11 @@ impl World {
         let clients = world.random.random_range(3..=5);
         let requests = 40;
         for session in 1..=clients {
-            let client = Client::new(session, requests);
+            let random = world.random.random();
+            let client = Client::new(session, requests, random);
             world.clients.insert(SessionId(session), client);
-            world.after(500 * MS, Event::ClientTick(SessionId(session)));
+            let begin = Event::Client(SessionId(session), ClientEvent::Tick);
+            world.after(500 * MS, begin);
         }
         world.after(0, Event::ControlTick);
         world.after(3_000 * MS, Event::Fault);
@@ -192,8 +205,10 @@ impl World {
             clock,
             is_leaving: false,
             paused_until: 0,
+            is_off: false,
         });
         host.process = Some(Box::new(process));
+        host.is_off = false;
         host.is_leaving = false;
         self.begin_incarnation(id, began);
         self.after(0, Event::Process(id, began, ProcessEvent::Heartbeat));
@@ -220,10 +235,12 @@ impl World {
         let clients = self.clients.values();
         let waiting: Vec<_> = clients.filter_map(Client::waits_for).collect();
         format!(
-            "no end after {} s; clients wait for {waiting:?}; whole: {}; replicas: {:?}",
+            "no end after {} s; clients wait for {waiting:?}; whole: {}; the dead hold something: {}; replicas: {:?}; {} events wait",
             self.now_us / MS / 1000,
             self.is_whole(),
+            self.dead_hold_something(),
             self.replicas_agree(),
+            self.events.len(),
         )
     }
 
@@ -236,10 +253,11 @@ impl World {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::ToNode(id, ..) | Event::Process(id, ..) if self.is_paused(id) => {
+            Event::ToNode(id, ..) | Event::Process(id, ..)
+                if let Some(until) = self.paused_until(id) =>
+            {
                 // The event waits, in the order in which it came.
-                let until = self.hosts.get(&id).map_or(0, |host| host.paused_until);
-                self.after(until.saturating_sub(self.now_us), event);
+                self.after(until - self.now_us, event);
             }
             Event::ToNode(id, incarnation, packet) => self.at_node(id, incarnation, packet),
             Event::Process(id, began, event) => {
@@ -251,15 +269,8 @@ impl World {
                 }
             }
             Event::ToControl(from, packet) => self.at_control(from, packet),
-            Event::ToClient(session, from, what) => {
-                self.trace(|| format!("client {} ← {from:?} {what:?}", session.0));
-                let now = self.events.count;
-                if let Some(client) = self.clients.get_mut(&session) {
-                    let packets = client.receive(from, what, now);
-                    self.send_from_client(session, packets);
-                }
-            }
-            Event::ClientTick(session) => self.tick_client(session),
+            Event::Flow(stream, direction) => self.flow(stream, direction),
+            Event::Client(id, event) => self.on_client(id, event),
             Event::ControlTick => self.tick_control(),
             Event::Fault => self.fault(),
             Event::Heal => {
@@ -298,41 +309,46 @@ impl World {
         }
     }
 
-    fn is_paused(&self, id: NodeId) -> bool {
-        let host = self.hosts.get(&id);
-        host.is_some_and(|host| host.paused_until > self.now_us)
-    }
-
     pub fn process(&self, id: NodeId) -> Option<&Process> {
         self.hosts.get(&id)?.process.as_deref()
     }
 
-    fn tick_client(&mut self, session: SessionId) {
-        let now = self.events.count;
-        // Now and then it asks elsewhere than at the servers that it knows.
-        let is_cut = self.is_cut(0, place_of(session));
-        let outside = self.random.random_range(0..20) == 0 && !is_cut;
-        let routes = outside.then(|| self.control.routes());
-        let Some(client) = self.clients.get_mut(&session) else {
+    pub fn tick_client(&mut self, id: SessionId) {
+        let now = self.now();
+        let stream = self.next_stream();
+        let Some(client) = self.clients.get_mut(&id) else {
             return;
         };
-        let mut packets = Vec::new();
-        if let Some(routes) = routes {
-            packets.extend(client.learn(&routes));
+        if !client.caller.has_begun() {
+            client.caller.start(stream);
+        } else if self.random.random_range(0..20) == 0 {
+            // Now and then it asks elsewhere than at the servers that it knows.
+            client.caller.probe(stream);
         }
         // A client that reaches one node would wait for the end of the fault with its first request to another one.
         let mut objects = self.objects.clone();
-        if let Some(node) = self.parted.get(&session) {
+        if let Some(node) = self.parted.get(&id) {
             objects.retain(|object| client.is_at(&object.id, *node));
         }
         let objects = match objects.is_empty() {
             true => &self.objects,
             false => &objects,
         };
-        packets.extend(client.tick(now, objects, &mut self.random));
-        self.send_from_client(session, packets);
+        client.tick(now, objects, &mut self.random);
+        self.after_client(id);
         let delay_us = self.random.random_range(20..400) * MS;
-        self.after(delay_us, Event::ClientTick(session));
+        self.after(delay_us, Event::Client(id, ClientEvent::Tick));
+    }
+
+    /// Until when a node's process does nothing, if it is paused.
+    pub fn paused_until(&self, id: NodeId) -> Option<u64> {
+        let until = self.hosts.get(&id)?.paused_until;
+        (until > self.now_us).then_some(until)
+    }
+
+    /// Whether a node's machine is off: nothing answers there.
+    pub fn is_off(&self, id: NodeId) -> bool {
+        self.hosts.get(&id).is_some_and(|host| host.is_off)
     }
 }
 

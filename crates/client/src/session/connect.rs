@@ -16,7 +16,7 @@ use super::state::Session;
 pub(super) const SIGNS_PER_LEASE: u64 = 3;
 
 /// A connection ended.
-pub(crate) struct Disconnected<W> {
+pub struct Disconnected<W> {
     pub failed: Option<Failed<W>>,
     /// The server is to be connected again.
     pub reconnect: bool,

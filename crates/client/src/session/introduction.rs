@@ -10,7 +10,7 @@ const FENCES_MAX: usize = 1024;
 
 /// The client, as servers know it.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
+pub struct Identity {
     pub session: SessionId,
     pub run: RunId,
     pub owner: bool,
@@ -36,7 +36,7 @@ impl Identity {
 
 /// A hello, and the fences that follow it on the same connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Introduction {
+pub struct Introduction {
     pub hello: Hello,
     pub fences: Vec<Fence>,
 }

@@ -4,7 +4,7 @@ use crucial_proto::frame::Routes;
 
 /// A server of the cluster in one of its incarnations: the next incarnation knows nothing of what this one knew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Member {
+pub struct Member {
     pub node: u64,
     pub incarnation: u64,
 }

@@ -30,10 +30,10 @@ mod tests;
 mod upkeep;
 
 pub use calls::CALLS_IN_FLIGHT_MAX;
-pub(crate) use introduction::{Identity, Introduction};
-pub(crate) use member::Member;
-pub(crate) use pending::{Failed, PendingCall, Target};
-pub(crate) use reroute::{Fit, Rerouted};
-pub(crate) use routes::Table;
-pub(crate) use state::{Request, Session, Withdrawal};
-pub(crate) use upkeep::TICK_MS;
+pub use introduction::{Identity, Introduction};
+pub use member::Member;
+pub use pending::{Failed, PendingCall, Target};
+pub use reroute::{Fit, Rerouted};
+pub use routes::Table;
+pub use state::{Request, Session, Withdrawal};
+pub use upkeep::TICK_MS;

@@ -8,7 +8,7 @@ use super::member::Member;
 
 /// The receiver of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub enum Target {
     /// The server that answers for this object, whichever that is.
     Object(ObjectId),
     /// One server.
@@ -16,7 +16,7 @@ pub(crate) enum Target {
 }
 
 /// A request, from when it is numbered until its caller has the result. (Most are calls.)
-pub(crate) struct PendingCall<W> {
+pub struct PendingCall<W> {
     pub sequence: Sequence,
     pub target: Target,
     /// Kept until the answer comes, to be sent again on another connection.
@@ -34,7 +34,7 @@ impl<W> PendingCall<W> {
 }
 
 /// Calls that are in flight no more, and the error of them all.
-pub(crate) struct Failed<W> {
+pub struct Failed<W> {
     pub calls: Vec<Arc<PendingCall<W>>>,
     pub error: Error,
 }

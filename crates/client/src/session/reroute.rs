@@ -14,7 +14,7 @@ use super::state::{Session, no_member};
 
 /// How the routes of a welcome stand to those of the session.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Fit {
+pub enum Fit {
     /// The routes are of the session's cluster; they can be older.
     Ours,
     /// The only server of the cluster was restarted as another cluster: session and run are gone.
@@ -22,7 +22,7 @@ pub(crate) enum Fit {
 }
 
 /// The consequences of another table.
-pub(crate) struct Rerouted<W> {
+pub struct Rerouted<W> {
     /// To be written to the servers at these places, behind what was written before.
     pub frames: Vec<Vec<u8>>,
     /// Calls whose answers are to come from elsewhere now.

@@ -11,7 +11,7 @@ const SERVERS_MAX: usize = 4096;
 
 /// Routes, checked. A place is an index into their servers.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     routes: Routes,
     members: Vec<Member>,
 }

@@ -16,7 +16,7 @@ use super::routes::Table;
 use super::schedule::Schedule;
 
 /// One session, with the servers of a cluster, which can be a single one.
-pub(crate) struct Session<W> {
+pub struct Session<W> {
     pub(super) identity: Identity,
     pub(super) calls: Calls<W>,
     pub(super) holds: Holds,
@@ -38,7 +38,7 @@ pub(crate) struct Session<W> {
 }
 
 /// A request that has no number yet.
-pub(crate) struct Request<W> {
+pub struct Request<W> {
     pub target: Target,
     pub frame: Vec<u8>,
     /// A request to one server is numbered out of band unless this is set: as the calls of objects are.
@@ -47,7 +47,7 @@ pub(crate) struct Request<W> {
 }
 
 /// A request was numbered.
-pub(crate) struct Submitted<W> {
+pub struct Submitted<W> {
     pub call: Arc<PendingCall<W>>,
     /// The request's frame is to be written on its link now.
     pub write: bool,
@@ -59,7 +59,7 @@ pub(crate) struct Submitted<W> {
 
 /// How a call is withdrawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Withdrawal {
+pub enum Withdrawal {
     /// The answer has come already, or the withdrawal follows when the call is sent.
     Done,
     /// The withdrawal is to be written on the link.

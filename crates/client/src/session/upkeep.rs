@@ -13,7 +13,7 @@ use super::pending::PendingCall;
 use super::state::Session;
 
 /// How often the client looks around while there is something to look for.
-pub(crate) const TICK_MS: u64 = 50;
+pub const TICK_MS: u64 = 50;
 
 /// How often a client with nothing to look for looks around all the same.
 const IDLE_MS: u64 = 60_000;
@@ -28,7 +28,7 @@ const OVERDUE_LOOK_MS: u64 = 200;
 const PROBE_AFTER_MS: u64 = 500;
 
 /// Calls that are to be sent again now.
-pub(crate) struct Due {
+pub struct Due {
     /// In rising order.
     objects: Vec<ObjectId>,
     /// Some of these calls wait for routes that do not come: other servers may have the routes.

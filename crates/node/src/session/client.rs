@@ -93,6 +93,11 @@ impl Session {
         }
     }
 
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
     /// Whether the client can still wait for `sequence`.
     pub(crate) fn needs(&self, sequence: Sequence) -> bool {
         !self.has_ended()
