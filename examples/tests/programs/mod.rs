@@ -45,8 +45,9 @@ pub fn fails(command: &mut Command, expected: &str) {
 pub fn crucial() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    // With the whole workspace selected, dependencies keep the features with which they are already built.
-    build.args(["build", "--workspace", "--bin", "crucial"]);
+    // As the tests of the whole workspace are built, so that nothing is built anew where they are: a program is built with
+    // the tests of its package, of which one is enough.
+    build.args(["test", "--no-run", "--workspace", "--test", "run"]);
     build.args(["--message-format", "json-render-diagnostics"]);
     if !cfg!(debug_assertions) {
         build.arg("--release");
@@ -54,10 +55,13 @@ pub fn crucial() -> PathBuf {
     let output = build.stderr(Stdio::inherit()).output().expect("cargo runs");
     assert!(output.status.success(), "{build:?}");
     let messages = String::from_utf8_lossy(&output.stdout);
-    let (_, file) = messages
-        .rsplit_once(r#""executable":""#)
-        .expect("cargo prints the path");
-    PathBuf::from(file.split('"').next().unwrap_or_default())
+    let mut programs = messages
+        .split(r#""executable":""#)
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .map(PathBuf::from);
+    let crucial = programs.find(|path| path.file_name().is_some_and(|name| name == "crucial"));
+    crucial.expect("cargo prints the path")
 }
 
 /// Runs k-means, and returns the centroids and the output.
