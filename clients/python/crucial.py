@@ -948,8 +948,11 @@ class Client:
                 return self._on_refused(connection, decode_error(reader))
             raise ValueError("not a Crucial server")
         if kind in (RESULT, ERROR):
-            # The answer of a ping is of no interest, and a call that was sent twice is answered twice.
+            # The answer of a ping is of no interest, and a call that was sent twice is answered twice. Where it was sent
+            # before, it may have found nothing to do (duty 5).
             pending = self.in_flight.get(reader.number(8))
+            if pending is not None and pending.sent is not connection:
+                pending = None
             if pending is not None and kind == RESULT:
                 self._complete(pending, result=reader.rest())
             elif pending is not None:
@@ -1391,7 +1394,7 @@ def inspect_types():
     """The results of inspect, as the page lists them."""
     named = {
         "Member": "node: u64, incarnation: u64, address: String, leaving: bool",
-        "Partition": "epoch: u64, servers: Vec<(u8, u64)>, is_settled: bool",
+        "Partition": "epoch: u64, servers: Vec<(u8, u64)>, is_settled: bool, is_amnesic: bool",
         "Cluster": "cluster: u64, node: u64, view: u64, has_lease: bool, objects: u64, leader: Option<u64>, "
         "voters: Vec<u64>, members: Vec<Member>, partitions: Vec<Partition>",
         "Replica": "id: ID, version: (u64, u64), checksum: Option<u64>",

@@ -202,7 +202,8 @@ impl Net {
         while let Some(frame) = frame::split(&mut reader.buffer, u32::MAX as usize)? {
             match frame::decode_response(frame)? {
                 Response::Reply { sequence, result } => {
-                    let call = self.session().on_reply(sequence);
+                    let connection = reader.connection();
+                    let call = self.session().on_reply(sequence, connection);
                     if let Some(call) = call {
                         call.waiter.complete(result.map(Into::into), &self.tasks);
                     }

@@ -137,8 +137,18 @@ impl<W> Calls<W> {
         self.in_flight.insert(entry.call.sequence.0, entry);
     }
 
-    pub fn remove(&mut self, sequence: Sequence) -> Option<Entry<W>> {
-        self.in_flight.remove(&sequence.0)
+    /// Takes a request out if `is_it`.
+    pub fn remove_if(
+        &mut self,
+        sequence: Sequence,
+        is_it: impl FnOnce(&Entry<W>) -> bool,
+    ) -> Option<Entry<W>> {
+        let entry = self.in_flight.remove(&sequence.0)?;
+        if is_it(&entry) {
+            return Some(entry);
+        }
+        self.in_flight.insert(sequence.0, entry);
+        None
     }
 
     pub fn get(&mut self, sequence: Sequence) -> Option<&mut Entry<W>> {

@@ -208,9 +208,12 @@ impl<W> Session<W> {
         self.calls.skip();
     }
 
-    /// A request was answered. The answer can be unknown: a call that was sent twice is answered twice.
-    pub fn on_reply(&mut self, sequence: Sequence) -> Option<Arc<PendingCall<W>>> {
-        let call = self.calls.remove(sequence)?.call;
+    /// A reply came on `connection`. It does not count if the request was sent on another one since, or is to be sent
+    /// again: a copy of the request may have another effect there than the reply tells of. (Where the first one had an
+    /// effect, the copy gets the same reply.)
+    pub fn on_reply(&mut self, sequence: Sequence, connection: u64) -> Option<Arc<PendingCall<W>>> {
+        let is_it = |entry: &Entry<W>| entry.sent == connection;
+        let call = self.calls.remove_if(sequence, is_it)?.call;
         if !self.holds.is_empty()
             && let Some(object) = call.object()
         {

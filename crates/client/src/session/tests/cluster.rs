@@ -38,6 +38,18 @@ fn a_call_in_flight_moves_to_the_new_primary_before_new_ones() {
 }
 
 #[test]
+fn a_reply_from_where_a_call_was_before_does_not_count() {
+    let mut session = connected(2);
+    call(&mut session, object(0, 1));
+    let at_first = session.calls.get(Sequence(1)).unwrap().sent;
+    take(&mut session, routes(2, &both(), |_| Some(2)), 0);
+    // The first server had not executed the call, and said so. The copy at the second one is.
+    assert!(session.on_reply(Sequence(1), at_first).is_none());
+    reply(&mut session, 1);
+    assert!(session.calls.get(Sequence(1)).is_none());
+}
+
+#[test]
 fn calls_are_sent_again_before_new_ones_when_routes_were_skipped() {
     let mut session = connected(2);
     call(&mut session, object(0, 1));

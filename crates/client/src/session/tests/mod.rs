@@ -217,8 +217,11 @@ pub fn ask(session: &mut Session<()>, member: Member, operation: &Operation) -> 
     submit(session, Target::Member(member), frame)
 }
 
+/// A reply comes on the connection on which the request was sent last.
 pub fn reply(session: &mut Session<()>, sequence: u64) {
-    assert!(session.on_reply(Sequence(sequence)).is_some());
+    let sequence = Sequence(sequence);
+    let sent = session.calls.get(sequence).map(|entry| entry.sent);
+    assert!(session.on_reply(sequence, sent.unwrap()).is_some());
 }
 
 /// Goes by other routes. What the servers at each place hear, and how many calls failed.

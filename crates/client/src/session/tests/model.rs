@@ -236,7 +236,11 @@ impl World {
         match wire.to_client.pop_front() {
             None => return false,
             Some(Answer::Value(sequence, value)) => {
-                if self.session.on_reply(Sequence(sequence)).is_some() {
+                if self
+                    .session
+                    .on_reply(Sequence(sequence), connection)
+                    .is_some()
+                {
                     self.answered.insert(sequence, value);
                 }
             }

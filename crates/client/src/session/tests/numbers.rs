@@ -47,7 +47,7 @@ fn an_answer_that_comes_twice_is_one() {
     let mut session = connected(1);
     call(&mut session, object(0, 1));
     reply(&mut session, 1);
-    assert!(session.on_reply(Sequence(1)).is_none());
+    assert!(session.on_reply(Sequence(1), 1).is_none());
 }
 
 #[test]

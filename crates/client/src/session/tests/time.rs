@@ -69,7 +69,7 @@ fn signs_of_life_are_given_three_times_in_each_lease() {
     assert_eq!(operations(&heard(&out)), [Operation::Ping]);
     assert_eq!(session.signs_due(1999), []);
     // Nobody waits for the answer.
-    assert!(session.on_reply(Sequence(1)).is_none());
+    assert!(session.on_reply(Sequence(1), 1).is_none());
 }
 
 #[test]
