@@ -48,9 +48,9 @@ impl Node {
         match action {
             Action::Send(to, message) => self.send(to, id, message, out),
             Action::Propose(command) => out.push(Output::Propose(command)),
-            Action::Follow(from, entry) => {
+            Action::Follow(from, rank, entry) => {
                 if let Some(object) = object_of(&entry) {
-                    self.offer(object, Event::Apply(from, Box::new(entry)), out);
+                    self.offer(object, Event::Apply(from, rank, Box::new(entry)), out);
                 }
             }
             Action::Clear => self.each_of(id, &Task::Forget, out),

@@ -8,7 +8,7 @@ use crucial_proto::frame::{CallRequest, OpenMode, OpenRequest};
 
 use crate::cell::{Admission as CallAdmission, CallId, Cell, Change};
 use crate::ids::{Millis, REPLICAS_MAX};
-use crate::job::{Checkout, Job, ObjectJob, Plan, Todo, Turn};
+use crate::job::{Job, Plan, Todo, Turn};
 use crate::node::Node;
 use crate::objects::{
     Event, ObjectEntry, ObjectRequest, ObjectState, Offer, RequestContext, SessionEnd,
@@ -62,14 +62,10 @@ impl Node {
     ) -> Option<Event> {
         loop {
             let entry = self.objects.find_or_insert(&object);
-            match entry.offer(event, queued_max) {
-                Offer::Turn(state, event) => {
-                    let state = Checkout(state);
-                    out.turns.push_back(Turn {
-                        entry,
-                        state,
-                        event,
-                    });
+            let begin = |state, event| Turn::new(entry.clone(), state, event);
+            match entry.offer(event, queued_max, begin) {
+                Offer::Turn(turn) => {
+                    out.turns.push_back(turn);
                     return None;
                 }
                 Offer::Queued => return None,
@@ -96,73 +92,49 @@ impl Node {
     }
 
     /// Admits the events of a checked-out object until one needs a job, or none is left and the object is given back.
-    pub(crate) fn begin(&self, turn: Turn, now: Millis, out: &mut Outputs) {
-        let Turn {
-            entry,
-            state: Checkout(mut state),
-            mut event,
-        } = turn;
+    pub(crate) fn begin(&self, mut turn: Box<Turn>, now: Millis, out: &mut Outputs) {
         loop {
-            let mut hand = Hand {
-                entry: &entry,
-                state: &mut state,
-            };
-            if let Some((event, plan, has_followers)) = self.admit(&mut hand, event, now, out) {
-                let results = out.results();
-                let state = Checkout(state);
-                let turn = Turn {
-                    entry,
-                    state,
-                    event,
-                };
-                let job = ObjectJob {
-                    turn,
-                    plan,
-                    has_followers,
-                    results,
-                };
-                return out.jobs.push_back(Job(Todo::Object(Box::new(job))));
+            if let Some((plan, has_followers)) = self.admit(&mut turn, now, out) {
+                turn.plan = Some(plan);
+                turn.has_followers = has_followers;
+                turn.results = out.results();
+                return out.jobs.push_back(Job(Todo::Object(turn)));
             }
-            match self.next_event(&entry, state) {
-                Some((next_state, next)) => (state, event) = (next_state, next),
-                None => return,
+            if !self.next_event(&mut turn) {
+                return;
             }
         }
     }
 
-    /// The next event of a checked-out object. `None`: no event is left, and the object was given back.
-    pub(crate) fn next_event(
-        &self,
-        entry: &Arc<ObjectEntry>,
-        state: ObjectState,
-    ) -> Option<(ObjectState, Event)> {
+    /// Goes on to the next event of a checked-out object. False: no event is left, and the object was given back.
+    pub(crate) fn next_event(&self, turn: &mut Turn) -> bool {
+        let state = &mut turn.state.0;
         let is_absent = state.is_none();
-        let next = entry.next(state);
-        if next.is_none() && is_absent {
-            self.objects.remove(entry);
+        match turn.entry.next(state) {
+            Some(event) => turn.event = event,
+            None if is_absent => {
+                self.objects.remove(&turn.entry);
+                return false;
+            }
+            None => return false,
         }
-        next
+        true
     }
 
-    /// Handles an event, or gives it back with the user code that it needs, and whether other servers may need an image.
-    fn admit(
-        &self,
-        hand: &mut Hand<'_>,
-        event: Event,
-        now: Millis,
-        out: &mut Outputs,
-    ) -> Option<(Event, Plan, bool)> {
-        match event {
-            Event::Request(context, request) => {
-                self.admit_request(hand, context, request, now, out)
+    /// Handles an event, or gives the user code that it needs, and whether other servers may need an image.
+    fn admit(&self, turn: &mut Turn, now: Millis, out: &mut Outputs) -> Option<(Plan, bool)> {
+        let hand = &mut Hand {
+            entry: &turn.entry,
+            state: &mut turn.state.0,
+        };
+        match &turn.event {
+            Event::Request(..) => self.admit_request(hand, &mut turn.event, now, out),
+            Event::CallTimeout(..) => self.admit_timeout(hand, &mut turn.event, now),
+            Event::EndSession(..) | Event::Remove(_) => {
+                self.admit_own(hand, &mut turn.event, now, out)
             }
-            Event::CallTimeout(call, after) => self.admit_timeout(hand, (call, after), now),
-            Event::EndSession(..) | Event::Remove(_) => self.admit_own(hand, event, now, out),
-            Event::Apply(from, entry) => self.admit_entry(hand, from, entry, out),
-            Event::Task(task, round) => {
-                let planned = self.admit_task(hand, &task, round, now, out);
-                planned.map(|(plan, has_followers)| (Event::Task(task, round), plan, has_followers))
-            }
+            Event::Apply(from, rank, entry) => self.admit_entry(hand, (*from, *rank), entry, out),
+            Event::Task(task, round) => self.admit_task(hand, task, *round, now, out),
         }
     }
 
@@ -170,11 +142,13 @@ impl Node {
     fn admit_request(
         &self,
         hand: &mut Hand<'_>,
-        context: RequestContext,
-        request: ObjectRequest,
+        event: &mut Event,
         now: Millis,
         out: &mut Outputs,
-    ) -> Option<(Event, Plan, bool)> {
+    ) -> Option<(Plan, bool)> {
+        let Event::Request(context, request) = &*event else {
+            return None;
+        };
         let is_withdrawal = matches!(request, ObjectRequest::Withdraw);
         let is_current = match is_withdrawal {
             true => context.session.accepts(context.connection.id),
@@ -187,8 +161,8 @@ impl Node {
         if !is_current {
             return None;
         }
-        let mut admission = part.admit(&hand.id(), &context, self.membership.standing(now));
-        if matches!(admission, Admission::Now(_)) && self.lacks_type(&request) {
+        let mut admission = part.admit(&hand.id(), context, self.membership.standing(now));
+        if matches!(admission, Admission::Now(_)) && self.lacks_type(request) {
             admission = Admission::Later;
         }
         let term = match admission {
@@ -196,14 +170,13 @@ impl Node {
             Admission::Elsewhere => {
                 drop(part);
                 if !is_withdrawal {
-                    self.send_moved(&context, out);
+                    self.send_moved(context, out);
                 }
                 return None;
             }
             Admission::Later => {
                 let max = self.limits.waiting_requests_max;
-                let event = Event::Request(context, request);
-                let refused = part.wait(hand.id(), event, max);
+                let refused = part.wait(hand.id(), event.take(), max);
                 drop(part);
                 if let Some(context) = refused.as_ref().and_then(Event::context) {
                     self.reply(context, Err(&too_many_wait(max)), out);
@@ -212,14 +185,14 @@ impl Node {
             }
         };
         let has_followers = part.partition.has_followers();
-        let plan = match &request {
+        let plan = match request {
             ObjectRequest::Call(call) => {
                 let admitted = Admitted { part, term };
-                self.admit_call(hand, admitted, &context, call, now, out)?
+                self.admit_call(hand, admitted, context, call, now, out)?
             }
             ObjectRequest::ClearPoison => {
                 if !is_here(hand.state) || part.partition.done(context.call()).is_some() {
-                    self.reply_lost(hand.id(), &mut part, &context, now, out);
+                    self.reply_lost(hand.id(), &mut part, context, now, out);
                     return None;
                 }
                 let change = Change::ClearPoison {
@@ -233,14 +206,14 @@ impl Node {
             }
             ObjectRequest::Open(open) => {
                 let admitted = Admitted { part, term };
-                self.admit_open(hand, admitted, &context, open, now, out)?
+                self.admit_open(hand, admitted, context, open, now, out)?
             }
             ObjectRequest::Delete => {
-                self.delete(hand, part, &context, now, out);
+                self.delete(hand, part, context, now, out);
                 return None;
             }
         };
-        Some((Event::Request(context, request), plan, has_followers))
+        Some((plan, has_followers))
     }
 
     fn admit_call(
@@ -334,10 +307,16 @@ impl Node {
     ) -> Option<Plan> {
         let call = context.call();
         let (object, last) = (hand.id(), part.partition.last());
+        // A name that is not here may be that of an object that is gone, and must not come back empty.
+        let may_be_gone = request.persistent && part.partition.is_amnesic();
         let reply = if let Some(created) = part.partition.done(call) {
             executed_before(call, created, object)
         } else {
             match (existing(hand.state), request.mode) {
+                (Existing::Nothing, OpenMode::Find | OpenMode::FindOrCreate) if may_be_gone => {
+                    self.reply_lost(object, &mut part, context, now, out);
+                    return None;
+                }
                 (Existing::Whole, OpenMode::Find | OpenMode::FindOrCreate) => {
                     self.record_request(&mut part, context, Some(false));
                     outcome(call, false)
@@ -497,9 +476,12 @@ impl Node {
     fn admit_timeout(
         &self,
         hand: &mut Hand<'_>,
-        (call, after): (CallId, Millis),
+        event: &mut Event,
         now: Millis,
-    ) -> Option<(Event, Plan, bool)> {
+    ) -> Option<(Plan, bool)> {
+        let &mut Event::CallTimeout(call, after) = event else {
+            return None;
+        };
         let mut part = self.partitions.lock_of(&hand.id());
         let has_followers = part.partition.has_followers();
         match part.admit_own(self.membership.standing(now)) {
@@ -508,11 +490,11 @@ impl Node {
                     after: std::time::Duration::from_millis(after),
                 };
                 let plan = end_parked_call(hand.state, term, call, error)?;
-                Some((Event::CallTimeout(call, after), plan, has_followers))
+                Some((plan, has_followers))
             }
             Admission::Later => {
                 // Events that are not requests always find room.
-                part.wait(hand.id(), Event::CallTimeout(call, after), usize::MAX);
+                part.wait(hand.id(), event.take(), usize::MAX);
                 None
             }
             // The client sends its call to the present primary, which counts anew.
@@ -524,10 +506,10 @@ impl Node {
     fn admit_own(
         &self,
         hand: &mut Hand<'_>,
-        event: Event,
+        event: &mut Event,
         now: Millis,
         out: &mut Outputs,
-    ) -> Option<(Event, Plan, bool)> {
+    ) -> Option<(Plan, bool)> {
         let mut part = self.partitions.lock_of(&hand.id());
         let term = match part.admit_own(self.membership.standing(now)) {
             Admission::Now(term) => term,
@@ -538,22 +520,21 @@ impl Node {
             }
             Admission::Later => {
                 // Events that are not requests always find room.
-                part.wait(hand.id(), event, usize::MAX);
+                part.wait(hand.id(), event.take(), usize::MAX);
                 return None;
             }
         };
         let has_followers = part.partition.has_followers();
-        match event {
+        match *event {
             Event::EndSession(session, end) => {
                 let replica = hand.state.as_mut()?;
                 let (concerns, change) = match end {
                     SessionEnd::Known => (replica.concerns(session), Change::EndSession(session)),
                     SessionEnd::Silent => (replica.is_held_by(session), Change::Lapse(session)),
                 };
-                let plan = concerns.then_some(Plan::Change(term, change))?;
-                Some((Event::EndSession(session, end), plan, has_followers))
+                concerns.then_some((Plan::Change(term, change), has_followers))
             }
-            event => {
+            _ => {
                 let contribution = match hand.state {
                     Some(_) => Contribution::Removed,
                     None => Contribution::Nothing,
@@ -571,15 +552,12 @@ impl Node {
     fn admit_entry(
         &self,
         hand: &mut Hand<'_>,
-        from: NodeId,
-        entry: Box<Entry>,
+        (from, rank): (NodeId, u8),
+        entry: &Entry,
         out: &mut Outputs,
-    ) -> Option<(Event, Plan, bool)> {
-        let plan = match &*entry {
-            Entry::Apply { .. } if hand.state.is_some() => {
-                let rank = self.partitions.lock_of(&hand.id()).partition.rank();
-                Plan::Follow(rank)
-            }
+    ) -> Option<(Plan, bool)> {
+        let plan = match entry {
+            Entry::Apply { .. } if hand.state.is_some() => Plan::Follow(rank),
             Entry::Apply { .. } => {
                 self.report_divergence(hand.id(), from, out);
                 return None;
@@ -599,7 +577,7 @@ impl Node {
             // The partition keeps these.
             Entry::Reset { .. } | Entry::Rank { .. } | Entry::Done(_) => return None,
         };
-        Some((Event::Apply(from, entry), plan, false))
+        Some((plan, false))
     }
 
     /// Tells the primary that an object is another one here.

@@ -9,7 +9,7 @@ use crucial_proto::frame::{CallRequest, ReplicaInfo};
 use crate::admit::{Hand, executed, outcome};
 use crate::cell::{CallId, Change, Disposition};
 use crate::ids::Millis;
-use crate::job::{Checkout, Created, ObjectJob, Outcome, Plan, Turn};
+use crate::job::{Checkout, Created, Outcome, Plan, Turn};
 use crate::node::Node;
 use crate::objects::{Event, ObjectEntry, ObjectRequest, RequestContext, SessionEnd, Task};
 use crate::outputs::Outputs;
@@ -23,54 +23,59 @@ impl Node {
     /// Takes in an executed job of an object, and begins the object's next event.
     pub(crate) fn complete_object(
         &self,
-        job: ObjectJob,
-        (done, image): (Outcome, Option<Image>),
+        mut turn: Box<Turn>,
+        (done, image): (Outcome, Option<Box<Image>>),
         now: Millis,
         out: &mut Outputs,
     ) {
-        let ObjectJob {
-            turn:
-                Turn {
-                    entry,
-                    state: Checkout(mut state),
-                    event,
-                },
-            plan,
+        self.complete_plan(&mut turn, (done, image), now, out);
+        out.recycle(std::mem::take(&mut turn.results));
+        if self.next_event(&mut turn) {
+            self.begin(turn, now, out);
+        }
+    }
+
+    fn complete_plan(
+        &self,
+        turn: &mut Turn,
+        (done, image): (Outcome, Option<Box<Image>>),
+        now: Millis,
+        out: &mut Outputs,
+    ) {
+        let Turn {
+            entry,
+            state: Checkout(state),
+            event,
+            plan: Some(plan),
             results,
             ..
-        } = job;
-        let mut hand = Hand {
-            entry: &entry,
-            state: &mut state,
+        } = turn
+        else {
+            return;
         };
-        match (plan, done) {
+        let finished = |term: &Term, image: Option<Box<Image>>| Finished {
+            term: *term,
+            results: &*results,
+            image: image.map(|image| *image),
+        };
+        let hand = &mut Hand {
+            entry: &*entry,
+            state,
+        };
+        match (&*plan, done) {
             (Plan::Call(term), Outcome::Called(disposition)) => {
-                let finished = Finished {
-                    term,
-                    results: &results,
-                    image,
-                };
-                self.complete_call(&mut hand, &event, finished, disposition, now, out);
+                self.complete_call(hand, event, finished(term, image), disposition, now, out);
             }
             (Plan::Look(term), Outcome::Called(disposition)) => {
-                let finished = Finished {
-                    term,
-                    results: &results,
-                    image,
-                };
-                self.complete_look(&mut hand, &event, finished, disposition, now, out);
+                self.complete_look(hand, event, finished(term, image), disposition, now, out);
             }
             (Plan::Change(term, change), Outcome::Changed) => {
-                let finished = Finished {
-                    term,
-                    results: &results,
-                    image,
-                };
                 // A withdrawal has no answer of its own: the call that it withdraws is answered as one that waited.
                 let is_withdrawal = matches!(change, Change::Cancel { .. });
                 let context = event.context().filter(|_| !is_withdrawal);
+                let finished = finished(term, image);
                 let is_done =
-                    self.replicate(&mut hand, finished, (context, &|| change.clone()), now, out);
+                    self.replicate(hand, finished, (context, &|| change.clone()), now, out);
                 if let (false, Some(context)) = (is_done, context)
                     && matches!(change, Change::ClearPoison { .. })
                 {
@@ -78,10 +83,10 @@ impl Node {
                 }
             }
             (Plan::Create(term, info), Outcome::Created(created)) => {
-                if let Event::Request(context, ObjectRequest::Open(_)) = &event {
+                if let Event::Request(context, ObjectRequest::Open(_)) = &*event {
                     match created {
                         Ok(created) => {
-                            self.complete_create(&mut hand, term, context, *created, now, out);
+                            self.complete_create(hand, *term, context, *created, now, out);
                             self.move_if_replaced(entry.id, info, out);
                         }
                         Err(error) => self.reply(context, Err(&error), out),
@@ -89,33 +94,24 @@ impl Node {
                 }
             }
             (Plan::Follow(_), Outcome::Followed(fits)) => {
-                if let (false, Event::Apply(from, _)) = (fits, &event) {
+                if let (false, Event::Apply(from, ..)) = (fits, &*event) {
                     self.divergences.fetch_add(1, Ordering::Relaxed);
                     self.report_divergence(entry.id, *from, out);
                 }
             }
             (Plan::Restore(..), Outcome::Restored(Ok(replica))) => {
-                self.complete_restore(&mut hand, replica, now);
+                self.complete_restore(hand, *replica, now);
             }
             (Plan::Move(_, since), Outcome::Moved(result)) => {
                 if result.is_ok() {
-                    self.complete_move(&mut hand, (since, &results, image), now, out);
+                    let image = image.map(|image| *image);
+                    self.complete_move(hand, (*since, results, image), now, out);
                 }
                 let contribution = Contribution::Moved(entry.id, result);
                 self.contribute(event.round(), contribution, now, out);
             }
             (Plan::Restore(origin, _), Outcome::Restored(Err(_))) => self.homes.prune(&origin.home),
-            (_, done) => self.complete_task(&mut hand, event, done, now, out),
-        }
-        out.recycle(results);
-        if let Some((state, event)) = self.next_event(&entry, state) {
-            let state = Checkout(state);
-            let turn = Turn {
-                entry,
-                state,
-                event,
-            };
-            self.begin(turn, now, out);
+            (_, done) => self.complete_task(hand, event, done, now, out),
         }
     }
 
@@ -344,7 +340,7 @@ impl Node {
     fn complete_task(
         &self,
         hand: &mut Hand<'_>,
-        event: Event,
+        event: &Event,
         done: Outcome,
         now: Millis,
         out: &mut Outputs,
@@ -356,23 +352,25 @@ impl Node {
         let contribution = match (task, done) {
             (Task::Reconcile(node, epoch, _), Outcome::Encoded(image)) => {
                 let mut part = self.partitions.lock_of(&object);
-                if let (true, Some(replica)) = (part.partition.epoch() == epoch, &mut *hand.state) {
-                    part.partition.reconcile_with(node, object, replica, image);
+                if let (true, Some(replica)) = (part.partition.epoch() == *epoch, &mut *hand.state)
+                {
+                    part.partition
+                        .reconcile_with(*node, object, replica, *image);
                 }
                 Contribution::Nothing
             }
             (Task::Copy(incarnation, join), Outcome::Encoded(image)) => {
                 let mut part = self.partitions.lock_of(&object);
-                let is_same = (part.incarnation, part.partition.joins()) == (incarnation, join);
+                let is_same = (part.incarnation, part.partition.joins()) == (*incarnation, *join);
                 if let (true, Some(replica)) = (is_same, &mut *hand.state) {
-                    part.partition.copy_with(object, replica, image);
+                    part.partition.copy_with(object, replica, *image);
                     self.issue(&mut part, now, out);
                 }
                 Contribution::Nothing
             }
             (Task::Repair(node), Outcome::Encoded(image)) => {
                 let mut part = self.partitions.lock_of(&object);
-                part.partition.repair(node, object, image);
+                part.partition.repair(*node, object, *image);
                 self.issue(&mut part, now, out);
                 Contribution::Nothing
             }
@@ -388,7 +386,7 @@ impl Node {
             (Task::Save, Outcome::Saved(saved)) => Contribution::Saved(saved),
             _ => Contribution::Nothing,
         };
-        self.contribute(round, contribution, now, out);
+        self.contribute(*round, contribution, now, out);
     }
 
     /// An object has moved to other code, which other servers cannot be told as a change: its primary sends it whole.

@@ -23,6 +23,10 @@ pub trait ControlGroup: Send + Sync {
     /// For how long a lease of this server lasts, in milliseconds.
     fn lease_ms(&self) -> Millis;
 
+    /// The cluster that the server belongs to, as far as its directory says; 0: none. Another server may ask as soon as
+    /// this one listens.
+    fn cluster(&self) -> u64;
+
     /// Whether no other server can join this one.
     fn is_alone(&self) -> bool;
 
@@ -57,6 +61,9 @@ pub trait ControlGroup: Send + Sync {
 pub trait Member: Send + Sync {
     /// The time of the server, in milliseconds.
     fn now(&self) -> Millis;
+
+    /// The server belongs to this cluster, as its directory says, or the servers that it has found. It may not be a member.
+    fn on_cluster(&self, cluster: u64);
 
     /// A view of this cluster was decided.
     fn on_view(&self, cluster: u64, view: Arc<View>);

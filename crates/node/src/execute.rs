@@ -3,7 +3,7 @@
 use crucial_object::{Result, encode};
 
 use crate::cell::{Call, Cell, Turn as CellTurn};
-use crate::job::{Created, Done, Executed, Job, ObjectJob, Outcome, Plan, Todo};
+use crate::job::{Created, Done, Executed, Job, Outcome, Plan, Todo, Turn};
 use crate::node::Node;
 use crate::objects::{Event, ObjectRequest, RequestContext};
 use crate::replication::{Checksum, Entry, Image, Replica};
@@ -17,24 +17,26 @@ impl Node {
                 let message = crucial_object::decode::<crate::peer_message::PeerMessage>(&bytes);
                 Done(Executed::Message(connection, message))
             }
-            Todo::Object(mut job) => {
-                let outcome = self.execute_plan(&mut job);
-                let image = image_if_differs(&mut job);
-                Done(Executed::Object(job, outcome, image))
+            Todo::Object(mut turn) => {
+                let outcome = self.execute_plan(&mut turn);
+                let image = image_if_differs(&mut turn);
+                Done(Executed::Object(turn, outcome, image.map(Box::new)))
             }
         }
     }
 
-    fn execute_plan(&self, job: &mut ObjectJob) -> Outcome {
+    fn execute_plan(&self, turn: &mut Turn) -> Outcome {
         let parked_max = self.limits.parked_calls_max;
-        let (event, results) = (&job.turn.event, &mut job.results);
-        let state = &mut job.turn.state.0;
-        match &job.plan {
+        let (event, results) = (&turn.event, &mut turn.results);
+        let state = &mut turn.state.0;
+        match turn.plan.as_ref().expect("a job has a plan") {
             Plan::Create(_, info) => {
-                Outcome::Created(self.create(info, event, job.has_followers).map(Box::new))
+                Outcome::Created(self.create(info, event, turn.has_followers).map(Box::new))
             }
             Plan::Restore(origin, info) => match event {
-                Event::Apply(_, entry) => Outcome::Restored(restore(entry, origin, *info)),
+                Event::Apply(_, _, entry) => {
+                    Outcome::Restored(restore(entry, origin, *info).map(Box::new))
+                }
                 _ => unreachable!("only an entry has an image"),
             },
             plan => {
@@ -61,7 +63,7 @@ impl Node {
                     Plan::Follow(rank) => {
                         Outcome::Followed(follow(replica, event, (*rank, parked_max)))
                     }
-                    Plan::Encode(rank) => Outcome::Encoded(image(replica, *rank)),
+                    Plan::Encode(rank) => Outcome::Encoded(Box::new(image(replica, *rank))),
                     Plan::Checksum => Outcome::Checksum(checksum(replica)),
                     Plan::CheckMove(new) => {
                         Outcome::Moved(with_cell(replica, |cell| cell.can_move_to(new)))
@@ -121,12 +123,12 @@ impl Node {
 }
 
 /// The image for other servers, if they might come to another state, or lack the code.
-fn image_if_differs(job: &mut ObjectJob) -> Option<Image> {
-    let has_moved = matches!(job.plan, Plan::Move(..));
-    if !job.has_followers || !(has_moved || job.results.may_differ()) {
+fn image_if_differs(turn: &mut Turn) -> Option<Image> {
+    let has_moved = matches!(turn.plan, Some(Plan::Move(..)));
+    if !turn.has_followers || !(has_moved || turn.results.may_differ()) {
         return None;
     }
-    let replica = job.turn.state.0.as_mut()?;
+    let replica = turn.state.0.as_mut()?;
     Some(image(replica, 0))
 }
 
@@ -155,7 +157,7 @@ fn with_cell(replica: &mut Replica, act: impl FnOnce(&mut Cell) -> Result<()>) -
 }
 
 fn follow(replica: &mut Replica, event: &Event, at: (u8, usize)) -> bool {
-    let Event::Apply(_, entry) = event else {
+    let Event::Apply(_, _, entry) = event else {
         return true;
     };
     match &**entry {

@@ -63,6 +63,7 @@ impl Node {
                     .map(|assignment| (assignment.rank, assignment.node.0))
                     .collect(),
                 is_settled: configuration.assignments == wanted(id, &view, REPLICAS_MAX),
+                is_amnesic: configuration.is_amnesic(),
             }
         });
         ClusterInfo {

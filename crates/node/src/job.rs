@@ -13,12 +13,30 @@ use crate::peer_message::PeerMessage;
 use crate::replication::{Image, Origin, Replica, ViewVersion};
 use crate::results::Results;
 
-/// An object that is checked out, and the event whose turn it is.
+/// An object that is checked out, and the event whose turn it is. It is large, so it goes from hand to hand in a box.
 #[derive(Debug)]
 pub(crate) struct Turn {
     pub entry: Arc<ObjectEntry>,
     pub state: Checkout,
     pub event: Event,
+    /// The code to execute, once the event was admitted.
+    pub plan: Option<Plan>,
+    /// Whether other servers may need the object's image.
+    pub has_followers: bool,
+    pub results: Results,
+}
+
+impl Turn {
+    pub fn new(entry: Arc<ObjectEntry>, state: ObjectState, event: Event) -> Box<Turn> {
+        Box::new(Turn {
+            entry,
+            state: Checkout(state),
+            event,
+            plan: None,
+            has_followers: false,
+            results: Results::default(),
+        })
+    }
 }
 
 /// The state of a checked-out object.
@@ -33,8 +51,8 @@ impl Job {
     /// not hear of it.)
     pub fn lapses(&self) -> Option<SessionId> {
         match &self.0 {
-            Todo::Object(job) => match job.plan {
-                Plan::Change(_, Change::Lapse(session)) => Some(session),
+            Todo::Object(turn) => match turn.plan {
+                Some(Plan::Change(_, Change::Lapse(session))) => Some(session),
                 _ => None,
             },
             Todo::Message(..) => None,
@@ -44,19 +62,10 @@ impl Job {
 
 #[derive(Debug)]
 pub(crate) enum Todo {
-    /// Handle an event of an object.
-    Object(Box<ObjectJob>),
+    /// Handle an event of an object, which was admitted.
+    Object(Box<Turn>),
     /// Decode a message of another server.
     Message(Arc<Connection>, Bytes),
-}
-
-#[derive(Debug)]
-pub(crate) struct ObjectJob {
-    pub turn: Turn,
-    pub plan: Plan,
-    /// Whether other servers may need the object's image.
-    pub has_followers: bool,
-    pub results: Results,
 }
 
 /// The code to execute, decided under the partition's lock.
@@ -91,7 +100,7 @@ pub struct Done(pub(crate) Executed);
 
 pub(crate) enum Executed {
     /// An event of an object. The image is there if other servers might have come to another state.
-    Object(Box<ObjectJob>, Outcome, Option<Image>),
+    Object(Box<Turn>, Outcome, Option<Box<Image>>),
     /// A message, if it could be decoded.
     Message(Arc<Connection>, Result<PeerMessage>),
 }
@@ -114,9 +123,9 @@ pub(crate) enum Outcome {
     /// Whether the object had the results that the primary's had.
     Followed(bool),
     /// The replica that an image was made of.
-    Restored(Result<Replica>),
+    Restored(Result<Box<Replica>>),
     /// The object as bytes.
-    Encoded(Image),
+    Encoded(Box<Image>),
     /// The checksum of the object's image; `None`: the object is elsewhere.
     Checksum(Option<u64>),
     /// Whether the object can move, or has moved.

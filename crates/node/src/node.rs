@@ -140,6 +140,8 @@ pub struct Node {
     /// Whether a tick is planned.
     pub(crate) ticks: AtomicBool,
     connections: AtomicUsize,
+    /// Those of them that are clients'.
+    clients: AtomicUsize,
     /// Changes that came out differently here than at the primary.
     pub(crate) divergences: AtomicUsize,
 }
@@ -189,6 +191,7 @@ impl Node {
             watches_leases: AtomicBool::new(false),
             ticks: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
+            clients: AtomicUsize::new(0),
             divergences: AtomicUsize::new(0),
         }
     }
@@ -223,8 +226,8 @@ impl Node {
             Executed::Message(connection, message) => {
                 self.on_peer_message(&connection, message, now, out);
             }
-            Executed::Object(job, outcome, image) => {
-                self.complete_object(*job, (outcome, image), now, out);
+            Executed::Object(turn, outcome, image) => {
+                self.complete_object(turn, (outcome, image), now, out);
             }
         }
         self.begin_turns(now, out);
@@ -323,6 +326,19 @@ impl Node {
             true => self.connections.fetch_add(1, Ordering::Relaxed) + 1,
             false => self.connections.fetch_sub(1, Ordering::Relaxed) - 1,
         }
+    }
+
+    /// How many connections are clients'.
+    pub(crate) fn client_connections(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more connection of a client, or one less.
+    pub(crate) fn count_client_connection(&self, is_open: bool) {
+        match is_open {
+            true => self.clients.fetch_add(1, Ordering::Relaxed),
+            false => self.clients.fetch_sub(1, Ordering::Relaxed),
+        };
     }
 
     pub(crate) fn exists(&self, object: &ObjectId) -> bool {

@@ -80,7 +80,7 @@ pub struct Outputs {
     /// The rest, in this order.
     pub rest: Vec<Output>,
     /// Objects in hand whose event is not admitted yet; empty between inputs.
-    pub(crate) turns: VecDeque<Turn>,
+    pub(crate) turns: VecDeque<Box<Turn>>,
     /// Rounds without objects, whose ends come behind the partition's lock; empty between inputs.
     pub(crate) ended_rounds: VecDeque<RoundKind>,
     /// Buffers that are used again.

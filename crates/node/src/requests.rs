@@ -15,12 +15,18 @@ use crate::node::Node;
 use crate::objects::{Event, ObjectRequest, RequestContext, SessionEnd};
 use crate::outputs::{Greeted, Output, Outputs};
 use crate::peers::Ended;
+use crate::replication::{Command, Configuration, ViewVersion};
 use crate::rounds::RoundKind;
 use crate::session::{Session, Withheld};
 use crate::timers::Timer;
 
 /// A new connection has this long to say hello, in milliseconds.
 const HELLO_TIMEOUT_MS: Millis = 10_000;
+
+/// Connections that are no clients': those of other servers, and those on which nobody has said hello yet. Clients, of
+/// which there are `connections_max`, take none of their room: a server that could not be reached by the others would be
+/// taken for dead.
+const OTHER_CONNECTIONS_MAX: usize = 1024;
 
 impl Node {
     /// A connection was accepted. If there are too many it gets a refusal.
@@ -30,11 +36,14 @@ impl Node {
         now: Millis,
         out: &mut Outputs,
     ) {
-        if self.count_connection(true) > self.limits.connections_max {
+        let all = self.count_connection(true);
+        // Another thread may count in between.
+        let others = all.saturating_sub(self.client_connections());
+        if others > OTHER_CONNECTIONS_MAX {
             let error = Error::LimitExceeded {
-                limit: "connections_max".to_owned(),
-                max: self.limits.connections_max as u64,
-                detail: "close some, or start the server with a larger limit".to_owned(),
+                limit: "OTHER_CONNECTIONS_MAX".to_owned(),
+                max: OTHER_CONNECTIONS_MAX as u64,
+                detail: "this many connections have not said hello yet".to_owned(),
             };
             out.refuse(connection.id, &error);
         }
@@ -46,6 +55,7 @@ impl Node {
         self.count_connection(false);
         connection.set_closed();
         if let Some(session) = connection.session() {
+            self.count_client_connection(false);
             session.detach(connection.id);
         }
         if let Some(peer) = connection.peer()
@@ -165,6 +175,13 @@ impl Node {
                 reason: "it is not part of the cluster yet, or not any more".to_owned(),
             });
         }
+        if self.client_connections() >= self.limits.connections_max {
+            return Err(Error::LimitExceeded {
+                limit: "connections_max".to_owned(),
+                max: self.limits.connections_max as u64,
+                detail: "close some, or start the server with a larger limit".to_owned(),
+            });
+        }
         let routes = self.membership.routes();
         let greeting = self.sessions.hello(&hello, now)?;
         if let (Some(older), Some(attempt)) = (greeting.older, hello.attempt) {
@@ -174,6 +191,7 @@ impl Node {
         if !connection.set_session(session.clone()) {
             return Err(second());
         }
+        self.count_client_connection(true);
         let welcome = Welcome {
             resumed: greeting.resumed,
             lease_ms: self.client_lease_ms,
@@ -360,12 +378,27 @@ impl Node {
                 module,
             } => self.on_push(context, module, (replace, check), now, out),
             Operation::RemoveModule(id) => self.on_remove_module(context, id, now, out),
+            Operation::ForgetLost(seen) => self.on_forget_lost(&context, ViewVersion(seen), out),
             Operation::Call(_)
             | Operation::Open(_)
             | Operation::Delete(_)
             | Operation::ClearPoison(_)
             | Operation::Ping => {}
         }
+    }
+
+    /// An operator says that what is gone may be forgotten. The answer says how much this server has still to hear of that.
+    fn on_forget_lost(&self, context: &RequestContext, seen: ViewVersion, out: &mut Outputs) {
+        let view = self.membership.view();
+        let partitions = view.configurations.iter();
+        let is_left = |partition: &&Arc<Configuration>| {
+            partition.is_amnesic() && partition.amnesic_since <= seen
+        };
+        let left = partitions.filter(is_left).count() as u64;
+        if left > 0 {
+            out.push(Output::Propose(Command::Forget { seen }));
+        }
+        self.reply_encoded(context, &left, out);
     }
 
     /// The session's cloud thread begins. It belongs to no other session any more.

@@ -36,13 +36,9 @@ enum Place {
 }
 
 /// The result of offering an event to an object.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large variant is the common one, and goes no further than the caller"
-)]
-pub(crate) enum Offer {
+pub(crate) enum Offer<T> {
     /// The object is the caller's now, who must handle the event and the [`next`](ObjectEntry::next) ones.
-    Turn(ObjectState, Event),
+    Turn(T),
     /// Whoever has the object will handle the event.
     Queued,
     /// The entry is not in the table any more: another one is, or can be made.
@@ -89,8 +85,13 @@ impl ObjectEntry {
     }
 
     /// Offers an event. Events take effect in the order in which they were offered. With `queued_max` events in the queue
-    /// one more is refused.
-    pub fn offer(&self, event: Event, queued_max: usize) -> Offer {
+    /// one more is refused. `begin` makes a turn of the object and the event, when it is the event's turn.
+    pub fn offer<T>(
+        &self,
+        event: Event,
+        queued_max: usize,
+        begin: impl FnOnce(ObjectState, Event) -> T,
+    ) -> Offer<T> {
         let mut slot = self.slot.lock();
         let info = match &slot.place {
             Place::Here(replica) => replica.info(),
@@ -110,19 +111,22 @@ impl ObjectEntry {
             }
         };
         match std::mem::replace(&mut slot.place, Place::CheckedOut(info)) {
-            Place::Here(replica) => Offer::Turn(Some(replica), event),
-            _ => Offer::Turn(None, event),
+            Place::Here(replica) => Offer::Turn(begin(Some(replica), event)),
+            _ => Offer::Turn(begin(None, event)),
         }
     }
 
     /// The next event for the holder. `None`: no event is left, and the object was given back. An entry without an
     /// object is removed then: the caller takes it out of the table.
-    pub fn next(&self, state: ObjectState) -> Option<(ObjectState, Event)> {
+    pub fn next(&self, state: &mut ObjectState) -> Option<Event> {
         let mut slot = self.slot.lock();
         if let Some(event) = slot.inbox.as_mut().and_then(|inbox| inbox.pop_front()) {
-            return Some((state, event));
+            return Some(event);
         }
-        slot.place = state.map_or(Place::Removed, Place::Here);
+        slot.place = match state.take() {
+            Some(replica) => Place::Here(replica),
+            None => Place::Removed,
+        };
         None
     }
 }

@@ -22,13 +22,18 @@ pub(crate) enum Event {
     EndSession(SessionId, SessionEnd),
     /// The object goes with its run, or with all of its namespace. The round counts what was removed.
     Remove(Option<RoundId>),
-    /// The primary, another server, did something to the object.
-    Apply(NodeId, Box<Entry>),
+    /// The primary, another server, did something to the object. With the rank that this server had in the stream by then.
+    Apply(NodeId, u8, Box<Entry>),
     /// This server does something with its copy of the object. The round hears of the outcome.
     Task(Task, Option<RoundId>),
 }
 
 impl Event {
+    /// Takes the event out. What is left is nothing that anybody looks at.
+    pub fn take(&mut self) -> Event {
+        std::mem::replace(self, Event::Remove(None))
+    }
+
     /// The request that caused it.
     pub fn context(&self) -> Option<&RequestContext> {
         match self {

@@ -55,6 +55,11 @@ pub enum Command {
         /// The new one, with the incarnations of those that have an assignment in it.
         assignments: Vec<(Assignment, Incarnation)>,
     },
+    /// Persistent objects that are gone with all of their replicas may be forgotten: their names are free.
+    Forget {
+        /// The view that whoever says so has seen. What is gone since then is not forgotten.
+        seen: ViewVersion,
+    },
     /// Adds a module to the view, or moves it to the last place. All members have its bytes and its code, and have
     /// found that their objects can move to its types.
     Keep {
@@ -208,6 +213,7 @@ impl Control {
                 epoch,
                 assignments,
             } => view.reconfigure(*partition, *epoch, assignments)?,
+            Command::Forget { seen } => view.forget(*seen),
             Command::Keep {
                 id,
                 size,
@@ -423,19 +429,24 @@ impl View {
 
     /// The next configuration of a partition. The first assignment is the primary's.
     fn set(&mut self, partition: PartitionId, mut assignments: Vec<Assignment>) {
+        let present = self.configuration(partition);
+        let primary = assignments.first().map(|assignment| assignment.node);
+        let (since, promoted_from) = match present.primary() == primary {
+            true => (present.since, present.promoted_from),
+            false => (
+                self.version,
+                assignments.first().map_or(0, |primary| primary.rank),
+            ),
+        };
         if let Some(primary) = assignments.first_mut() {
             primary.rank = 0;
         }
-        let present = self.configuration(partition);
-        let primary = assignments.first().map(|assignment| assignment.node);
-        let since = match present.primary() == primary {
-            true => present.since,
-            false => self.version,
-        };
         let next = Configuration {
             epoch: Epoch(present.epoch.0 + 1),
             since,
             assignments,
+            promoted_from,
+            ..*present
         };
         self.configurations[partition.index()] = Arc::new(next);
     }
@@ -443,11 +454,29 @@ impl View {
     /// Gives a primary to partitions that have none.
     fn fill(&mut self) {
         for partition in self.partitions() {
-            if self.configuration(partition).assignments.is_empty() {
-                let assignments = wanted(partition, self, 1);
-                if !assignments.is_empty() {
-                    self.set(partition, assignments);
-                }
+            let present = self.configuration(partition);
+            if !present.assignments.is_empty() {
+                continue;
+            }
+            let assignments = wanted(partition, self, 1);
+            if assignments.is_empty() {
+                continue;
+            }
+            let is_first = present.epoch == Epoch::default();
+            self.set(partition, assignments);
+            if !is_first {
+                let filled = Arc::make_mut(&mut self.configurations[partition.index()]);
+                filled.emptied = filled.epoch;
+                filled.amnesic_since = filled.since;
+            }
+        }
+    }
+
+    /// What was gone by that view is forgotten.
+    fn forget(&mut self, seen: ViewVersion) {
+        for configuration in &mut self.configurations {
+            if configuration.is_amnesic() && configuration.amnesic_since <= seen {
+                Arc::make_mut(configuration).amnesic_since = ViewVersion::default();
             }
         }
     }

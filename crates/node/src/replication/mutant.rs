@@ -33,5 +33,13 @@ mutants! {
         ForgetTooEarly,
         /// Unacknowledged entries are not sent again in a new epoch.
         NoRepetitionInNewEpoch,
+        /// A change waits for the acknowledgement of a stream that has ended, by its number in another one.
+        StaleNeeds,
+        /// Answers that waited for a joining node are not released when the join ends.
+        NoReleaseAfterJoin,
+        /// A node goes on with what it had before the partition began anew.
+        KeepsOutdated,
+        /// A new primary believes its own idea of its rank.
+        BelievesOwnRank,
     }
 }

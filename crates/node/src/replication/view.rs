@@ -61,6 +61,16 @@ pub struct Configuration {
     pub since: ViewVersion,
     /// The primary's assignment, then the backups'. None where there has never been a server, or none is left.
     pub assignments: Vec<Assignment>,
+    /// The rank at which the primary was assigned before it became the primary. Whatever the primary believes to have, it
+    /// may lack changes of objects that have no more replicas than this.
+    pub promoted_from: u8,
+    /// The epoch with which the partition began anew, as no assignment was left; 0: it never did. What a node has from
+    /// before is not the newest.
+    pub emptied: Epoch,
+    /// The view since which objects may be gone of which nobody knows, as no assignment was left; 0: there are no such
+    /// objects, or an operator has said that they may be forgotten. Until then no persistent object is created just because
+    /// its name is not known.
+    pub amnesic_since: ViewVersion,
 }
 
 /// A place in a configuration.
@@ -156,6 +166,11 @@ impl View {
 }
 
 impl Configuration {
+    /// Whether objects may be gone of which nobody knows.
+    pub fn is_amnesic(&self) -> bool {
+        self.amnesic_since > ViewVersion::default()
+    }
+
     /// The node that orders the calls.
     pub fn primary(&self) -> Option<NodeId> {
         self.assignments.first().map(|assignment| assignment.node)

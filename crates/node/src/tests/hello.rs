@@ -1,11 +1,11 @@
 //! Handshakes of clients.
 
-use crucial_object::{ObjectId, decode, encode};
-use crucial_proto::frame::Response;
+use crucial_object::{Error, ObjectId, decode, encode};
+use crucial_proto::frame::{Response, VERSION, peer};
 
 use super::server::{Client, Server, hello, join};
-use crate::Input;
 use crate::replication::NodeId;
+use crate::{Input, Outputs};
 
 #[test]
 fn a_second_hello_begins_no_session() {
@@ -18,6 +18,40 @@ fn a_second_hello_begins_no_session() {
     };
     assert!(server.is_closed(&client));
     assert_eq!(server.node.status().sessions, 1);
+}
+
+#[test]
+fn clients_leave_room_for_other_servers() {
+    let mut server = Server::with(|config| config.limits.connections_max = 2);
+    server.decide(&join(NodeId(2)));
+    let clients = [1, 2, 3].map(|session| server.client(session));
+    for client in &clients[..2] {
+        assert!(matches!(server.take(client)[..], [Response::Welcome(_)]));
+    }
+    let [Response::Refused(Error::LimitExceeded { limit, .. })] = &server.take(&clients[2])[..]
+    else {
+        panic!("more clients than allowed");
+    };
+    assert_eq!(limit, "connections_max");
+    let peer = server.connection();
+    let me = server
+        .node
+        .peer_hello((server.node.id().0, server.node.incarnation().0));
+    let hello = peer::Hello {
+        from: 2,
+        incarnation: 1,
+        ..me
+    };
+    let greeting = Input::PeerHello(peer.clone(), VERSION, Some(hello));
+    // Its welcome is for another server, and not for the clients that this harness reads for.
+    server
+        .node
+        .handle(greeting, server.now, &mut Outputs::new());
+    assert!(peer.peer().is_some(), "another server was refused");
+    // A client that goes makes room for another one.
+    server.input(Input::Closed(clients[0].connection.clone()));
+    let fourth = server.client(4);
+    assert!(matches!(server.take(&fourth)[..], [Response::Welcome(_)]));
 }
 
 /// A client that waits for a lock with its call 2, and says hello on a second connection.

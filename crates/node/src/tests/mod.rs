@@ -1,10 +1,12 @@
 //! Whole nodes, stepped through their inputs and outputs.
 
+mod amnesia;
 mod catalog;
 mod dials;
 mod drops;
 mod hello;
 mod lease;
+mod overlap;
 mod parked;
 mod rank;
 mod rest;

@@ -22,6 +22,7 @@ fn view(number: u64) -> View {
         epoch: Epoch(number),
         since: ViewVersion(number),
         assignments: vec![Assignment { rank: 0, node: ME }],
+        ..Configuration::default()
     };
     View {
         version: ViewVersion(number),

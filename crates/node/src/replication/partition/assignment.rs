@@ -18,6 +18,8 @@ impl<R> Partition<R> {
             return;
         }
         let configuration = view.configuration(self.id);
+        self.is_amnesic = configuration.is_amnesic();
+        self.drop_outdated(configuration, out);
         // Of an epoch that is over already it takes no assignment: a newer view is on its way.
         if configuration.epoch > self.configured && configuration.epoch >= self.sealed {
             self.configured = configuration.epoch;
@@ -26,6 +28,20 @@ impl<R> Partition<R> {
         }
         self.forget_departed(view);
         self.plan(view, now_ms, out);
+        if !Mutant::NoReleaseAfterJoin.is_planted() {
+            self.release(out);
+        }
+    }
+
+    /// The partition began anew, without this node: what is here may be older than what others had by then.
+    fn drop_outdated(&mut self, configuration: &Configuration, out: &mut Vec<Action<R>>) {
+        let emptied = configuration.emptied;
+        let is_newer = self.told.is_some_and(|(epoch, _)| epoch >= emptied);
+        if emptied > self.configured && !is_newer && !Mutant::KeepsOutdated.is_planted() {
+            self.step_down(out);
+            self.role = Role::Idle;
+            self.clear(out);
+        }
     }
 
     pub(super) fn take_assignment(
@@ -113,7 +129,12 @@ impl<R> Partition<R> {
             }
             out.push(Action::Close);
         }
-        match self.rank.max(self.collected.take()) {
+        let rank = self.rank.max(self.collected.take());
+        let rank = match Mutant::BelievesOwnRank.is_planted() {
+            true => rank,
+            false => rank.max(rank.map(|_| configuration.promoted_from)),
+        };
+        match rank {
             None | Some(0) => {}
             Some(_) if Mutant::LostComesBack.is_planted() => {}
             Some(rank) => out.push(Action::Lose(rank)),
@@ -133,6 +154,7 @@ impl<R> Partition<R> {
             streams: BTreeMap::new(),
             pending: VecDeque::new(),
             join: None,
+            backoff: BTreeMap::new(),
             proposal: None,
             planned: ViewVersion::default(),
         };
@@ -167,9 +189,15 @@ impl<R> Partition<R> {
         primary.proposal = None;
         primary.join = None;
         primary.planned = ViewVersion::default();
-        primary
-            .streams
-            .retain(|node, _| configuration.rank(*node).is_some());
+        let stays = |node: NodeId| configuration.rank(node).is_some();
+        primary.backoff.retain(|node, _| !stays(*node));
+        primary.streams.retain(|node, _| stays(*node));
+        if !Mutant::StaleNeeds.is_planted() {
+            // A later stream to the same node has numbers of its own.
+            for pending in &mut primary.pending {
+                pending.needs.retain(|(node, _)| stays(*node));
+            }
+        }
         for assignment in &configuration.assignments[1..] {
             if let Some(stream) = primary.streams.get_mut(&assignment.node) {
                 stream.begin_again(assignment.rank);

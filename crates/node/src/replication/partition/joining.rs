@@ -3,10 +3,14 @@
 use crucial_object::ObjectId;
 
 use super::join::{Join, Stage};
-use super::state::{Action, Partition, Primary, Role};
+use super::state::{Action, Backoff, Partition, Primary, Role, Timing};
 use super::stream::{Outgoing, UNASSIGNED};
 use crate::replication::mutant::Mutant;
 use crate::replication::{Entry, Image, Lifecycle, Replica};
+
+/// With more bytes on their way to a joining node, no more objects are copied for it. (Each partition that moves has as
+/// many on their way.)
+const COPIES_BYTES_MAX: usize = 1 << 20;
 
 impl<R> Primary<R> {
     pub(super) fn begin_join(&mut self, join: Join, done: Vec<Lifecycle>, now_ms: u64) {
@@ -15,12 +19,29 @@ impl<R> Primary<R> {
             .entry(join.node)
             .or_insert_with(|| Outgoing::new(UNASSIGNED, now_ms));
         if stream.rank == UNASSIGNED {
+            stream.hear_from(now_ms);
             stream.push(Entry::Reset { rank: join.rank });
             if !Mutant::NoRequestsInJoin.is_planted() {
                 stream.push(Entry::Done(done));
             }
         }
         self.join = Some(join);
+    }
+
+    /// Ends the join of a node that acknowledges nothing. It may join again, after a pause.
+    pub(super) fn end_silent_join(&mut self, now_ms: u64, timing: &Timing) {
+        let Some(join) = &self.join else { return };
+        let last = self
+            .backoff
+            .get(&join.node)
+            .map_or(0, |backoff| backoff.pause_ms);
+        let pause_ms = (2 * last).clamp(timing.silence_ms / 4, 8 * timing.silence_ms);
+        let backoff = Backoff {
+            until_ms: now_ms + pause_ms,
+            pause_ms,
+        };
+        self.backoff.insert(join.node, backoff);
+        self.end_join();
     }
 
     /// Ends the join without an assignment.
@@ -64,7 +85,11 @@ impl<R> Primary<R> {
             join.stage = Stage::Sent(stream.last());
             return;
         }
-        let room = window.saturating_sub(stream.len() + *asked);
+        let room = match stream.bytes() < COPIES_BYTES_MAX {
+            true => window.saturating_sub(stream.len() + *asked),
+            // One object that is asked for can be as large as all others.
+            false => 0,
+        };
         let next: Vec<_> = left.drain(..room.min(left.len())).collect();
         *asked += next.len();
         if !next.is_empty() {

@@ -3,6 +3,7 @@
 use super::assignment::collect;
 use super::join::Join;
 use super::state::{Action, Partition, Phase, Proposal, Role};
+use crate::replication::mutant::Mutant;
 use crate::replication::placement::wanted;
 use crate::replication::{Assignment, Command, NodeId, View};
 
@@ -31,6 +32,9 @@ impl<R> Partition<R> {
         }
         self.flush(now_ms, out);
         self.plan(view, now_ms, out);
+        if !Mutant::NoReleaseAfterJoin.is_planted() {
+            self.release(out);
+        }
     }
 
     /// Takes the next step to where placement wants the partition.
@@ -84,6 +88,10 @@ impl<R> Partition<R> {
             present.is_none_or(|present| present.rank > assignment.rank)
         });
         if let Some(assignment) = lacks {
+            let backoff = primary.backoff.get(&assignment.node);
+            if backoff.is_some_and(|backoff| now_ms < backoff.until_ms) {
+                return;
+            }
             if let Some(member) = view.members.get(&assignment.node) {
                 self.joins += 1;
                 let join = Join::new(self.joins, *assignment, member.incarnation);
@@ -127,7 +135,7 @@ impl<R> Partition<R> {
         }
         let joiner_is_silent = primary.join.as_ref().is_some_and(|j| is_silent(j.node));
         if joiner_is_silent {
-            primary.end_join();
+            primary.end_silent_join(now_ms, &self.timing);
         }
         false
     }

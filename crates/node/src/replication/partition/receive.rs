@@ -4,7 +4,7 @@ use crucial_object::ObjectId;
 
 use super::requests::Requests;
 use super::state::{Action, Partition, Phase, Primary, Role};
-use super::stream::Incoming;
+use super::stream::{Incoming, UNASSIGNED};
 use crate::replication::mutant::Mutant;
 use crate::replication::{Entry, Epoch, Holding, Lifecycle, Message, NodeId};
 
@@ -102,7 +102,8 @@ impl<R> Partition<R> {
                         }
                         _ => {}
                     }
-                    out.push(Action::Follow(from, entry));
+                    let rank = self.rank.unwrap_or(UNASSIGNED);
+                    out.push(Action::Follow(from, rank, entry));
                 }
             }
         }

@@ -56,8 +56,9 @@ pub enum Action<R> {
     Send(NodeId, Message),
     /// Give it to the control group. It may be lost: it is proposed again.
     Propose(Command),
-    /// An entry of a stream came, and is the next for its object: `Apply`, `Install` or `Drop`.
-    Follow(NodeId, Entry),
+    /// An entry of a stream came, and is the next for its object: `Apply`, `Install` or `Drop`. With this node's rank at the
+    /// entry's place in the stream.
+    Follow(NodeId, u8, Entry),
     /// Forget all objects of the partition.
     Clear,
     /// Objects below this rank go from here.
@@ -122,6 +123,8 @@ pub struct Partition<R> {
     pub(super) released: u64,
     /// Joins that were begun in this incarnation.
     pub(super) joins: u32,
+    /// Whether objects may be gone of which nobody knows.
+    pub(super) is_amnesic: bool,
 }
 
 pub(super) enum Role<R> {
@@ -145,9 +148,20 @@ pub(super) struct Primary<R> {
     /// Changes that are not acknowledged by all; the first is number `released + 1`.
     pub(super) pending: VecDeque<Pending<R>>,
     pub(super) join: Option<Join>,
+    /// Nodes whose joins came to nothing, and when the next one may begin.
+    pub(super) backoff: BTreeMap<NodeId, Backoff>,
     pub(super) proposal: Option<Proposal>,
     /// With this view there is nothing to be planned any more.
     pub(super) planned: ViewVersion,
+}
+
+/// A pause before a node may join again that has not acknowledged anything.
+#[derive(Clone, Copy)]
+pub(super) struct Backoff {
+    /// Not before this.
+    pub until_ms: u64,
+    /// The present pause. The next one is twice as long.
+    pub pause_ms: u64,
 }
 
 pub(super) enum Phase {
@@ -197,6 +211,7 @@ impl<R> Partition<R> {
             issued: 0,
             released: 0,
             joins: 0,
+            is_amnesic: false,
         }
     }
 
@@ -221,6 +236,11 @@ impl<R> Partition<R> {
     /// How many joins were begun so far: what was asked for one is nothing to the next.
     pub fn joins(&self) -> u32 {
         self.joins
+    }
+
+    /// Whether an object that is not here may be one that is gone, and of which nobody knows.
+    pub fn is_amnesic(&self) -> bool {
+        self.is_amnesic
     }
 
     /// Nothing of an older epoch than this is taken.
@@ -305,6 +325,7 @@ mod tests {
             epoch: Epoch(version),
             since: ViewVersion(since),
             assignments: vec![assignment],
+            ..Configuration::default()
         });
         view
     }

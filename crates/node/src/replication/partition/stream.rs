@@ -15,6 +15,8 @@ pub(super) struct Outgoing {
     pub required: bool,
     /// Not acknowledged; the first is number `base`.
     entries: VecDeque<Entry>,
+    /// About how many bytes they take.
+    bytes: usize,
     base: u64,
     /// The number of the first that was not sent.
     unsent: u64,
@@ -27,6 +29,10 @@ pub(super) struct Outgoing {
 /// Whole objects in one message, which are large.
 const INSTALLS_MAX: usize = 8;
 
+/// Bytes in one message, but for its first entry. A message much longer than this would hold up those of all other
+/// partitions, and one longer than a frame may be would never arrive.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
 /// Above the rank of every object.
 pub(super) const UNASSIGNED: u8 = u8::MAX;
 
@@ -37,6 +43,7 @@ impl Outgoing {
             rank,
             required: rank != UNASSIGNED,
             entries: VecDeque::new(),
+            bytes: 0,
             base: 1,
             unsent: 1,
             sent_ms: now_ms,
@@ -47,6 +54,7 @@ impl Outgoing {
 
     /// Appends an entry; gives its number.
     pub fn push(&mut self, entry: Entry) -> u64 {
+        self.bytes += entry.size();
         self.entries.push_back(entry);
         self.last()
     }
@@ -71,6 +79,11 @@ impl Outgoing {
         self.base - 1
     }
 
+    /// About how many bytes are not acknowledged.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// How many are not acknowledged.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -89,7 +102,8 @@ impl Outgoing {
             // The entry that is first now has not been on its way for longer.
             self.sent_ms = now_ms;
         }
-        self.entries.drain(..count as usize);
+        let acknowledged = self.entries.drain(..count as usize);
+        self.bytes -= acknowledged.map(|entry| entry.size()).sum::<usize>();
         self.base += count;
         self.unsent = self.unsent.max(self.base);
         self.was_idle = self.entries.is_empty();
@@ -106,7 +120,7 @@ impl Outgoing {
             }
         }
         // The receiver may have been on its way to another rank.
-        self.entries.push_back(Entry::Rank { rank });
+        self.push(Entry::Rank { rank });
         if Mutant::NoRepetitionInNewEpoch.is_planted() {
             self.give_up();
         }
@@ -117,7 +131,13 @@ impl Outgoing {
     pub fn give_up(&mut self) {
         self.base += self.entries.len() as u64;
         self.entries.clear();
+        self.bytes = 0;
         self.unsent = self.base;
+    }
+
+    /// Counts silence from now on: nothing was to be heard before.
+    pub fn hear_from(&mut self, now_ms: u64) {
+        self.heard_ms = now_ms;
     }
 
     /// Sends again what was sent long ago.
@@ -130,10 +150,12 @@ impl Outgoing {
     /// The base, and the next entries to be sent with the number of the first.
     pub fn next_batch(&mut self, max: usize, now_ms: u64) -> Option<(u64, u64, Vec<Entry>)> {
         let skip = (self.unsent - self.base) as usize;
-        let mut installs = 0;
+        let (mut installs, mut bytes) = (0, 0);
         let fits = |entry: &&Entry| {
+            let is_first = bytes == 0;
             installs += usize::from(matches!(entry, Entry::Install { .. }));
-            installs <= INSTALLS_MAX
+            bytes += entry.size();
+            is_first || (installs <= INSTALLS_MAX && bytes <= BATCH_BYTES_MAX)
         };
         let entries = self.entries.iter().skip(skip).take(max).take_while(fits);
         let entries: Vec<_> = entries.cloned().collect();
@@ -154,6 +176,11 @@ impl Outgoing {
 
     /// Asserts what must hold of it.
     pub fn check(&self) {
+        let bytes: usize = self.entries.iter().map(Entry::size).sum();
+        assert_eq!(
+            self.bytes, bytes,
+            "the count of unacknowledged bytes is wrong"
+        );
         assert!(
             self.base >= 1 && self.base <= self.unsent,
             "entries were acknowledged that were not sent"
