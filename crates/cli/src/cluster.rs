@@ -1,6 +1,7 @@
 //! `crucial cluster`: the servers, partitions and objects of a cluster.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::Subcommand;
 use crucial_object::{Error, ObjectId, Result};
@@ -20,6 +21,9 @@ pub enum Clusters {
     },
 }
 
+/// How long the cluster may take to decide that something is forgotten.
+const FORGET_PATIENCE: Duration = Duration::from_secs(10);
+
 #[derive(Subcommand)]
 pub enum ClusterOperation {
     /// Its servers, and whether all partitions have all of their replicas
@@ -37,6 +41,9 @@ pub enum ClusterOperation {
         #[arg(long, value_name = "ID")]
         after: Option<String>,
     },
+    /// Frees the names of persistent objects that are gone with all of their replicas. Until then nobody can create an
+    /// object in place of one that may be gone, but by `recreate`
+    Forget,
     /// The servers of the objects with a key
     Where {
         /// The key
@@ -56,6 +63,11 @@ impl Clusters {
                 let after = after.map(|id| parse_id(&id)).transpose()?;
                 let infos = client.object_infos(after, max, None)?;
                 Ok(objects(&client.cluster_info()?, &infos))
+            }
+            ClusterOperation::Forget => {
+                let partitions = client.forget_lost(FORGET_PATIENCE)?;
+                let forgotten = json!({ "partitions": partitions });
+                Ok(Answer::of(forgotten).with_lines(|value| vec![json!([value["partitions"]])]))
             }
             ClusterOperation::Where { key } => {
                 let infos = client.object_infos(None, 10_000, Some(key))?;
@@ -119,6 +131,9 @@ fn status(info: &ClusterInfo) -> Answer {
     let moving = partitions()
         .filter(|partition| !partition.is_settled)
         .count();
+    let amnesic = partitions()
+        .filter(|partition| partition.is_amnesic)
+        .count();
     let state = match (without, moving) {
         (0, 0) => "whole",
         (0, _) => "moving",
@@ -134,6 +149,7 @@ fn status(info: &ClusterInfo) -> Answer {
         "partitions": info.partitions.len(),
         "partitions_without_server": without,
         "partitions_on_the_move": moving,
+        "partitions_with_lost_objects": amnesic,
         "answered_by": node_name(info.node),
         "answerer_serves": info.has_lease,
     }))

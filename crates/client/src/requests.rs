@@ -113,6 +113,36 @@ impl Client {
         decode(&self.any(&Operation::RemoveModule(id))?)
     }
 
+    /// Persistent objects that are gone with all of their replicas may be forgotten: their names are free. Until then
+    /// they are [`Error::Lost`] to whoever looks for one or would create one. Blocks until the cluster has decided so,
+    /// `patience` at most; gives the number of partitions that may have had such objects.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if the cluster does not decide it.
+    pub fn forget_lost(&self, patience: Duration) -> Result<u64> {
+        /// How often servers are asked.
+        const ASK_AGAIN: Duration = Duration::from_millis(50);
+        let until = Instant::now() + patience;
+        let forget = Operation::ForgetLost(self.cluster_info()?.view);
+        let mut first = None;
+        loop {
+            let answers = self.everywhere(&forget)?;
+            let left = answers.iter().map(|answer| decode::<u64>(answer));
+            let left = left.collect::<Result<Vec<_>>>()?.into_iter().max();
+            let left = left.unwrap_or_default();
+            let first = *first.get_or_insert(left);
+            if left == 0 {
+                return Ok(first);
+            }
+            if Instant::now() >= until {
+                return Err(Error::TimedOut { after: patience });
+            }
+            // Servers do not announce that they have heard of it.
+            std::thread::sleep(ASK_AGAIN);
+        }
+    }
+
     pub(crate) fn clear_namespaces(&self) -> Result<u64> {
         let clear = Operation::ClearNamespace;
         if !self.net.has_several() {

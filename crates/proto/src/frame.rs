@@ -55,6 +55,7 @@ mod kind {
     pub const REMOVE_MODULE: u8 = 15;
     pub const KNOWN_ROUTES: u8 = 16;
     pub const INSPECT: u8 = 17;
+    pub const FORGET_LOST: u8 = 18;
     pub const WELCOME: u8 = 0x81;
     pub const RESULT: u8 = 0x82;
     pub const ERROR: u8 = 0x83;
@@ -364,6 +365,10 @@ pub enum Operation {
     Modules,
     /// Remove a module, from all servers. The result is a `bool`: whether there was one.
     RemoveModule([u8; 32]),
+    /// Persistent objects that were gone with all of their replicas by the view of this version may be forgotten: their
+    /// names are free. The result is a `u64`: how many partitions of this server's view may still lack such objects. It
+    /// is to be sent again until that is 0.
+    ForgetLost(u64),
     /// Older attempts of a cloud thread may change nothing any more. The result is empty.
     Fence(Fence),
     /// Say something of the server and its cluster. The result is as it says.

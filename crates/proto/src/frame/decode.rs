@@ -136,6 +136,7 @@ fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {
             frame.try_copy_to_slice(&mut id).map_err(|_| short())?;
             Operation::RemoveModule(id)
         }
+        kind::FORGET_LOST => Operation::ForgetLost(frame.try_get_u64_le().map_err(|_| short())?),
         kind::FENCE => Operation::Fence(Fence {
             thread: ThreadId(take_object(&mut frame)?.0),
             before: frame.try_get_u32_le().map_err(|_| short())?,

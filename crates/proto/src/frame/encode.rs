@@ -68,6 +68,7 @@ pub fn write_operation(
         Operation::Push { .. } => kind::PUSH,
         Operation::Modules => kind::MODULES,
         Operation::RemoveModule(_) => kind::REMOVE_MODULE,
+        Operation::ForgetLost(_) => kind::FORGET_LOST,
         Operation::Fence(_) => kind::FENCE,
         Operation::Inspect(_) => kind::INSPECT,
     };
@@ -94,6 +95,7 @@ pub fn write_operation(
                 out.extend_from_slice(module);
             }
             Operation::RemoveModule(id) => out.extend_from_slice(id),
+            Operation::ForgetLost(view) => out.extend_from_slice(&view.to_le_bytes()),
             _ => {}
         }
         Ok(())

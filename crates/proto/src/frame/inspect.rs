@@ -81,6 +81,8 @@ pub struct PartitionInfo {
     pub assignments: Vec<(u8, u64)>,
     /// Whether these are the assignments that placement wants; else the partition is moving there.
     pub is_settled: bool,
+    /// Whether persistent objects may be gone with all of their replicas, so that nobody knows which.
+    pub is_amnesic: bool,
 }
 
 /// An object.

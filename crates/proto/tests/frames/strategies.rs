@@ -60,6 +60,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         Just(Operation::ClearNamespace),
         Just(Operation::Modules),
         any::<[u8; 32]>().prop_map(Operation::RemoveModule),
+        any::<u64>().prop_map(Operation::ForgetLost),
         (
             any::<bool>(),
             any::<bool>(),
