@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use crucial_proto::Endpoint;
 use crucial_server::{Config, Limits, Parts, Server};
+use signal_hook::iterator::Signals;
 
 use super::print;
 
@@ -238,6 +239,14 @@ mod cluster {
                 "A server of the cluster that is silent for this long stops serving and is replaced; must be the same at all servers",
             ),
             number("join-patience-s", 30, "How long the server tries to join"),
+            Arg::new("expect")
+                .long("expect")
+                .value_name("N")
+                .value_parser(value_parser!(u16).range(1..))
+                .requires("join")
+                .help(
+                    "How many servers a new cluster has; as many as --join names. The first of --join founds it once most of them are there and know of no cluster",
+                ),
         ]
     }
 
@@ -264,6 +273,9 @@ mod cluster {
         let config = VoterConfig {
             address: matches.get_one("advertise").cloned(),
             join,
+            expect: matches
+                .get_one::<u16>("expect")
+                .map(|count| usize::from(*count)),
             patience: Duration::from_secs(number("join-patience-s")),
             lease: Duration::from_millis(number("server-lease-ms")),
             ..VoterConfig::new(directory.path().to_owned())
@@ -311,7 +323,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
 
     crucial_runtime::roles::show_tracing(tracing::Level::WARN);
     // Before the server is ready, so that no signal is missed.
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
+    let mut signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| format!("cannot listen for signals: {error}"))?;
     let config = config(matches);
     #[cfg_attr(not(any(feature = "modules", feature = "cluster")), expect(unused_mut))]
@@ -331,36 +343,36 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
     // A server whose output is closed serves all the same.
     let _ = print::lines(server.endpoints().iter().map(ready));
     let end = signals.handle();
-    let outcome = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut signals = signals.forever();
-            if signals.next().is_some() {
-                server.interrupt();
-            }
-            if signals.next().is_some() {
+    server.on_failure(move || end.close());
+    // The next signal, or none when the server has failed.
+    let outcome = match signals.forever().next() {
+        None => Err(server.failure().unwrap_or_default()),
+        Some(_) => leave(&server, signals),
+    };
+    server.stop();
+    outcome
+}
+
+/// Moves the objects of this server to the other servers. One more signal ends this process at once.
+fn leave(server: &Server, mut signals: Signals) -> Result<(), String> {
+    let end = signals.handle();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // The handle is closed as well when the server fails, or has left.
+            if signals.forever().next().is_some() {
                 print::error(
                     "ended by a second signal: objects of this server may not have been moved to other servers",
                 );
                 std::process::exit(1);
             }
         });
-        let outcome = match server.wait() {
-            Some(reason) => Err(reason),
-            None => leave(&server),
-        };
+        let has_left = server.leave(LEAVE_PATIENCE);
         end.close();
-        outcome
-    });
-    server.stop();
-    outcome
-}
-
-/// Moves the objects of this server to the other servers.
-fn leave(server: &Server) -> Result<(), String> {
-    match server.leave(LEAVE_PATIENCE) {
-        true => Ok(()),
-        false => Err(format!(
-            "some objects of this server were not moved to other servers within {LEAVE_PATIENCE:?}"
-        )),
-    }
+        match has_left {
+            true => Ok(()),
+            false => Err(format!(
+                "some objects of this server were not moved to other servers within {LEAVE_PATIENCE:?}"
+            )),
+        }
+    })
 }

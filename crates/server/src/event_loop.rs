@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crucial_node::Outputs;
 
 use crate::io::Io;
-use crate::shell::{Halt, Shell};
+use crate::shell::Shell;
 use crate::tenure::{Served, Tenure};
 
 /// All loops of a server.
@@ -67,7 +67,7 @@ impl Loops {
         // User code cannot get here: its panics are caught where it is called.
         let served = catch_unwind(AssertUnwindSafe(|| self.serve(index, tenure)));
         if served.is_err() {
-            self.shell.halt(Halt::Failed(PANICKED.to_owned()));
+            self.shell.fail(PANICKED.to_owned());
         }
         if tenure.is_over() && !self.shell.is_stopping() {
             self.shell.end_long_method();

@@ -59,6 +59,10 @@ impl ControlGroup for Lone {
         LEASE_MS
     }
 
+    fn cluster(&self) -> u64 {
+        self.cluster
+    }
+
     fn is_alone(&self) -> bool {
         true
     }

@@ -16,7 +16,7 @@ use crate::io::Io;
 use crate::listener::{Bound, SocketFile};
 use crate::lone::Lone;
 use crate::queues::Queues;
-use crate::shell::{Halt, Setup, Shell};
+use crate::shell::{Setup, Shell};
 use crate::start::{Config, Parts, StartError};
 use crate::{timers, watchdog};
 
@@ -75,6 +75,7 @@ impl Server {
             types: parts.types,
             queues: Queues::new(wakers),
         });
+        shell.input(Input::Cluster(shell.control.cluster()));
         let loops = Loops::new(shell.clone(), ios);
         let mut server = Server {
             shell,
@@ -102,7 +103,7 @@ impl Server {
             .start(member, &self.endpoints)
             .map_err(StartError::Cluster)?;
         while !self.shell.node.is_serving(self.shell.now()) {
-            if let Some(Halt::Failed(reason)) = self.shell.wait_halted(Some(START_LOOK)) {
+            if let Some(reason) = self.shell.wait_failed(START_LOOK) {
                 return Err(StartError::Cluster(reason));
             }
         }
@@ -115,17 +116,15 @@ impl Server {
         self.shell.control.leave(patience)
     }
 
-    /// Blocks until the server cannot go on, and says why; or until [`Server::interrupt`] is called.
-    pub fn wait(&self) -> Option<String> {
-        match self.shell.wait_halted(None)? {
-            Halt::Failed(reason) => Some(reason),
-            Halt::Interrupted => None,
-        }
+    /// Has `notify` called once when the server cannot go on, for instance since its control group has failed; at once if
+    /// it cannot already. It is called on a thread of the server, and must not stop the server.
+    pub fn on_failure(&self, notify: impl FnOnce() + Send + 'static) {
+        self.shell.on_failure(Box::new(notify));
     }
 
-    /// Lets [`Server::wait`] return, now and later.
-    pub fn interrupt(&self) {
-        self.shell.halt(Halt::Interrupted);
+    /// Why the server cannot go on; `None` while it can.
+    pub fn failure(&self) -> Option<String> {
+        self.shell.failure()
     }
 
     /// Where it listens, with the ports that it got.
@@ -234,6 +233,10 @@ impl Member for Membership {
         self.0.upgrade().map_or(0, |shell| shell.now())
     }
 
+    fn on_cluster(&self, cluster: u64) {
+        self.input(Input::Cluster(cluster));
+    }
+
     fn on_view(&self, cluster: u64, view: Arc<View>) {
         if let Some(shell) = self.0.upgrade() {
             shell.mailbox.put_view(cluster, view);
@@ -258,7 +261,7 @@ impl Member for Membership {
     fn on_failure(&self, reason: String) {
         tracing::error!(reason, "this server cannot be part of the cluster any more");
         if let Some(shell) = self.0.upgrade() {
-            shell.halt(Halt::Failed(reason));
+            shell.fail(reason);
         }
     }
 }

@@ -25,13 +25,12 @@ const PEER_UNSENT_MAX: usize = 4 << 20;
 /// Answers to [`Node::save`], by their tokens.
 type Saves = HashMap<u64, Sender<Option<Result<Vec<u8>>>>>;
 
-/// Why a server ends.
-#[derive(Clone)]
-pub(crate) enum Halt {
-    /// The server cannot go on, for this reason.
-    Failed(String),
-    /// Its user asks for it.
-    Interrupted,
+/// Why the server cannot go on, if it cannot.
+#[derive(Default)]
+struct Failure {
+    reason: Option<String>,
+    /// To be called then.
+    notify: Option<Box<dyn FnOnce() + Send>>,
 }
 
 pub(crate) struct Shell {
@@ -48,8 +47,8 @@ pub(crate) struct Shell {
     clock: Clock,
     stopping: AtomicBool,
     long_methods: AtomicUsize,
-    /// Why the server ends, once it does.
-    halt: (Mutex<Option<Halt>>, Condvar),
+    failure: Mutex<Failure>,
+    failed: Condvar,
 }
 
 /// The parts of a shell.
@@ -81,7 +80,8 @@ impl Shell {
             clock: Clock::new(),
             stopping: AtomicBool::new(false),
             long_methods: AtomicUsize::new(0),
-            halt: Default::default(),
+            failure: Mutex::default(),
+            failed: Condvar::new(),
         })
     }
 
@@ -189,7 +189,7 @@ impl Shell {
         let shell = self.clone();
         let done = move |done| shell.input(Input::WorkDone(done));
         if let Err(error) = self.workshop.start(work, done) {
-            self.halt(Halt::Failed(format!("cannot start a thread: {error}")));
+            self.fail(format!("cannot start a thread: {error}"));
         }
     }
 
@@ -241,24 +241,42 @@ impl Shell {
         self.long_methods.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Tells the thread that waits for the end of the server. The first cause counts.
-    pub fn halt(&self, cause: Halt) {
-        let (halt, changed) = &self.halt;
-        halt.lock().get_or_insert(cause);
-        changed.notify_all();
+    /// The server cannot go on. The first reason counts.
+    pub fn fail(&self, reason: String) {
+        let notify = {
+            let mut failure = self.failure.lock();
+            failure.reason.get_or_insert(reason);
+            failure.notify.take()
+        };
+        self.failed.notify_all();
+        if let Some(notify) = notify {
+            notify();
+        }
     }
 
-    /// Waits for the cause by which the server ends, for so long at most.
-    pub fn wait_halted(&self, patience: Option<Duration>) -> Option<Halt> {
-        let (halt, changed) = &self.halt;
-        let mut halt = halt.lock();
-        let is_missing = |halt: &mut Option<Halt>| halt.is_none();
-        match patience {
-            Some(patience) => {
-                changed.wait_while_for(&mut halt, is_missing, patience);
+    /// Calls `notify` when the server cannot go on, or now, if it cannot already.
+    pub fn on_failure(&self, notify: Box<dyn FnOnce() + Send>) {
+        let mut failure = self.failure.lock();
+        match failure.reason {
+            None => failure.notify = Some(notify),
+            Some(_) => {
+                drop(failure);
+                notify();
             }
-            None => changed.wait_while(&mut halt, is_missing),
         }
-        halt.clone()
+    }
+
+    /// Why the server cannot go on.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().reason.clone()
+    }
+
+    /// The same, and waits for so long at most until it cannot.
+    pub fn wait_failed(&self, patience: Duration) -> Option<String> {
+        let mut failure = self.failure.lock();
+        let is_missing = |failure: &mut Failure| failure.reason.is_none();
+        self.failed
+            .wait_while_for(&mut failure, is_missing, patience);
+        failure.reason.clone()
     }
 }

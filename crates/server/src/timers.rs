@@ -9,7 +9,7 @@ use std::time::Duration;
 use crucial_node::{Input, Outputs};
 
 use crate::event_loop::PANICKED;
-use crate::shell::{Halt, Shell};
+use crate::shell::Shell;
 
 /// Starts the thread.
 pub(crate) fn start(shell: &Arc<Shell>) -> io::Result<JoinHandle<()>> {
@@ -18,7 +18,7 @@ pub(crate) fn start(shell: &Arc<Shell>) -> io::Result<JoinHandle<()>> {
         .name("crucial-timers".to_owned())
         .spawn(move || {
             if catch_unwind(AssertUnwindSafe(|| run(&shell))).is_err() {
-                shell.halt(Halt::Failed(PANICKED.to_owned()));
+                shell.fail(PANICKED.to_owned());
             }
         })
 }

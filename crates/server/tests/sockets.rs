@@ -22,11 +22,15 @@ const LEASE: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn server(unsent_bytes_max: usize) -> Server {
+    server_of_lease(unsent_bytes_max, LEASE)
+}
+
+fn server_of_lease(unsent_bytes_max: usize, lease: Duration) -> Server {
     Server::start(Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         // So that whoever gets a reply knows that the others' requests had their turns.
         threads: 1,
-        lease: LEASE,
+        lease,
         limits: Limits {
             unsent_bytes_max,
             ..Limits::default()
@@ -75,7 +79,7 @@ impl Client {
         let hello = Hello {
             session,
             run: RunId([1; 16]),
-            owner: true,
+            owner: session == SessionId(7),
             namespace: String::new(),
             attempt: None,
             routes: 0,
@@ -254,7 +258,8 @@ fn replies_that_a_client_does_not_read_are_bounded() {
     const CALLS: usize = 300;
     /// What the limit, the sockets and one round of results may amount to, in results.
     const UNREAD_MAX: usize = 30;
-    let server = server(4 << 20);
+    // A client that sends nothing while it waits is not silent for long enough to be given up.
+    let server = server_of_lease(4 << 20, 10 * PATIENCE);
     let mut client = Client::new(&server);
     let counted = client.make(&Counted);
     // All of them come with one read of the server's.
