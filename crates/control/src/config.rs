@@ -25,6 +25,8 @@ pub struct Config {
     /// Servers of the cluster to join; a name may resolve to several addresses. If the list is empty, the server founds
     /// a cluster, or continues in the cluster of its directory.
     pub join: Vec<String>,
+    /// How many servers the cluster has when it is founded; `None`: as many as `join` names.
+    pub expect: Option<usize>,
     /// The number of partitions of a new cluster.
     pub partitions: usize,
     /// Leases and heartbeats.
@@ -82,6 +84,8 @@ impl Timing {
 pub trait Member: Send + Sync + 'static {
     /// The server's monotonic clock, in milliseconds.
     fn now_ms(&self) -> u64;
+    /// The server belongs to this cluster, perhaps without being a member yet.
+    fn on_cluster(&self, cluster: u64);
     /// A newer view was committed. Intermediate views may be skipped.
     fn on_view(&self, view: Arc<View>);
     /// A lease was granted. The lease begins at the time at which the heartbeat was sent.

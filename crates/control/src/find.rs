@@ -22,6 +22,8 @@ const PROBE_PAUSE: Duration = Duration::from_millis(100);
 struct ProbeResult {
     /// A cluster, and the address of a member.
     found: Option<(u64, String)>,
+    /// How many other servers have no cluster.
+    without: usize,
     /// The failures of the other seeds.
     tried: Vec<String>,
 }
@@ -34,9 +36,11 @@ impl Shared {
         match (own, is_initialized) {
             (0, true) => self.resume_founding(raft),
             (own, true) => {
+                // A seed that looks for a cluster must not take this server for one without.
+                self.set_cluster(own)?;
                 // The server knows its cluster and needs no seed, but a seed of another cluster is a mistake.
                 check_same_cluster(own, self.probe_seeds().await.found)?;
-                self.set_cluster(own)
+                Ok(())
             }
             (_, false) => self.find_or_found(own, raft).await,
         }
@@ -55,14 +59,20 @@ impl Shared {
                 own => Err(GroupError::Lonely { own }),
             };
         }
+        if own != 0 {
+            self.set_cluster(own)?;
+        }
         let started = Instant::now();
         loop {
             let probed = self.probe_seeds().await;
             if let Some((cluster, _)) = check_same_cluster(own, probed.found)? {
                 return self.set_cluster(cluster);
             }
+            // Most of the servers say that there is no cluster: otherwise this one may just have lost its disk, while the
+            // others live on and cannot be reached.
             let is_first = self.config.join.first() == Some(&self.config.address);
-            if is_first && own == 0 {
+            let expected = self.config.expect.unwrap_or(self.config.join.len());
+            if is_first && own == 0 && 2 * (probed.without + 1) > expected {
                 return self.found(raft).await;
             }
             if started.elapsed() > self.config.join_patience {
@@ -121,6 +131,7 @@ impl Shared {
         match welcome {
             Ok(welcome) if welcome.node == self.node.0 => {}
             Ok(welcome) if welcome.cluster == 0 => {
+                probed.without += 1;
                 probed.tried.push(format!("{address} has no cluster yet"));
             }
             Ok(welcome) => probed.found = Some((welcome.cluster, address)),

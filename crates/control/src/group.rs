@@ -350,6 +350,7 @@ mod tests {
         fn now_ms(&self) -> u64 {
             0
         }
+        fn on_cluster(&self, _: u64) {}
         fn on_view(&self, _: Arc<View>) {}
         fn on_grant(&self, _: Grant) {}
         fn on_evicted(&self) {}
@@ -368,6 +369,7 @@ mod tests {
             directory: directory.path().to_owned(),
             address: "127.0.0.1:1".to_owned(),
             join: Vec::new(),
+            expect: None,
             partitions: 4,
             timing: Timing::default(),
             join_patience: Duration::from_secs(10),

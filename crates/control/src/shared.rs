@@ -74,6 +74,7 @@ impl Shared {
             identity.belong_to(cluster)?;
         }
         self.links.set_cluster(cluster);
+        self.member.on_cluster(cluster);
         self.cluster.store(cluster, Ordering::Release);
         Ok(())
     }

@@ -36,6 +36,9 @@ pub struct VoterConfig {
     /// Servers of the cluster to join, `HOST:PORT`; a name may have several addresses. If the list is empty, the server
     /// founds a cluster, or continues in the cluster of its directory.
     pub join: Vec<String>,
+    /// How many servers the cluster has when it is founded; `None`: as many as `join` names. The first server of `join`
+    /// founds a cluster only if most of this many servers, with itself, say that they have none.
+    pub expect: Option<usize>,
     /// How long the server tries to join before it gives up.
     pub patience: Duration,
     /// A server that got no response to its heartbeats for this long stops serving, and is replaced a little later. All
@@ -50,6 +53,7 @@ impl VoterConfig {
             directory,
             address: None,
             join: Vec::new(),
+            expect: None,
             patience: Duration::from_secs(30),
             lease: Duration::from_secs(1),
         }
@@ -60,6 +64,8 @@ impl VoterConfig {
 pub struct Voter {
     config: VoterConfig,
     node: NodeId,
+    /// As the directory says at the start; 0: none.
+    cluster: u64,
     modules: Arc<Blobs>,
     /// `None` after the start: the group has it.
     identity: Mutex<Option<Identity>>,
@@ -83,6 +89,7 @@ impl Voter {
         let modules = Blobs::open(&config.directory).map_err(|error| error.to_string())?;
         Ok(Voter {
             node: identity.node(),
+            cluster: identity.cluster(),
             modules: Arc::new(modules),
             identity: Mutex::new(Some(identity)),
             group: OnceLock::new(),
@@ -105,6 +112,7 @@ impl Voter {
             directory: self.config.directory.clone(),
             address,
             join: self.config.join.clone(),
+            expect: self.config.expect,
             partitions: PARTITIONS,
             timing: Timing::of_lease(self.config.lease.as_millis() as u64),
             join_patience: self.config.patience,
@@ -128,6 +136,10 @@ impl ControlGroup for Voter {
 
     fn lease_ms(&self) -> u64 {
         self.config.lease.as_millis() as u64
+    }
+
+    fn cluster(&self) -> u64 {
+        self.cluster
     }
 
     fn is_alone(&self) -> bool {
@@ -181,13 +193,25 @@ impl ControlGroup for Voter {
         }
         group.leave();
         let started = Instant::now();
+        let mut alone_since = None;
         while started.elapsed() < patience && group.is_part() {
             if group.wait_until_left(LEAVE_LOOK) {
                 return true;
             }
-            if group.view().staying().next().is_none() {
+            let view = group.view();
+            if view.staying().next().is_none() {
                 // All servers leave. The others may need this server to learn that.
                 std::thread::sleep(self.config.lease / 2);
+                return true;
+            }
+            let is_alone = view.staying().all(|node| node == self.node);
+            let has_leader = group.status().leader.is_some();
+            let since = *alone_since.get_or_insert_with(Instant::now);
+            if !is_alone || has_leader {
+                alone_since = None;
+            } else if since.elapsed() > self.config.lease {
+                // The others were leaving, and are gone before they could decide that this one leaves, too. Nobody is
+                // left who could take what it holds.
                 return true;
             }
         }
@@ -232,6 +256,10 @@ struct Adapter {
 }
 
 impl Member for Adapter {
+    fn on_cluster(&self, cluster: u64) {
+        self.member.on_cluster(cluster);
+    }
+
     fn now_ms(&self) -> u64 {
         self.member.now()
     }

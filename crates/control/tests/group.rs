@@ -30,6 +30,8 @@ struct Notes {
 }
 
 impl Member for Notes {
+    fn on_cluster(&self, _: u64) {}
+
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
@@ -88,6 +90,7 @@ impl Server {
             directory: directory.to_owned(),
             address: address.clone(),
             join: join.to_vec(),
+            expect: None,
             partitions: 8,
             timing: Timing::of_lease(LEASE_MS),
             join_patience: PATIENCE,
@@ -397,6 +400,7 @@ fn nobody_at_the_address_is_an_error_that_names_it() {
         directory: directory.path().to_owned(),
         address,
         join: vec!["127.0.0.1:1".to_owned()],
+        expect: None,
         partitions: 8,
         timing: Timing::of_lease(LEASE_MS),
         join_patience: Duration::from_millis(300),

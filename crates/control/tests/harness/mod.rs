@@ -42,6 +42,8 @@ impl Notes {
 }
 
 impl Member for Notes {
+    fn on_cluster(&self, _: u64) {}
+
     fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
@@ -102,6 +104,7 @@ pub fn config(directory: &Path, address: &str, join: &[String]) -> Config {
         directory: directory.to_owned(),
         address: address.to_owned(),
         join: join.to_vec(),
+        expect: None,
         partitions: 8,
         timing: Timing::of_lease(LEASE_MS),
         join_patience: PATIENCE,
