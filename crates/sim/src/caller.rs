@@ -36,7 +36,7 @@ pub enum Ask {
     Close(u64),
     /// Look around then.
     Look(u64),
-    /// Try again to connect, after so many milliseconds.
+    /// Try again to connect, after this number of milliseconds.
     Redial(Redial, u64),
 }
 
@@ -247,7 +247,7 @@ impl Caller {
         self.asks.push(Ask::Redial(next, attempt.pause_ms));
     }
 
-    /// It is time for another attempt.
+    /// The time has come for another attempt.
     pub fn on_redial(&mut self, attempt: Redial, stream: u64) {
         let introduction = match (&self.session, attempt.member) {
             (Some(session), Some(member)) => session.introduce(member),
@@ -415,7 +415,7 @@ impl Caller {
         session.on_heard(member, now_ms);
         match response {
             Response::Reply { sequence, result } => {
-                if session.on_reply(sequence).is_some() {
+                if session.on_reply(sequence, connection).is_some() {
                     self.results.push((sequence, result.map(Into::into)));
                 }
             }

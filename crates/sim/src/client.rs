@@ -135,7 +135,7 @@ impl Client {
         }
     }
 
-    /// It does not want to wait any longer, and may have the result all the same.
+    /// The client does not want to wait any longer, and may have the result all the same.
     fn withdraw(&mut self) {
         if let Some((operation, sequence)) = &self.current
             && operation.input.may_wait()
@@ -222,7 +222,8 @@ fn output(input: Input, result: Result<Vec<u8>>) -> Result<Option<Output>, Strin
         Err(Error::Cancelled | Error::TimedOut { .. }) => return Ok(Some(Output::Withdrawn)),
         Err(Error::LimitExceeded { .. }) => return Ok(Some(Output::Refused)),
         Err(Error::NotFound { .. }) => return Ok(Some(Output::NotFound)),
-        Err(Error::SessionExpired) => return Ok(None),
+        // The second one: faults that follow each other have kept the client from its server for all of its patience.
+        Err(Error::SessionExpired | Error::Unavailable { .. }) => return Ok(None),
         Err(error) => return Err(error.to_string()),
         Ok(bytes) => bytes,
     };

@@ -2,11 +2,12 @@
 
 use crucial_node::replication::{Command, Grant, NodeId, Refusal, View};
 
+use crate::event::Event;
 use crate::events::MS;
 use crate::model::Loss;
 use crate::process::LEASE_MS;
 use crate::wire::{Packet, ToControl};
-use crate::world::{DRIFT, Event, World};
+use crate::world::{DRIFT, World};
 
 impl World {
     pub fn at_control(&mut self, from: NodeId, packet: ToControl) {

@@ -5,11 +5,19 @@ use crucial_node::replication::placement::wanted;
 use crucial_node::replication::{Assignment, NodeId, PartitionId, View};
 use rand::Rng;
 
+use crate::event::Event;
 use crate::events::{Clock, MS};
+use crate::fault::{Fault, Kind};
 use crate::places::{CLIENTS, place_of};
 use crate::process::LEASE_MS;
 use crate::wire::End;
-use crate::world::{Event, Host, World};
+use crate::world::{Host, World};
+
+/// How many faults overlap, at most.
+const OVERLAPPING_MAX: usize = 3;
+
+/// No more nodes are started than this.
+const NODES_MAX: usize = 8;
 
 impl World {
     /// Whether each partition is where it is to be, so that one fault loses nothing.
@@ -25,8 +33,8 @@ impl World {
     fn slow_down(&mut self) {
         self.slow.clear();
         let nodes = self.hosts.keys().map(|node| node.0);
-        let clients = self.clients.keys().map(|client| place_of(*client));
-        let client = clients.last().unwrap_or(CLIENTS);
+        let last = self.clients.keys().next_back();
+        let client = last.map_or(CLIENTS, |client| place_of(*client));
         let ends: Vec<_> = nodes.chain([0, CLIENTS, client]).collect();
         for _ in 0..self.random.random_range(0..4) {
             let from = ends[self.random.random_range(0..ends.len())];
@@ -80,7 +88,8 @@ impl World {
         }
     }
 
-    pub fn fault(&mut self) {
+    /// Lets something go wrong, now and then.
+    pub fn tick_faults(&mut self) {
         self.after(300 * MS, Event::Fault);
         if self.random.random_range(0..3) == 0 {
             self.slow_down();
@@ -91,28 +100,53 @@ impl World {
         if self.random.random_range(0..5) == 0 {
             self.break_one();
         }
-        let calm_us = self.now_us.saturating_sub(self.calm_since);
-        if self.is_healing || calm_us < 2 * LEASE_MS * MS || !self.is_whole() {
-            return;
-        }
         let is_busy = self.clients.values().any(|client| !client.is_done());
-        if !is_busy {
-            return;
+        if is_busy && self.may_begin_fault() {
+            self.begin_fault();
         }
-        self.is_healing = true;
-        self.report.faults += 1;
+    }
+
+    fn may_begin_fault(&mut self) -> bool {
+        match self.kind {
+            Kind::OneFault => {
+                let calm_us = self.now_us.saturating_sub(self.calm_since);
+                self.faults.is_empty() && calm_us >= 2 * LEASE_MS * MS && self.is_whole()
+            }
+            Kind::Overlapping => {
+                self.faults.len() < OVERLAPPING_MAX && self.random.random_range(0..5) == 0
+            }
+        }
+    }
+
+    /// For how long a fault lasts.
+    fn duration_us(&mut self) -> u64 {
+        let leases = match self.kind {
+            Kind::Overlapping if self.random.random_range(0..6) == 0 => 30,
+            _ => 4,
+        };
+        self.random.random_range(100..leases * LEASE_MS) * MS
+    }
+
+    fn begin_fault(&mut self) {
         // A node that is about to leave is no victim, and does not count among those that are left.
         let stays = |host: &Host| host.process.is_some() && !host.is_leaving;
         let nodes = self.hosts.iter().filter(|(_, host)| stays(host));
         let nodes: Vec<_> = nodes.map(|(id, _)| *id).collect();
+        if nodes.is_empty() {
+            return;
+        }
+        self.report.faults += 1;
+        self.last_fault += 1;
+        let number = self.last_fault;
         let victim = nodes[self.random.random_range(0..nodes.len())];
         let other = nodes[self.random.random_range(0..nodes.len())];
-        let duration_us = self.random.random_range(100..4 * LEASE_MS) * MS;
+        let duration_us = self.duration_us();
         let kind = self.random.random_range(0..10);
         let is_cut_off = (3..=5).contains(&kind);
+        let mut fault = Fault::default();
         match kind {
             0 | 1 => {
-                self.trace(|| format!("kill {victim:?}"));
+                self.trace(|| format!("fault {number}: kill {victim:?}"));
                 self.end_process(victim);
                 if let Some(host) = self.hosts.get_mut(&victim) {
                     host.is_off = kind == 1;
@@ -120,80 +154,85 @@ impl World {
                 self.after(duration_us, Event::Start(victim));
             }
             2 => {
-                self.trace(|| format!("pause {victim:?} for {} ms", duration_us / MS));
+                self.trace(|| {
+                    format!(
+                        "fault {number}: pause {victim:?} for {} ms",
+                        duration_us / MS
+                    )
+                });
                 if let Some(host) = self.hosts.get_mut(&victim) {
                     host.paused_until = self.now_us + duration_us;
                 }
             }
-            3 => self.isolate(victim, &nodes),
+            3 => {
+                self.trace(|| format!("fault {number}: isolate {victim:?}"));
+                let is_cut_from_clients = self.random.random_range(0..3) == 0;
+                fault.isolate(victim, &nodes, is_cut_from_clients);
+            }
             4 => {
-                self.trace(|| format!("{victim:?} cannot send to the control group"));
-                self.cut.insert((victim.0, 0));
+                self.trace(|| {
+                    format!("fault {number}: {victim:?} cannot send to the control group")
+                });
+                fault.cut.insert((victim.0, 0));
             }
             5 => {
-                self.trace(|| format!("{victim:?} cannot hear the control group"));
-                self.cut.insert((0, victim.0));
+                self.trace(|| format!("fault {number}: {victim:?} cannot hear the control group"));
+                fault.cut.insert((0, victim.0));
             }
             6 => {
-                self.trace(|| format!("cut {victim:?} → {other:?}"));
-                self.cut.insert((victim.0, other.0));
+                self.trace(|| format!("fault {number}: cut {victim:?} → {other:?}"));
+                fault.cut.insert((victim.0, other.0));
                 if self.random.random() {
-                    self.cut.insert((other.0, victim.0));
+                    fault.cut.insert((other.0, victim.0));
                 }
             }
             7 => {
-                self.trace(|| "the control group has another leader".to_owned());
+                self.trace(|| format!("fault {number}: the control group has another leader"));
                 let clock = Clock {
                     per_mille: self.rate(),
                     offset_ms: self.random.random_range(0..1_000_000),
                 };
-                let at_us = self.now_us + duration_us;
+                let at_us = self.now_us + duration_us.min(4 * LEASE_MS * MS);
                 self.control.begin_leader(clock, at_us);
             }
             _ if nodes.len() > 3 => {
-                self.trace(|| format!("{victim:?} leaves"));
+                self.trace(|| format!("fault {number}: {victim:?} leaves"));
                 if let Some(host) = self.hosts.get_mut(&victim) {
                     host.is_leaving = true;
                 }
             }
-            _ => {
+            _ if self.hosts.len() < NODES_MAX => {
                 let next = self.hosts.keys().last().map_or(1, |last| last.0 + 1);
                 self.after(0, Event::Start(NodeId(next)));
             }
+            _ => {}
         }
         // A node without the control group is worst where clients know of no other.
         if is_cut_off && self.random.random() {
-            self.part_clients(victim, &nodes);
+            self.part_clients(&mut fault, victim, &nodes);
         }
-        self.after(duration_us, Event::Heal);
-    }
-
-    /// Nothing gets from a node to the others and back.
-    fn isolate(&mut self, victim: NodeId, nodes: &[NodeId]) {
-        self.trace(|| format!("isolate {victim:?}"));
-        let others = nodes.iter().filter(|node| **node != victim);
-        for other in others {
-            self.cut_both_ways(victim.0, other.0);
-        }
-        self.cut_both_ways(victim.0, 0);
-        if self.random.random_range(0..3) == 0 {
-            self.cut_both_ways(victim.0, CLIENTS);
-        }
+        self.faults.insert(number, fault);
+        self.after(duration_us, Event::Heal(number));
     }
 
     /// A node that gives a partition away does, now and then, not hear what comes of that, while another fault goes on.
     pub fn on_hand_over(&mut self, victim: NodeId) {
-        if !self.is_healing || self.random.random_range(0..4) > 0 {
+        let Some(number) = self.faults.keys().next_back().copied() else {
+            return;
+        };
+        if self.random.random_range(0..4) > 0 {
             return;
         }
-        self.trace(|| format!("{victim:?} cannot hear the control group"));
-        self.cut.insert((0, victim.0));
+        self.trace(|| format!("fault {number}: {victim:?} cannot hear the control group"));
+        let mut fault = self.faults.remove(&number).unwrap_or_default();
+        fault.cut.insert((0, victim.0));
         let nodes: Vec<_> = self.hosts.keys().copied().collect();
-        self.part_clients(victim, &nodes);
+        self.part_clients(&mut fault, victim, &nodes);
+        self.faults.insert(number, fault);
     }
 
     /// Each client reaches either one node or all others.
-    fn part_clients(&mut self, victim: NodeId, nodes: &[NodeId]) {
+    fn part_clients(&mut self, fault: &mut Fault, victim: NodeId, nodes: &[NodeId]) {
         let sessions: Vec<_> = self.clients.keys().copied().collect();
         for session in sessions {
             let is_with_victim: bool = self.random.random();
@@ -202,18 +241,13 @@ impl World {
                 .iter()
                 .filter(|node| (**node == victim) != is_with_victim)
             {
-                self.cut_both_ways(node.0, place_of(session));
+                fault.cut_both_ways(node.0, place_of(session));
             }
             if is_with_victim {
-                self.cut_both_ways(0, place_of(session));
-                self.parted.insert(session, victim);
+                fault.cut_both_ways(0, place_of(session));
+                fault.parted.insert(session, victim);
             }
         }
-    }
-
-    fn cut_both_ways(&mut self, one: u64, other: u64) {
-        self.cut.insert((one, other));
-        self.cut.insert((other, one));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::world::{Broken, Report, World};
 impl World {
     pub fn is_finished(&self) -> bool {
         self.clients.values().all(Client::is_done)
-            && !self.is_healing
+            && self.faults.is_empty()
             && self.now_us.saturating_sub(self.calm_since) > 3 * LEASE_MS * MS
             && self.is_whole()
             && self.hosts.values().all(|host| match &host.process {
@@ -100,14 +100,22 @@ impl World {
             operations.extend_from_slice(client.into_history().operations());
         }
         for operation in &mut operations {
-            // A call that was executed and repeated, when the object was deleted meanwhile; or a copy of a call, which was
-            // executed when there was room again.
-            let changes = !matches!(
-                operation.input,
-                Input::Load | Input::OpenCounter | Input::OpenQueue | Input::FindCounter
-            );
+            // A call that was executed and repeated, when the object was deleted meanwhile, or gone with all of its
+            // replicas; or a copy of a call, which was executed when there was room again.
+            let is_forgotten = self.losses.get(&operation.object) == Some(&Loss::Forgotten);
+            let changes = match operation.input {
+                Input::Load | Input::FindCounter => false,
+                Input::OpenCounter | Input::OpenQueue | Input::OpenLock => is_forgotten,
+                _ => true,
+            };
             let output = operation.answer.as_ref().map(|(output, _)| *output);
-            if changes && output == Some(Output::Gone) || output == Some(Output::Refused) {
+            let is_unknown = match output {
+                Some(Output::Gone) => changes,
+                Some(Output::Refused) => true,
+                Some(Output::Did(false)) => is_forgotten && operation.input == Input::Delete,
+                _ => false,
+            };
+            if is_unknown {
                 operation.answer = None;
             }
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use crucial_node::replication::Mutant;
-use crucial_sim::run;
+use crucial_sim::{Kind, RARE, run};
 
 /// Simulates a cluster from seeds.
 #[derive(Parser)]
@@ -13,10 +13,13 @@ struct Args {
     /// Seeds: FIRST..END.
     #[arg(long, default_value = "0..1000", value_parser = range)]
     seeds: (u64, u64),
+    /// Lets faults overlap, at any time.
+    #[arg(long)]
+    overlapping: bool,
     /// Prints what happens.
     #[arg(long)]
     trace: bool,
-    /// Plants each bug in turn, and says with which seed it is found.
+    /// Plants each bug in turn, but for those that hardly any schedule shows, and says with which seed it is found.
     #[arg(long)]
     mutants: bool,
     /// Plants only the bugs with this in their names.
@@ -34,13 +37,17 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let (first, end) = args.seeds;
     let begin = Instant::now();
+    let kind = match args.overlapping {
+        true => Kind::Overlapping,
+        false => Kind::OneFault,
+    };
     if args.mutants {
-        return mutants((first, end), &args.only, args.trace);
+        return mutants((first, end), kind, &args);
     }
     let (mut operations, mut faults, mut deaths) = (0, 0, 0);
     let (mut lost, mut undecided, mut time_ms) = (0, 0, 0);
     for seed in first..end {
-        match run(seed, None, args.trace) {
+        match run(seed, kind, None, args.trace) {
             Ok(report) => {
                 operations += report.operations;
                 faults += report.faults;
@@ -51,7 +58,15 @@ fn main() -> ExitCode {
             }
             Err(broken) => {
                 println!("seed {}: {}", broken.seed, broken.what);
-                println!("again: sim --seeds {0}..{1} --trace", seed, seed + 1);
+                let overlapping = if args.overlapping {
+                    " --overlapping"
+                } else {
+                    ""
+                };
+                println!(
+                    "again: sim --seeds {seed}..{}{overlapping} --trace",
+                    seed + 1
+                );
                 return ExitCode::FAILURE;
             }
         }
@@ -65,15 +80,16 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn mutants((first, end): (u64, u64), only: &str, trace: bool) -> ExitCode {
+fn mutants((first, end): (u64, u64), kind: Kind, args: &Args) -> ExitCode {
     let mut missed = 0;
     // A planted bug may panic; the report is enough.
     std::panic::set_hook(Box::new(|_| {}));
     for mutant in Mutant::ALL {
-        if !format!("{mutant:?}").contains(only) {
+        let is_named = format!("{mutant:?}").contains(&args.only);
+        if !is_named || args.only.is_empty() && RARE.contains(&mutant) {
             continue;
         }
-        match (first..end).find_map(|seed| run(seed, Some(mutant), trace).err()) {
+        match (first..end).find_map(|seed| run(seed, kind, Some(mutant), args.trace).err()) {
             Some(broken) => {
                 let what = broken.what.lines().next().unwrap_or_default();
                 let what: String = what.chars().take(120).collect();

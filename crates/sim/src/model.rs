@@ -109,19 +109,26 @@ impl Model for Thing {
         if output == Some(&Output::Gone) && is_there && self.loss >= Loss::Lost {
             return Some(State::Lost);
         }
-        if *output.unwrap_or(&Output::Gone) == Output::Did(true)
-            && input.is_open()
-            && self.loss == Loss::Forgotten
-        {
-            return run(&State::Absent, input).map(|(next, _)| next);
+        if self.loss == Loss::Forgotten {
+            match (state, input, output) {
+                // There may have been one, for all that anybody knows.
+                (State::Absent, _, Some(Output::Gone)) => return Some(State::Absent),
+                // There is nothing that could be removed; what is gone stays gone.
+                (State::Absent, ..) => {}
+                (_, Input::Delete, Some(Output::Did(false))) => return Some(State::Lost),
+                _ => {}
+            }
         }
         if output == Some(&Output::Withdrawn) {
             return Some(state.clone());
         }
         let state = match state {
-            State::Lock(Some(holder)) if self.dead.contains(holder) => match input {
-                // Its end is noticed sooner or later.
-                Input::Acquire(_) => &State::Lock(None),
+            State::Lock(Some(holder)) if self.dead.contains(holder) => match (input, output) {
+                // Its end is noticed sooner or later, and then by itself as well.
+                (Input::Acquire(_), _) => &State::Lock(None),
+                (Input::Release(client), Some(Output::NotHeld)) if client == holder => {
+                    &State::Lock(None)
+                }
                 _ => state,
             },
             state => state,
@@ -135,14 +142,6 @@ impl Model for Thing {
 }
 
 impl Input {
-    /// Whether it creates.
-    pub fn is_open(self) -> bool {
-        matches!(
-            self,
-            Input::OpenCounter | Input::OpenQueue | Input::OpenLock
-        )
-    }
-
     /// Whether it may wait.
     pub fn may_wait(self) -> bool {
         matches!(self, Input::Pop | Input::Acquire(_))

@@ -4,11 +4,12 @@ use crucial_node::DialId;
 use crucial_node::replication::NodeId;
 use rand::Rng;
 
+use crate::event::Event;
 use crate::events::MS;
 use crate::places::{has, is_client};
 use crate::process::{LEASE_MS, Process};
 use crate::wire::{Dial, End, Packet};
-use crate::world::{Event, World};
+use crate::world::World;
 
 impl World {
     /// Sends something, which may be lost; whether it will arrive.
@@ -33,7 +34,8 @@ impl World {
     }
 
     pub fn is_cut(&self, from: u64, to: u64) -> bool {
-        has(&self.cut, from, to)
+        let mut faults = self.faults.values();
+        faults.any(|fault| has(&fault.cut, from, to))
     }
 
     pub fn delay(&mut self, from: u64, to: u64) -> u64 {

@@ -61,8 +61,8 @@ impl Object {
     }
 }
 
-/// The objects of one run.
-pub fn objects(random: &mut ChaCha8Rng) -> Vec<Object> {
+/// The objects of one run, with as many replicas as `choices` offer.
+pub fn objects(random: &mut ChaCha8Rng, choices: [u8; 4]) -> Vec<Object> {
     let count = random.random_range(3..=6);
     let object = |_| {
         let key: u32 = random.random();
@@ -81,7 +81,7 @@ pub fn objects(random: &mut ChaCha8Rng) -> Vec<Object> {
             ),
             key,
             kind,
-            replicas: [1, 2, 2, 3][random.random_range(0..4)],
+            replicas: choices[random.random_range(0..4)],
             is_volatile: random.random_range(0..3) == 0,
         }
     };

@@ -14,13 +14,12 @@ use crate::wire::{Dial, End, Packet};
 /// How all processes of a run are set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    pub partitions: usize,
     pub parked_calls_max: usize,
     pub waiting_requests_max: usize,
     pub queued_calls_max: usize,
     pub hash_seed: u64,
 }
-
-pub const PARTITIONS: usize = 4;
 
 /// The lease of a server.
 pub const LEASE_MS: u64 = 1000;
@@ -59,7 +58,7 @@ pub struct Reply(pub Dial, pub peer::Hello, pub bool);
 impl Process {
     pub fn new(id: NodeId, began: Incarnation, settings: &Settings) -> Process {
         let mut config = Config::new(id, LEASE_MS, settings.hash_seed);
-        config.partitions = PARTITIONS;
+        config.partitions = settings.partitions;
         config.timing = Timing {
             repeat_ms: LEASE_MS / 5,
             silence_ms: LEASE_MS * 4,

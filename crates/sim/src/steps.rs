@@ -1,17 +1,17 @@
 //! What comes to a process, and what its node wants done.
 
-use bytes::Bytes;
 use crucial_node::replication::{Command, Incarnation, NodeId};
 use crucial_node::{ControlInfo, Input, Output, Outputs, PeerMessage, Work, WorkDone};
 use crucial_object::{Error, decode};
-use crucial_proto::frame::{self, FRAME_BYTES_MAX, LENGTH_BYTES, Response};
+use crucial_proto::frame::{self, Response};
 use rand::Rng;
 
 use crate::control::CLUSTER;
+use crate::event::{Event, ProcessEvent};
 use crate::events::MS;
 use crate::process::{Process, Reply};
-use crate::wire::{End, Packet, ToControl};
-use crate::world::{Event, ProcessEvent, World};
+use crate::wire::{End, Packet, ToControl, frames_of};
+use crate::world::World;
 
 impl World {
     /// Something happens at a node, and what the node wants done is done.
@@ -342,16 +342,6 @@ impl World {
 /// The message that is in a packet.
 fn decode_message(bytes: &[u8]) -> PeerMessage {
     decode(bytes).expect("a message of another node")
-}
-
-/// The frames in a buffer, without their lengths.
-pub fn frames_of(bytes: Vec<u8>) -> impl Iterator<Item = Bytes> {
-    let mut rest = Bytes::from(bytes);
-    std::iter::from_fn(move || {
-        let length = frame::peek_length(&rest, FRAME_BYTES_MAX).expect("a whole frame")?;
-        let mut frame = rest.split_to(LENGTH_BYTES + length);
-        Some(frame.split_off(LENGTH_BYTES))
-    })
 }
 
 /// The end of work with modules, of which the clients of this simulation have none.

@@ -1,81 +1,26 @@
 //! Connections of clients, as TCP has them: frames come in order and none is lost while the connection lasts. What cannot get
 //! through is sent again until it can, so a cut only delays, and both ends notice a break each in its own time.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use crucial_node::replication::{Incarnation, NodeId};
 use crucial_object::SessionId;
 use crucial_proto::frame;
 use rand::Rng;
 
-use crate::caller::{Ask, Redial, WELCOME_MS};
+use crate::caller::{Ask, WELCOME_MS};
 use crate::client::Now;
+use crate::event::{ClientEvent, Direction, Event};
 use crate::events::MS;
 use crate::places::place_of;
-use crate::steps::frames_of;
-use crate::wire::{End, Packet};
-use crate::world::{Event, World};
+use crate::stream::{Pipe, Stream};
+use crate::wire::{End, Packet, frames_of};
+use crate::world::World;
 
 /// How long a client waits until a host answers.
 const CONNECT_MS: u64 = 1_000;
 
 /// What is not acknowledged is sent again after this long.
 const RESEND_MS: std::ops::Range<u64> = 200..400;
-
-/// A connection.
-pub struct Stream {
-    pub client: SessionId,
-    pub node: NodeId,
-    /// The process at its other end.
-    began: Incarnation,
-    /// To the node.
-    up: Pipe,
-    /// To the client.
-    down: Pipe,
-}
-
-/// One direction of a stream.
-#[derive(Default)]
-struct Pipe {
-    frames: VecDeque<Bytes>,
-    /// The sender sends no more than this.
-    is_ending: bool,
-    /// The receiver has seen the end.
-    has_ended: bool,
-    /// There is an event at which something arrives.
-    is_moving: bool,
-}
-
-impl Pipe {
-    /// Whether the receiver sees the end now.
-    fn ends(&mut self) -> bool {
-        let ends = self.is_ending && self.frames.is_empty() && !self.has_ended;
-        self.has_ended |= ends;
-        ends
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    Up,
-    Down,
-}
-
-/// Something that happens to a client.
-#[derive(Clone, Copy, Debug)]
-pub enum ClientEvent {
-    /// It may begin its next request.
-    Tick,
-    /// It looks around, as it asked for this time.
-    Look(u64),
-    /// It tries to connect again.
-    Redial(Redial),
-    /// A stream is connected, or not.
-    Dialed(u64, bool),
-    /// A welcome should have come on this stream.
-    WelcomeDue(u64),
-}
 
 impl World {
     pub fn on_client(&mut self, id: SessionId, event: ClientEvent) {

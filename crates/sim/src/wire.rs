@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crucial_node::DialId;
 use crucial_node::replication::{Command, Grant, Incarnation, NodeId, View};
-use crucial_proto::frame::peer;
+use crucial_proto::frame::{self, FRAME_BYTES_MAX, LENGTH_BYTES, peer};
 
 /// One end of a connection of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,4 +65,14 @@ pub enum ToControl {
         is_leaving: bool,
     },
     Command(Command),
+}
+
+/// The frames in a buffer, without their lengths.
+pub fn frames_of(bytes: Vec<u8>) -> impl Iterator<Item = Bytes> {
+    let mut rest = Bytes::from(bytes);
+    std::iter::from_fn(move || {
+        let length = frame::peek_length(&rest, FRAME_BYTES_MAX).expect("a whole frame")?;
+        let mut frame = rest.split_to(LENGTH_BYTES + length);
+        Some(frame.split_off(LENGTH_BYTES))
+    })
 }

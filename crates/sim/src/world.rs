@@ -10,12 +10,13 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::client::Client;
 use crate::control::ControlGroup;
+use crate::event::{ClientEvent, Event, ProcessEvent};
 use crate::events::{Clock, Events, MS};
+use crate::fault::{Fault, Kind};
 use crate::model::Loss;
 use crate::objects::{Object, objects};
-use crate::process::{LEASE_MS, PARTITIONS, Process, Settings};
-use crate::streams::{ClientEvent, Direction, Stream};
-use crate::wire::{Packet, ToControl};
+use crate::process::{LEASE_MS, Process, Settings};
+use crate::stream::Stream;
 
 /// A promise that was broken.
 #[derive(Clone, Debug)]
@@ -45,41 +46,13 @@ pub const DRIFT: u64 = 10;
 /// How often a node says to the control group that it lives.
 const HEARTBEAT_MS: u64 = LEASE_MS / 4;
 
-#[derive(Clone, Debug)]
-pub enum Event {
-    ToNode(NodeId, Incarnation, Packet),
-    ToControl(NodeId, ToControl),
-    /// Something arrives at the end of a stream.
-    Flow(u64, Direction),
-    /// Something that a process does by itself. It is named by its first incarnation.
-    Process(NodeId, Incarnation, ProcessEvent),
-    Client(SessionId, ClientEvent),
-    ControlTick,
-    Fault,
-    Heal,
-    Start(NodeId),
-}
-
-#[derive(Clone, Copy, Debug)]
-pub enum ProcessEvent {
-    Heartbeat,
-    /// The node is to be called at this time of its clock.
-    Wake(u64),
-    /// A job is executed that took its time to begin.
-    Execute(u64),
-    /// A job is completed that took its time.
-    Complete(u64),
-    /// The next incarnation begins in the same process.
-    Incarnate,
-}
-
 pub struct Host {
     pub process: Option<Box<Process>>,
     pub clock: Clock,
     pub is_leaving: bool,
     /// The process does nothing until then; events wait.
     pub paused_until: u64,
-    /// There is not even a kernel that says that the process is gone.
+    /// The machine is off: no kernel says that the process is gone.
     pub is_off: bool,
 }
 
@@ -93,14 +66,14 @@ pub struct World {
     pub clients: BTreeMap<SessionId, Client>,
     pub objects: Vec<Object>,
     pub control: ControlGroup,
-    /// Nothing gets from the one to the other; 0 is the control group.
-    pub cut: BTreeSet<(u64, u64)>,
-    /// Clients that reach just this node.
-    pub parted: BTreeMap<SessionId, NodeId>,
+    /// What goes wrong now.
+    pub faults: BTreeMap<u64, Fault>,
+    /// The number of the last fault.
+    pub last_fault: u64,
+    pub kind: Kind,
     /// From the one to the other takes long.
     pub slow: BTreeSet<(u64, u64)>,
     pub loss_per_mille: u64,
-    pub is_healing: bool,
     pub calm_since: u64,
     pub report: Report,
     pub trace: bool,
@@ -124,16 +97,27 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, trace: bool) -> World {
+    pub fn new(seed: u64, kind: Kind, trace: bool) -> World {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let settings = Settings {
+            // In a single one all requests wait for each other.
+            partitions: match kind {
+                Kind::OneFault => 4,
+                Kind::Overlapping => [1, 4][random.random_range(0..2)],
+            },
             parked_calls_max: [1, 2, 100][random.random_range(0..3)],
             waiting_requests_max: [2, 100, 100][random.random_range(0..3)],
             queued_calls_max: [1, 100, 100][random.random_range(0..3)],
             hash_seed: seed,
         };
-        let objects = objects(&mut random);
-        let control = ControlGroup::new(Control::new(PARTITIONS), random_rate(&mut random));
+        // Where all have three, all wait for the same nodes.
+        let replicas = match kind {
+            Kind::Overlapping if random.random_range(0..3) == 0 => [3; 4],
+            _ => [1, 2, 2, 3],
+        };
+        let objects = objects(&mut random, replicas);
+        let control =
+            ControlGroup::new(Control::new(settings.partitions), random_rate(&mut random));
         let mut world = World {
             seed,
             settings,
@@ -143,11 +127,11 @@ impl World {
             clients: BTreeMap::new(),
             objects,
             control,
-            cut: BTreeSet::new(),
-            parted: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            last_fault: 0,
+            kind,
             slow: BTreeSet::new(),
             loss_per_mille: [0, 0, 10, 50][random.random_range(0..4)],
-            is_healing: false,
             calm_since: 0,
             report: Report::default(),
             trace,
@@ -272,12 +256,10 @@ impl World {
             Event::Flow(stream, direction) => self.flow(stream, direction),
             Event::Client(id, event) => self.on_client(id, event),
             Event::ControlTick => self.tick_control(),
-            Event::Fault => self.fault(),
-            Event::Heal => {
-                self.trace(|| "heal".to_owned());
-                self.cut.clear();
-                self.parted.clear();
-                self.is_healing = false;
+            Event::Fault => self.tick_faults(),
+            Event::Heal(number) => {
+                self.trace(|| format!("fault {number} ends"));
+                self.faults.remove(&number);
                 self.calm_since = self.now_us;
             }
             Event::Start(id) => {
@@ -327,7 +309,8 @@ impl World {
         }
         // A client that reaches one node would wait for the end of the fault with its first request to another one.
         let mut objects = self.objects.clone();
-        if let Some(node) = self.parted.get(&id) {
+        let parted = self.faults.values().find_map(|fault| fault.parted.get(&id));
+        if let Some(node) = parted {
             objects.retain(|object| client.is_at(&object.id, *node));
         }
         let objects = match objects.is_empty() {
