@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crucial_client::{Client, Config};
 use crucial_object::{Shared, SharedType, caller};
@@ -188,6 +188,33 @@ impl Cluster {
         self.places[index].await_ready()
     }
 
+    /// Starts all servers that do not run, and waits until each is ready.
+    pub fn restart_all(&mut self) -> Result<()> {
+        let stopped = self.stopped();
+        for index in &stopped {
+            self.launch(*index)?;
+        }
+        for index in stopped {
+            self.places[index].await_ready()?;
+        }
+        Ok(())
+    }
+
+    /// Removes all that a server that does not run has on its disk.
+    pub fn wipe(&mut self, index: usize) -> Result<()> {
+        std::fs::remove_dir_all(&self.places[index].directory).map_err(io("remove a directory"))
+    }
+
+    /// Starts a server, and does not wait until it is ready.
+    pub fn begin(&mut self, index: usize) -> Result<()> {
+        self.launch(index)
+    }
+
+    /// Waits until a server is ready that was begun.
+    pub fn await_ready(&mut self, index: usize) -> Result<()> {
+        self.places[index].await_ready()
+    }
+
     /// As `kill -9`.
     pub fn kill(&mut self, index: usize) -> Result<()> {
         let server = &mut self.places[index];
@@ -223,6 +250,33 @@ impl Cluster {
             return Ok(None);
         };
         Ok(process.wait().map_err(io("wait"))?.code())
+    }
+
+    /// Waits until a server that was asked to leave has ended, and returns its exit status; `None` if it was ended by a
+    /// signal.
+    ///
+    /// # Errors
+    ///
+    /// If the server has not ended when the patience ends.
+    pub fn await_exit(&mut self, index: usize, patience: Duration) -> Result<Option<i32>> {
+        let Some(mut process) = self.places[index].process.take() else {
+            return Ok(None);
+        };
+        let started = Instant::now();
+        loop {
+            if let Some(status) = process.try_wait().map_err(io("wait"))? {
+                return Ok(status.code());
+            }
+            if started.elapsed() > patience {
+                self.places[index].process = Some(process);
+                return Err(Error::Late(
+                    patience,
+                    format!("server {index} has not ended"),
+                ));
+            }
+            // The standard library has no wait with a limit.
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn signal(&self, index: usize, which: Signal) -> Result<()> {

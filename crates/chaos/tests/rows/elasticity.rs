@@ -23,6 +23,9 @@ pub fn trials() -> Vec<Trial> {
         d08_a_writer_sees_each_insert_once_while_servers_come_and_go,
         d09_readers_never_stop_while_a_server_crashes_and_another_comes,
         d10_replicas_are_equal_after_many_mixed_calls,
+        servers_that_are_all_told_to_stop_end_soon,
+        names_of_what_is_gone_are_lost_until_somebody_says_otherwise,
+        a_first_server_with_an_empty_disk_founds_no_second_cluster,
     ]
 }
 
@@ -108,6 +111,103 @@ fn d07_a_server_that_leaves_loses_nothing() -> Outcome {
         cluster.wait_whole()?;
     }
     assert_eq!(load.finish()?.undecided, 0);
+    Ok(())
+}
+
+/// Whichever of them is the first to hear of it, and whoever votes: none waits for one that is gone.
+fn servers_that_are_all_told_to_stop_end_soon() -> Outcome {
+    let rounds =
+        std::env::var("CRUCIAL_STOP_ROUNDS").map_or(Ok(2), |rounds| rounds.parse::<u64>())?;
+    for round in 0..rounds {
+        for gap_ms in [0, 30, 90] {
+            let mut cluster = Cluster::start(3)?;
+            caller::with(cluster.client(0)?, || {
+                Shared::builder("stop")
+                    .persistent()
+                    .create(AtomicI64::new(1))
+            })?;
+            for index in 0..3 {
+                // In another order each time: the seed is the first leader.
+                cluster.request_leave((index + round as usize) % 3)?;
+                std::thread::sleep(Duration::from_millis(gap_ms));
+            }
+            for index in 0..3 {
+                let status = cluster.await_exit(index, Duration::from_secs(10));
+                let status =
+                    status.map_err(|error| format!("round {round}, {gap_ms} ms apart: {error}"))?;
+                assert_eq!(
+                    status,
+                    Some(0),
+                    "round {round}, {gap_ms} ms apart, server {index}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn names_of_what_is_gone_are_lost_until_somebody_says_otherwise() -> Outcome {
+    let mut cluster = Cluster::start(3)?;
+    let counter = ["counter", "gone"];
+    let run = |cluster: &Cluster, operation: &[&str]| {
+        cluster.crucial(0, &[&counter[..], operation].concat())
+    };
+    assert_eq!(run(&cluster, &["add", "5"])?.trim(), "5");
+    for index in 0..3 {
+        cluster.kill(index)?;
+    }
+    cluster.restart_all()?;
+    cluster.wait_whole()?;
+    // Not 0, as of a counter that nobody has used.
+    let lost = run(&cluster, &["get"]).expect_err("a counter that is gone");
+    assert!(lost.contains("gone"), "{lost}");
+    let status = cluster.crucial(1, &["--json", "cluster", "status"])?;
+    assert!(
+        !status.contains(r#""partitions_with_lost_objects":0"#),
+        "{status}"
+    );
+    let forgotten = cluster.crucial(1, &["cluster", "forget"])?;
+    assert!(forgotten.trim().parse::<u32>()? > 0, "{forgotten}");
+    assert_eq!(run(&cluster, &["add", "2"])?.trim(), "2");
+    let status = cluster.crucial(1, &["--json", "cluster", "status"])?;
+    assert!(
+        status.contains(r#""partitions_with_lost_objects":0"#),
+        "{status}"
+    );
+    Ok(())
+}
+
+/// The cluster that `crucial cluster status` names.
+fn cluster_of(cluster: &Cluster, first: usize) -> Result<String, libtest_mimic::Failed> {
+    let status = cluster.crucial(first, &["--json", "cluster", "status"])?;
+    let (_, rest) = status.split_once(r#""cluster":""#).ok_or("no cluster")?;
+    Ok(rest.split('"').next().unwrap_or_default().to_owned())
+}
+
+fn a_first_server_with_an_empty_disk_founds_no_second_cluster() -> Outcome {
+    let mut cluster = Cluster::start(3)?;
+    let before = cluster_of(&cluster, 0)?;
+    for index in 0..3 {
+        cluster.kill(index)?;
+    }
+    // The first of the list is there before the others, and has lost what it had.
+    cluster.wipe(0)?;
+    cluster.begin(0)?;
+    // The first server lets nobody in: before, it founded a cluster after one look at the others.
+    let alone = cluster.client_with(0, |config| {
+        config.seeds.clear();
+        config.patience = Duration::from_secs(2);
+    });
+    assert!(alone.is_err(), "the first server serves alone");
+    cluster.begin(1)?;
+    cluster.begin(2)?;
+    for index in 0..3 {
+        cluster.await_ready(index)?;
+    }
+    cluster.wait_whole()?;
+    for index in 0..3 {
+        assert_eq!(cluster_of(&cluster, index)?, before);
+    }
     Ok(())
 }
 

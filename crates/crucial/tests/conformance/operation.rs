@@ -29,7 +29,7 @@ fn limit_of<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
 }
 
 fn g01_each_limit_is_kept_and_named() -> Outcome {
-    // Connections of the other servers of a cluster count as well.
+    // Connections of the other servers of a cluster do not count.
     let server = Server::fresh(&["--connections-max", "20"])?;
     let mut open = Vec::new();
     let refused = loop {
