@@ -31,7 +31,7 @@ const fn fuzz(name: &'static str, command: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     step(
         "chaos",
         700,
@@ -43,9 +43,14 @@ const STEPS: [Step; 14] = [
         "cargo run --release -p crucial-sim -- --seeds 0..100000",
     ),
     step(
+        "overlapping-faults",
+        1800,
+        "cargo run --release -p crucial-sim -- --overlapping --seeds 0..100000",
+    ),
+    step(
         "planted-bugs",
         1800,
-        "cargo run --release -p crucial-sim -- --mutants --seeds 0..100000",
+        "cargo run --release -p crucial-sim -- --mutants --overlapping --seeds 0..100000",
     ),
     step(
         "locks",
