@@ -64,21 +64,30 @@ impl Shared {
         }
         let started = Instant::now();
         loop {
-            let probed = self.probe_seeds().await;
-            if let Some((cluster, _)) = check_same_cluster(own, probed.found)? {
+            let ProbeResult {
+                found,
+                without,
+                mut tried,
+            } = self.probe_seeds().await;
+            if let Some((cluster, _)) = check_same_cluster(own, found)? {
                 return self.set_cluster(cluster);
             }
             // Most of the servers say that there is no cluster: otherwise this one may just have lost its disk, while the
             // others live on and cannot be reached.
             let is_first = self.config.join.first() == Some(&self.config.address);
             let expected = self.config.expect.unwrap_or(self.config.join.len());
-            if is_first && own == 0 && 2 * (probed.without + 1) > expected {
+            if is_first && own == 0 && 2 * (without + 1) > expected {
                 return self.found(raft).await;
             }
             if started.elapsed() > self.config.join_patience {
+                if is_first {
+                    tried.push(format!(
+                        "this server founds a cluster when most of its {expected} servers are there"
+                    ));
+                }
                 return Err(GroupError::Nobody {
                     patience: self.config.join_patience,
-                    tried: probed.tried.join("; "),
+                    tried: tried.join("; "),
                 });
             }
             tokio::time::sleep(PROBE_PAUSE).await;
