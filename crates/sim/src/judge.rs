@@ -119,10 +119,20 @@ impl World {
                 operation.answer = None;
             }
         }
+        // Made anew twice: before all replicas were gone, with the record of it, and after that by the request's repetition.
+        let again = operations.iter().filter(|operation| {
+            let is_forgotten = self.losses.get(&operation.object) == Some(&Loss::Forgotten);
+            is_forgotten && operation.input == Input::RecreateCounter
+        });
+        let again: Vec<_> = again.cloned().collect();
         self.report.operations = operations.len();
         self.report.unanswered = operations.iter().filter(|o| o.answer.is_none()).count();
         self.report.views = self.control.view().version.0;
         self.report.time_ms = self.now_us / MS;
+        operations.extend(again.into_iter().map(|mut operation| {
+            operation.answer = None;
+            operation
+        }));
         for object in &self.objects {
             let mine = operations.iter().filter(|o| o.object == object.id).cloned();
             let history: History<_, _, _> = mine.collect();
