@@ -138,7 +138,8 @@ impl Client {
             if Instant::now() >= until {
                 return Err(Error::TimedOut { after: patience });
             }
-            // Servers do not announce that they have heard of it.
+            // Back-off before the request is made again: a proposal may be lost, and no server knows when the others have
+            // heard of the decision.
             std::thread::sleep(ASK_AGAIN);
         }
     }

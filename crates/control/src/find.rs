@@ -36,11 +36,9 @@ impl Shared {
         match (own, is_initialized) {
             (0, true) => self.resume_founding(raft),
             (own, true) => {
-                // A seed that looks for a cluster must not take this server for one without.
-                self.set_cluster(own)?;
                 // The server knows its cluster and needs no seed, but a seed of another cluster is a mistake.
                 check_same_cluster(own, self.probe_seeds().await.found)?;
-                Ok(())
+                self.set_cluster(own)
             }
             (_, false) => self.find_or_found(own, raft).await,
         }
@@ -58,9 +56,6 @@ impl Shared {
                 0 => self.found(raft).await,
                 own => Err(GroupError::Lonely { own }),
             };
-        }
-        if own != 0 {
-            self.set_cluster(own)?;
         }
         let started = Instant::now();
         loop {

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crucial_client::{Client, Config};
 use crucial_object::{Shared, SharedType, caller};
 use crucial_proto::Endpoints;
 use crucial_proto::frame::ClusterInfo;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::error::{Error, Result, io};
 use crate::executable::Executable;
@@ -262,20 +263,23 @@ impl Cluster {
         let Some(mut process) = self.places[index].process.take() else {
             return Ok(None);
         };
-        let started = Instant::now();
-        loop {
-            if let Some(status) = process.try_wait().map_err(io("wait"))? {
-                return Ok(status.code());
-            }
-            if started.elapsed() > patience {
+        let ends = pidfd_open(Pid::from_child(&process), PidfdFlags::empty());
+        let ends = ends.map_err(|error| io("watch a process")(error.into()))?;
+        let limit = Timespec {
+            tv_sec: patience.as_secs() as i64,
+            tv_nsec: patience.subsec_nanos().into(),
+        };
+        let mut events = [PollFd::new(&ends, PollFlags::IN)];
+        poll(&mut events, Some(&limit)).map_err(|error| io("wait")(error.into()))?;
+        match process.try_wait().map_err(io("wait"))? {
+            Some(status) => Ok(status.code()),
+            None => {
                 self.places[index].process = Some(process);
-                return Err(Error::Late(
+                Err(Error::Late(
                     patience,
                     format!("server {index} has not ended"),
-                ));
+                ))
             }
-            // The standard library has no wait with a limit.
-            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -129,6 +129,7 @@ fn servers_that_are_all_told_to_stop_end_soon() -> Outcome {
             for index in 0..3 {
                 // In another order each time: the seed is the first leader.
                 cluster.request_leave((index + round as usize) % 3)?;
+                // The gap is what the row is about: by then the servers before have got this far with leaving.
                 std::thread::sleep(Duration::from_millis(gap_ms));
             }
             for index in 0..3 {
