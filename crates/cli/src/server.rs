@@ -71,6 +71,11 @@ fn server_arguments() -> Vec<Arg> {
             50,
             "How long a thread spins before it sleeps, where spinning pays off; 0: never",
         ),
+        number(
+            "min-replicas",
+            1,
+            "In a cluster: how many servers must have a change of an object with as many replicas before it is acknowledged; with fewer it waits. The same at all servers",
+        ),
         Arg::new("at-least-once")
             .long("at-least-once")
             .action(clap::ArgAction::SetTrue)
@@ -300,6 +305,7 @@ fn config(matches: &ArgMatches) -> Config {
         lease: Duration::from_millis(number("lease-ms") as u64),
         spin: Duration::from_micros(number("spin-us") as u64),
         at_least_once: matches.get_flag("at-least-once"),
+        min_replicas: u8::try_from(number("min-replicas")).unwrap_or(u8::MAX),
         limits: Limits {
             frame_bytes_max: number("frame-bytes-max"),
             connections_max: number("connections-max"),

@@ -48,10 +48,19 @@ impl Node {
         match action {
             Action::Send(to, message) => self.send(to, id, message, out),
             Action::Propose(command) => out.push(Output::Propose(command)),
-            Action::Follow(from, rank, entry) => {
+            Action::Follow(place, entry) => {
                 if let Some(object) = object_of(&entry) {
-                    self.offer(object, Event::Apply(from, rank, Box::new(entry)), out);
+                    self.offer(object, Event::Apply(place, Box::new(entry)), out);
                 }
+            }
+            Action::Lacks(node, objects) => {
+                tracing::warn!(
+                    node = node.0,
+                    partition = id.0,
+                    object = %objects[0],
+                    count = objects.len(),
+                    "another server cannot keep objects that it should have, and holds none of their changes: its log says why"
+                );
             }
             Action::Clear => self.each_of(id, &Task::Forget, out),
             Action::Shed(rank) => self.each_of(id, &Task::Shed(rank), out),
@@ -101,7 +110,7 @@ impl Node {
                 self.offer(object, Event::Task(Task::Repair(node), None), out);
             }
             Action::Open => self.open_partition(part, now, out),
-            Action::Close => self.retry(part, out),
+            Action::Close | Action::Resume => self.retry(part, out),
             Action::Release(reply) => self.release(reply, now, out),
         }
     }

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use crucial_object::{Error, ObjectId, Result, TypeInfo, encode};
-use crucial_proto::frame::{CallRequest, OpenMode, OpenRequest};
+use crucial_proto::frame::CallRequest;
 
-use crate::cell::{Admission as CallAdmission, CallId, Cell, Change};
-use crate::ids::{Millis, REPLICAS_MAX};
+use crate::cell::{Admission as CallAdmission, CallId, Change};
+use crate::ids::Millis;
 use crate::job::{Job, Plan, Todo, Turn};
 use crate::node::Node;
 use crate::objects::{
@@ -16,14 +16,10 @@ use crate::objects::{
 use crate::outputs::Outputs;
 use crate::partitions::{Admission, PartitionState, Reply, Term};
 use crate::replication::{
-    Body, Checksum, Entry, Home, ImageBody, Lifecycle, NodeId, Origin, Replica,
+    Checksum, Entry, ImageBody, Lifecycle, NodeId, Replica, StreamPlace,
 };
 use crate::rounds::Contribution;
 use crate::sync::MutexGuard;
-
-/// On how many servers an object is kept if nobody says so.
-pub const REPLICAS_OF_PERSISTENT: u8 = 2;
-const REPLICAS_OF_RUN: u8 = 1;
 
 /// An object that is checked out, while its next event is admitted.
 pub(crate) struct Hand<'a> {
@@ -38,11 +34,11 @@ impl Hand<'_> {
 }
 
 /// A request that may be executed now.
-struct Admitted<'a> {
+pub(crate) struct Admitted<'a> {
     /// The partition of its object, locked.
-    part: MutexGuard<'a, PartitionState>,
+    pub part: MutexGuard<'a, PartitionState>,
     /// The term in which it was admitted.
-    term: Term,
+    pub term: Term,
 }
 
 impl Node {
@@ -133,7 +129,7 @@ impl Node {
             Event::EndSession(..) | Event::Remove(_) => {
                 self.admit_own(hand, &mut turn.event, now, out)
             }
-            Event::Apply(from, rank, entry) => self.admit_entry(hand, (*from, *rank), entry, out),
+            Event::Apply(place, entry) => self.admit_entry(hand, *place, entry, out),
             Event::Task(task, round) => self.admit_task(hand, task, *round, now, out),
         }
     }
@@ -296,109 +292,6 @@ impl Node {
         part.partition.purge(&|call| self.sessions.needs(call));
     }
 
-    fn admit_open(
-        &self,
-        hand: &mut Hand<'_>,
-        Admitted { mut part, term }: Admitted<'_>,
-        context: &RequestContext,
-        request: &OpenRequest,
-        now: Millis,
-        out: &mut Outputs,
-    ) -> Option<Plan> {
-        let call = context.call();
-        let (object, last) = (hand.id(), part.partition.last());
-        // A name that is not here may be that of an object that is gone, and must not come back empty.
-        let may_be_gone = request.persistent && part.partition.is_amnesic();
-        let reply = if let Some(created) = part.partition.done(call) {
-            executed_before(call, created, object)
-        } else {
-            match (existing(hand.state), request.mode) {
-                (Existing::Nothing, OpenMode::Find | OpenMode::FindOrCreate) if may_be_gone => {
-                    self.reply_lost(object, &mut part, context, now, out);
-                    return None;
-                }
-                (Existing::Whole, OpenMode::Find | OpenMode::FindOrCreate) => {
-                    self.record_request(&mut part, context, Some(false));
-                    outcome(call, false)
-                }
-                (Existing::Lost(creator), OpenMode::Find | OpenMode::FindOrCreate)
-                    if creator != call =>
-                {
-                    return {
-                        self.reply_lost(object, &mut part, context, now, out);
-                        None
-                    };
-                }
-                (Existing::Nothing, OpenMode::Find) => Reply {
-                    call,
-                    result: Err(Error::NotFound {
-                        type_name: request.type_name.clone(),
-                        key: request.key.clone(),
-                    }),
-                },
-                _ => match self.creatable(request) {
-                    Ok(info) => return Some(Plan::Create(term, info)),
-                    Err(error) => {
-                        drop(part);
-                        self.reply(context, Err(&error), out);
-                        return None;
-                    }
-                },
-            }
-        };
-        self.reply_after(&mut part, (last, now), [reply], out);
-        None
-    }
-
-    /// The type of an object that is to be created, if it may be.
-    fn creatable(&self, request: &OpenRequest) -> Result<&'static TypeInfo> {
-        let Some(info) = self.types.find(&request.type_name) else {
-            return Err(Error::UnknownType {
-                type_name: request.type_name.clone(),
-            });
-        };
-        if request.replicas > REPLICAS_MAX {
-            return Err(Error::LimitExceeded {
-                limit: "REPLICAS_MAX".to_owned(),
-                max: REPLICAS_MAX.into(),
-                detail: format!("an object of {} replicas", request.replicas),
-            });
-        }
-        // The entry of the object that is to be created is in the table already.
-        if self.objects.len() > self.limits.objects_max {
-            return Err(Error::LimitExceeded {
-                limit: "objects_max".to_owned(),
-                max: self.limits.objects_max as u64,
-                detail: "delete some, or start the server with a larger limit".to_owned(),
-            });
-        }
-        Ok(info)
-    }
-
-    /// A new replica of a cell, as its request wants it.
-    pub(crate) fn new_replica(
-        &self,
-        cell: Cell,
-        context: &RequestContext,
-        request: &OpenRequest,
-    ) -> Replica {
-        let session = &context.session;
-        let home = match request.persistent {
-            true => Home::Namespace(session.namespace.clone()),
-            false => Home::Run(session.run),
-        };
-        let replicas = match (request.replicas, request.persistent) {
-            (0, true) => REPLICAS_OF_PERSISTENT,
-            (0, false) => REPLICAS_OF_RUN,
-            (replicas, _) => replicas,
-        };
-        let origin = self.homes.intern(Origin {
-            home,
-            type_name: request.type_name.clone(),
-        });
-        Replica::new(cell, replicas, context.call(), (origin, &request.key))
-    }
-
     fn delete(
         &self,
         hand: &mut Hand<'_>,
@@ -438,7 +331,9 @@ impl Node {
         let replica = hand.state.as_mut()?;
         let request = context.map(|context| executed(context, Some(true)));
         let (tombstones, replies) = self.end_object(object, replica);
-        let after = part.partition.delete(object, request, tombstones);
+        let after = part
+            .partition
+            .delete((object, replica.replicas), request, tombstones);
         part.partition.purge(&|call| self.sessions.needs(call));
         let replies = replies.into_iter();
         let own = context.map(|context| outcome(context.call(), true));
@@ -552,11 +447,14 @@ impl Node {
     fn admit_entry(
         &self,
         hand: &mut Hand<'_>,
-        (from, rank): (NodeId, u8),
+        StreamPlace { from, rank, .. }: StreamPlace,
         entry: &Entry,
         out: &mut Outputs,
     ) -> Option<(Plan, bool)> {
         let plan = match entry {
+            Entry::Apply { .. } if is_here(hand.state) => Plan::Follow(rank),
+            // The primary knows, or will hear of it.
+            Entry::Apply { .. } if self.lacks(&hand.id()) => return None,
             Entry::Apply { .. } if hand.state.is_some() => Plan::Follow(rank),
             Entry::Apply { .. } => {
                 self.report_divergence(hand.id(), from, out);
@@ -580,6 +478,11 @@ impl Node {
         Some((plan, false))
     }
 
+    /// Whether this server could not keep an object that it should have.
+    fn lacks(&self, object: &ObjectId) -> bool {
+        self.partitions.lock_of(object).partition.lacks(object)
+    }
+
     /// Tells the primary that an object is another one here.
     pub(crate) fn report_divergence(&self, object: ObjectId, from: NodeId, out: &mut Outputs) {
         tracing::debug!(%object, "another state than the primary's");
@@ -595,24 +498,6 @@ impl Node {
         };
         let may_be_new = |info: Option<&TypeInfo>| info.is_none_or(|info| info.module.is_some());
         self.modules_are_behind() && may_be_new(self.types.find(&open.type_name))
-    }
-}
-
-/// The object that a name has already.
-enum Existing {
-    Nothing,
-    Whole,
-    /// The object was lost. This request had made it.
-    Lost(CallId),
-}
-
-fn existing(state: &ObjectState) -> Existing {
-    match state {
-        None => Existing::Nothing,
-        Some(replica) => match replica.body {
-            Body::Full(_) => Existing::Whole,
-            Body::Stub | Body::Lost => Existing::Lost(replica.creator),
-        },
     }
 }
 
@@ -650,7 +535,7 @@ pub(crate) fn outcome(call: CallId, result: bool) -> Reply {
 }
 
 /// The reply to a request that was executed before. `None`: its object was gone.
-fn executed_before(call: CallId, result: Option<bool>, object: ObjectId) -> Reply {
+pub(crate) fn executed_before(call: CallId, result: Option<bool>, object: ObjectId) -> Reply {
     match result {
         Some(result) => outcome(call, result),
         None => Reply {

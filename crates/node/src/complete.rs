@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::objects::{Event, ObjectEntry, ObjectRequest, RequestContext, SessionEnd, Task};
 use crate::outputs::Outputs;
 use crate::partitions::{Admission, PartitionState, Reply, Term};
-use crate::replication::{Action, Home, Image, Replica, ViewVersion, change_of};
+use crate::replication::{Action, Entry, Home, Image, ImageBody, Replica, ViewVersion, change_of};
 use crate::results::Results;
 use crate::rounds::Contribution;
 use crate::sync::LockMutant;
@@ -94,13 +94,17 @@ impl Node {
                 }
             }
             (Plan::Follow(_), Outcome::Followed(fits)) => {
-                if let (false, Event::Apply(from, ..)) = (fits, &*event) {
+                if let (false, Event::Apply(place, ..)) = (fits, &*event) {
                     self.divergences.fetch_add(1, Ordering::Relaxed);
-                    self.report_divergence(entry.id, *from, out);
+                    self.report_divergence(entry.id, place.from, out);
                 }
             }
-            (Plan::Restore(..), Outcome::Restored(Ok(replica))) => {
-                self.complete_restore(hand, *replica, now);
+            (Plan::Restore(origin, _), Outcome::Restored(restored)) => {
+                match restored {
+                    Ok(replica) => self.complete_restore(hand, *replica, now),
+                    Err(_) => self.homes.prune(&origin.home),
+                }
+                self.complete_install(hand, event, now, out);
             }
             (Plan::Move(_, since), Outcome::Moved(result)) => {
                 if result.is_ok() {
@@ -110,7 +114,6 @@ impl Node {
                 let contribution = Contribution::Moved(entry.id, result);
                 self.contribute(event.round(), contribution, now, out);
             }
-            (Plan::Restore(origin, _), Outcome::Restored(Err(_))) => self.homes.prune(&origin.home),
             (_, done) => self.complete_task(hand, event, done, now, out),
         }
     }
@@ -304,6 +307,26 @@ impl Node {
         *hand.state = Some(replica);
     }
 
+    /// What an entry of a stream has brought is in its place, or is known not to be.
+    fn complete_install(&self, hand: &mut Hand<'_>, event: &Event, now: Millis, out: &mut Outputs) {
+        let Event::Apply(place, entry) = event else {
+            return;
+        };
+        let Entry::Install { image, .. } = &**entry else {
+            return;
+        };
+        let is_kept = match image.body {
+            ImageBody::Full(_) => hand.state.as_ref().is_some_and(Replica::is_full),
+            ImageBody::Stub | ImageBody::Lost => true,
+        };
+        let object = hand.id();
+        let mut part = self.partitions.lock_of(&object);
+        let mut actions = Vec::new();
+        part.partition
+            .installed(*place, (object, is_kept), &mut actions);
+        self.act(&mut part, actions, now, out);
+    }
+
     /// An object is here: its home knows it.
     fn settle_in(&self, entry: &Arc<ObjectEntry>, replica: &Replica, now: Millis) {
         let home = &replica.origin.home;
@@ -370,7 +393,9 @@ impl Node {
             }
             (Task::Repair(node), Outcome::Encoded(image)) => {
                 let mut part = self.partitions.lock_of(&object);
-                part.partition.repair(*node, object, *image);
+                if let Some(replica) = &*hand.state {
+                    part.partition.repair(*node, object, replica, *image);
+                }
                 self.issue(&mut part, now, out);
                 Contribution::Nothing
             }

@@ -1,12 +1,12 @@
 //! Executes jobs: the only place where user code runs.
 
-use crucial_object::{Result, encode};
+use crucial_object::{Error, Result, encode};
 
 use crate::cell::{Call, Cell, Turn as CellTurn};
 use crate::job::{Created, Done, Executed, Job, Outcome, Plan, Todo, Turn};
 use crate::node::Node;
 use crate::objects::{Event, ObjectRequest, RequestContext};
-use crate::replication::{Checksum, Entry, Image, Replica};
+use crate::replication::{Checksum, Entry, Image, ImageBody, Replica};
 use crate::results::Results;
 
 impl Node {
@@ -19,7 +19,7 @@ impl Node {
             }
             Todo::Object(mut turn) => {
                 let outcome = self.execute_plan(&mut turn);
-                let image = image_if_differs(&mut turn);
+                let image = self.image_if_differs(&mut turn);
                 Done(Executed::Object(turn, outcome, image.map(Box::new)))
             }
         }
@@ -34,7 +34,7 @@ impl Node {
                 Outcome::Created(self.create(info, event, turn.has_followers).map(Box::new))
             }
             Plan::Restore(origin, info) => match event {
-                Event::Apply(_, _, entry) => {
+                Event::Apply(_, entry) => {
                     Outcome::Restored(restore(entry, origin, *info).map(Box::new))
                 }
                 _ => unreachable!("only an entry has an image"),
@@ -63,7 +63,7 @@ impl Node {
                     Plan::Follow(rank) => {
                         Outcome::Followed(follow(replica, event, (*rank, parked_max)))
                     }
-                    Plan::Encode(rank) => Outcome::Encoded(Box::new(image(replica, *rank))),
+                    Plan::Encode(rank) => Outcome::Encoded(Box::new(self.image(replica, *rank))),
                     Plan::Checksum => Outcome::Checksum(checksum(replica)),
                     Plan::CheckMove(new) => {
                         Outcome::Moved(with_cell(replica, |cell| cell.can_move_to(new)))
@@ -109,7 +109,7 @@ impl Node {
         let mut replica = self.new_replica(cell, context, request);
         // An object that cannot be encoded could not be kept at other servers, so it is not created.
         let image = match has_followers {
-            true => match replica.image(0) {
+            true => match self.sendable_image(&mut replica, 0) {
                 Ok(image) => Some(image),
                 Err(error) => {
                     self.homes.prune(&replica.origin.home);
@@ -120,16 +120,49 @@ impl Node {
         };
         Ok(Created { replica, image })
     }
-}
 
-/// The image for other servers, if they might come to another state, or lack the code.
-fn image_if_differs(turn: &mut Turn) -> Option<Image> {
-    let has_moved = matches!(turn.plan, Some(Plan::Move(..)));
-    if !turn.has_followers || !(has_moved || turn.results.may_differ()) {
-        return None;
+    /// The image for other servers, if they might come to another state, or lack the code.
+    fn image_if_differs(&self, turn: &mut Turn) -> Option<Image> {
+        let has_moved = matches!(turn.plan, Some(Plan::Move(..)));
+        if !turn.has_followers || !(has_moved || turn.results.may_differ()) {
+            return None;
+        }
+        let replica = turn.state.0.as_mut()?;
+        Some(self.image(replica, 0))
     }
-    let replica = turn.state.0.as_mut()?;
-    Some(image(replica, 0))
+
+    /// The object for a node of a rank. One that cannot be sent goes as lost: the user's code fails to encode it, or it is too
+    /// large.
+    fn image(&self, replica: &mut Replica, rank: u8) -> Image {
+        self.sendable_image(replica, rank).unwrap_or_else(|error| {
+            let type_name = &replica.origin.type_name;
+            let key = replica.key();
+            tracing::error!(type_name, key, %error, "an object cannot be sent to other servers, for which it is lost");
+            replica.lost_image()
+        })
+    }
+
+    /// The object for a node of a rank, if it can be sent.
+    fn sendable_image(&self, replica: &mut Replica, rank: u8) -> Result<Image> {
+        /// More than what a message has besides the state and the records of an object.
+        const HEADER_BYTES: usize = 4096;
+        let image = replica.image(rank)?;
+        let size = match &image.body {
+            ImageBody::Full(cell) => cell.size() + HEADER_BYTES,
+            ImageBody::Stub | ImageBody::Lost => 0,
+        };
+        let max = self.limits.peer_frame_bytes_max;
+        if size <= max {
+            return Ok(image);
+        }
+        Err(Error::LimitExceeded {
+            limit: "peer_frame_bytes_max".to_owned(),
+            max: max as u64,
+            detail: format!(
+                "an object of {size} bytes cannot be sent to another server: make it of several objects, or start all servers with a larger limit"
+            ),
+        })
+    }
 }
 
 fn in_turn<T>(
@@ -157,7 +190,7 @@ fn with_cell(replica: &mut Replica, act: impl FnOnce(&mut Cell) -> Result<()>) -
 }
 
 fn follow(replica: &mut Replica, event: &Event, at: (u8, usize)) -> bool {
-    let Event::Apply(_, _, entry) = event else {
+    let Event::Apply(_, entry) = event else {
         return true;
     };
     match &**entry {
@@ -183,21 +216,11 @@ fn restore(
     let restored = Replica::from_image(image, origin.clone(), info);
     restored.or_else(|error| {
         tracing::error!(object = image.key, %error, "a replica cannot be kept here");
-        // With the next change the primary hears that the object is not here, and sends it again.
         let lost = Image {
-            body: crate::replication::ImageBody::Lost,
+            body: ImageBody::Lost,
             ..(**image).clone()
         };
         Replica::from_image(&lost, origin.clone(), None)
-    })
-}
-
-/// The object for a node of a rank. One that cannot be encoded, since the user's code fails, goes as lost.
-fn image(replica: &mut Replica, rank: u8) -> Image {
-    replica.image(rank).unwrap_or_else(|error| {
-        let type_name = &replica.origin.type_name;
-        tracing::error!(type_name, %error, "an object cannot be encoded: it is lost for other servers");
-        replica.lost_image()
     })
 }
 

@@ -129,9 +129,11 @@ impl Node {
     pub(crate) fn describe(&self, id: ObjectId, replica: &mut Replica) -> ObjectInfo {
         let view = self.membership.view();
         let partition = view.partition(&id);
-        let holders = view.configuration(partition).assignments.iter();
-        let holders = holders.filter(|assignment| assignment.rank < replica.replicas);
-        let servers = holders.map(|assignment| assignment.node.0).collect();
+        let part = self.partitions.lock(partition);
+        let holders = part.partition.holders(id, replica.replicas);
+        drop(part);
+        let servers = holders.unwrap_or_default();
+        let servers = servers.into_iter().map(|node| node.0).collect();
         let is_lost = matches!(replica.body, Body::Lost);
         let key = replica.key().to_owned();
         let (version, replicas) = (replica.version, replica.replicas);

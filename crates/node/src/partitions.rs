@@ -1,13 +1,14 @@
 //! This server's part in each partition, and the requests that wait for it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crucial_object::{Error, ObjectId, Result};
 
 use crate::cell::CallId;
 use crate::objects::{Event, RequestContext, RoundId};
 use crate::replication::{
-    Epoch, Gate, Incarnation, NodeId, Partition, PartitionId, Timing, ViewVersion,
+    Epoch, Gate, Incarnation, JoinSlots, NodeId, Partition, PartitionId, Timing, ViewVersion,
 };
 use crate::sync::{LockMutant, Mutex, MutexGuard};
 
@@ -81,12 +82,12 @@ impl PartitionState {
     pub fn new(
         id: PartitionId,
         me: (NodeId, Incarnation),
-        replicas_max: u8,
-        timing: Timing,
+        placement: (u8, Timing),
+        join_slots: Arc<JoinSlots>,
     ) -> PartitionState {
         PartitionState {
             id,
-            partition: Partition::new(id, me, replicas_max, timing),
+            partition: Partition::new(id, me, placement, join_slots),
             waiting: BTreeMap::new(),
             waiting_len: 0,
             retrying: BTreeMap::new(),
@@ -208,24 +209,21 @@ impl PartitionState {
 /// All partitions. A lock is held for moments: while it is, no user code runs, nothing is encoded, nothing is written.
 pub(crate) struct Partitions {
     states: Vec<Mutex<PartitionState>>,
-    replicas_max: u8,
-    timing: Timing,
+    placement: (u8, Timing),
+    join_slots: Arc<JoinSlots>,
 }
 
 impl Partitions {
-    pub fn new(
-        count: usize,
-        me: (NodeId, Incarnation),
-        (replicas_max, timing): (u8, Timing),
-    ) -> Partitions {
+    pub fn new(count: usize, me: (NodeId, Incarnation), placement: (u8, Timing)) -> Partitions {
+        let join_slots = Arc::<JoinSlots>::default();
         let state = |index| {
             let id = PartitionId(index);
-            Mutex::new(PartitionState::new(id, me, replicas_max, timing))
+            Mutex::new(PartitionState::new(id, me, placement, join_slots.clone()))
         };
         Partitions {
             states: (0..count as u16).map(state).collect(),
-            replicas_max,
-            timing,
+            placement,
+            join_slots,
         }
     }
 
@@ -261,7 +259,7 @@ impl Partitions {
     pub fn reset(&self, me: (NodeId, Incarnation)) -> Vec<RoundId> {
         let mut rounds = Vec::new();
         for id in self.ids() {
-            let new = PartitionState::new(id, me, self.replicas_max, self.timing);
+            let new = PartitionState::new(id, me, self.placement, self.join_slots.clone());
             let old = std::mem::replace(&mut *self.lock(id), new);
             let lines = old.waiting.into_values();
             let events = lines.flat_map(|line| line.again.into_iter().chain(line.newer));

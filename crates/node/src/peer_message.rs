@@ -1,5 +1,7 @@
 //! Messages between servers.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::ModuleMessage;
@@ -12,6 +14,8 @@ pub enum PeerMessage {
     Partition(PartitionId, ViewVersion, Message),
     /// About modules.
     Module(ModuleMessage),
+    /// The first: which types are linked into the sender, as [`name_hash`](crate::types::name_hash)es.
+    Types(BTreeSet<u64>),
 }
 
 impl PeerMessage {
@@ -20,6 +24,7 @@ impl PeerMessage {
         match self {
             PeerMessage::Partition(_, _, message) => message.size(),
             PeerMessage::Module(message) => message.size(),
+            PeerMessage::Types(types) => types.len() * size_of::<u64>(),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::node::Node;
 use crate::outputs::{Output, Outputs};
 use crate::peer_message::PeerMessage;
 use crate::replication::{Message, PartitionId, ViewVersion};
+use crate::types;
 
 impl Node {
     /// The hello of this server when it dials another one.
@@ -124,6 +125,10 @@ impl Node {
             Ok(PeerMessage::Partition(id, heard, message)) => {
                 self.on_partition_message(connection, (id, heard, message), now, out);
             }
+            Ok(PeerMessage::Types(types)) => {
+                self.peers
+                    .set_types((peer.node(), peer.incarnation()), types);
+            }
             Ok(PeerMessage::Module(message)) => {
                 let from = Peer {
                     node: peer.node(),
@@ -184,6 +189,8 @@ impl Node {
         };
         let node = peer.node();
         if self.peers.on_up(node, dial, connection.id) {
+            self.peers
+                .send(node, PeerMessage::Types(types::linked()), out);
             // Lost messages are sent again by the next ticks.
             out.push(Output::PeerReady(node));
         } else {

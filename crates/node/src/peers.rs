@@ -3,9 +3,9 @@
 //! Messages of a partition are queued under its lock, so that their order is that of its decisions. They are encoded later,
 //! outside of any partition's lock: [`Peers::drain`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use crucial_object::encode_into;
 use crucial_proto::frame::peer;
@@ -16,6 +16,7 @@ use crate::outputs::{Output, Outputs};
 use crate::peer_message::PeerMessage;
 use crate::replication::{Incarnation, NodeId, View};
 use crate::sync::{AtomicU64, LockMutant, Mutex, RwLock};
+use crate::types::name_hash;
 
 /// How soon to dial again, in milliseconds.
 const DIAL_PAUSE_MS: Millis = 100;
@@ -47,6 +48,8 @@ pub(crate) enum Ended {
 struct Peer {
     incarnation: Incarnation,
     address: String,
+    /// Which types are linked into it, once it has said so.
+    types: OnceLock<BTreeSet<u64>>,
     queue: Mutex<Queue>,
 }
 
@@ -154,6 +157,7 @@ impl Peers {
                 let peer = Peer {
                     incarnation: member.incarnation,
                     address: member.address.clone(),
+                    types: OnceLock::new(),
                     queue: Mutex::new(Queue {
                         link: Link::Down { until: 0 },
                         messages: VecDeque::new(),
@@ -228,6 +232,26 @@ impl Peers {
             queue.messages.clear();
             queue.bytes = 0;
         }
+    }
+
+    /// Another server has said which types are linked into it.
+    pub fn set_types(&self, (node, incarnation): (NodeId, Incarnation), types: BTreeSet<u64>) {
+        let others = self.others.read();
+        let peer = others.get(&node);
+        if let Some(peer) = peer.filter(|peer| peer.incarnation == incarnation) {
+            // The executable of an incarnation does not change.
+            let _ = peer.types.set(types);
+        }
+    }
+
+    /// The address of the first of these servers that has said that it lacks a type.
+    pub fn find_without(&self, nodes: &[NodeId], type_name: &str) -> Option<String> {
+        let others = self.others.read();
+        let hash = name_hash(type_name);
+        let mut peers = nodes.iter().filter_map(|node| others.get(node));
+        let lacks =
+            |peer: &&Arc<Peer>| peer.types.get().is_some_and(|types| !types.contains(&hash));
+        peers.find(lacks).map(|peer| peer.address.clone())
     }
 
     /// Another server has connected to this one.

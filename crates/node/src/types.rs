@@ -1,5 +1,6 @@
 //! The types that a server executes: those linked into it, and those of modules.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crucial_object::{Error, Result, TypeInfo, registry};
@@ -8,7 +9,18 @@ use crucial_proto::frame::ModuleInfo;
 use crate::catalog::Order;
 use crate::hash::{HashSeed, Map};
 use crate::ids::ModuleId;
+use crate::replication::Checksum;
 use crate::sync::RwLock;
+
+/// Stands for the name of a type in what servers tell each other.
+pub(crate) fn name_hash(name: &str) -> u64 {
+    Checksum::of(name.as_bytes())
+}
+
+/// The types that are linked into this executable.
+pub(crate) fn linked() -> BTreeSet<u64> {
+    registry::types().map(|info| name_hash(info.name)).collect()
+}
 
 /// Where modules are compiled. The program injects it: WebAssembly in production, native code in the simulation.
 pub trait TypeSource: Send + Sync {

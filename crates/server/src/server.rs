@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crucial_node::control_group::{ControlGroup, Member};
-use crucial_node::replication::{Grant, Incarnation, View};
-use crucial_node::{Input, Millis, Node, Outputs};
+use crucial_node::replication::{BATCH_BYTES_MAX, Grant, Incarnation, Timing, View};
+use crucial_node::{Input, Limits, Millis, Node, Outputs, REPLICAS_MAX};
 use crucial_object::ObjectId;
 use crucial_proto::Endpoint;
 
@@ -22,6 +22,9 @@ use crate::{timers, watchdog};
 
 /// Shortest lease of a client.
 const LEASE_MIN: Duration = Duration::from_millis(100);
+
+/// More than what a message between servers has besides what it carries.
+const PEER_HEADER_BYTES: usize = 64 << 10;
 
 /// How often a starting server looks whether it serves.
 const START_LOOK: Duration = Duration::from_millis(1);
@@ -186,6 +189,23 @@ fn check(config: &Config) -> Result<(), StartError> {
             config.lease
         )));
     }
+    let Limits {
+        frame_bytes_max,
+        peer_frame_bytes_max,
+        ..
+    } = config.limits;
+    let needed = frame_bytes_max.max(BATCH_BYTES_MAX) + PEER_HEADER_BYTES;
+    if peer_frame_bytes_max < needed {
+        return Err(StartError::Config(format!(
+            "peer_frame_bytes_max is {peer_frame_bytes_max}, and calls of frame_bytes_max = {frame_bytes_max} have to get from server to server: make it at least {needed}"
+        )));
+    }
+    if !(1..=REPLICAS_MAX).contains(&config.min_replicas) {
+        return Err(StartError::Config(format!(
+            "min_replicas is {}: it is at least 1 and at most {REPLICAS_MAX}",
+            config.min_replicas
+        )));
+    }
     Ok(())
 }
 
@@ -193,15 +213,26 @@ fn node_config(
     config: &Config,
     control: &dyn ControlGroup,
 ) -> Result<crucial_node::Config, StartError> {
+    if control.is_alone() && config.min_replicas > 1 {
+        return Err(StartError::Config(format!(
+            "min_replicas is {}, and this server is alone, so that changes would wait for ever: start a cluster with --join, or leave it out",
+            config.min_replicas
+        )));
+    }
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
     let seed = u64::from_le_bytes(seed);
+    let lease_ms = control.lease_ms();
     Ok(crucial_node::Config {
         limits: config.limits.clone(),
+        timing: Timing {
+            min_replicas: config.min_replicas,
+            ..Timing::of_lease(lease_ms)
+        },
         client_lease_ms: config.lease.as_millis() as Millis,
         at_least_once: config.at_least_once,
         is_alone: control.is_alone(),
-        ..crucial_node::Config::new(control.node(), control.lease_ms(), seed)
+        ..crucial_node::Config::new(control.node(), lease_ms, seed)
     })
 }
 

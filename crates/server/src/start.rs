@@ -23,6 +23,10 @@ pub struct Config {
     /// Calls leave no completion records, so that one that is repeated after a lost connection is executed
     /// again. To measure what the records cost, and for nothing else.
     pub at_least_once: bool,
+    /// In a cluster: a change goes out when this number of servers have it, or as many as its object has replicas if these are
+    /// fewer. While there are not enough it waits. Between 1 and [`REPLICAS_MAX`](crate::REPLICAS_MAX); the same at all
+    /// servers.
+    pub min_replicas: u8,
     /// The limits.
     pub limits: Limits,
 }
@@ -35,6 +39,7 @@ impl Default for Config {
             lease: Duration::from_secs(10),
             spin: default_spin(),
             at_least_once: false,
+            min_replicas: 1,
             limits: Limits::default(),
         }
     }

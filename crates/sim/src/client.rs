@@ -221,6 +221,10 @@ fn output(input: Input, result: Result<Vec<u8>>) -> Result<Option<Output>, Strin
         Err(Error::LockLost { .. }) => return Ok(Some(Output::NotHeld)),
         Err(Error::Cancelled | Error::TimedOut { .. }) => return Ok(Some(Output::Withdrawn)),
         Err(Error::LimitExceeded { .. }) => return Ok(Some(Output::Refused)),
+        // Of a brittle object, which could not be made.
+        Err(Error::Encoding { .. } | Error::BadArguments { .. }) if input.creates() => {
+            return Ok(Some(Output::Refused));
+        }
         Err(Error::NotFound { .. }) => return Ok(Some(Output::NotFound)),
         // The second one: faults that follow each other have kept the client from its server for all of its patience.
         Err(Error::SessionExpired | Error::Unavailable { .. }) => return Ok(None),

@@ -2,8 +2,11 @@
 
 use crucial_node::replication::{Command, Grant, NodeId, Refusal, View};
 
+use rand::Rng;
+
 use crate::event::Event;
 use crate::events::MS;
+use crate::fault::Kind;
 use crate::model::Loss;
 use crate::process::LEASE_MS;
 use crate::wire::{Packet, ToControl};
@@ -75,6 +78,10 @@ impl World {
         if view.version > old.version {
             self.note_losses(&old);
             for (node, member) in &view.members {
+                // A node that does not hear of it hears of a later one.
+                if self.kind == Kind::Overlapping && self.random.random_range(0..3) == 0 {
+                    continue;
+                }
                 let event = Event::ToNode(*node, member.incarnation, Packet::View(view.clone()));
                 self.travel(0, node.0, event);
             }
@@ -98,6 +105,9 @@ impl World {
                 // Nobody who is left has had an assignment.
                 None => Loss::Forgotten,
             };
+            if loss == Loss::Forgotten {
+                self.forgotten.insert((object.id, self.events.count));
+            }
             let worst = self.losses.entry(object.id).or_insert(Loss::None);
             *worst = loss.max(*worst);
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crucial_node::replication::NodeId;
 use crucial_object::SessionId;
 
+use crate::brittle::Weakness;
 use crate::places::CLIENTS;
 
 /// Which schedules there are.
@@ -23,6 +24,8 @@ pub struct Fault {
     pub cut: BTreeSet<(u64, u64)>,
     /// Clients that reach just this node.
     pub parted: BTreeMap<SessionId, NodeId>,
+    /// A node that cannot encode or decode brittle objects.
+    pub weak: Option<(NodeId, Weakness)>,
 }
 
 impl Fault {

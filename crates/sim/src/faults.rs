@@ -5,9 +5,11 @@ use crucial_node::replication::placement::wanted;
 use crucial_node::replication::{Assignment, NodeId, PartitionId, View};
 use rand::Rng;
 
+use crate::brittle::Weakness;
 use crate::event::Event;
 use crate::events::{Clock, MS};
 use crate::fault::{Fault, Kind};
+use crate::model::Loss;
 use crate::places::{CLIENTS, place_of};
 use crate::process::LEASE_MS;
 use crate::wire::End;
@@ -110,7 +112,10 @@ impl World {
         match self.kind {
             Kind::OneFault => {
                 let calm_us = self.now_us.saturating_sub(self.calm_since);
-                self.faults.is_empty() && calm_us >= 2 * LEASE_MS * MS && self.is_whole()
+                let is_calm = self.faults.is_empty() && calm_us >= 2 * LEASE_MS * MS;
+                // A backup may lack a brittle object for a while after the fault.
+                let has_brittle = || self.objects.iter().any(|object| object.is_brittle);
+                is_calm && self.is_whole() && (!has_brittle() || self.replicas_agree().is_ok())
             }
             Kind::Overlapping => {
                 self.faults.len() < OVERLAPPING_MAX && self.random.random_range(0..5) == 0
@@ -141,7 +146,9 @@ impl World {
         let victim = nodes[self.random.random_range(0..nodes.len())];
         let other = nodes[self.random.random_range(0..nodes.len())];
         let duration_us = self.duration_us();
-        let kind = self.random.random_range(0..10);
+        let has_brittle = self.objects.iter().any(|object| object.is_brittle);
+        let kinds = if has_brittle { 12 } else { 10 };
+        let kind = self.random.random_range(0..kinds);
         let is_cut_off = (3..=5).contains(&kind);
         let mut fault = Fault::default();
         match kind {
@@ -195,6 +202,11 @@ impl World {
                 let at_us = self.now_us + duration_us.min(4 * LEASE_MS * MS);
                 self.control.begin_leader(clock, at_us);
             }
+            10 | 11 => {
+                let weakness = self.weakness();
+                self.trace(|| format!("fault {number}: {victim:?} has {weakness:?}"));
+                fault.weak = Some((victim, weakness));
+            }
             _ if nodes.len() > 3 => {
                 self.trace(|| format!("fault {number}: {victim:?} leaves"));
                 if let Some(host) = self.hosts.get_mut(&victim) {
@@ -213,6 +225,31 @@ impl World {
         }
         self.faults.insert(number, fault);
         self.after(duration_us, Event::Heal(number));
+    }
+
+    /// What a node cannot do with brittle objects. One that can be encoded nowhere may be lost with a server: another fault.
+    fn weakness(&mut self) -> Weakness {
+        let decodes = self.kind == Kind::Overlapping && self.random.random();
+        if self.kind == Kind::Overlapping {
+            for object in self.objects.iter().filter(|object| object.is_brittle) {
+                let worst = self.losses.entry(object.id).or_insert(Loss::None);
+                *worst = Loss::Lost.max(*worst);
+            }
+        }
+        Weakness {
+            encodes: !decodes || self.kind == Kind::OneFault,
+            decodes,
+        }
+    }
+
+    /// What a node can do with brittle objects now.
+    pub fn weakness_of(&self, node: NodeId) -> Weakness {
+        let weak = self.faults.values().filter_map(|fault| fault.weak);
+        let mine = weak.filter(|(victim, _)| *victim == node);
+        mine.fold(Weakness::NONE, |sum, (_, weakness)| Weakness {
+            encodes: sum.encodes && weakness.encodes,
+            decodes: sum.decodes && weakness.decodes,
+        })
     }
 
     /// A node that gives a partition away does, now and then, not hear what comes of that, while another fault goes on.

@@ -9,6 +9,9 @@ use crate::model::{Input, Loss, Output, Thing};
 use crate::process::LEASE_MS;
 use crate::world::{Broken, Report, World};
 
+/// How many messages servers may send each other in a second, all together: whatever goes wrong, none works for nothing.
+const MESSAGES_MAX: usize = 300;
+
 impl World {
     pub fn is_finished(&self) -> bool {
         self.clients.values().all(Client::is_done)
@@ -87,6 +90,12 @@ impl World {
         if divergences > 0 {
             return Err(self.broken(format!("backups diverged {divergences} times")));
         }
+        if self.report.messages_max > MESSAGES_MAX {
+            let max = self.report.messages_max;
+            return Err(self.broken(format!(
+                "servers have sent each other {max} messages in a second"
+            )));
+        }
         self.images_agree().map_err(|what| self.broken(what))?;
         let clients = std::mem::take(&mut self.clients);
         let has_lost = |client: &&Client| client.is_dead || self.lapsed.contains(&client.session);
@@ -119,10 +128,12 @@ impl World {
                 operation.answer = None;
             }
         }
-        // Made anew twice: before all replicas were gone, with the record of it, and after that by the request's repetition.
+        // Executed twice: before all replicas were gone, with the record of it, and after that by the request's repetition.
         let again = operations.iter().filter(|operation| {
-            let is_forgotten = self.losses.get(&operation.object) == Some(&Loss::Forgotten);
-            is_forgotten && operation.input == Input::RecreateCounter
+            let end = operation.answer.as_ref().map_or(u64::MAX, |(_, end)| *end);
+            let moments = (operation.object, operation.called)..(operation.object, end);
+            let changes = !matches!(operation.input, Input::Load | Input::FindCounter);
+            changes && self.forgotten.range(moments).next().is_some()
         });
         let again: Vec<_> = again.cloned().collect();
         self.report.operations = operations.len();

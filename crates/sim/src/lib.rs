@@ -10,13 +10,14 @@
 //!   where to where.
 //! - `control`: the control group; `decisions`: what comes to it, and what it decides. `fault`, `faults`: what goes
 //!   wrong.
-//! - `objects`: the objects; `model`: what they do when nothing goes wrong; `judge`: what must hold at the end.
+//! - `objects`: the objects; `brittle`: those that servers cannot always encode or decode; `model`: what they do when nothing goes wrong; `judge`: what must hold at the end.
 //!
 //! `cargo run --release -p crucial-sim -- --seeds 0..10000` runs many.
 
 // Everything here is for this crate's own binary and tests.
 #![allow(missing_docs)]
 
+mod brittle;
 mod caller;
 mod client;
 mod control;
@@ -44,12 +45,15 @@ use crucial_node::replication::Mutant;
 pub use fault::Kind;
 pub use world::{Broken, Report};
 
-/// Bugs that hardly any schedule shows: all clients would have to wait for one partition. They are planted in unit tests of
-/// the node (`overlap.rs`).
-pub const RARE: [Mutant; 3] = [
+/// Bugs that hardly any schedule shows, or that break no promise by themselves. They are planted in unit tests of the node
+/// (`overlap.rs`, `keep.rs`).
+pub const RARE: [Mutant; 6] = [
     Mutant::StaleNeeds,
     Mutant::NoReleaseAfterJoin,
     Mutant::BelievesOwnRank,
+    Mutant::TooFewReplicas,
+    Mutant::JoinsLacking,
+    Mutant::JoinsAtOnce,
 ];
 
 /// Runs the schedule of a seed, with a planted bug or none.

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         return mutants((first, end), kind, &args);
     }
     let (mut operations, mut faults, mut deaths) = (0, 0, 0);
-    let (mut lost, mut undecided, mut time_ms) = (0, 0, 0);
+    let (mut lost, mut undecided, mut time_ms, mut messages) = (0, 0, 0, 0);
     for seed in first..end {
         match run(seed, kind, None, args.trace) {
             Ok(report) => {
@@ -55,6 +55,7 @@ fn main() -> ExitCode {
                 lost += report.lost;
                 undecided += report.undecided;
                 time_ms += report.time_ms;
+                messages = messages.max(report.messages_max);
             }
             Err(broken) => {
                 println!("seed {}: {}", broken.seed, broken.what);
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{} schedules hold: {operations} requests, {faults} faults, {deaths} clients died, {lost} objects of one replica lost, {undecided} histories undecided, {} s simulated in {:.1} s",
+        "{} schedules hold: {operations} requests, {faults} faults, {deaths} clients died, {lost} objects of one replica lost, {undecided} histories undecided, at most {messages} messages a second between servers, {} s simulated in {:.1} s",
         end - first,
         time_ms / 1000,
         begin.elapsed().as_secs_f64(),

@@ -142,6 +142,12 @@ impl Model for Thing {
 }
 
 impl Input {
+    /// Whether it may make an object.
+    pub fn creates(self) -> bool {
+        use Input::{OpenCounter, OpenLock, OpenQueue, RecreateCounter};
+        matches!(self, OpenCounter | OpenLock | OpenQueue | RecreateCounter)
+    }
+
     /// Whether it may wait.
     pub fn may_wait(self) -> bool {
         matches!(self, Input::Pop | Input::Acquire(_))

@@ -2,11 +2,13 @@
 
 use crucial_object::caller::Lifetime;
 use crucial_object::sync::Semaphore;
-use crucial_object::{ObjectId, RunId, encode};
+use crucial_object::{ObjectId, RunId, SharedType, encode};
 use crucial_proto::frame::{OpenMode, OpenRequest, object_id};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde_bytes::ByteBuf;
+
+use crate::brittle::Brittle;
 
 /// The namespace of all objects.
 pub const NAMESPACE: &str = "simulation";
@@ -20,6 +22,8 @@ pub struct Object {
     pub replicas: u8,
     /// Whether the object is deleted now and then.
     pub is_volatile: bool,
+    /// Whether servers can now and then not encode or decode it.
+    pub is_brittle: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +34,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn type_name(self) -> &'static str {
+    fn type_name(self, is_brittle: bool) -> &'static str {
         match self {
+            Kind::Counter if is_brittle => <Brittle as SharedType>::NAME,
             Kind::Counter => "crucial::AtomicI64",
             Kind::Queue => "crucial::Queue",
             Kind::Lock => "crucial::Semaphore",
@@ -51,7 +56,7 @@ impl Kind {
 impl Object {
     pub fn open(&self, mode: OpenMode) -> OpenRequest {
         OpenRequest {
-            type_name: self.kind.type_name().to_owned(),
+            type_name: self.kind.type_name(self.is_brittle).to_owned(),
             key: self.key.to_string(),
             persistent: true,
             mode,
@@ -71,18 +76,20 @@ pub fn objects(random: &mut ChaCha8Rng, choices: [u8; 4]) -> Vec<Object> {
             1 => Kind::Lock,
             _ => Kind::Counter,
         };
+        let is_brittle = kind == Kind::Counter && random.random_range(0..3) == 0;
         Object {
             id: object_id(
                 Lifetime::Persistent,
                 &RunId([0; 16]),
                 NAMESPACE,
-                kind.type_name(),
+                kind.type_name(is_brittle),
                 &key.to_string(),
             ),
             key,
             kind,
             replicas: choices[random.random_range(0..4)],
             is_volatile: random.random_range(0..3) == 0,
+            is_brittle,
         }
     };
     (0..count).map(object).collect()

@@ -18,6 +18,8 @@ pub struct Settings {
     pub parked_calls_max: usize,
     pub waiting_requests_max: usize,
     pub queued_calls_max: usize,
+    pub unacknowledged_max: usize,
+    pub min_replicas: u8,
     pub hash_seed: u64,
 }
 
@@ -64,6 +66,9 @@ impl Process {
             silence_ms: LEASE_MS * 4,
             window: 4,
             batch: 8,
+            min_replicas: settings.min_replicas,
+            unacknowledged_max: settings.unacknowledged_max,
+            ..Timing::default()
         };
         config.client_lease_ms = CLIENT_LEASES * LEASE_MS;
         config.tick_ms = 50;

@@ -73,7 +73,8 @@ impl World {
                 continue;
             }
             self.trace(|| format!("{:?} executes {job:?}", process.node.id()));
-            let done = process.node.execute(job);
+            let weakness = self.weakness_of(process.node.id());
+            let done = weakness.during(|| process.node.execute(job));
             if let Some(number) = self.delay_job(process, ProcessEvent::Complete) {
                 self.trace(|| format!("{:?} job {number} lasts", process.node.id()));
                 process.done.insert(number, done);
@@ -97,9 +98,10 @@ impl World {
 
     /// A job begins that had to wait.
     pub fn execute(&mut self, id: NodeId, number: u64) {
+        let weakness = self.weakness_of(id);
         self.step(id, |process, _, _| {
             if let Some(job) = process.jobs.remove(&number) {
-                let done = process.node.execute(job);
+                let done = weakness.during(|| process.node.execute(job));
                 process.done.insert(number, done);
             }
         });
@@ -211,6 +213,7 @@ impl World {
                     // The kind of the frame: there is just one.
                     let messages = frame.split_off(1);
                     let packet = Packet::Messages(link, messages);
+                    self.count_message();
                     self.travel(from.0, to.0, Event::ToNode(to, incarnation, packet));
                 }
             }

@@ -38,6 +38,8 @@ pub struct Report {
     /// Objects whose histories have too many orders to look at.
     pub undecided: usize,
     pub time_ms: u64,
+    /// Messages between servers in one second, at most.
+    pub messages_max: usize,
 }
 
 /// What a clock may be wrong by, in parts of a thousand.
@@ -91,9 +93,13 @@ pub struct World {
     pub lapsed: BTreeSet<SessionId>,
     /// What deaths have done to objects.
     pub losses: BTreeMap<ObjectId, Loss>,
+    /// At which events nobody was left who knew of an object.
+    pub forgotten: BTreeSet<(ObjectId, u64)>,
     /// Changes that came out differently at a backup, in processes that have ended.
     pub divergences: usize,
     pub outputs: Outputs,
+    /// A second, and how many messages servers have sent in it.
+    messages: (u64, usize),
 }
 
 impl World {
@@ -108,6 +114,11 @@ impl World {
             parked_calls_max: [1, 2, 100][random.random_range(0..3)],
             waiting_requests_max: [2, 100, 100][random.random_range(0..3)],
             queued_calls_max: [1, 100, 100][random.random_range(0..3)],
+            unacknowledged_max: [2, 100, 100][random.random_range(0..3)],
+            min_replicas: match kind {
+                Kind::OneFault => 1,
+                Kind::Overlapping => [1, 1, 2][random.random_range(0..3)],
+            },
             hash_seed: seed,
         };
         // Where all have three, all wait for the same nodes.
@@ -142,8 +153,10 @@ impl World {
             jobs: 0,
             lapsed: BTreeSet::new(),
             losses: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             divergences: 0,
             outputs: Outputs::new(),
+            messages: (0, 0),
             random,
         };
         for node in 1..=world.random.random_range(3..=4) {
@@ -283,6 +296,15 @@ impl World {
                 self.begin_incarnation(id, incarnation);
             }
         }
+    }
+
+    /// A server has sent a message to another.
+    pub fn count_message(&mut self) {
+        let second = self.now_us / (1000 * MS);
+        let (last, count) = self.messages;
+        let count = if last == second { count + 1 } else { 1 };
+        self.messages = (second, count);
+        self.report.messages_max = self.report.messages_max.max(count);
     }
 
     pub fn trace(&self, what: impl FnOnce() -> String) {

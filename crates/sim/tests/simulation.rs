@@ -57,7 +57,14 @@ fn a_trace_shows_what_servers_say_to_each_other() {
 }
 
 /// Bugs that only overlapping faults show.
-const OVERLAPPING: [Mutant; 2] = [Mutant::ServeInHandOver, Mutant::KeepsOutdated];
+const OVERLAPPING: [Mutant; 6] = [
+    Mutant::ServeInHandOver,
+    Mutant::KeepsOutdated,
+    Mutant::LackingInSilence,
+    Mutant::DropsUnencodable,
+    Mutant::NeverResumes,
+    Mutant::RepeatsAtOnce,
+];
 
 #[test]
 fn planted_bugs_are_found() {

@@ -8,7 +8,7 @@ use crucial_proto::frame::{CallRequest, OpenRequest};
 use crate::cell::CallId;
 use crate::connection::Connection;
 use crate::ids::Millis;
-use crate::replication::{Entry, Epoch, Holding, Incarnation, NodeId};
+use crate::replication::{Entry, Epoch, Holding, Incarnation, NodeId, StreamPlace};
 use crate::session::Session;
 
 /// Something that happens to an object. Events of one object take effect one after the other.
@@ -22,8 +22,8 @@ pub(crate) enum Event {
     EndSession(SessionId, SessionEnd),
     /// The object goes with its run, or with all of its namespace. The round counts what was removed.
     Remove(Option<RoundId>),
-    /// The primary, another server, did something to the object. With the rank that this server had in the stream by then.
-    Apply(NodeId, u8, Box<Entry>),
+    /// The primary, another server, did something to the object.
+    Apply(StreamPlace, Box<Entry>),
     /// This server does something with its copy of the object. The round hears of the outcome.
     Task(Task, Option<RoundId>),
 }

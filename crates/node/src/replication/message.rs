@@ -40,6 +40,8 @@ pub enum Message {
         epoch: Epoch,
         /// The last.
         upto: u64,
+        /// What is not here though it should be.
+        lacks: Lacks,
     },
     /// The receiver of a stream has another object than its sender.
     Diverged {
@@ -76,6 +78,17 @@ impl Message {
             _ => None,
         })
     }
+}
+
+/// Objects that a node cannot keep: it does not know their type, or has other limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lacks {
+    /// Rises with each change: an earlier list may come later.
+    pub version: u64,
+    /// Some of them, or all.
+    pub objects: Vec<ObjectId>,
+    /// Whether there are more.
+    pub has_more: bool,
 }
 
 /// The part of an object that a node holds.
@@ -233,8 +246,9 @@ impl Message {
     pub fn size(&self) -> usize {
         const HEADER_BYTES: usize = 32;
         match self {
-            Message::Collect { .. } | Message::Accepted { .. } | Message::Diverged { .. } => {
-                HEADER_BYTES
+            Message::Collect { .. } | Message::Diverged { .. } => HEADER_BYTES,
+            Message::Accepted { lacks, .. } => {
+                HEADER_BYTES + lacks.objects.len() * size_of::<ObjectId>()
             }
             Message::Digest { holding, .. } => HEADER_BYTES + holding.len() * size_of::<Holding>(),
             Message::Stream { entries, .. } => {

@@ -22,8 +22,10 @@ mod view;
 pub use control::{Command, Control, MODULE_BYTES_MAX, MODULES_BYTES_MAX, Refusal};
 pub use ids::{Epoch, Incarnation, NodeId, PARTITIONS, PartitionId, Version, ViewVersion};
 pub use lease::{FailureDetector, Grant, Lease};
-pub use message::{Entry, Form, Holding, Home, Image, ImageBody, Lifecycle, Message, Origin};
+pub use message::{
+    Entry, Form, Holding, Home, Image, ImageBody, Lacks, Lifecycle, Message, Origin,
+};
 pub use mutant::Mutant;
-pub use partition::{Action, Gate, Partition, Timing};
+pub use partition::{Action, BATCH_BYTES_MAX, Gate, JoinSlots, Partition, StreamPlace, Timing};
 pub use replica::{Body, Checksum, Replica, change_of};
 pub use view::{Assignment, Configuration, KeptModule, Member, View};

@@ -41,5 +41,19 @@ mutants! {
         KeepsOutdated,
         /// A new primary believes its own idea of its rank.
         BelievesOwnRank,
+        /// A change goes out when fewer servers have it than asked for.
+        TooFewReplicas,
+        /// A server that cannot keep an object does not say so.
+        LackingInSilence,
+        /// A server becomes the primary that does not have all objects.
+        JoinsLacking,
+        /// An object that cannot be encoded does not exist for other servers.
+        DropsUnencodable,
+        /// A node that acknowledged nothing may join again without a pause.
+        JoinsAtOnce,
+        /// What was sent is sent again without a pause.
+        RepeatsAtOnce,
+        /// A partition that had too much on its way serves no more.
+        NeverResumes,
     }
 }

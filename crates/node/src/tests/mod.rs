@@ -5,6 +5,7 @@ mod catalog;
 mod dials;
 mod drops;
 mod hello;
+mod keep;
 mod lease;
 mod overlap;
 mod parked;

@@ -8,7 +8,7 @@ use crucial_object::{ObjectId, Sequence, SessionId};
 use crate::cell::CallId;
 use crate::replication::placement::wanted;
 use crate::replication::{
-    Action, Assignment, Configuration, Entry, Epoch, Incarnation, Member, Message, NodeId,
+    Action, Assignment, Configuration, Entry, Epoch, Incarnation, Lacks, Member, Message, NodeId,
     Partition, PartitionId, Timing, View, ViewVersion,
 };
 
@@ -18,7 +18,13 @@ const OBJECT: ObjectId = ObjectId([3; 16]);
 /// A partition whose primary placement wants to be this node, and then the second and the third.
 const PARTITIONS: usize = 256;
 
-fn members(nodes: &[u64]) -> BTreeMap<NodeId, Member> {
+/// The receiver of a stream has everything up to this entry.
+pub fn accepted(epoch: Epoch, upto: u64) -> Message {
+    let lacks = Lacks::default();
+    Message::Accepted { epoch, upto, lacks }
+}
+
+pub fn members(nodes: &[u64]) -> BTreeMap<NodeId, Member> {
     let member = |node: &u64| {
         let member = Member {
             incarnation: Incarnation(1),
@@ -42,27 +48,32 @@ fn in_order(nodes: &[u64]) -> PartitionId {
 }
 
 /// A node's part in a partition, and what it has decided.
-struct Part {
-    id: PartitionId,
-    partition: Partition<&'static str>,
-    actions: Vec<Action<&'static str>>,
-    now: u64,
+pub struct Part {
+    pub id: PartitionId,
+    pub partition: Partition<&'static str>,
+    pub actions: Vec<Action<&'static str>>,
+    pub now: u64,
 }
 
 impl Part {
     fn new(nodes: &[u64]) -> Part {
+        Part::with(nodes, Timing::default())
+    }
+
+    /// In this order placement wants the nodes.
+    pub fn with(nodes: &[u64], timing: Timing) -> Part {
         let id = in_order(nodes);
         let me = (ME, Incarnation(1));
         Part {
             id,
-            partition: Partition::new(id, me, 3, Timing::default()),
+            partition: Partition::new(id, me, (3, timing), Arc::default()),
             actions: Vec::new(),
             now: 0,
         }
     }
 
     /// A view of these members, with these nodes assigned: each has the rank of its place.
-    fn view(&self, version: u64, nodes: &[u64], assigned: &[(u8, u64)]) -> View {
+    pub fn view(&self, version: u64, nodes: &[u64], assigned: &[(u8, u64)]) -> View {
         let mut view = View::new(PARTITIONS);
         view.version = ViewVersion(version);
         view.members = members(nodes);
@@ -83,24 +94,24 @@ impl Part {
         change(Arc::make_mut(&mut view.configurations[id.index()]));
     }
 
-    fn take(&mut self, view: &View) {
+    pub fn take(&mut self, view: &View) {
         self.partition.on_view(view, self.now, &mut self.actions);
     }
 
-    fn receive(&mut self, from: u64, message: Message) {
+    pub fn receive(&mut self, from: u64, message: Message) {
         let (now, actions) = (self.now, &mut self.actions);
         self.partition.receive(NodeId(from), message, now, actions);
     }
 
     /// An object is deleted, and the answer to that waits for whoever has to know.
     fn delete(&mut self, answer: &'static str) {
-        let change = self.partition.delete(OBJECT, None, Vec::new());
+        let change = self.partition.delete((OBJECT, 3), None, Vec::new());
         self.partition
             .answer_after(change, answer, &mut self.actions);
         self.partition.issue(self.now, &mut self.actions);
     }
 
-    fn has_released(&self, answer: &str) -> bool {
+    pub fn has_released(&self, answer: &str) -> bool {
         let mut actions = self.actions.iter();
         actions.any(|action| matches!(action, Action::Release(released) if *released == answer))
     }
@@ -137,7 +148,7 @@ fn waits_for_no_former_backup() -> bool {
     }
     for node in [2, 3] {
         let epoch = Epoch(1);
-        part.receive(node, Message::Accepted { epoch, upto: 21 });
+        part.receive(node, accepted(epoch, 21));
     }
     assert!(part.has_released("acknowledged by both"));
     part.delete("acknowledged by the third");
@@ -146,7 +157,7 @@ fn waits_for_no_former_backup() -> bool {
     part.take(&second);
     assert!(!part.has_released("acknowledged by the third"));
     let epoch = Epoch(2);
-    part.receive(3, Message::Accepted { epoch, upto: 100 });
+    part.receive(3, accepted(epoch, 100));
     part.has_released("acknowledged by the third")
 }
 
@@ -175,8 +186,8 @@ fn an_answer_waits_for_nobody_without_a_part_in_the_partition() {
     assert!(waits_for_no_former_joiner());
 }
 
-#[test]
-fn a_node_that_cannot_be_reached_is_not_asked_to_join_all_the_time() {
+/// How often a node is asked to join that cannot be reached, in a minute.
+fn joins_in_a_minute() -> (Part, View) {
     const TICK_MS: u64 = 20;
     let mut part = Part::new(&[1, 2]);
     let view = part.view(1, &[1, 2], &[(0, 1)]);
@@ -190,6 +201,12 @@ fn a_node_that_cannot_be_reached_is_not_asked_to_join_all_the_time() {
         }
         part.partition.tick(&view, part.now, &mut part.actions);
     }
+    (part, view)
+}
+
+#[test]
+fn a_node_that_cannot_be_reached_is_not_asked_to_join_all_the_time() {
+    let (mut part, view) = joins_in_a_minute();
     let joins = part.partition.joins();
     assert!((2..=8).contains(&joins), "{joins} joins in a minute");
     // Its first acknowledgement ends that.
@@ -199,7 +216,7 @@ fn a_node_that_cannot_be_reached_is_not_asked_to_join_all_the_time() {
     let upto = 1_000_000;
     let (now, actions) = (part.now, &mut part.actions);
     part.partition.copy_list(Vec::new(), now, actions);
-    part.receive(2, Message::Accepted { epoch, upto });
+    part.receive(2, accepted(epoch, upto));
     part.partition.tick(&view, part.now, &mut part.actions);
     let mut proposals = part.actions.iter();
     assert!(proposals.any(|action| matches!(action, Action::Propose(_))));
@@ -248,6 +265,8 @@ fn planted_bugs_are_found() {
     assert!(!waits_for_no_former_backup());
     Mutant::plant(Some(Mutant::NoReleaseAfterJoin));
     assert!(!waits_for_no_former_joiner());
+    Mutant::plant(Some(Mutant::JoinsAtOnce));
+    assert!(joins_in_a_minute().0.partition.joins() > 8);
     Mutant::plant(Some(Mutant::BelievesOwnRank));
     assert_eq!(lost_at((1, 2)), [1]);
     Mutant::plant(None);
@@ -303,7 +322,7 @@ fn large_changes_go_in_several_messages() {
         .map(call)
         .collect();
     for _ in 0..6 {
-        part.partition.delete(OBJECT, None, calls.clone());
+        part.partition.delete((OBJECT, 3), None, calls.clone());
     }
     part.partition.issue(part.now, &mut part.actions);
     let sizes = part.actions.iter().filter_map(|action| match action {

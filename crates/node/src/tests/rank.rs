@@ -38,7 +38,8 @@ fn view(number: u64) -> View {
 /// Becomes the primary, and again by a later view. In between, if so, another primary asks.
 fn lost_ranks(asked: Option<Message>) -> Vec<u8> {
     let me = (ME, Incarnation(1));
-    let mut partition = Partition::<()>::new(PartitionId(0), me, 3, Timing::default());
+    let mut partition =
+        Partition::<()>::new(PartitionId(0), me, (3, Timing::default()), Arc::default());
     let mut out = Vec::new();
     partition.on_view(&view(1), 0, &mut out);
     if let Some(message) = asked {

@@ -77,6 +77,7 @@ impl<R> Partition<R> {
             out.push(Action::Clear);
         }
         self.collected = None;
+        self.clear_lacks();
         self.done = Requests::default();
     }
 
@@ -157,6 +158,7 @@ impl<R> Partition<R> {
             backoff: BTreeMap::new(),
             proposal: None,
             planned: ViewVersion::default(),
+            is_full: false,
         };
         for assignment in others() {
             let mut stream = Outgoing::new(assignment.rank, now_ms);

@@ -4,10 +4,10 @@ use crate::cell::{CallId, Change};
 use crucial_object::{ObjectId, SessionId};
 
 use super::join::Join;
-use super::state::{Action, Partition, Phase, Role};
+use super::state::{Action, Partition, Pending, Phase, Primary, Role, Timing};
 use super::stream::{Outgoing, UNASSIGNED};
 use crate::replication::mutant::Mutant;
-use crate::replication::{Entry, Image, Lifecycle, Message, NodeId, Replica, Version};
+use crate::replication::{Entry, Image, ImageBody, Lifecycle, Message, Replica, Version};
 
 impl<R> Partition<R> {
     /// Whether other nodes may need an object that is created or replaced here. Its image has to be made before the
@@ -37,7 +37,7 @@ impl<R> Partition<R> {
             version,
             ..image
         });
-        self.spread(|stream, join| {
+        self.spread(Some((object, replica.replicas)), |stream, join| {
             let rank = join.map_or(stream.rank, |join| stream.rank.min(join.rank));
             let tombstones = tombstones.clone();
             let image = image.as_ref().map(|image| match replica.replicas > rank {
@@ -71,17 +71,17 @@ impl<R> Partition<R> {
         replica.issued = self.issued;
     }
 
-    /// An object was deleted here, with the records of the calls `tombstones`. Gives what the answer waits for.
+    /// An object of `replicas` was deleted here, with the records of the calls `tombstones`. Gives what the answer waits for.
     /// Without `done` no request deleted it: its run has ended.
     pub fn delete(
         &mut self,
-        object: ObjectId,
+        (object, replicas): (ObjectId, u8),
         done: Option<Lifecycle>,
         tombstones: Vec<CallId>,
     ) -> u64 {
         self.done.record(done);
         self.done.add_tombstones(&tombstones);
-        self.spread(|stream, join| {
+        self.spread(Some((object, replicas)), |stream, join| {
             let entry = Entry::Drop {
                 object,
                 done,
@@ -116,7 +116,7 @@ impl<R> Partition<R> {
 
     fn tell_requests(&mut self) {
         let done = self.done.all();
-        self.spread(|_, _| Some((Entry::Done(done.clone()), false)));
+        self.spread(None, |_, _| Some((Entry::Done(done.clone()), false)));
     }
 
     /// A change was done here. It is made, with the checksum of its results, for those who need it.
@@ -131,8 +131,8 @@ impl<R> Partition<R> {
             return;
         };
         replica.version = version;
-        self.spread(|stream, join| {
-            let needed = needs_full(replica, stream, join)?;
+        self.spread(Some((object, replica.replicas)), |stream, join| {
+            let needed = needs_full((object, replica), stream, join)?;
             let (change, checksum) = change();
             let entry = Entry::Apply {
                 object,
@@ -153,8 +153,8 @@ impl<R> Partition<R> {
             return;
         };
         replica.version = version;
-        self.spread(|stream, join| {
-            let needed = needs_full(replica, stream, join)?;
+        self.spread(Some((object, replica.replicas)), |stream, join| {
+            let needed = needs_full((object, replica), stream, join)?;
             let image = Image {
                 version,
                 ..image.clone()?
@@ -168,11 +168,27 @@ impl<R> Partition<R> {
             Some((entry, needed))
         });
         replica.issued = self.issued;
+        let is_unsent = image.is_some_and(|image| matches!(image.body, ImageBody::Lost));
+        if let Role::Primary(primary) = &mut self.role
+            && is_unsent
+        {
+            for (node, stream) in &mut primary.streams {
+                let join = primary.join.as_ref().filter(|join| join.node == *node);
+                if needs_full((object, replica), stream, join).is_some() {
+                    stream.lacking_mut().set_unsent(object);
+                }
+            }
+        }
     }
 
     /// Appends entries to the streams of assignments and of a joining node, as `entry` says; with whether its
-    /// acknowledgement is needed.
-    fn spread(&mut self, mut entry: impl FnMut(&Outgoing, Option<&Join>) -> Option<(Entry, bool)>) {
+    /// acknowledgement is needed. They are of this object, which has this number of replicas.
+    fn spread(
+        &mut self,
+        of: Option<(ObjectId, u8)>,
+        mut entry: impl FnMut(&Outgoing, Option<&Join>) -> Option<(Entry, bool)>,
+    ) {
+        let timing = &self.timing;
         let Role::Primary(primary) = &mut self.role else {
             return;
         };
@@ -191,17 +207,33 @@ impl<R> Partition<R> {
             }
         }
         self.issued += 1;
-        if needs.is_empty() && primary.pending.is_empty() {
+        let is_alone = needs.is_empty() && primary.pending.is_empty();
+        if is_alone && primary.has_enough(of, timing.min_replicas) {
             // The common case of an object that is nowhere else.
             self.released += 1;
         } else {
-            primary.await_all(needs);
+            primary.await_all(needs, of);
+            primary.is_full |= primary.unacknowledged_bytes() > timing.unacknowledged_bytes_max
+                || primary.pending.len() > timing.unacknowledged_max;
         }
     }
 
     /// Whether all that was done to an object is at all assignments that are to have it.
     pub fn is_settled(&self, replica: &Replica) -> bool {
-        replica.issued <= self.released && !Mutant::AnswerBeforeBackup.is_planted()
+        let is_settled = match self.pending(replica.issued) {
+            None => true,
+            Some(pending) => pending.is_kept,
+        };
+        is_settled && !Mutant::AnswerBeforeBackup.is_planted()
+    }
+
+    /// A change by its number, if not all before it and itself are released.
+    fn pending(&self, change: u64) -> Option<&Pending<R>> {
+        let index = change.checked_sub(self.released + 1)?;
+        match &self.role {
+            Role::Primary(primary) => primary.pending.get(index as usize),
+            _ => None,
+        }
     }
 
     pub(super) fn next_version(&mut self) -> Option<Version> {
@@ -217,21 +249,28 @@ impl<R> Partition<R> {
 
     /// An answer that depends on all changes of an object: it goes out when all assignments concerned have them.
     pub fn answer(&mut self, replica: &Replica, answer: R, out: &mut Vec<Action<R>>) {
-        self.answer_after(replica.issued, answer, out);
+        match self.pending_mut(replica.issued) {
+            Some(pending) if !pending.is_kept => pending.answers.push(answer),
+            _ => out.push(Action::Release(answer)),
+        }
     }
 
     /// An answer that depends on a change and all before it in this partition.
     pub fn answer_after(&mut self, change: u64, answer: R, out: &mut Vec<Action<R>>) {
-        let waits = change.checked_sub(self.released + 1);
-        let Role::Primary(primary) = &mut self.role else {
-            return;
-        };
-        let pending = waits.and_then(|index| primary.pending.get_mut(index as usize));
-        match pending {
-            Some(pending) if !Mutant::AnswerBeforeBackup.is_planted() => {
-                pending.answers.push(answer);
+        match self.pending_mut(change) {
+            Some(pending) => pending.last_answers.push(answer),
+            None => out.push(Action::Release(answer)),
+        }
+    }
+
+    /// As [`pending`](Partition::pending), for an answer that waits for it.
+    fn pending_mut(&mut self, change: u64) -> Option<&mut Pending<R>> {
+        let index = change.checked_sub(self.released + 1)?;
+        match &mut self.role {
+            Role::Primary(primary) if !Mutant::AnswerBeforeBackup.is_planted() => {
+                primary.pending.get_mut(index as usize)
             }
-            _ => out.push(Action::Release(answer)),
+            _ => None,
         }
     }
 
@@ -251,23 +290,22 @@ impl<R> Partition<R> {
     }
 
     pub(super) fn release(&mut self, out: &mut Vec<Action<R>>) {
+        let timing = &self.timing;
         let Role::Primary(primary) = &mut self.role else {
             return;
         };
-        while let Some(first) = primary.pending.front() {
-            let has = |(node, index): &(NodeId, u64)| {
-                let stream = primary.streams.get(node);
-                stream.is_none_or(|stream| stream.acknowledged() >= *index)
-            };
-            if !first.needs.iter().all(has) {
-                break;
-            }
+        while let Some(first) = primary.pending.front()
+            && primary.is_kept(first, timing.min_replicas)
+        {
             self.released += 1;
             let done = primary.pending.pop_front();
-            for answer in done.into_iter().flat_map(|done| done.answers) {
-                out.push(Action::Release(answer));
+            for done in done.into_iter() {
+                let answers = done.answers.into_iter().chain(done.last_answers);
+                out.extend(answers.map(Action::Release));
             }
         }
+        primary.release_past_waiting(timing.min_replicas, out);
+        primary.make_room(timing, out);
     }
 
     /// Sends what was not sent yet.
@@ -298,8 +336,44 @@ impl<R> Partition<R> {
     }
 }
 
+impl<R> Primary<R> {
+    /// A change that waits for more servers than there are holds up what depends on it, and no other object.
+    fn release_past_waiting(&mut self, min_replicas: u8, out: &mut Vec<Action<R>>) {
+        let waits = |first: &Pending<R>| !self.has_enough(first.of, min_replicas);
+        if !self.pending.front().is_some_and(waits) {
+            return;
+        }
+        for index in 0..self.pending.len() {
+            let is_kept = self.is_kept(&self.pending[index], min_replicas);
+            let pending = &mut self.pending[index];
+            pending.is_kept = is_kept;
+            if is_kept {
+                out.extend(pending.answers.drain(..).map(Action::Release));
+            }
+        }
+    }
+
+    /// Goes on executing when half of what was too much has arrived.
+    fn make_room(&mut self, timing: &Timing, out: &mut Vec<Action<R>>) {
+        if self.is_full
+            && self.unacknowledged_bytes() <= timing.unacknowledged_bytes_max / 2
+            && self.pending.len() <= timing.unacknowledged_max / 2
+        {
+            self.is_full = Mutant::NeverResumes.is_planted();
+            out.push(Action::Resume);
+        }
+    }
+}
+
 /// Whether a node's acknowledgement of an object's change is needed; `None`: it does not have the object in full.
-fn needs_full(replica: &Replica, stream: &Outgoing, join: Option<&Join>) -> Option<bool> {
+fn needs_full(
+    (object, replica): (ObjectId, &Replica),
+    stream: &Outgoing,
+    join: Option<&Join>,
+) -> Option<bool> {
+    if stream.lacking().is_without(&object) {
+        return None;
+    }
     if replica.replicas > stream.rank {
         return Some(stream.required);
     }

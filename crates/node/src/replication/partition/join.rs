@@ -1,6 +1,8 @@
 //! A node on its way to an assignment, or to a lower rank.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crucial_object::ObjectId;
 
@@ -8,6 +10,35 @@ use crate::replication::ids::{Incarnation, NodeId};
 use crate::replication::mutant::Mutant;
 use crate::replication::replica::Replica;
 use crate::replication::view::Assignment;
+use crate::sync::AtomicUsize;
+
+/// In how many partitions of a server a node joins at the same time. So what is on its way to those that join is this often
+/// what one of them may have.
+const JOINS_MAX: usize = 64;
+
+/// The joins that go on at a server, in all of its partitions.
+#[derive(Default)]
+pub struct JoinSlots(AtomicUsize);
+
+/// A join that goes on.
+pub(super) struct JoinSlot(Arc<JoinSlots>);
+
+impl JoinSlots {
+    /// One more join, if there may be another.
+    pub(super) fn take(self: &Arc<Self>) -> Option<JoinSlot> {
+        let more = |count| (count < JOINS_MAX).then_some(count + 1);
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok().then(|| JoinSlot(self.clone()))
+    }
+}
+
+impl Drop for JoinSlot {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A join that goes on.
 pub(super) struct Join {
@@ -18,6 +49,9 @@ pub(super) struct Join {
     /// No other join of this incarnation has it.
     pub number: u32,
     pub stage: Stage,
+    /// How many objects may be asked for at once. More and more while they are small, since their sizes are not known before.
+    pub ahead: usize,
+    _slot: JoinSlot,
 }
 
 pub(super) enum Stage {
@@ -33,13 +67,19 @@ pub(super) enum Stage {
 }
 
 impl Join {
-    pub fn new(number: u32, assignment: Assignment, incarnation: Incarnation) -> Join {
+    pub fn new(
+        number: u32,
+        (assignment, incarnation): (Assignment, Incarnation),
+        slot: JoinSlot,
+    ) -> Join {
         Join {
             node: assignment.node,
             incarnation,
             rank: assignment.rank,
             number,
             stage: Stage::Listing,
+            ahead: 1,
+            _slot: slot,
         }
     }
 

@@ -6,7 +6,7 @@ use super::join::{Join, Stage};
 use super::state::{Action, Backoff, Partition, Primary, Role, Timing};
 use super::stream::{Outgoing, UNASSIGNED};
 use crate::replication::mutant::Mutant;
-use crate::replication::{Entry, Image, Lifecycle, Replica};
+use crate::replication::{Entry, Image, Lifecycle, NodeId, Replica};
 
 /// With more bytes on their way to a joining node, no more objects are copied for it. (Each partition that moves has as
 /// many on their way.)
@@ -28,14 +28,19 @@ impl<R> Primary<R> {
         self.join = Some(join);
     }
 
-    /// Ends the join of a node that acknowledges nothing. It may join again, after a pause.
-    pub(super) fn end_silent_join(&mut self, now_ms: u64, timing: &Timing) {
+    /// Ends the join of a node that acknowledges nothing or too little, or that cannot have everything. It may join again,
+    /// after a pause.
+    pub(super) fn end_join_for_now(&mut self, now_ms: u64, timing: &Timing) {
         let Some(join) = &self.join else { return };
         let last = self
             .backoff
             .get(&join.node)
             .map_or(0, |backoff| backoff.pause_ms);
-        let pause_ms = (2 * last).clamp(timing.silence_ms / 4, 8 * timing.silence_ms);
+        let (least_ms, most_ms) = timing.pauses_ms();
+        let pause_ms = match Mutant::JoinsAtOnce.is_planted() {
+            true => 0,
+            false => (2 * last).clamp(least_ms, most_ms),
+        };
         let backoff = Backoff {
             until_ms: now_ms + pause_ms,
             pause_ms,
@@ -52,10 +57,19 @@ impl<R> Primary<R> {
         };
         if stream.rank == UNASSIGNED {
             stream.give_up();
+            stream.lacking_mut().clear();
         } else {
             let rank = stream.rank;
             stream.push(Entry::Rank { rank });
         }
+    }
+
+    /// Whether the node that is to be the primary lacks an object, which would be lost then. A server that leaves loses it
+    /// in any case.
+    pub(super) fn would_lose(&self, rank: u8, node: NodeId, is_leaving: bool) -> bool {
+        let stream = self.streams.get(&node);
+        let lacks = stream.is_some_and(|stream| !stream.lacking().is_empty());
+        rank == 0 && lacks && !is_leaving && !Mutant::JoinsLacking.is_planted()
     }
 
     /// Whether the joining node has everything.
@@ -86,8 +100,9 @@ impl<R> Primary<R> {
             return;
         }
         let room = match stream.bytes() < COPIES_BYTES_MAX {
-            true => window.saturating_sub(stream.len() + *asked),
-            // One object that is asked for can be as large as all others.
+            true => window
+                .saturating_sub(stream.len() + *asked)
+                .min(join.ahead.saturating_sub(*asked)),
             false => 0,
         };
         let next: Vec<_> = left.drain(..room.min(left.len())).collect();
@@ -121,7 +136,7 @@ impl<R> Partition<R> {
     pub fn copy(&mut self, replica: Option<&Replica>) -> Option<u8> {
         let rank = self.copy_rank(replica);
         if rank.is_none() {
-            self.on_copied();
+            self.on_copied(0);
         }
         rank
     }
@@ -138,25 +153,34 @@ impl<R> Partition<R> {
         (!is_there && replica.copied != join.number).then_some(join.rank)
     }
 
-    fn on_copied(&mut self) {
+    /// One that was asked for is copied, as this number of bytes.
+    fn on_copied(&mut self, bytes: usize) {
+        let window = self.timing.window;
         if let Role::Primary(primary) = &mut self.role
             && let Some(join) = &mut primary.join
             && let Stage::Copying { asked, .. } = &mut join.stage
         {
             *asked = asked.saturating_sub(1);
+            join.ahead = match bytes * join.ahead < COPIES_BYTES_MAX {
+                true => (join.ahead + 1).min(window),
+                false => (join.ahead / 2).max(1),
+            };
         }
     }
 
     /// Sends one object, as it is now, to the joining node.
     pub fn copy_with(&mut self, object: ObjectId, replica: &mut Replica, image: Image) {
-        self.on_copied();
+        let mut bytes = 0;
         if let Role::Primary(primary) = &mut self.role
             && let Some(join) = &primary.join
             && let Some(stream) = primary.streams.get_mut(&join.node)
         {
-            stream.install(object, image);
+            let before = stream.bytes();
+            stream.send(object, replica, image);
+            bytes = stream.bytes() - before;
             replica.copied = join.number;
         }
+        self.on_copied(bytes);
     }
 
     pub(super) fn go_on_copying(&mut self, out: &mut Vec<Action<R>>) {

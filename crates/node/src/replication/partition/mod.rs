@@ -5,7 +5,8 @@
 //!
 //! - `state`: the types, and what a partition answers about itself.
 //! - `assignment`: what a view does to this server's part; `reconcile`: a new primary brings the others to its state.
-//! - `change`: what the primary did to objects, and when replies go out; `stream`: entries on their way to one other node.
+//! - `change`: what the primary did to objects, and when replies go out; `stream`: entries on their way to one other node;
+//!   `lacking`: what that one does not have though it should.
 //! - `receive`: messages; `requests`: creations and deletions that were executed.
 //! - `plan`: time, and the way to the wanted placement; `join`, `joining`: a node on its way to an assignment.
 //! - `check`: what must hold after each step.
@@ -15,6 +16,7 @@ mod change;
 mod check;
 mod join;
 mod joining;
+mod lacking;
 mod plan;
 mod receive;
 mod reconcile;
@@ -22,4 +24,6 @@ mod requests;
 mod state;
 mod stream;
 
+pub use join::JoinSlots;
 pub use state::{Action, Gate, Partition, Timing};
+pub use stream::{BATCH_BYTES_MAX, StreamPlace};

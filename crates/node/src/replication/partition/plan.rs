@@ -27,8 +27,14 @@ impl<R> Partition<R> {
             proposal.said_ms = now_ms;
             out.push(Action::Propose(proposal.command.clone()));
         }
-        for stream in primary.streams.values_mut() {
+        for (node, stream) in &mut primary.streams {
             stream.repeat(now_ms, timing.repeat_ms);
+            let again = stream.lacking_mut().try_again(now_ms, timing.pauses_ms());
+            out.extend(
+                again
+                    .into_iter()
+                    .map(|object| Action::Repair(*node, object)),
+            );
         }
         self.flush(now_ms, out);
         self.plan(view, now_ms, out);
@@ -64,6 +70,7 @@ impl<R> Partition<R> {
             return;
         };
         let wanted = wanted(self.id, view, self.replicas_max);
+        let is_leaving = view.members.get(&self.me).is_some_and(|me| me.leaving);
         if let Some(join) = &primary.join {
             let as_wanted = Assignment {
                 rank: join.rank,
@@ -71,6 +78,8 @@ impl<R> Partition<R> {
             };
             if !wanted.contains(&as_wanted) {
                 primary.end_join();
+            } else if primary.would_lose(join.rank, join.node, is_leaving) {
+                return primary.end_join_for_now(now_ms, &self.timing);
             } else if primary.is_joined() {
                 let mut assignments = primary.assignments.clone();
                 assignments.retain(|assignment| assignment.node != as_wanted.node);
@@ -89,12 +98,16 @@ impl<R> Partition<R> {
         });
         if let Some(assignment) = lacks {
             let backoff = primary.backoff.get(&assignment.node);
-            if backoff.is_some_and(|backoff| now_ms < backoff.until_ms) {
+            if backoff.is_some_and(|backoff| now_ms < backoff.until_ms)
+                || primary.would_lose(assignment.rank, assignment.node, is_leaving)
+            {
                 return;
             }
-            if let Some(member) = view.members.get(&assignment.node) {
+            if let Some(member) = view.members.get(&assignment.node)
+                && let Some(slot) = self.join_slots.take()
+            {
                 self.joins += 1;
-                let join = Join::new(self.joins, *assignment, member.incarnation);
+                let join = Join::new(self.joins, (*assignment, member.incarnation), slot);
                 primary.begin_join(join, self.done.all(), now_ms);
                 out.push(Action::List);
                 self.flush(now_ms, out);
@@ -102,6 +115,9 @@ impl<R> Partition<R> {
             return;
         }
         if !wanted.is_empty() && wanted != primary.assignments {
+            if primary.would_lose(0, wanted[0].node, is_leaving) {
+                return;
+            }
             if wanted[0].node != self.me {
                 primary.phase = Phase::HandingOver;
                 out.push(Action::Close);
@@ -120,6 +136,7 @@ impl<R> Partition<R> {
         out: &mut Vec<Action<R>>,
     ) -> bool {
         let silence_ms = self.timing.silence_ms;
+        let backlog_max = self.timing.unacknowledged_bytes_max;
         let Role::Primary(primary) = &mut self.role else {
             return false;
         };
@@ -133,9 +150,17 @@ impl<R> Partition<R> {
             self.propose(assignments, view, now_ms, out);
             return true;
         }
-        let joiner_is_silent = primary.join.as_ref().is_some_and(|j| is_silent(j.node));
-        if joiner_is_silent {
-            primary.end_silent_join(now_ms, &self.timing);
+        let is_behind = |node: NodeId| {
+            let stream = primary.streams.get(&node);
+            stream.is_some_and(|stream| stream.backlog() > backlog_max)
+        };
+        let is_useless = |node: NodeId| is_silent(node) || is_behind(node);
+        if primary
+            .join
+            .as_ref()
+            .is_some_and(|join| is_useless(join.node))
+        {
+            primary.end_join_for_now(now_ms, &self.timing);
         }
         false
     }

@@ -4,9 +4,12 @@ use crucial_object::ObjectId;
 
 use super::requests::Requests;
 use super::state::{Action, Partition, Phase, Primary, Role};
-use super::stream::{Incoming, UNASSIGNED};
+use super::stream::{Incoming, StreamPlace, UNASSIGNED};
 use crate::replication::mutant::Mutant;
-use crate::replication::{Entry, Epoch, Holding, Lifecycle, Message, NodeId};
+use crate::replication::{Entry, Epoch, Holding, Lacks, Lifecycle, Message, NodeId};
+
+/// How many objects one message names that cannot be kept.
+const LACKS_MAX: usize = 256;
 
 impl<R> Partition<R> {
     /// A message about this partition came.
@@ -40,7 +43,10 @@ impl<R> Partition<R> {
                 ..
             } => self.take_in(from, epoch, base, first, entries, out),
             Message::Digest { holding, .. } => self.learn(from, epoch, holding, out),
-            Message::Accepted { upto, .. } => self.acknowledged(from, epoch, upto, now_ms, out),
+            Message::Accepted { upto, lacks, .. } => {
+                self.learn_lacks((from, epoch), (upto, lacks), out);
+                self.acknowledged(from, epoch, upto, now_ms, out);
+            }
             Message::Diverged { object, .. } => {
                 if self.primary_in(epoch).is_some() {
                     out.push(Action::Repair(from, object));
@@ -69,12 +75,11 @@ impl<R> Partition<R> {
         let Role::Follower(incoming) = &mut self.role else {
             return;
         };
-        let accepted = incoming.accept(base, first, entries);
-        let Some(upto) = incoming.upto() else { return };
-        for entry in accepted {
+        for (number, entry) in incoming.accept(base, first, entries) {
             match entry {
                 Entry::Reset { rank } => {
                     out.push(Action::Clear);
+                    self.clear_lacks();
                     self.rank = Some(rank);
                     self.collected = None;
                     self.told = Some((epoch, rank));
@@ -102,12 +107,96 @@ impl<R> Partition<R> {
                         }
                         _ => {}
                     }
-                    let rank = self.rank.unwrap_or(UNASSIGNED);
-                    out.push(Action::Follow(from, rank, entry));
+                    match (&entry, &mut self.role) {
+                        (Entry::Drop { object, .. }, _) => {
+                            let was_lacking = self.lacks.remove(object);
+                            self.lacks_version += u64::from(was_lacking);
+                        }
+                        (Entry::Install { .. }, Role::Follower(incoming)) => {
+                            incoming.begin_install(number);
+                        }
+                        _ => {}
+                    }
+                    let place = StreamPlace {
+                        from,
+                        epoch,
+                        number,
+                        rank: self.rank.unwrap_or(UNASSIGNED),
+                    };
+                    out.push(Action::Follow(place, entry));
                 }
             }
         }
-        out.push(Action::Send(from, Message::Accepted { epoch, upto }));
+        self.accept(from, out);
+    }
+
+    /// Acknowledges what came of a stream.
+    fn accept(&self, to: NodeId, out: &mut Vec<Action<R>>) {
+        let Role::Follower(incoming) = &self.role else {
+            return;
+        };
+        let Some(upto) = incoming.upto() else { return };
+        let lacks = Lacks {
+            version: self.lacks_version,
+            objects: self.lacks.iter().take(LACKS_MAX).copied().collect(),
+            has_more: self.lacks.len() > LACKS_MAX,
+        };
+        let epoch = incoming.epoch;
+        out.push(Action::Send(to, Message::Accepted { epoch, upto, lacks }));
+    }
+
+    /// What an entry of a stream has brought is in its place, or cannot be kept here.
+    pub fn installed(
+        &mut self,
+        place: StreamPlace,
+        (object, is_kept): (ObjectId, bool),
+        out: &mut Vec<Action<R>>,
+    ) {
+        let has_changed = match is_kept || Mutant::LackingInSilence.is_planted() {
+            true => self.lacks.remove(&object),
+            false => self.lacks.insert(object),
+        };
+        self.lacks_version += u64::from(has_changed);
+        if let Role::Follower(incoming) = &mut self.role
+            && incoming.epoch == place.epoch
+            && (incoming.end_install(place.number) || has_changed)
+        {
+            self.accept(place.from, out);
+        }
+    }
+
+    pub(super) fn clear_lacks(&mut self) {
+        self.lacks.clear();
+        self.lacks_version += 1;
+    }
+
+    /// Whether an object came that could not be kept.
+    pub fn lacks(&self, object: &ObjectId) -> bool {
+        self.lacks.contains(object)
+    }
+
+    /// A server has said what it cannot keep.
+    fn learn_lacks(
+        &mut self,
+        (from, epoch): (NodeId, Epoch),
+        (upto, lacks): (u64, Lacks),
+        out: &mut Vec<Action<R>>,
+    ) {
+        let Some(primary) = self.primary_in(epoch) else {
+            return;
+        };
+        let Some(stream) = primary.streams.get_mut(&from) else {
+            return;
+        };
+        let joins = primary.join.as_ref().is_some_and(|join| join.node == from);
+        if stream.rank == UNASSIGNED && !joins {
+            // Of a join that has ended.
+            return;
+        }
+        let news = stream.lacking_mut().set_refused(upto, lacks);
+        if !news.is_empty() {
+            out.push(Action::Lacks(from, news));
+        }
     }
 
     pub(super) fn primary_in(&mut self, epoch: Epoch) -> Option<&mut Primary<R>> {

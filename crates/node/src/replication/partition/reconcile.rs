@@ -45,9 +45,9 @@ impl<R> Partition<R> {
         let Some(stream) = self.unreconciled(node) else {
             return;
         };
-        let index = stream.install(object, image);
+        let index = stream.send(object, replica, image);
         if let Role::Primary(primary) = &mut self.role {
-            primary.await_all(vec![(node, index)]);
+            primary.await_all(vec![(node, index)], Some((object, replica.replicas)));
             self.issued += 1;
             replica.issued = self.issued;
         }
@@ -93,17 +93,17 @@ impl<R> Partition<R> {
         let join = primary.join.as_ref().filter(|join| join.node == node);
         match join {
             Some(join) if join.follows(replica) => Some(stream.rank.min(join.rank)),
-            Some(_) if stream.rank == UNASSIGNED => None,
+            _ if stream.rank == UNASSIGNED => None,
             _ => Some(stream.rank),
         }
     }
 
     /// Sends an object whole to a node that has another one than it should.
-    pub fn repair(&mut self, node: NodeId, object: ObjectId, image: Image) {
+    pub fn repair(&mut self, node: NodeId, object: ObjectId, replica: &Replica, image: Image) {
         if let Role::Primary(primary) = &mut self.role
             && let Some(stream) = primary.streams.get_mut(&node)
         {
-            stream.install(object, image);
+            stream.send(object, replica, image);
         }
     }
 }

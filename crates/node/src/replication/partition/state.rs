@@ -1,12 +1,13 @@
 //! The types of a partition, and what it answers about itself.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crucial_object::ObjectId;
 
-use super::join::Join;
+use super::join::{Join, JoinSlots};
 use super::requests::Requests;
-use super::stream::{Incoming, Outgoing, UNASSIGNED};
+use super::stream::{Incoming, Outgoing, StreamPlace, UNASSIGNED};
 use crate::cell::CallId;
 use crate::replication::control::Command;
 use crate::replication::ids::{Epoch, Incarnation, NodeId, PartitionId, ViewVersion};
@@ -25,6 +26,12 @@ pub struct Timing {
     pub window: usize,
     /// Entries in one message.
     pub batch: usize,
+    /// A change goes out when this number of servers have it, or as many as the object has replicas if these are fewer.
+    pub min_replicas: u8,
+    /// With more bytes of changes on their way, a partition executes nothing more until they have arrived.
+    pub unacknowledged_bytes_max: usize,
+    /// Nor with more changes than this.
+    pub unacknowledged_max: usize,
 }
 
 impl Timing {
@@ -38,6 +45,13 @@ impl Timing {
     }
 }
 
+impl Timing {
+    /// The shortest and the longest pause before something is tried again that did not work.
+    pub(super) fn pauses_ms(&self) -> (u64, u64) {
+        (self.silence_ms / 4, 8 * self.silence_ms)
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         Timing {
@@ -45,6 +59,9 @@ impl Default for Timing {
             silence_ms: 5_000,
             window: 64,
             batch: 256,
+            min_replicas: 1,
+            unacknowledged_bytes_max: 64 << 20,
+            unacknowledged_max: 100_000,
         }
     }
 }
@@ -56,9 +73,11 @@ pub enum Action<R> {
     Send(NodeId, Message),
     /// Give it to the control group. It may be lost: it is proposed again.
     Propose(Command),
-    /// An entry of a stream came, and is the next for its object: `Apply`, `Install` or `Drop`. With this node's rank at the
-    /// entry's place in the stream.
-    Follow(NodeId, u8, Entry),
+    /// An entry of a stream came, and is the next for its object: `Apply`, `Install` or `Drop`. What became of an
+    /// `Install` is to be told: [`Partition::installed`].
+    Follow(StreamPlace, Entry),
+    /// A server cannot keep these objects.
+    Lacks(NodeId, Vec<ObjectId>),
     /// Forget all objects of the partition.
     Clear,
     /// Objects below this rank go from here.
@@ -81,6 +100,8 @@ pub enum Action<R> {
     Open,
     /// Calls are not served any more.
     Close,
+    /// There is room for changes again: what waited is to be admitted.
+    Resume,
     /// An answer may go out, if there is a lease.
     Release(R),
 }
@@ -125,6 +146,12 @@ pub struct Partition<R> {
     pub(super) joins: u32,
     /// Whether objects may be gone of which nobody knows.
     pub(super) is_amnesic: bool,
+    /// Objects that came and cannot be kept.
+    pub(super) lacks: BTreeSet<ObjectId>,
+    /// Counts their changes.
+    pub(super) lacks_version: u64,
+    /// Of all partitions of this server.
+    pub(super) join_slots: Arc<JoinSlots>,
 }
 
 pub(super) enum Role<R> {
@@ -153,6 +180,8 @@ pub(super) struct Primary<R> {
     pub(super) proposal: Option<Proposal>,
     /// With this view there is nothing to be planned any more.
     pub(super) planned: ViewVersion,
+    /// Too much is on its way: nothing is executed until half of it has arrived.
+    pub(super) is_full: bool,
 }
 
 /// A pause before a node may join again that has not acknowledged anything.
@@ -179,7 +208,14 @@ pub(super) enum Phase {
 pub(super) struct Pending<R> {
     /// Whose acknowledgement of which entry it needs.
     pub(super) needs: Vec<(NodeId, u64)>,
+    /// Its object, and how many replicas that has; `None`: it is no object's.
+    pub(super) of: Option<(ObjectId, u8)>,
+    /// Enough servers have it. It waits for changes of other objects that came before.
+    pub(super) is_kept: bool,
+    /// Answers that depend on its object.
     pub(super) answers: Vec<R>,
+    /// Answers that depend on all changes up to this one.
+    pub(super) last_answers: Vec<R>,
 }
 
 pub(super) struct Proposal {
@@ -192,8 +228,8 @@ impl<R> Partition<R> {
     pub fn new(
         id: PartitionId,
         (me, incarnation): (NodeId, Incarnation),
-        replicas_max: u8,
-        timing: Timing,
+        (replicas_max, timing): (u8, Timing),
+        join_slots: Arc<JoinSlots>,
     ) -> Self {
         Partition {
             id,
@@ -212,6 +248,9 @@ impl<R> Partition<R> {
             released: 0,
             joins: 0,
             is_amnesic: false,
+            lacks: BTreeSet::new(),
+            lacks_version: 0,
+            join_slots,
         }
     }
 
@@ -248,6 +287,14 @@ impl<R> Partition<R> {
         self.sealed
     }
 
+    /// The servers that have an object of `replicas`; `None`: this server is not its primary.
+    pub fn holders(&self, object: ObjectId, replicas: u8) -> Option<Vec<NodeId>> {
+        match &self.role {
+            Role::Primary(primary) => Some(primary.holders(object, replicas).collect()),
+            _ => None,
+        }
+    }
+
     /// Whether something is to be done as time passes.
     pub fn is_busy(&self, view: ViewVersion) -> bool {
         let Role::Primary(primary) = &self.role else {
@@ -257,7 +304,10 @@ impl<R> Partition<R> {
             && primary.join.is_none()
             && primary.proposal.is_none()
             && primary.planned >= view
-            && primary.streams.values().all(|stream| stream.len() == 0);
+            && primary
+                .streams
+                .values()
+                .all(|stream| stream.len() == 0 && stream.lacking().is_empty());
         !is_idle
     }
 
@@ -270,6 +320,7 @@ impl<R> Partition<R> {
             return Gate::Moved;
         }
         match primary.phase {
+            Phase::Serving if primary.is_full => Gate::Wait,
             Phase::Serving => Gate::Serve,
             Phase::HandingOver if Mutant::ServeInHandOver.is_planted() => Gate::Serve,
             Phase::Collecting { .. } | Phase::HandingOver => Gate::Wait,
@@ -290,22 +341,65 @@ impl<R> Primary<R> {
         }
     }
 
-    pub(super) fn await_all(&mut self, needs: Vec<(NodeId, u64)>) {
+    pub(super) fn await_all(&mut self, needs: Vec<(NodeId, u64)>, of: Option<(ObjectId, u8)>) {
         self.pending.push_back(Pending {
             needs,
+            of,
+            is_kept: false,
             answers: Vec::new(),
+            last_answers: Vec::new(),
         });
+    }
+
+    /// Whether enough servers have an object for its changes to go out.
+    pub(super) fn has_enough(&self, of: Option<(ObjectId, u8)>, min_replicas: u8) -> bool {
+        let Some((object, replicas)) = of else {
+            return true;
+        };
+        let least = replicas.min(min_replicas);
+        least <= 1
+            || self.holders(object, replicas).count() >= usize::from(least)
+            || Mutant::TooFewReplicas.is_planted()
+    }
+
+    /// The servers that have an object, or will have it before it changes.
+    pub(super) fn holders(&self, object: ObjectId, replicas: u8) -> impl Iterator<Item = NodeId> {
+        let lacks = move |node: &NodeId| {
+            let stream = self.streams.get(node);
+            stream.is_some_and(|stream| stream.lacking().contains(&object))
+        };
+        let assigned = self.assignments.iter();
+        let assigned = assigned.filter(move |assignment| assignment.rank < replicas);
+        let nodes = assigned.map(|assignment| assignment.node);
+        nodes.filter(move |node| !lacks(node))
+    }
+
+    /// Whether all servers have a change that are to have it now, and whether these are enough.
+    pub(super) fn is_kept(&self, pending: &Pending<R>, min_replicas: u8) -> bool {
+        let has = |(node, index): &(NodeId, u64)| {
+            let stream = self.streams.get(node);
+            stream.is_none_or(|stream| stream.acknowledged() >= *index)
+        };
+        pending.needs.iter().all(has) && self.has_enough(pending.of, min_replicas)
+    }
+
+    /// How many bytes are on their way to assigned servers.
+    pub(super) fn unacknowledged_bytes(&self) -> usize {
+        let assigned = self.streams.values().filter(|stream| stream.required);
+        assigned.map(Outgoing::bytes).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::replication::{Configuration, Member, View};
 
     const ME: (NodeId, Incarnation) = (NodeId(1), Incarnation(1));
+
+    fn part_of(me: (NodeId, Incarnation)) -> Partition<()> {
+        Partition::new(PartitionId(0), me, (3, Timing::default()), Arc::default())
+    }
 
     /// A view in which this node has the only assignment, since the view `since`.
     fn view(version: u64, since: u64) -> View {
@@ -332,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_call_that_was_sent_to_an_earlier_primary_is_not_for_this_one() {
-        let mut partition: Partition<()> = Partition::new(PartitionId(0), ME, 3, Timing::default());
+        let mut partition = part_of(ME);
         assert_eq!(partition.gate(ViewVersion(9)), Gate::Moved);
         let mut actions = Vec::new();
         partition.on_view(&view(5, 5), 0, &mut actions);
@@ -346,8 +440,7 @@ mod tests {
     #[test]
     fn a_view_of_an_earlier_incarnation_gives_no_assignment() {
         let later = (ME.0, Incarnation(2));
-        let mut partition: Partition<()> =
-            Partition::new(PartitionId(0), later, 3, Timing::default());
+        let mut partition = part_of(later);
         partition.on_view(&view(5, 5), 0, &mut Vec::new());
         assert!(!partition.is_primary());
     }

@@ -1,11 +1,12 @@
 //! A stream of entries from a primary to one other node.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crucial_object::ObjectId;
 
+use super::lacking::Lacking;
 use crate::replication::mutant::Mutant;
-use crate::replication::{Entry, Epoch, Image};
+use crate::replication::{Entry, Epoch, Image, ImageBody, NodeId, Replica};
 
 /// The sender's side.
 pub(super) struct Outgoing {
@@ -24,6 +25,7 @@ pub(super) struct Outgoing {
     /// When something was heard, or sent after a time in which nothing was to be heard.
     heard_ms: u64,
     was_idle: bool,
+    lacking: Lacking,
 }
 
 /// Whole objects in one message, which are large.
@@ -31,7 +33,7 @@ const INSTALLS_MAX: usize = 8;
 
 /// Bytes in one message, but for its first entry. A message much longer than this would hold up those of all other
 /// partitions, and one longer than a frame may be would never arrive.
-const BATCH_BYTES_MAX: usize = 4 << 20;
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Above the rank of every object.
 pub(super) const UNASSIGNED: u8 = u8::MAX;
@@ -49,14 +51,43 @@ impl Outgoing {
             sent_ms: now_ms,
             heard_ms: now_ms,
             was_idle: false,
+            lacking: Lacking::new(now_ms),
         }
     }
 
     /// Appends an entry; gives its number.
     pub fn push(&mut self, entry: Entry) -> u64 {
+        let number = self.last() + 1;
+        self.lacking.note(&entry, number);
         self.bytes += entry.size();
         self.entries.push_back(entry);
-        self.last()
+        number
+    }
+
+    /// Appends an object as it is, or a note in place of one that cannot be sent; gives the number of the entry.
+    pub fn send(&mut self, object: ObjectId, replica: &Replica, image: Image) -> u64 {
+        let is_unsent = replica.is_full() && matches!(image.body, ImageBody::Lost);
+        if is_unsent && Mutant::DropsUnencodable.is_planted() {
+            return self.push(Entry::Drop {
+                object,
+                done: None,
+                tombstones: Vec::new(),
+            });
+        }
+        let number = self.install(object, image);
+        if is_unsent {
+            self.lacking.set_unsent(object);
+        }
+        number
+    }
+
+    /// What the receiver does not have though it should.
+    pub fn lacking(&self) -> &Lacking {
+        &self.lacking
+    }
+
+    pub fn lacking_mut(&mut self) -> &mut Lacking {
+        &mut self.lacking
     }
 
     /// Appends an object as it is; gives the number of the entry.
@@ -82,6 +113,11 @@ impl Outgoing {
     /// About how many bytes are not acknowledged.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// About how many bytes wait behind the first that is not acknowledged, which may be of any size.
+    pub fn backlog(&self) -> usize {
+        self.bytes - self.entries.front().map_or(0, Entry::size)
     }
 
     /// How many are not acknowledged.
@@ -142,7 +178,9 @@ impl Outgoing {
 
     /// Sends again what was sent long ago.
     pub fn repeat(&mut self, now_ms: u64, repeat_ms: u64) {
-        if self.unsent > self.base && now_ms.saturating_sub(self.sent_ms) >= repeat_ms {
+        let is_due =
+            now_ms.saturating_sub(self.sent_ms) >= repeat_ms || Mutant::RepeatsAtOnce.is_planted();
+        if self.unsent > self.base && is_due {
             self.unsent = self.base;
         }
     }
@@ -176,6 +214,7 @@ impl Outgoing {
 
     /// Asserts what must hold of it.
     pub fn check(&self) {
+        self.lacking.check(self.last());
         let bytes: usize = self.entries.iter().map(Entry::size).sum();
         assert_eq!(
             self.bytes, bytes,
@@ -197,25 +236,56 @@ impl Outgoing {
     }
 }
 
+/// The place of an entry in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamPlace {
+    /// The primary that sent it.
+    pub from: NodeId,
+    /// In which epoch.
+    pub epoch: Epoch,
+    /// Its number.
+    pub number: u64,
+    /// The rank of the receiver by then.
+    pub rank: u8,
+}
+
 /// The receiver's side.
 pub(super) struct Incoming {
     pub epoch: Epoch,
     /// The number of the entry that is to come; `None` before the first.
     next: Option<u64>,
+    /// Entries that bring objects which are not in their places yet.
+    installing: BTreeSet<u64>,
 }
 
 impl Incoming {
     pub fn new(epoch: Epoch) -> Incoming {
-        Incoming { epoch, next: None }
+        Incoming {
+            epoch,
+            next: None,
+            installing: BTreeSet::new(),
+        }
     }
 
-    /// Those of the entries whose turn it is.
+    /// An entry brings an object, which takes a moment.
+    pub fn begin_install(&mut self, number: u64) {
+        self.installing.insert(number);
+    }
+
+    /// An object is in its place, or cannot be kept. Whether there is more to acknowledge.
+    pub fn end_install(&mut self, number: u64) -> bool {
+        let was_first = self.installing.first() == Some(&number);
+        self.installing.remove(&number);
+        was_first
+    }
+
+    /// Those of the entries whose turn it is, with their numbers.
     pub fn accept(
         &mut self,
         base: u64,
         first: u64,
         entries: Vec<Entry>,
-    ) -> impl Iterator<Item = Entry> + use<> {
+    ) -> impl Iterator<Item = (u64, Entry)> + use<> {
         // Numbers begin at 1; whatever else comes is no reason to end.
         let (base, first) = (base.max(1), first.max(1));
         let next = self.next.map_or(base, |next| next.max(base));
@@ -231,11 +301,18 @@ impl Incoming {
         } else {
             self.next = Some(next);
         }
-        entries.into_iter().skip(skip as usize)
+        let numbers = first..;
+        numbers.zip(entries).skip(skip as usize)
     }
 
-    /// The last that was accepted.
+    /// The last that may be acknowledged.
     pub fn upto(&self) -> Option<u64> {
-        self.next.map(|next| next - 1)
+        let next = self.next?;
+        Some(
+            self.installing
+                .first()
+                .map_or(next, |first| next.min(*first))
+                - 1,
+        )
     }
 }
