@@ -15,9 +15,7 @@ use crate::objects::{
 };
 use crate::outputs::Outputs;
 use crate::partitions::{Admission, PartitionState, Reply, Term};
-use crate::replication::{
-    Checksum, Entry, ImageBody, Lifecycle, NodeId, Replica, StreamPlace,
-};
+use crate::replication::{Checksum, Entry, ImageBody, Lifecycle, NodeId, Replica, StreamPlace};
 use crate::rounds::Contribution;
 use crate::sync::MutexGuard;
 

@@ -63,10 +63,12 @@ impl Node {
             state,
         };
         match (&*plan, done) {
-            (Plan::Call(term), Outcome::Called(disposition)) => {
+            (Plan::Call(term), Outcome::Called(disposition))
+                if disposition != Some(Disposition::Refused) =>
+            {
                 self.complete_call(hand, event, finished(term, image), disposition, now, out);
             }
-            (Plan::Look(term), Outcome::Called(disposition)) => {
+            (Plan::Call(term) | Plan::Look(term), Outcome::Called(disposition)) => {
                 self.complete_look(hand, event, finished(term, image), disposition, now, out);
             }
             (Plan::Change(term, change), Outcome::Changed) => {
@@ -224,7 +226,7 @@ impl Node {
         } = finished;
         let mut part = self.partitions.lock_of(&object);
         if !part.is_in(term) {
-            replica.mark_divergent(term.epoch);
+            replica.mark_divergent(self.id(), term.epoch);
             return false;
         }
         if LockMutant::TermUnlocked.is_planted() {
@@ -427,7 +429,7 @@ impl Node {
         let mut part = self.partitions.lock_of(&object);
         if part.partition.term() != Some(since) {
             // The present primary moves it.
-            return replica.mark_divergent(part.partition.epoch());
+            return replica.mark_divergent(self.id(), part.partition.epoch());
         }
         part.partition.replace(object, replica, image);
         let mut actions = Vec::new();

@@ -207,7 +207,7 @@ impl Node {
                 self.on_peer_hello(&connection, (version, hello), out);
             }
             Input::PeerMessages(connection, bytes) => self.on_peer_messages(connection, bytes, out),
-            Input::PeerUp(connection, dial) => self.on_peer_up(&connection, dial, out),
+            Input::PeerUp(connection, dial) => self.on_peer_up(&connection, dial, now, out),
             Input::PeerDown(node, dial) => self.peers.on_down(node, Ended::Dial(dial), now),
             Input::View(view) => self.on_view(view, now, out),
             Input::Lease(grant) => self.on_lease(grant, now, out),

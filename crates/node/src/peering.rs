@@ -182,7 +182,13 @@ impl Node {
     }
 
     /// A server that was dialed has answered on this connection.
-    pub(crate) fn on_peer_up(&self, connection: &Arc<Connection>, dial: DialId, out: &mut Outputs) {
+    pub(crate) fn on_peer_up(
+        &self,
+        connection: &Arc<Connection>,
+        dial: DialId,
+        now: Millis,
+        out: &mut Outputs,
+    ) {
         self.count_connection(true);
         let Some(peer) = connection.peer() else {
             return;
@@ -191,7 +197,12 @@ impl Node {
         if self.peers.on_up(node, dial, connection.id) {
             self.peers
                 .send(node, PeerMessage::Types(types::linked()), out);
-            // Lost messages are sent again by the next ticks.
+            for id in self.partitions.ids() {
+                let mut actions = Vec::new();
+                let mut part = self.partitions.lock(id);
+                part.partition.on_connected(node, now, &mut actions);
+                self.act(&mut part, actions, now, out);
+            }
             out.push(Output::PeerReady(node));
         } else {
             out.close(connection.id);

@@ -47,10 +47,15 @@ impl Results {
     }
 
     /// Whether other servers might come to another state: a limit of time or memory may have ended a method, or the method
-    /// panicked halfway.
+    /// panicked halfway. A call that was not executed, or was taken back as too many wait, is no reason to send the object.
     pub(crate) fn may_differ(&self) -> bool {
-        let differs =
-            |error: &Error| matches!(error, Error::Panicked { .. } | Error::LimitExceeded { .. });
+        let differs = |error: &Error| match error {
+            Error::Panicked { .. } => true,
+            Error::LimitExceeded { limit, .. } => {
+                !error.is_lack_of_room() && limit != "parked_calls_max"
+            }
+            _ => false,
+        };
         self.list
             .iter()
             .any(|(_, result)| result.as_ref().is_err_and(differs))
@@ -60,5 +65,40 @@ impl Results {
         self.list.clear();
         self.bytes.clear();
         self.bytes.shrink_to(BYTES_KEPT_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crucial_object::{Sequence, SessionId};
+
+    fn may_differ(error: Error) -> bool {
+        let mut results = Results::default();
+        let call = CallId {
+            session: SessionId(1),
+            sequence: Sequence(1),
+        };
+        results.reply(call, Err(&error));
+        results.may_differ()
+    }
+
+    fn limit(name: &str) -> Error {
+        Error::LimitExceeded {
+            limit: name.to_owned(),
+            max: 1,
+            detail: String::new(),
+        }
+    }
+
+    /// Where every refused call sends its object to all backups, overload makes more overload.
+    #[test]
+    fn only_methods_that_ran_and_were_cut_short_send_the_object() {
+        assert!(may_differ(limit("method_time_max")));
+        assert!(may_differ(limit("instance_bytes_max")));
+        assert!(!may_differ(limit("instances_max")));
+        assert!(!may_differ(limit("instances_bytes_max")));
+        assert!(!may_differ(limit("parked_calls_max")));
+        assert!(!may_differ(Error::Cancelled));
     }
 }

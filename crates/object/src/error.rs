@@ -240,6 +240,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a method was not run, as its server had no room for the object. The call left nothing behind.
+    pub fn is_lack_of_room(&self) -> bool {
+        let is_room = |limit: &str| matches!(limit, "instances_max" | "instances_bytes_max");
+        matches!(self, Error::LimitExceeded { limit, .. } if is_room(limit))
+    }
+
     /// Wraps any error of the program, so that a cloud function can use `?` on it. The error's own
     /// sources are kept as text.
     pub fn other(error: impl std::error::Error) -> Error {

@@ -88,6 +88,8 @@ pub enum Disposition {
     Answered,
     /// The call waits in the object, and will have its reply later.
     Parked,
+    /// The call has its reply: it was not executed, and left nothing behind.
+    Refused,
 }
 
 /// An object: its state, the records of its calls, and the calls that wait in it.
@@ -250,6 +252,13 @@ impl Cell {
             again: false,
         };
         let mut polled = self.dispatch(poll, &mut ticket, turn.out);
+        if let Err(error) = &polled
+            && error.is_lack_of_room()
+        {
+            turn.replies.reply(call.id, Err(error));
+            clear(turn.out);
+            return Disposition::Refused;
+        }
         let is_full = matches!(polled, Ok(Poll::Pending)) && self.parked_len() >= turn.parked_max;
         if is_full {
             self.take_back(index, ticket.take());

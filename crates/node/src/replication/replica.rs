@@ -6,7 +6,7 @@ use crate::cell::{Call, CallId, Cell, Change, Disposition, Replies, Turn};
 use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, TypeInfo};
 
 use crate::replication::mutant::Mutant;
-use crate::replication::{Epoch, Form, Holding, Image, ImageBody, Origin, Version};
+use crate::replication::{Epoch, Form, Holding, Image, ImageBody, NodeId, Origin, Version};
 
 /// An object, as far as this server has it. There may be millions, so what most do not have is in a box.
 pub struct Replica {
@@ -284,10 +284,12 @@ impl Replica {
     }
 
     /// A change was done here when the primary in which it was to be had ended. No other server has this version.
-    pub fn mark_divergent(&mut self, epoch: Epoch) {
+    pub fn mark_divergent(&mut self, me: NodeId, epoch: Epoch) {
+        // Above the number of every real change.
+        const DIVERGENT: u64 = 1 << 63;
         self.version = Version {
             epoch,
-            change: u64::MAX,
+            change: DIVERGENT | (me.0 & (DIVERGENT - 1)),
         };
     }
 

@@ -460,3 +460,35 @@ fn no_object_is_made_of_a_type_that_another_server_lacks() {
     assert_eq!(server.replies(&client), []);
     assert!(server.node.look_at(&one, |replica| replica.is_full()) == Some(true));
 }
+
+/// What was on its way on a connection that broke need not wait until it is time to repeat.
+#[test]
+fn a_new_connection_brings_again_what_is_not_acknowledged() {
+    let (mut part, _) = two(Timing::default());
+    part.partition
+        .reconciled(OTHER, part.now, &mut part.actions);
+    let mut replica = counter(2);
+    change(&mut part, &mut replica, "changed");
+    let first = sent(&mut part);
+    assert!(matches!(first[..], [.., Entry::Apply { .. }]));
+    let (now, actions) = (part.now, &mut part.actions);
+    part.partition.on_connected(OTHER, now, actions);
+    assert_eq!(sent(&mut part), first);
+}
+
+/// Changes of two former primaries that came to nothing are not the same.
+#[test]
+fn copies_that_went_astray_at_two_servers_have_two_versions() {
+    let versions = [ME, OTHER, NodeId(u64::MAX)].map(|node| {
+        let mut replica = counter(2);
+        replica.mark_divergent(node, EPOCH);
+        replica.version
+    });
+    let [first, second, third] = versions;
+    assert!(first != second && second != third && first != third);
+    let last = crate::replication::Version {
+        epoch: EPOCH,
+        change: 1 << 62,
+    };
+    assert!(versions.iter().all(|version| *version > last));
+}

@@ -7,7 +7,7 @@ use super::join::Join;
 use super::state::{Action, Partition, Pending, Phase, Primary, Role, Timing};
 use super::stream::{Outgoing, UNASSIGNED};
 use crate::replication::mutant::Mutant;
-use crate::replication::{Entry, Image, ImageBody, Lifecycle, Message, Replica, Version};
+use crate::replication::{Entry, Image, ImageBody, Lifecycle, Message, NodeId, Replica, Version};
 
 impl<R> Partition<R> {
     /// Whether other nodes may need an object that is created or replaced here. Its image has to be made before the
@@ -306,6 +306,17 @@ impl<R> Partition<R> {
         }
         primary.release_past_waiting(timing.min_replicas, out);
         primary.make_room(timing, out);
+    }
+
+    /// There is a new connection to a node: what was on its way may be lost.
+    pub fn on_connected(&mut self, node: NodeId, now_ms: u64, out: &mut Vec<Action<R>>) {
+        let Role::Primary(primary) = &mut self.role else {
+            return;
+        };
+        if let Some(stream) = primary.streams.get_mut(&node) {
+            stream.send_again();
+            self.flush(now_ms, out);
+        }
     }
 
     /// Sends what was not sent yet.

@@ -176,6 +176,11 @@ impl Outgoing {
         self.heard_ms = now_ms;
     }
 
+    /// Sends again what is not acknowledged.
+    pub fn send_again(&mut self) {
+        self.unsent = self.base;
+    }
+
     /// Sends again what was sent long ago.
     pub fn repeat(&mut self, now_ms: u64, repeat_ms: u64) {
         let is_due =
