@@ -492,3 +492,31 @@ fn copies_that_went_astray_at_two_servers_have_two_versions() {
     };
     assert!(versions.iter().all(|version| *version > last));
 }
+
+/// A method that runs long at a backup keeps its digest back; the backup is as alive as others.
+#[test]
+fn a_backup_that_says_it_lives_is_not_dropped_while_its_digest_waits() {
+    let is_dropped = |answers: bool, ms: u64| {
+        let (mut part, view) = two(Timing::default());
+        for _ in 0..ms / 20 {
+            part.now += 20;
+            part.partition.tick(&view, part.now, &mut part.actions);
+            let asks = part
+                .actions
+                .iter()
+                .any(|action| matches!(action, Action::Send(OTHER, Message::Collect { .. })));
+            if asks && answers {
+                part.receive(2, accepted(EPOCH, 0));
+            }
+            let mut actions = std::mem::take(&mut part.actions).into_iter();
+            if actions.any(|action| matches!(action, Action::Propose(_))) {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(is_dropped(false, 6_000));
+    assert!(!is_dropped(true, 30_000));
+    // One whose method does not end at all holds the partition up for a while, and not for ever.
+    assert!(is_dropped(true, 60_000));
+}

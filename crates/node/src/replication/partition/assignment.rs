@@ -150,6 +150,7 @@ impl<R> Partition<R> {
             phase: Phase::Collecting {
                 missing: others().map(|assignment| assignment.node).collect(),
                 asked_ms: now_ms,
+                since_ms: now_ms,
             },
             changes: 0,
             streams: BTreeMap::new(),

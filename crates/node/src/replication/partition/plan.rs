@@ -15,7 +15,9 @@ impl<R> Partition<R> {
             return;
         };
         let epoch = primary.epoch;
-        if let Phase::Collecting { missing, asked_ms } = &mut primary.phase
+        if let Phase::Collecting {
+            missing, asked_ms, ..
+        } = &mut primary.phase
             && now_ms.saturating_sub(*asked_ms) >= timing.repeat_ms
         {
             *asked_ms = now_ms;

@@ -34,6 +34,8 @@ impl<R> Partition<R> {
             Message::Collect { rank, .. } => {
                 self.collected = Some(rank);
                 self.follow(epoch);
+                // The digest waits for methods that run long. Until then the primary knows that this node lives.
+                self.accept(from, out);
                 out.push(Action::Digest(from));
             }
             Message::Stream {
@@ -135,7 +137,7 @@ impl<R> Partition<R> {
         let Role::Follower(incoming) = &self.role else {
             return;
         };
-        let Some(upto) = incoming.upto() else { return };
+        let upto = incoming.upto().unwrap_or_default();
         let lacks = Lacks {
             version: self.lacks_version,
             objects: self.lacks.iter().take(LACKS_MAX).copied().collect(),
@@ -231,11 +233,20 @@ impl<R> Partition<R> {
         now_ms: u64,
         out: &mut Vec<Action<R>>,
     ) {
+        let (_, patience_ms) = self.timing.pauses_ms();
         let Some(primary) = self.primary_in(epoch) else {
             return;
         };
         if let Some(stream) = primary.streams.get_mut(&from) {
             stream.acknowledge(upto, now_ms);
+            if let Phase::Collecting {
+                missing, since_ms, ..
+            } = &primary.phase
+                && missing.contains(&from)
+                && now_ms.saturating_sub(*since_ms) < patience_ms
+            {
+                stream.hear_from(now_ms);
+            }
         }
         self.release(out);
         self.go_on_copying(out);

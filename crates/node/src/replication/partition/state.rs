@@ -198,6 +198,8 @@ pub(super) enum Phase {
     Collecting {
         missing: BTreeSet<NodeId>,
         asked_ms: u64,
+        /// When that began.
+        since_ms: u64,
     },
     Serving,
     /// The primary has stopped serving, for another one.
