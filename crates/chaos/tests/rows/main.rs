@@ -9,6 +9,7 @@ mod consistency;
 mod elasticity;
 mod once;
 mod operation;
+mod replicas;
 
 /// What a test returns.
 type Outcome = Result<(), Failed>;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         elasticity::trials(),
         once::trials(),
         operation::trials(),
+        replicas::trials(),
     ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit_code()
