@@ -550,7 +550,9 @@ class Welcome:
 def split_address(address):
     """Host and port, or the path of a Unix socket and None."""
     if address.startswith("unix:") and len(address) > len("unix:"):
-        return address[len("unix:") :], None
+        path = address[len("unix:") :]
+        # An abstract socket of Linux.
+        return "\0" + path[1:] if path.startswith("@") else path, None
     host, _, port = address.rpartition(":")
     is_bracketed = host.startswith("[") and host.endswith("]")
     if not host or ":" in host and not is_bracketed or not port.isdecimal() or int(port) >= 1 << 16:

@@ -6,6 +6,9 @@ use std::str::FromStr;
 
 use crucial_object::Error;
 
+/// Longest path of a Unix socket, in bytes: a limit of the operating system.
+pub const UNIX_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
 /// The address of a server: `HOST:PORT`, or `unix:PATH` for a socket on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
@@ -16,7 +19,7 @@ pub enum Endpoint {
         /// The port; a listener on port 0 takes a free one.
         port: u16,
     },
-    /// A Unix socket.
+    /// A Unix socket. A path that begins with `@` is the name of an abstract socket of Linux, which has no file.
     Unix(PathBuf),
 }
 
@@ -32,6 +35,12 @@ impl FromStr for Endpoint {
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() {
                 return Err(bad("the path is missing"));
+            }
+            if path.len() > UNIX_PATH_BYTES_MAX {
+                let length = path.len();
+                return Err(bad(&format!(
+                    "the path has {length} bytes, and a socket's may have {UNIX_PATH_BYTES_MAX}"
+                )));
             }
             return Ok(Endpoint::Unix(path.into()));
         }
@@ -132,6 +141,7 @@ mod tests {
             "localhost:80",
             "[::1]:7171",
             "unix:/run/crucial.sock",
+            "unix:@crucial",
             "10.0.0.1:1",
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
@@ -149,5 +159,14 @@ mod tests {
             let error = text.parse::<Endpoint>().unwrap_err().to_string();
             assert!(error.contains("HOST:PORT"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_path_that_no_socket_can_have_is_refused() {
+        let path = |length| format!("unix:{}", "p".repeat(length)).parse::<Endpoint>();
+        path(UNIX_PATH_BYTES_MAX).unwrap();
+        let error = path(UNIX_PATH_BYTES_MAX + 1).unwrap_err().to_string();
+        let limit = format!("may have {UNIX_PATH_BYTES_MAX}");
+        assert!(error.contains(&limit), "{error}");
     }
 }

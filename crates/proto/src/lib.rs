@@ -7,8 +7,7 @@
 
 mod endpoint;
 pub mod frame;
-pub mod local;
 mod spin;
 
-pub use endpoint::{Endpoint, Endpoints};
+pub use endpoint::{Endpoint, Endpoints, UNIX_PATH_BYTES_MAX};
 pub use spin::SpinPolicy;

@@ -8,19 +8,18 @@ use crucial_object::caller::{self, Caller, Start};
 use crucial_object::{Error, Result, RunId};
 use crucial_platform::{InProcess, LocalConfig, LocalPlatform, Platform, worker};
 use crucial_proto::Endpoints;
-use crucial_server::Server;
 
 use crate::config::{Config, PlatformKind};
 use crate::modules::program_modules;
 use crate::output::Lines;
-use crate::server::{effective_spin, start_embedded};
+use crate::server::{Embedded, effective_spin};
 use crate::worker::Worker;
 
 /// What a running program has.
 pub struct Runtime {
     config: Config,
     client: Arc<Client>,
-    embedded: Option<Server>,
+    embedded: Option<Embedded>,
     platform: Mutex<Option<Arc<dyn Platform>>>,
 }
 
@@ -152,8 +151,8 @@ impl Runtime {
         let (servers, embedded) = match &config.cluster {
             Some(endpoints) => (endpoints.clone(), None),
             None => {
-                let (endpoint, server) = start_embedded(&config)?;
-                (endpoint.into(), Some(server))
+                let server = Embedded::start(&config)?;
+                (server.endpoint().clone().into(), Some(server))
             }
         };
         let mut client = crucial_client::Config::new(servers.first().clone());

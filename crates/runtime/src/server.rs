@@ -1,32 +1,59 @@
 //! The server that is embedded in a program which names no other.
 
-use std::path::PathBuf;
 #[cfg(feature = "modules")]
 use std::sync::Arc;
 use std::time::Duration;
 
+use crucial_local::{Place, embedded};
 use crucial_object::{Error, Result};
-use crucial_proto::{Endpoint, local};
+use crucial_proto::Endpoint;
 use crucial_server::{Parts, Server};
 
 use crate::config::Config;
 
-/// Starts a server that only this program and its workers use.
-pub(crate) fn start_embedded(config: &Config) -> Result<(Endpoint, Server)> {
-    let endpoint = Endpoint::Unix(socket_path()?);
+/// The embedded server.
+pub(crate) struct Embedded {
+    server: Server,
+    /// Dropped after the server, whose socket is there.
+    place: Place,
+}
+
+impl Embedded {
+    /// Starts a server that only this program and its workers use.
+    pub fn start(config: &Config) -> Result<Embedded> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(Error::other)?;
+        let random = u64::from_le_bytes(random);
+        let listen =
+            |endpoint: &Endpoint| Server::start_with(server_config(config, endpoint), parts());
+        let started = embedded::listen_somewhere(std::process::id(), random, listen);
+        let (place, server) = started.map_err(|reasons| Error::Config {
+            detail: format!("cannot start the embedded server: {reasons}"),
+        })?;
+        Ok(Embedded { server, place })
+    }
+
+    /// Where it is reached.
+    pub fn endpoint(&self) -> &Endpoint {
+        self.place.endpoint()
+    }
+
+    /// Stops it.
+    pub fn stop(self) {
+        self.server.stop();
+    }
+}
+
+fn server_config(config: &Config, endpoint: &Endpoint) -> crucial_server::Config {
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
-    let server_config = crucial_server::Config {
+    crucial_server::Config {
         listen: vec![endpoint.clone()],
         // The other cores are the program's.
         threads: (cores / 2).max(1),
         lease: config.lease,
         spin: effective_spin(config.spin),
         ..Default::default()
-    };
-    let server = Server::start_with(server_config, parts()).map_err(|error| Error::Config {
-        detail: format!("cannot start the embedded server: {error}"),
-    })?;
-    Ok((endpoint, server))
+    }
 }
 
 /// What the embedded server consists of besides what every server has.
@@ -47,19 +74,4 @@ pub(crate) fn effective_spin(configured: Duration) -> Duration {
         Ok(cores) if cores.get() > 1 => configured,
         _ => Duration::ZERO,
     }
-}
-
-/// A socket for this process, where only its user can reach it.
-fn socket_path() -> Result<PathBuf> {
-    let directory = crucial_server::socket_directory().map_err(|error| Error::Config {
-        detail: format!("cannot use the directory of local sockets: {error}"),
-    })?;
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(Error::other)?;
-    let random = u64::from_le_bytes(random);
-    Ok(local::embedded_socket(
-        &directory,
-        std::process::id(),
-        random,
-    ))
 }

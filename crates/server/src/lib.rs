@@ -30,7 +30,6 @@ mod dial;
 mod event_loop;
 mod io;
 mod listener;
-mod local_sockets;
 mod lone;
 mod mailbox;
 mod queues;
@@ -45,7 +44,6 @@ mod watchdog;
 mod work;
 
 pub use crucial_node::{Limits, REPLICAS_MAX, REPLICAS_OF_PERSISTENT};
-pub use local_sockets::socket_directory;
 pub use lone::Lone;
 pub use server::{Server, Status};
 pub use start::{Config, Parts, StartError};

@@ -1,25 +1,15 @@
 //! Where a server listens.
 
-use std::fs;
 use std::io;
-use std::net::{TcpListener as StdTcpListener, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpListener as StdTcpListener, ToSocketAddrs};
+use std::path::Path;
 
-use crucial_proto::{Endpoint, local};
+use crucial_local::{SocketFile, check_peer, is_own, tcp};
+use crucial_proto::Endpoint;
 use mio::net::{TcpListener, UnixListener};
 
-use crate::local_sockets::{is_stale, socket_directory};
 use crate::socket::Stream;
 use crate::start::StartError;
-
-/// A socket file, removed when dropped.
-pub(crate) struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
 
 /// Sockets that are bound.
 #[derive(Default)]
@@ -42,42 +32,48 @@ impl Bound {
                 self.endpoints.push(endpoint.clone());
             }
             Endpoint::Tcp { host, port } => {
-                let port = self.listen_tcp(host, *port).map_err(refused)?;
+                let (bound, also_ipv4) = self.listen_tcp(host, *port).map_err(refused)?;
                 self.endpoints.push(Endpoint::Tcp {
                     host: host.clone(),
-                    port,
+                    port: bound.port(),
                 });
-                // A comfort, not a promise: clients fall back to TCP.
-                let bound = socket_directory()
-                    .and_then(|directory| self.listen_unix(&local::socket(&directory, port)));
-                if let Err(error) = bound {
-                    tracing::debug!(%error, port, "no local socket");
-                }
+                self.listen_locally(bound, also_ipv4);
             }
         }
         Ok(())
     }
 
-    fn listen_tcp(&mut self, host: &str, port: u16) -> io::Result<u16> {
+    /// Listens where clients on this machine look for the server of a TCP address. A comfort, not a promise: they fall
+    /// back to TCP.
+    fn listen_locally(&mut self, bound: SocketAddr, also_ipv4: bool) {
+        let result = tcp::of_server(bound, also_ipv4)
+            .and_then(|paths| paths.iter().try_for_each(|path| self.listen_unix(path)));
+        if let Err(error) = result {
+            tracing::warn!(%error, address = %bound, "no local socket: clients on this machine use TCP");
+        }
+    }
+
+    /// The address that was bound, and whether it is one of IPv6 that answers to IPv4, too.
+    fn listen_tcp(&mut self, host: &str, port: u16) -> io::Result<(SocketAddr, bool)> {
         let addresses: Vec<_> = (host, port).to_socket_addrs()?.collect();
         let listener = StdTcpListener::bind(&addresses[..])?;
         listener.set_nonblocking(true)?;
-        let port = listener.local_addr()?.port();
+        let bound = listener.local_addr()?;
+        let is_any_ipv6 = bound.is_ipv6() && bound.ip().is_unspecified();
+        let also_ipv4 = is_any_ipv6 && !rustix::net::sockopt::ipv6_v6only(&listener)?;
         self.listeners
             .push(Listener::Tcp(TcpListener::from_std(listener)));
-        Ok(port)
+        Ok((bound, also_ipv4))
     }
 
     fn listen_unix(&mut self, path: &Path) -> io::Result<()> {
-        let listener = match UnixListener::bind(path) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
-                fs::remove_file(path)?;
-                UnixListener::bind(path)?
-            }
-            bound => bound?,
-        };
-        self.listeners.push(Listener::Unix(listener));
-        self.files.push(SocketFile(path.to_owned()));
+        let bound = crucial_local::bind(path)?;
+        bound.socket.set_nonblocking(true)?;
+        self.listeners.push(Listener::Unix {
+            socket: UnixListener::from_std(bound.socket),
+            is_own: is_own(path),
+        });
+        self.files.extend(bound.file);
         Ok(())
     }
 }
@@ -85,7 +81,11 @@ impl Bound {
 /// A bound socket.
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix {
+        socket: UnixListener,
+        /// Serves this user only.
+        is_own: bool,
+    },
 }
 
 impl Listener {
@@ -96,14 +96,22 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok(Stream::Tcp(stream))
             }
-            Listener::Unix(listener) => Ok(Stream::Unix(listener.accept()?.0)),
+            Listener::Unix { socket, is_own } => {
+                let (stream, _) = socket.accept()?;
+                if *is_own && let Err(error) = check_peer(&stream) {
+                    tracing::debug!(%error, "a connection of another user");
+                    // The listener goes on to the next connection.
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                Ok(Stream::Unix(stream))
+            }
         }
     }
 
     pub fn source(&mut self) -> &mut dyn mio::event::Source {
         match self {
             Listener::Tcp(listener) => listener,
-            Listener::Unix(listener) => listener,
+            Listener::Unix { socket, .. } => socket,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crucial_local::SocketFile;
 use crucial_node::control_group::{ControlGroup, Member};
 use crucial_node::replication::{BATCH_BYTES_MAX, Grant, Incarnation, Timing, View};
 use crucial_node::{Input, Limits, Millis, Node, Outputs, REPLICAS_MAX};
@@ -13,7 +14,7 @@ use crucial_proto::Endpoint;
 
 use crate::event_loop::Loops;
 use crate::io::Io;
-use crate::listener::{Bound, SocketFile};
+use crate::listener::Bound;
 use crate::lone::Lone;
 use crate::queues::Queues;
 use crate::shell::{Setup, Shell};

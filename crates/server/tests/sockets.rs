@@ -1,7 +1,11 @@
 //! A server at clients that break off, fall silent, or call methods without an end.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +17,7 @@ use crucial_proto::Endpoint;
 use crucial_proto::frame::{
     self, CallFrame, Hello, OpenMode, OpenRequest, Operation, Response, Routes,
 };
-use crucial_server::{Config, Limits, Server};
+use crucial_server::{Config, Limits, Server, StartError};
 use serde::{Deserialize, Serialize};
 
 const LEASE: Duration = Duration::from_millis(300);
@@ -308,4 +312,70 @@ fn a_server_stops_though_a_method_does_not_end() {
     let start = Instant::now();
     server.stop();
     assert!(start.elapsed() < PATIENCE / 4, "{:?}", start.elapsed());
+}
+
+fn server_at(path: &Path) -> Result<Server, StartError> {
+    Server::start(Config {
+        listen: vec![Endpoint::Unix(path.to_owned())],
+        ..Config::default()
+    })
+}
+
+#[test]
+fn a_server_removes_nothing_but_the_socket_of_one_that_was_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("server");
+    fs::write(&path, "precious").unwrap();
+    let error = server_at(&path).err().unwrap().to_string();
+    assert!(error.contains("does not remove"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"precious");
+    fs::remove_file(&path).unwrap();
+
+    drop(UnixListener::bind(&path).unwrap());
+    let server = server_at(&path).unwrap();
+    let error = server_at(&path).err().unwrap().to_string();
+    assert!(error.contains("a server listens there"), "{error}");
+    UnixStream::connect(&path).unwrap();
+    server.stop();
+    assert!(!path.exists());
+}
+
+/// Connects as another user, says something, and tells whether the server closes the connection.
+const STRANGER: &str = "
+import socket, sys
+client = socket.socket(socket.AF_UNIX)
+client.connect(bytes(1) + sys.argv[1].encode())
+try:
+    client.sendall(bytes([9, 0, 0]))
+    answer = client.recv(1)
+except OSError:
+    answer = b''
+print('closed' if answer == b'' else 'open')
+";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_socket_of_an_embedded_server_is_closed_to_other_users() {
+    use std::os::unix::process::CommandExt;
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("only the superuser can be two users");
+    }
+    // No directory keeps others out.
+    let name = format!("crucial-0/embedded-{}-0.sock", std::process::id());
+    let path = format!("@{name}");
+    let _server = server_at(Path::new(&path)).unwrap();
+    let mut client = crucial_local::connect(Path::new(&path)).unwrap();
+    client.write_all(&[9, 0, 0]).unwrap();
+
+    let output = Command::new("python3")
+        .args(["-c", STRANGER, &name])
+        .uid(65534)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"closed\n", "{output:?}");
+    // The beginning of a frame of this user's: the server waits for more.
+    client.set_nonblocking(true).unwrap();
+    let error = client.read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
 }

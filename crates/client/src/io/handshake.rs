@@ -1,16 +1,13 @@
 //! Connects, says hello and reads the welcome.
 
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use crucial_object::{Error, Result};
+use crucial_proto::Endpoint;
 use crucial_proto::frame::{self, Hello, Response, Welcome};
-use crucial_proto::{Endpoint, local};
 use rustix::event::PollFlags;
 
 use super::socket::{Socket, Stream};
@@ -223,28 +220,13 @@ fn read_welcome(
 }
 
 fn open(endpoint: &Endpoint, local_socket: bool, limit: Option<Duration>) -> io::Result<Stream> {
-    match endpoint {
-        Endpoint::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path)?)),
-        Endpoint::Tcp { host, port } => {
-            if local_socket
-                && is_loopback(host)
-                && let Some(path) = local_socket_of(*port)
-                && let Ok(stream) = UnixStream::connect(path)
-            {
-                return Ok(Stream::Unix(stream));
-            }
-            connect_tcp(host, *port, limit).map(Stream::Tcp)
-        }
-    }
-}
-
-fn connect_tcp(host: &str, port: u16, limit: Option<Duration>) -> io::Result<TcpStream> {
-    let Some(limit) = limit else {
-        return TcpStream::connect((host, port));
+    let (host, port) = match endpoint {
+        Endpoint::Unix(path) => return crucial_local::connect(path).map(Stream::Unix),
+        Endpoint::Tcp { host, port } => (host.as_str(), *port),
     };
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, limit) {
+        match connect(address, local_socket, limit) {
             Ok(stream) => return Ok(stream),
             Err(error) => failure = error,
         }
@@ -252,17 +234,20 @@ fn connect_tcp(host: &str, port: u16, limit: Option<Duration>) -> io::Result<Tcp
     Err(failure)
 }
 
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
-/// The Unix socket of a local server, in a directory that no other user can have made.
-fn local_socket_of(port: u16) -> Option<PathBuf> {
-    let user = rustix::process::getuid().as_raw();
-    let directory = local::directory(user);
-    let ours = std::fs::symlink_metadata(&directory).ok()?.uid() == user;
-    ours.then(|| local::socket(&directory, port))
+/// Connects to a TCP address: over a Unix socket of the server that answers there, if it has one.
+fn connect(address: SocketAddr, local_socket: bool, limit: Option<Duration>) -> io::Result<Stream> {
+    if local_socket {
+        for path in crucial_local::tcp::of_address(address) {
+            match crucial_local::connect(&path) {
+                Ok(stream) => return Ok(Stream::Unix(stream)),
+                // Mostly there is no such file, or its server was killed.
+                Err(error) => tracing::trace!(path = %path.display(), %error, "no local socket"),
+            }
+        }
+    }
+    let connected = match limit {
+        Some(limit) => TcpStream::connect_timeout(&address, limit),
+        None => TcpStream::connect(address),
+    };
+    connected.map(Stream::Tcp)
 }
