@@ -43,6 +43,7 @@ fn all_servers_end_with_the_same_types_whatever_fails() {
         report.swept,
         report.evicted,
         report.overtaken,
+        report.handed_over,
     ];
     assert!(
         happened.iter().all(|count| *count > seeds / 100),

@@ -490,6 +490,10 @@ impl Operation {
         }
         let is_proposed = matches!(self.phase, Phase::Proposed { .. });
         let present = view.module_since(&self.module);
+        let rests_on = match self.step {
+            Step::Push { .. } => view.keep_rests_on(),
+            Step::Remove { .. } => view.drop_rests_on(),
+        };
         match self.step {
             Step::Push { .. } if is_proposed && present.is_some_and(|since| since > self.seen) => {
                 if let Some(since) = present {
@@ -497,7 +501,7 @@ impl Operation {
                 }
             }
             Step::Remove { .. } if present.is_none() => self.on_gone(context),
-            _ if view.joined.max(view.modules_changed) > self.seen => {
+            _ if rests_on > self.seen => {
                 self.on_overtaken(present, context);
             }
             _ => {}
@@ -516,7 +520,7 @@ impl Operation {
         self.release(context);
     }
 
-    /// A server has joined, or the modules have changed: what was prepared does not count, and what was proposed has no
+    /// A server has joined, objects have moved, or the modules have changed: what was prepared does not count, and what was proposed has no
     /// effect.
     fn on_overtaken(&mut self, present: Option<ViewVersion>, context: &mut Context<'_>) {
         if self.request.is_none() {

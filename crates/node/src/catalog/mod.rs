@@ -23,7 +23,9 @@
 //! # A removal
 //!
 //! All members *retire* the module: they make no objects of its types, if none lives. Then the coordinator proposes
-//! [`Command::Drop`](crate::replication::Command::Drop), with the same condition. If a member has objects, all *restore* it.
+//! [`Command::Drop`](crate::replication::Command::Drop), with the same condition, and one more: no partition has got another
+//! primary. Otherwise an object could have gone from a server that was not asked yet to one that had none. If a member has
+//! objects, all *restore* it.
 //!
 //! # Faults
 //!

@@ -20,5 +20,7 @@ mutants! {
         InstallOutOfOrder,
         /// A module is dropped when one member has retired it.
         DropAfterFirst,
+        /// A module is dropped though partitions have got other primaries since the members were asked.
+        DropAcrossMoves,
     }
 }

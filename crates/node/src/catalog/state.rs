@@ -441,7 +441,8 @@ impl ModuleCatalog {
                 let installed = self.installed.find(&module);
                 let is_here = installed.is_some_and(|one| one.since == since);
                 let is_usable = installed.is_some_and(|one| one.outcome.is_some());
-                match is_here && is_usable && !self.installed.is_retired(&module) {
+                // If it is retired already, objects may have come from other servers since.
+                match is_here && is_usable {
                     true => Ok(self.installed.retire(module)),
                     // No object is made of it here.
                     false => Err(Ok(READY)),

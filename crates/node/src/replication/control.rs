@@ -144,9 +144,9 @@ pub enum Refusal {
         /// Its size.
         bytes: u64,
     },
-    /// A server has joined, or the modules have changed.
+    /// A server has joined, objects have moved, or the modules have changed.
     #[error(
-        "the members or the modules have changed with view {present:?}, and the decision rests on view {seen:?}"
+        "the members, the places of objects or the modules have changed with view {present:?}, and the decision rests on view {seen:?}"
     )]
     Overtaken {
         /// The view that the decision rests on.
@@ -245,6 +245,14 @@ impl Control {
         }
         self.view = Arc::new(view);
         Ok(())
+    }
+}
+
+/// Whether a decision about modules, made with the view `seen`, has what it rests on since no later view than that.
+fn require_seen(seen: ViewVersion, present: ViewVersion) -> Result<(), Refusal> {
+    match present <= seen || CatalogMutant::NoFence.is_planted() {
+        true => Ok(()),
+        false => Err(Refusal::Overtaken { seen, present }),
     }
 }
 
@@ -376,15 +384,6 @@ impl View {
         }
     }
 
-    /// Whether a decision about modules still has the members and modules that it rests on.
-    fn require_seen(&self, seen: ViewVersion) -> Result<(), Refusal> {
-        let present = self.joined.max(self.modules_changed);
-        match present <= seen || CatalogMutant::NoFence.is_planted() {
-            true => Ok(()),
-            false => Err(Refusal::Overtaken { seen, present }),
-        }
-    }
-
     fn keep(
         &mut self,
         id: [u8; 32],
@@ -397,7 +396,7 @@ impl View {
             // A repeated command.
             return Ok(());
         }
-        self.require_seen(seen)?;
+        require_seen(seen, self.keep_rests_on())?;
         self.check_room(&id, size)?;
         self.modules.retain(|kept| kept.id != id);
         self.modules.push(KeptModule {
@@ -421,7 +420,7 @@ impl View {
             // A repeated command.
             return Ok(());
         }
-        self.require_seen(seen)?;
+        require_seen(seen, self.drop_rests_on())?;
         self.modules.retain(|kept| !is_kept(kept));
         self.modules_changed = self.version;
         Ok(())

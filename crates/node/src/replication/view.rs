@@ -7,6 +7,7 @@ use crucial_object::ObjectId;
 use crucial_proto::frame::{RouteServer, Routes};
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::mutant::CatalogMutant;
 use crate::replication::{Epoch, Incarnation, NodeId, PartitionId, ViewVersion};
 
 /// A state of the cluster. Views follow each other in one order.
@@ -120,6 +121,27 @@ impl View {
     /// The primary of a partition.
     pub fn primary(&self, partition: PartitionId) -> Option<NodeId> {
         self.configuration(partition).primary()
+    }
+
+    /// The view with which a partition has got its primary last.
+    pub fn primaries_changed(&self) -> ViewVersion {
+        let since = self.configurations.iter().map(|one| one.since);
+        since.max().unwrap_or_default()
+    }
+
+    /// The view with which the last server joined, or the modules changed last: an earlier decision to keep a module
+    /// does not count.
+    pub fn keep_rests_on(&self) -> ViewVersion {
+        self.joined.max(self.modules_changed)
+    }
+
+    /// The same for a decision to drop a module. An object of it can have come to a server that had none, from one that
+    /// was asked later: so no partition may have got another primary.
+    pub fn drop_rests_on(&self) -> ViewVersion {
+        match CatalogMutant::DropAcrossMoves.is_planted() {
+            true => self.keep_rests_on(),
+            false => self.keep_rests_on().max(self.primaries_changed()),
+        }
     }
 
     /// Whether this incarnation of the node is a member.

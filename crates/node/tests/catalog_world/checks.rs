@@ -38,7 +38,10 @@ impl World {
     pub(super) fn check_drop(&self, id: &ModuleId, before: &View) {
         for server in self.members(before) {
             let shell = &server.shell;
-            let lives = shell.objects.iter().any(|object| object.module == *id);
+            let lives = shell.objects.iter().any(|object| {
+                let is_primary = before.primary(object.partition) == Some(server.peer.node);
+                object.module == *id && is_primary
+            });
             assert!(!lives, "a module is dropped that has objects");
             for kind in 0..TYPES {
                 let of = shell.module_of(kind, &self.modules);

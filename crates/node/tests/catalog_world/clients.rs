@@ -134,25 +134,4 @@ impl World {
             (_, reply) => panic!("{reply:?} answers something else"),
         }
     }
-
-    pub(super) fn change_objects(&mut self) {
-        let kind = self.random.random_range(0..TYPES);
-        let (is_stubborn, makes) = (self.chance(10), self.chance(60));
-        let index = self.random.random_range(0..self.servers.len());
-        let modules = self.modules.clone();
-        let server = self.servers.values_mut().nth(index).unwrap();
-        let view = self.control.view();
-        if !server.is_alive || !view.has(server.peer.node, server.peer.incarnation) {
-            return;
-        }
-        // An object that comes from another server may need any module.
-        let wanted = self.modules[usize::from(kind)].id;
-        server.catalog.want(&wanted);
-        match makes {
-            true => server.shell.make_object(kind, is_stubborn, &modules),
-            false => drop(server.shell.objects.pop()),
-        }
-        let node = server.peer.node;
-        self.drain(node);
-    }
 }

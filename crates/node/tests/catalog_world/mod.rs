@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crucial_node::catalog::{Action, ModuleCatalog, ModuleMessage, Peer, Work};
-use crucial_node::replication::{Command, Control, Incarnation, NodeId, Refusal, View};
+use crucial_node::replication::{
+    Command, Control, Incarnation, NodeId, PartitionId, Refusal, View,
+};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 mod checks;
 mod clients;
 mod faults;
+mod objects;
 mod report;
 mod shape;
 mod shell;
@@ -25,6 +28,8 @@ const FAULTS_MS: u64 = 900;
 
 /// By when all must be well again.
 const REST_MS: u64 = 12_000;
+
+const PARTITIONS: usize = 4;
 
 struct Server {
     peer: Peer,
@@ -47,6 +52,7 @@ enum Event {
     Heartbeat,
     Request,
     Objects,
+    EndMove(PartitionId, Peer, Peer),
     Fault,
     Expire(Peer),
     Start(NodeId),
@@ -77,7 +83,7 @@ impl World {
             now_ms: 0,
             events: BTreeMap::new(),
             numbers: 0,
-            control: Control::new(2),
+            control: Control::new(PARTITIONS),
             history: Vec::new(),
             servers: BTreeMap::new(),
             cuts: BTreeSet::new(),
@@ -115,7 +121,7 @@ impl World {
             let at_ms = self.random.random_range(0..=FAULTS_MS);
             self.at(at_ms, Event::Fault);
         }
-        for _ in 0..20 {
+        for _ in 0..40 {
             let at_ms = self.random.random_range(0..=FAULTS_MS);
             self.at(at_ms, Event::Objects);
         }
@@ -173,6 +179,9 @@ impl World {
             }
             Event::Request => self.request(),
             Event::Objects => self.change_objects(),
+            Event::EndMove(partition, source, target) => {
+                self.end_move(partition, source, target);
+            }
             Event::Fault => self.fault(),
             Event::Expire(peer) => self.apply(&Command::Expire {
                 node: peer.node,

@@ -15,6 +15,8 @@ pub struct Report {
     pub evicted: u64,
     /// Commands that rested on an older view.
     pub overtaken: u64,
+    /// Partitions that went to another server with their objects.
+    pub handed_over: u64,
 }
 
 impl Report {
@@ -28,5 +30,6 @@ impl Report {
         self.swept += other.swept;
         self.evicted += other.evicted;
         self.overtaken += other.overtaken;
+        self.handed_over += other.handed_over;
     }
 }

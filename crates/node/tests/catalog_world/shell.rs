@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use crucial_node::catalog::{Done, ModuleId, Order, StoreError, Work};
+use crucial_node::replication::PartitionId;
 use crucial_proto::frame::{ModuleInfo, Pushed};
 use rand::Rng;
 
@@ -30,6 +31,9 @@ pub fn hash(bytes: &[u8]) -> ModuleId {
 
 #[derive(Clone, Debug)]
 pub struct Object {
+    /// The number of the object: while it moves, two servers have it.
+    pub number: u64,
+    pub partition: PartitionId,
     pub kind: u8,
     pub module: ModuleId,
     /// Whether the object can move to no other code.
@@ -68,15 +72,26 @@ impl Shell {
         self.order.module_of(|id| has_type(modules, id, kind))
     }
 
-    pub fn make_object(&mut self, kind: u8, is_stubborn: bool, modules: &[Module]) {
-        if let Some(module) = self.module_of(kind, modules) {
+    pub fn make_object(&mut self, mut object: Object, modules: &[Module]) {
+        if let Some(module) = self.module_of(object.kind, modules) {
             assert!(self.code.contains(&module));
-            self.objects.push(Object {
-                kind,
-                module,
-                is_stubborn,
-            });
+            object.module = module;
+            self.objects.push(object);
         }
+    }
+
+    /// Takes the objects of a partition, whose primary this server is from now on.
+    pub fn take_over(&mut self, partition: PartitionId, modules: &[Module]) {
+        let mut objects = std::mem::take(&mut self.objects);
+        for object in &mut objects {
+            if object.partition == partition
+                && !object.is_stubborn
+                && let Some(module) = self.module_of(object.kind, modules)
+            {
+                object.module = module;
+            }
+        }
+        self.objects = objects;
     }
 
     /// Does some work, at once.
