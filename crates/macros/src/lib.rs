@@ -29,6 +29,9 @@ mod text;
 ///   from poll to poll; with `#[ticket(cancel = Self::leave)]`, `leave(&mut self, S)` is run when the
 ///   call ends without a result (time-out, cancellation, death of its caller).
 /// - A method `#[wake] fn wake(&self) -> Wake` narrows which waiting calls a change polls.
+/// - A method `#[valid] fn valid(&self) -> Result<(), String>` looks at the value that a program makes
+///   an object of, as the server has decoded it; an error refuses it. What holds for the values of
+///   constructors need not hold for bytes that anybody sends.
 /// - Type parameters are opaque to the server, which has the type once, with `Opaque` for each
 ///   parameter: their bounds in the impl must be ones that `Opaque` meets (`Clone`, `Eq`, `Ord`,
 ///   `Hash`).

@@ -76,6 +76,7 @@ struct SharedImpl {
     parameters: Vec<TypeParameter>,
     methods: Vec<RemoteMethod>,
     wake: Option<Ident>,
+    valid: Option<Ident>,
     departed: Option<Ident>,
 }
 
@@ -142,13 +143,14 @@ impl SharedImpl {
             ));
         }
         let mut methods: Vec<RemoteMethod> = Vec::new();
-        let (mut wake, mut departed) = (None, None);
+        let (mut wake, mut departed, mut valid) = (None, None, None);
         for item in &mut block.items {
             let ImplItem::Fn(function) = item else {
                 continue;
             };
             if take_only(function, "wake", &mut wake)?
                 || take_only(function, "departed", &mut departed)?
+                || take_only(function, "valid", &mut valid)?
             {
                 continue;
             }
@@ -179,6 +181,7 @@ impl SharedImpl {
                 .collect(),
             methods,
             wake,
+            valid,
             departed,
         })
     }
@@ -210,6 +213,13 @@ impl SharedImpl {
         let wake = self.wake.iter().map(|name| {
             quote! {
                 fn wake(&self) -> #rt::Wake {
+                    <#served>::#name(self)
+                }
+            }
+        });
+        let valid = self.valid.iter().map(|name| {
+            quote! {
+                fn validate(&self) -> ::core::result::Result<(), ::std::string::String> {
                     <#served>::#name(self)
                 }
             }
@@ -268,6 +278,7 @@ impl SharedImpl {
                 }
 
                 #(#wake)*
+                #(#valid)*
             }
 
             #rt::register_type!(#served);

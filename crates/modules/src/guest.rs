@@ -199,10 +199,12 @@ impl Guest {
     fn restore(&mut self, name: &str, state: &[u8], version: EncodingVersion) -> Result<()> {
         let restore = self.function::<(u32, u32), u64>(exports::RESTORE)?;
         self.write_buffer(&[name.as_bytes(), state])?;
-        let parameters = (
-            name.len() as u32,
-            u32::from(version == EncodingVersion::Older),
-        );
+        let version = match version {
+            EncodingVersion::Same => 0,
+            EncodingVersion::Older => 1,
+            EncodingVersion::Initial => 2,
+        };
+        let parameters = (name.len() as u32, version);
         let reply = self.run(|store| restore.call(store, parameters))?;
         self.reply(reply).map(drop)
     }

@@ -102,17 +102,17 @@ extern "C" fn crucial_types() -> u64 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn crucial_restore(name_length: u32, is_older: u32) -> u64 {
+extern "C" fn crucial_restore(name_length: u32, version: u32) -> u64 {
     reply(|input, _| {
         let (name, state) = input.split_at(name_length as usize);
         let name = String::from_utf8_lossy(name);
         let info = registry::find(&name).ok_or_else(|| Error::UnknownType {
             type_name: name.into_owned(),
         })?;
-        let version = if is_older == 0 {
-            EncodingVersion::Same
-        } else {
-            EncodingVersion::Older
+        let version = match version {
+            0 => EncodingVersion::Same,
+            1 => EncodingVersion::Older,
+            _ => EncodingVersion::Initial,
         };
         let object = info.restore(state, version)?;
         OBJECT.with(|place| *place = Some(object));

@@ -19,8 +19,9 @@ pub mod exports {
     pub const BUFFER: &str = "crucial_buffer";
     /// `() -> reply`: the module's types, a postcard sequence of [`TypeDescription`](super::TypeDescription)s.
     pub const TYPES: &str = "crucial_types";
-    /// `(name_length: u32, is_older: u32) -> reply`: makes the object. The buffer: the type's name, its encoded state.
-    /// `is_older`: 0 if this version of the type has encoded it, 1 if an older one has.
+    /// `(name_length: u32, version: u32) -> reply`: makes the object. The buffer: the type's name, its encoded state.
+    /// `version`: 0 if this version of the type has encoded it, 1 if an older one has, 2 if it comes from a program and
+    /// is to be validated.
     pub const RESTORE: &str = "crucial_restore";
     /// `(index: u32, caller: u64, ticket_length: u32) -> reply`: polls a method. The buffer: the ticket (its
     /// length [`NO_TICKET`](super::NO_TICKET) for none), the encoded arguments. The reply: the ticket's length

@@ -57,6 +57,7 @@ pub mod registry;
 mod signature;
 mod sort_key;
 pub mod sync;
+mod valid;
 
 pub use codec::{Ticket, decode, encode, encode_into};
 pub use crucial_macros::shared;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::valid::is_new;
 use crate::{Wake, shared};
 
 /// Lines that threads write, wherever they run, in one order, with thread and time; whoever follows it sees
@@ -81,6 +82,13 @@ impl Default for Logger {
 
 #[shared(name = "crucial::Logger", crate = crate)]
 impl Logger {
+    /// Nothing was written.
+    #[valid]
+    fn valid(&self) -> Result<(), String> {
+        is_new(self.lines.is_empty() && self.next == 0, "no lines")?;
+        is_new(self.capacity > 0, "room for a line")
+    }
+
     /// Appends a line.
     fn append(&mut self, thread: String, time: Duration, text: String) {
         if self.lines.len() as u64 >= self.capacity {

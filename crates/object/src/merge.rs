@@ -89,12 +89,22 @@ impl MergeBy {
     /// taken, and only the second one refused.)
     pub(crate) fn of<V: Mergeable>(how: Merge) -> Result<MergeBy> {
         let by = MergeBy { how, kind: V::KIND };
-        let appended = matches!(by.kind, Kind::Sequence | Kind::Text);
-        if (how == Merge::Append) == appended {
-            Ok(by)
-        } else {
-            Err(by.mismatch())
+        by.check()?;
+        Ok(by)
+    }
+
+    /// Whether values of this kind have this merge.
+    fn check(self) -> Result<()> {
+        let appended = matches!(self.kind, Kind::Sequence | Kind::Text);
+        match (self.how == Merge::Append) == appended {
+            true => Ok(()),
+            false => Err(self.mismatch()),
         }
+    }
+
+    /// The value of a key that has had none, if it is of this kind.
+    pub(crate) fn first<V: Element>(self, value: &V) -> Result<V> {
+        self.merge(value, std::iter::empty())
     }
 
     /// `old` and all that is `new`, merged one after the other.
@@ -103,6 +113,7 @@ impl MergeBy {
         old: &'a V,
         new: impl Iterator<Item = &'a V>,
     ) -> Result<V> {
+        self.check()?;
         let merged = match self.kind {
             Kind::I8 => self.integers::<i8, V>(old, new),
             Kind::I16 => self.integers::<i16, V>(old, new),
@@ -308,12 +319,7 @@ pub(crate) fn merge_into<K: Clone + Ord, V: Clone + Element>(
         let given = entries.iter().map(|(_, value)| value);
         let mut values = there.get(key).into_iter().chain(given);
         let old = values.next().expect("a chunk is not empty");
-        let mut new = values.peekable();
-        let value = match new.peek() {
-            Some(_) => by.merge(old, new)?,
-            None => old.clone(),
-        };
-        Ok((key.clone(), value))
+        Ok((key.clone(), by.merge(old, values)?))
     });
     let merged = merged.collect::<Result<Vec<_>>>()?;
     there.extend(merged);

@@ -11,7 +11,7 @@ use crate::codec::{Ticket, decode_arguments, encode_into, encode_result};
 use crate::method::Method;
 use crate::proxy::{Proxy, Target};
 use crate::signature::TypeParameter;
-use crate::{MethodId, ObjectId, Result, SessionId};
+use crate::{Error, MethodId, ObjectId, Result, SessionId};
 
 /// A type of shared objects as its users see it: its name, its methods and its proxy.
 /// Implemented by `#[shared]`.
@@ -55,6 +55,15 @@ pub trait Object: SharedType + State {
         Self: Sized,
     {
         decode_arguments(Self::NAME, state)
+    }
+
+    /// Looks at a value that a program makes an object of. Its fields can have any values of their types.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be so: the object is not made.
+    fn validate(&self) -> std::result::Result<(), String> {
+        Ok(())
     }
 
     /// Executes a method. A pending one waits, and is polled again after a change.
@@ -134,6 +143,8 @@ type Restored = Result<Box<dyn Instance>>;
 /// The version of a type that has encoded a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EncodingVersion {
+    /// The one that decodes it, in a program that makes an object of it. So the state is [validated](Object::validate).
+    Initial,
     /// The one that decodes it.
     Same,
     /// Another one, before it.
@@ -198,6 +209,14 @@ impl std::fmt::Debug for TypeInfo {
 #[doc(hidden)]
 pub fn restore<T: Object>(state: &[u8], version: EncodingVersion) -> Result<Box<dyn Instance>> {
     let value: T = match version {
+        EncodingVersion::Initial => {
+            let value: T = decode_arguments(T::NAME, state)?;
+            value.validate().map_err(|detail| Error::BadArguments {
+                what: format!("a new {}", T::NAME),
+                detail,
+            })?;
+            value
+        }
         EncodingVersion::Same => decode_arguments(T::NAME, state)?,
         EncodingVersion::Older => T::restore_older(state)?,
     };

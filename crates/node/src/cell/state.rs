@@ -124,7 +124,8 @@ impl Cell {
     /// An object of the type `info` with an encoded initial state.
     pub fn new(info: &'static TypeInfo, state: &[u8]) -> Result<Cell> {
         // `Deserialize` may be the user's code, so it may panic.
-        let instance = caller::in_method(|| catch(|| info.restore(state, EncodingVersion::Same)))
+        let restore = || info.restore(state, EncodingVersion::Initial);
+        let instance = caller::in_method(|| catch(restore))
             .unwrap_or_else(|panic| Err(panicked(info.name.to_owned(), panic)))?;
         Ok(Cell {
             info,

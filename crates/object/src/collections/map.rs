@@ -91,7 +91,7 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Map<K, V> {
     {
         let value = match self.entries.get(&key) {
             Some(old) => by.merge(old, std::iter::once(&value))?,
-            None => value,
+            None => by.first(&value)?,
         };
         self.entries.insert(key, value.clone());
         Ok(value)
@@ -197,5 +197,46 @@ impl<K: Element + 'static, V: Mergeable + 'static> MapProxy<K, V> {
     /// [`Error::BadArguments`](crate::Error::BadArguments) if the values are vectors, or not all of this type.
     pub fn top(&self, count: u64) -> Result<Vec<(K, V)>> {
         self.top_by(count, V::KIND)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Error, Opaque};
+
+    #[test]
+    fn the_first_value_of_a_key_is_of_the_kind_of_its_merge() {
+        let sealed = |value: &str| value.to_owned().seal();
+        let sealed = |value: &str| Opaque::unseal(sealed(value).unwrap()).unwrap();
+        let (key, text) = (sealed("key"), sealed("not a number"));
+        let mut map = Map::<Opaque, Opaque>::new();
+        let sum = MergeBy {
+            how: Merge::Sum,
+            kind: Kind::F64,
+        };
+        let append = MergeBy {
+            how: Merge::Append,
+            kind: Kind::F64,
+        };
+        let entries = vec![(key.clone(), text.clone())];
+        for by in [sum, append] {
+            let results = [
+                map.merge_one(key.clone(), text.clone(), by).map(drop),
+                map.merge_by(entries.clone(), by),
+            ];
+            for result in results {
+                assert!(matches!(result, Err(Error::BadArguments { .. })));
+            }
+        }
+        assert!(map.is_empty());
+        assert_eq!(map.top_by(1, Kind::F64).unwrap().len(), 0);
+
+        let text = MergeBy {
+            how: Merge::Append,
+            kind: Kind::Text,
+        };
+        let value = map.merge_one(key, sealed("a"), text).unwrap();
+        assert_eq!(value, sealed("a"));
     }
 }

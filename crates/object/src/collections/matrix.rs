@@ -84,6 +84,18 @@ fn same_length(expected: usize, given: usize) -> Result<()> {
 /// [`Error::BadArguments`].
 #[shared(name = "crucial::Matrix", crate = crate)]
 impl Matrix {
+    /// All rows are whole.
+    #[valid]
+    fn valid(&self) -> Result<(), String> {
+        let (count, columns) = (self.values.len() as u64, self.columns);
+        match count.checked_rem(columns).unwrap_or(count) {
+            0 => Ok(()),
+            _ => Err(format!(
+                "{count} numbers do not make whole rows of {columns} columns"
+            )),
+        }
+    }
+
     /// Rows and columns.
     pub fn shape(&self) -> (u64, u64) {
         (self.rows() as u64, self.columns)

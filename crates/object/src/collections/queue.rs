@@ -44,6 +44,16 @@ impl<T> Default for Queue<T> {
 
 #[shared(name = "crucial::Queue", crate = crate)]
 impl<T: Clone> Queue<T> {
+    /// There is room for the items.
+    #[valid]
+    fn valid(&self) -> Result<(), String> {
+        let (items, capacity) = (self.items.len() as u64, self.capacity);
+        match capacity > 0 && items <= capacity {
+            true => Ok(()),
+            false => Err(format!("{items} items, where there is room for {capacity}")),
+        }
+    }
+
     /// Appends an item; blocks while the queue is full.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::task::Poll;
 use serde::{Deserialize, Serialize};
 
 use crate::float::Float;
+use crate::valid::is_new;
 use crate::{Error, Result, Wake, shared};
 
 /// How numbers become one. A result that is not a number is always the same NaN (positive, quiet, without a
@@ -115,6 +116,17 @@ impl AllReduce {
 
 #[shared(name = "crucial::AllReduce", crate = crate)]
 impl AllReduce {
+    /// Nobody has come.
+    #[valid]
+    fn valid(&self) -> Result<(), String> {
+        is_new(self.parties > 0, "at least one party")?;
+        is_new(
+            self.given.is_empty() && self.result.is_empty(),
+            "no vectors",
+        )?;
+        is_new(self.round == 0 && self.broken.is_none(), "round 0")
+    }
+
     /// Gives `values` as the party `rank` (0, 1, .. parties - 1), and blocks until all parties have given theirs.
     /// Returns the reduction.
     ///

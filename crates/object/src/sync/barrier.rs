@@ -4,6 +4,7 @@ use std::task::Poll;
 
 use serde::{Deserialize, Serialize};
 
+use crate::valid::is_new;
 use crate::{Error, Result, Wake, shared};
 
 /// Lets a number of threads wait for each other, again and again, as [`std::sync::Barrier`].
@@ -55,6 +56,13 @@ impl Barrier {
 
 #[shared(name = "crucial::Barrier", crate = crate)]
 impl Barrier {
+    /// Nobody has arrived.
+    #[valid]
+    fn valid(&self) -> Result<(), String> {
+        is_new(self.arrived == 0, "nobody who has arrived")?;
+        is_new(self.round == 0 && self.broken.is_none(), "round 0")
+    }
+
     /// Blocks until all parties of the round have arrived.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::mutex::MutexGuard;
+use crate::valid::is_new;
 use crate::{Error, Result, SessionId, Shared, Wake, shared};
 
 /// Lets threads wait for a change of what a [`Mutex`](super::Mutex) holds, as [`std::sync::Condvar`].
@@ -54,6 +55,15 @@ impl Condvar {
 
 #[shared(name = "crucial::Condvar", crate = crate)]
 impl Condvar {
+    /// Nobody waits.
+    #[valid]
+    fn valid(&self) -> Result<(), String> {
+        is_new(
+            self.waiters.is_empty() && self.next == 0,
+            "nobody who waits",
+        )
+    }
+
     /// Takes a place among those who wait, before the mutex is released.
     fn enter(&mut self, #[caller] caller: SessionId) -> u64 {
         let number = self.next;

@@ -52,6 +52,11 @@ impl<R> Line<R> {
         self.waiting.front().map(|(_, request)| request)
     }
 
+    /// Whether nobody has ever waited.
+    pub fn is_new(&self) -> bool {
+        self.is_empty() && self.next == 0
+    }
+
     pub fn len(&self) -> u64 {
         self.waiting.len() as u64
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::line::Line;
 use crate::opaque::sealed;
+use crate::valid::is_new;
 use crate::{Element, Error, Opaque, Proxy, Result, SessionId, Shared, Wake, shared};
 
 /// A value that one thread at a time may change, as [`std::sync::Mutex`]: locking brings the value here,
@@ -63,6 +64,14 @@ impl<T> Mutex<T> {
 
 #[shared(name = "crucial::Mutex", crate = crate)]
 impl<T: Clone> Mutex<T> {
+    /// Nobody has the lock or waits for it.
+    #[valid]
+    fn valid(&self) -> Result<(), String> {
+        is_new(self.holder.is_none(), "no holder")?;
+        is_new(self.line.is_new(), "nobody who waits")?;
+        is_new(self.token == 1, "token 1")
+    }
+
     /// Takes the lock: its token, and the value.
     fn acquire(
         &mut self,

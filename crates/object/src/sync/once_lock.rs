@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mutex::Holder;
 use crate::opaque::sealed;
+use crate::valid::is_new;
 use crate::{Element, Error, Result, SessionId, Shared, Wake, shared};
 
 /// A value that is set once, by the first thread that needs it, as [`std::sync::OnceLock`] (and, with `()`
@@ -44,6 +45,13 @@ impl<T> Default for OnceLock<T> {
 
 #[shared(name = "crucial::OnceLock", crate = crate)]
 impl<T: Clone> OnceLock<T> {
+    /// Nobody computes the value.
+    #[valid]
+    fn valid(&self) -> Result<(), String> {
+        is_new(self.holder.is_none(), "no holder")?;
+        is_new(self.token == 1, "token 1")
+    }
+
     /// The value as `Ok`, or the token of who is to compute it as `Err`. Blocks while another does.
     fn turn(&mut self, #[caller] caller: SessionId) -> Poll<Result<T, u64>> {
         if let Some(value) = &self.value {

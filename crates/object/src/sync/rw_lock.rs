@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::line::Line;
 use super::mutex::Holder;
 use crate::opaque::sealed;
+use crate::valid::is_new;
 use crate::{Element, Error, Opaque, Proxy, Result, SessionId, Shared, Wake, shared};
 
 /// A value that many threads may read, or one change, as [`std::sync::RwLock`].
@@ -67,6 +68,17 @@ impl<T> RwLock<T> {
 
 #[shared(name = "crucial::RwLock", crate = crate)]
 impl<T: Clone> RwLock<T> {
+    /// Nobody has the lock or waits for it.
+    #[valid]
+    fn valid(&self) -> Result<(), String> {
+        is_new(
+            self.readers.is_empty() && self.writer.is_none(),
+            "no holder",
+        )?;
+        is_new(self.line.is_new(), "nobody who waits")?;
+        is_new(self.token == 1, "token 1")
+    }
+
     /// Takes the lock: its token, and the value.
     fn acquire(
         &mut self,

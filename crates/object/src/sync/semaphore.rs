@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::line::Line;
+use crate::valid::is_new;
 use crate::{Error, Result, SessionId, Shared, Wake, shared};
 
 /// A number of permits that threads acquire and release.
@@ -88,6 +89,14 @@ impl Semaphore {
 
 #[shared(name = "crucial::Semaphore", crate = crate)]
 impl Semaphore {
+    /// Nobody has a permit or waits for one.
+    #[valid]
+    fn valid(&self) -> Result<(), String> {
+        is_new(self.held.is_empty(), "no holder")?;
+        is_new(self.line.is_new(), "nobody who waits")?;
+        is_new(self.token == 1, "token 1")
+    }
+
     /// Takes a permit; blocks until there is one. Returns a fencing token: later acquisitions have higher
     /// ones. A pending call that is dropped gives nothing back if it was served already.
     pub fn acquire(
