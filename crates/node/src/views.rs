@@ -48,7 +48,36 @@ impl Node {
     /// A lease was granted.
     pub(crate) fn on_lease(&self, grant: Grant, now: Millis, out: &mut Outputs) {
         self.membership.renew(grant);
+        self.surpass(grant, out);
         self.on_standing_changed(now, out);
+    }
+
+    /// Gets partitions out of epochs that do not exist, where a message was wrong.
+    fn surpass(&self, grant: Grant, out: &mut Outputs) {
+        let view = self.membership.view();
+        if view.version < grant.view {
+            return;
+        }
+        let mut was_primary = false;
+        for id in self.partitions.ids() {
+            let command = self
+                .partitions
+                .lock(id)
+                .partition
+                .surpass(&view, grant.sent_ms);
+            let Some(command) = command else { continue };
+            tracing::warn!(?id, "another server knew an epoch that does not exist");
+            was_primary |= view.primary(id) == Some(self.id());
+            out.push(Output::Propose(command));
+        }
+        if was_primary {
+            // The answers that waited in the term are lost, and no view tells the clients to ask again.
+            for session in self.sessions.live() {
+                if let Some(connection) = session.connection() {
+                    out.close(connection);
+                }
+            }
+        }
     }
 
     /// Sends replies that waited for a lease, and admits again what waits for one.

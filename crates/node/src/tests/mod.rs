@@ -12,5 +12,6 @@ mod parked;
 mod rank;
 mod rest;
 mod routes;
+mod seal;
 mod server;
 mod sessions;

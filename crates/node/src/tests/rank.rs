@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crucial_object::ObjectId;
+
 use crate::replication::{
-    Action, Assignment, Configuration, Epoch, Incarnation, Member, Message, NodeId, Partition,
-    PartitionId, Timing, View, ViewVersion,
+    Action, Assignment, Configuration, Epoch, Gate, Incarnation, Member, Message, NodeId,
+    Partition, PartitionId, Timing, View, ViewVersion,
 };
 
 const ME: NodeId = NodeId(1);
@@ -58,6 +60,40 @@ fn what_a_newer_primary_had_alone_is_lost_though_its_view_was_missed() {
     let epoch = Epoch(5);
     let asked = Message::Collect { epoch, rank: 1 };
     assert_eq!(lost_ranks(Some(asked)), [1]);
+}
+
+#[test]
+fn an_epoch_far_beyond_the_view_is_not_taken_up() {
+    for epoch in [u64::MAX, 18] {
+        let me = (ME, Incarnation(1));
+        let mut partition = Partition::<()>::new(PartitionId(0), me, 3, Timing::default());
+        let mut out = Vec::new();
+        partition.on_view(&view(1), 0, &mut out);
+        let epoch = Epoch(epoch);
+        let (base, first, upto) = (1, 1, u64::MAX);
+        let (entries, holding, object) = (Vec::new(), Vec::new(), ObjectId([1; 16]));
+        let messages = [
+            Message::Collect { epoch, rank: 1 },
+            Message::Stream {
+                epoch,
+                base,
+                first,
+                entries,
+            },
+            Message::Digest { epoch, holding },
+            Message::Accepted { epoch, upto },
+            Message::Diverged { epoch, object },
+        ];
+        for message in messages {
+            partition.receive(OTHER, message, 10, &mut out);
+            partition.check();
+        }
+        assert_eq!(partition.epoch(), Epoch(1));
+        assert_eq!(partition.gate(ViewVersion(1)), Gate::Serve);
+        // And so the next view's epoch is taken up.
+        partition.on_view(&view(2), 20, &mut out);
+        assert_eq!(partition.epoch(), Epoch(2));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crucial_object::sync::Semaphore;
 use crucial_object::{MethodId, ObjectId, Result, RunId, Sequence, SessionId, encode};
 use crucial_proto::frame::{
     self, CallRequest, Hello, LENGTH_BYTES, OpenMode, OpenRequest, Operation, Request, Response,
-    VERSION, peer,
+    VERSION,
 };
 
 use crate::replication::{
@@ -179,14 +179,11 @@ impl Server {
                 let mut rest = Bytes::copy_from_slice(bytes);
                 while let Some(length) = frame::peek_length(&rest, usize::MAX).unwrap() {
                     let mut one = rest.split_to(LENGTH_BYTES + length);
-                    let frame = one.split_off(LENGTH_BYTES);
-                    if matches!(
-                        peer::decode_frame(frame.clone()),
-                        Ok(peer::Frame::Welcome(_))
-                    ) {
-                        continue;
+                    let body = one.split_off(LENGTH_BYTES);
+                    let of_peer = frame::peer::decode_frame(body.clone());
+                    if !matches!(of_peer, Ok(frame::peer::Frame::Welcome(_))) {
+                        responses.push((to, frame::decode_response(body).unwrap()));
                     }
-                    responses.push((to, frame::decode_response(frame).unwrap()));
                 }
             });
             for output in std::mem::take(&mut self.out.rest) {

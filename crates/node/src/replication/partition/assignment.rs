@@ -19,6 +19,7 @@ impl<R> Partition<R> {
         }
         let configuration = view.configuration(self.id);
         self.is_amnesic = configuration.is_amnesic();
+        self.viewed = self.viewed.max(configuration.epoch);
         self.drop_outdated(configuration, out);
         // Of an epoch that is over already it takes no assignment: a newer view is on its way.
         if configuration.epoch > self.configured && configuration.epoch >= self.sealed {

@@ -6,13 +6,20 @@ use super::requests::Requests;
 use super::state::{Action, Partition, Phase, Primary, Role};
 use super::stream::{Incoming, StreamPlace, UNASSIGNED};
 use crate::replication::mutant::Mutant;
-use crate::replication::{Entry, Epoch, Holding, Lacks, Lifecycle, Message, NodeId};
+use crate::replication::{
+    Command, Entry, Epoch, Holding, Lacks, Lifecycle, Message, NodeId, View,
+};
 
 /// How many objects one message names that cannot be kept.
 const LACKS_MAX: usize = 256;
 
+/// How far the epoch of a message may be ahead of the newest view here. What a node is told comes before its view only
+/// for a moment. An epoch that is taken up is never left for a lower one: if it does not exist, the control group has to
+/// come up to it ([`Partition::surpass`]).
+const EPOCHS_AHEAD_MAX: u64 = 16;
+
 impl<R> Partition<R> {
-    /// A message about this partition came.
+    /// A message about this partition came. One from far ahead of the view is ignored: it comes again.
     pub fn receive(
         &mut self,
         from: NodeId,
@@ -21,6 +28,9 @@ impl<R> Partition<R> {
         out: &mut Vec<Action<R>>,
     ) {
         let epoch = message.epoch();
+        if epoch.0 > self.viewed.0.saturating_add(EPOCHS_AHEAD_MAX) {
+            return;
+        }
         let takes_older = Mutant::NoSeal.is_planted() && !self.is_primary();
         if epoch < self.sealed && !takes_older {
             return;
@@ -28,6 +38,7 @@ impl<R> Partition<R> {
         if epoch > self.sealed {
             // There is another primary: its messages came before the view.
             self.sealed = epoch;
+            self.sealed_ms = now_ms;
             self.step_down(out);
         }
         match message {
@@ -55,6 +66,29 @@ impl<R> Partition<R> {
                 }
             }
         }
+    }
+
+    /// This node has a lease for a heartbeat that was sent at this time, and at least the view that was the newest then.
+    /// Where an epoch was taken up earlier that this view does not know, nobody is in it: a message was wrong. Gives the
+    /// command with which the control group comes nearer to it.
+    pub fn surpass(&mut self, view: &View, sent_ms: u64) -> Option<Command> {
+        let configuration = view.configuration(self.id);
+        let is_real = self.sealed <= configuration.epoch || self.sealed_ms >= sent_ms;
+        if is_real || !view.has(self.me, self.incarnation) {
+            return None;
+        }
+        // No primary has asked.
+        self.collected = None;
+        let assignments = configuration.assignments.iter();
+        let assignments = assignments.filter_map(|assignment| {
+            let member = view.members.get(&assignment.node)?;
+            Some((*assignment, member.incarnation))
+        });
+        Some(Command::Reconfigure {
+            partition: self.id,
+            epoch: configuration.epoch,
+            assignments: assignments.collect(),
+        })
     }
 
     pub(super) fn follow(&mut self, epoch: Epoch) {

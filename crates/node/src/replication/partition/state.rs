@@ -126,8 +126,12 @@ pub struct Partition<R> {
     pub(super) replicas_max: u8,
     /// Nothing of an older epoch is taken.
     pub(super) sealed: Epoch,
+    /// When a message last raised it above the view, by this node's clock.
+    pub(super) sealed_ms: u64,
     /// Of the newest configuration.
     pub(super) configured: Epoch,
+    /// Of the newest view, also if that is older than what was sealed.
+    pub(super) viewed: Epoch,
     /// Everything above it is here.
     pub(super) rank: Option<u8>,
     /// The rank at which another primary has asked what is here, while this node does not know of that rank. What is
@@ -240,7 +244,9 @@ impl<R> Partition<R> {
             timing,
             replicas_max,
             sealed: Epoch::default(),
+            sealed_ms: 0,
             configured: Epoch::default(),
+            viewed: Epoch::default(),
             rank: None,
             collected: None,
             told: None,
