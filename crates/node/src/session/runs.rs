@@ -177,6 +177,10 @@ impl Runs {
         if run.owner == Some(by.id) {
             run.fences = run.fences.saturating_sub(1);
         }
+        if fence.before == 0 {
+            // There is no older attempt, and nothing to remember.
+            return Ok(None);
+        }
         let thread = run.threads.entry(fence.thread).or_default();
         if fence.before == Fence::ALL {
             thread.fenced = true;

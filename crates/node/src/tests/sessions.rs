@@ -41,6 +41,16 @@ fn a_run_remembers_a_bounded_number_of_threads_that_are_over() {
         before: Fence::ALL,
     };
     for number in 0..5000 {
+        // A fence that stops no attempt leaves nothing.
+        let before = 0;
+        let nothing = Fence {
+            before,
+            ..fence(number)
+        };
+        sessions.fence(&owner, nothing).unwrap();
+    }
+    assert_eq!(sessions.threads_len(&owner.run), 0);
+    for number in 0..5000 {
         sessions.fence(&owner, fence(number)).unwrap();
         // A fence may be repeated.
         sessions.fence(&owner, fence(number)).unwrap();
