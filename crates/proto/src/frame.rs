@@ -21,6 +21,9 @@ pub const LENGTH_BYTES: usize = 4;
 /// Largest frame, by default, in bytes after the length field.
 pub const FRAME_BYTES_MAX: usize = 256 << 20;
 
+/// Calls that a client may have in flight.
+pub const CALLS_IN_FLIGHT_MAX: usize = 1 << 20;
+
 /// Largest frame before the handshake is done.
 pub const HELLO_BYTES_MAX: usize = 4096;
 
@@ -321,7 +324,7 @@ pub enum Request {
 pub struct InFlight {
     /// The highest sequence that is spoken of.
     pub last: Sequence,
-    /// In rising order.
+    /// In rising order, at most [`CALLS_IN_FLIGHT_MAX`].
     pub waiting: Vec<Sequence>,
 }
 

@@ -9,8 +9,7 @@ use crucial_proto::frame::{self, InFlight};
 use super::member::Member;
 use super::pending::PendingCall;
 
-/// Calls that a client may have in flight.
-pub const CALLS_IN_FLIGHT_MAX: usize = 1 << 20;
+pub use crucial_proto::frame::CALLS_IN_FLIGHT_MAX;
 
 /// How many numbers may be given out behind one that waits for long, until the servers are told exactly
 /// what is in flight: then they can forget the results of the others.

@@ -4,8 +4,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use crucial_object::{Error, MethodId, ObjectId, Sequence, ThreadId, decode};
 
 use super::{
-    CallRequest, Fence, InFlight, LENGTH_BYTES, MAGIC, Operation, Request, Response, VERSION, kind,
-    push,
+    CALLS_IN_FLIGHT_MAX, CallRequest, Fence, InFlight, LENGTH_BYTES, MAGIC, Operation, Request,
+    Response, VERSION, kind, push,
 };
 
 /// Takes the next whole frame (without its length) off `buffer`, if it is there.
@@ -87,15 +87,32 @@ fn decode_hello(mut frame: Bytes) -> Result<Request, Error> {
 }
 
 fn decode_in_flight(frame: &[u8]) -> Result<Request, Error> {
+    // A varint has at most ten bytes.
+    if frame.len() > 10 * (CALLS_IN_FLIGHT_MAX + 2) {
+        return Err(too_many_in_flight());
+    }
     let in_flight: InFlight =
         decode(frame).map_err(|e| malformed(format!("malformed list of calls in flight: {e}")))?;
     let InFlight { last, waiting } = &in_flight;
-    if !waiting.is_sorted() || waiting.last().is_some_and(|highest| highest > last) {
+    if waiting.len() > CALLS_IN_FLIGHT_MAX {
+        return Err(too_many_in_flight());
+    }
+    if !waiting.is_sorted_by(|one, next| one < next)
+        || waiting.last().is_some_and(|highest| highest > last)
+    {
         return Err(malformed(
             "calls in flight that are not in rising order, up to the last".to_owned(),
         ));
     }
     Ok(Request::InFlight(in_flight))
+}
+
+fn too_many_in_flight() -> Error {
+    Error::LimitExceeded {
+        limit: "CALLS_IN_FLIGHT_MAX".to_owned(),
+        max: CALLS_IN_FLIGHT_MAX as u64,
+        detail: "a list of more calls in flight".to_owned(),
+    }
 }
 
 fn decode_operation(kind: u8, mut frame: Bytes) -> Result<Operation, Error> {

@@ -165,3 +165,29 @@ fn frames_survive_changed_frames() {
         hostile_input::frame(&stream);
     }
 }
+
+#[test]
+fn a_list_of_too_many_calls_in_flight_is_refused_before_it_takes_memory() {
+    let list = |waiting: &[u8], count: u32| {
+        // The last sequence, the length of the list as a varint, the list.
+        let mut frame = vec![9, 0xff, 0xff, 0xff, 0x7f];
+        let mut rest = count;
+        while rest >= 0x80 {
+            frame.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        frame.push(rest as u8);
+        frame.extend_from_slice(waiting);
+        decode_request(frame.into())
+    };
+    assert!(matches!(list(&[1, 2, 3], 3), Ok(Request::InFlight(_))));
+    // A number that stands twice takes room and says nothing.
+    assert!(matches!(list(&[1, 1, 1], 3), Err(Error::Protocol { .. })));
+    for count in [(1 << 20) + 1, 64 << 20] {
+        let refused = list(&vec![1; count], count as u32);
+        let Err(Error::LimitExceeded { limit, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(limit, "CALLS_IN_FLIGHT_MAX");
+    }
+}
