@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use crate::names::{is_own, user};
 
 /// How long another process may have a directory locked.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A bound socket, whose file is removed when dropped.
 #[derive(Debug)]
@@ -286,6 +286,23 @@ mod tests {
         connect(&path).unwrap();
         drop(second);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_socket_of_a_server_that_is_about_to_listen_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("server");
+        let starting = lock(directory.path()).unwrap();
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        assert!(is_stale(&path), "nobody can tell from the socket");
+        let error = bind(&path).unwrap_err();
+        assert!(error.to_string().contains("cannot lock"), "{error}");
+        assert!(path.exists());
+        rustix::net::listen(&socket, 1).unwrap();
+        drop(starting);
+        assert_eq!(bind(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
+        connect(&path).unwrap();
     }
 
     #[test]
