@@ -70,7 +70,7 @@ mod tests {
     fn what_no_constructor_makes_is_refused() {
         let (nobody, holder) = (None::<(u64, u64)>, Some((7u64, 1u64)));
         let none = Vec::<u64>::new();
-        let one = vec![vec![1u8]];
+        let one = [vec![1u8]];
         refused::<Matrix>(&(3u64, vec![1.0; 4]), "whole rows of 3");
         refused::<Matrix>(&(0u64, vec![1.0]), "whole rows of 0");
         refused::<Queue<u64>>(&(Vec::<Vec<u8>>::new(), 0u64, false), "room for 0");

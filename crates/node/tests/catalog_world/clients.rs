@@ -7,7 +7,7 @@ use crucial_node::replication::{NodeId, View, ViewVersion};
 use crucial_object::Error;
 use rand::Rng;
 
-use super::shell::{Module, TYPES};
+use super::shell::Module;
 use super::{Server, World};
 
 pub(super) enum Wish {
