@@ -66,7 +66,8 @@ fn what_a_newer_primary_had_alone_is_lost_though_its_view_was_missed() {
 fn an_epoch_far_beyond_the_view_is_not_taken_up() {
     for epoch in [u64::MAX, 18] {
         let me = (ME, Incarnation(1));
-        let mut partition = Partition::<()>::new(PartitionId(0), me, 3, Timing::default());
+        let mut partition =
+            Partition::<()>::new(PartitionId(0), me, (3, Timing::default()), Arc::default());
         let mut out = Vec::new();
         partition.on_view(&view(1), 0, &mut out);
         let epoch = Epoch(epoch);
@@ -81,7 +82,7 @@ fn an_epoch_far_beyond_the_view_is_not_taken_up() {
                 entries,
             },
             Message::Digest { epoch, holding },
-            Message::Accepted { epoch, upto },
+            super::overlap::accepted(epoch, upto),
             Message::Diverged { epoch, object },
         ];
         for message in messages {

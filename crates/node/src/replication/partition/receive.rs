@@ -6,9 +6,7 @@ use super::requests::Requests;
 use super::state::{Action, Partition, Phase, Primary, Role};
 use super::stream::{Incoming, StreamPlace, UNASSIGNED};
 use crate::replication::mutant::Mutant;
-use crate::replication::{
-    Command, Entry, Epoch, Holding, Lacks, Lifecycle, Message, NodeId, View,
-};
+use crate::replication::{Command, Entry, Epoch, Holding, Lacks, Lifecycle, Message, NodeId, View};
 
 /// How many objects one message names that cannot be kept.
 const LACKS_MAX: usize = 256;
