@@ -65,6 +65,8 @@ impl Node {
                 hello.cluster
             ));
         }
+        // Whoever is in no cluster may ask who is here, and nothing else.
+        let is_probe = hello.cluster == 0 || ours == 0;
         if hello.to.is_some_and(|to| to != me) {
             return refuse(
                 "another server, or another incarnation of it, was here before".to_owned(),
@@ -74,7 +76,7 @@ impl Node {
             hello,
             is_outgoing: false,
         };
-        if !connection.set_peer(peer) {
+        if !is_probe && !connection.set_peer(peer) {
             return refuse("a second hello on one connection".to_owned());
         }
         let welcome = peer::Welcome {
@@ -84,6 +86,9 @@ impl Node {
             frame_bytes_max: self.limits.peer_frame_bytes_max as u64,
         };
         out.frame(connection.id, |bytes| peer::write_welcome(&welcome, bytes));
+        if is_probe {
+            return Ok(());
+        }
         self.peers.on_incoming(connection);
         if self.incarnation().0 != me.1 {
             // A new incarnation has begun meanwhile.

@@ -48,6 +48,16 @@ pub(crate) struct Io {
     pub pending: Outputs,
     scratch: Box<[u8]>,
     spin: SpinPolicy,
+    purpose: Purpose,
+}
+
+/// What a loop is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Clients, and other servers' messages about partitions.
+    Work,
+    /// Other servers' requests to the control group. None of them takes long.
+    Control,
 }
 
 /// A socket, as its loop sees it.
@@ -76,7 +86,7 @@ enum Place {
 }
 
 impl Io {
-    pub fn new(mut listeners: Vec<Listener>) -> io::Result<Io> {
+    pub fn new(mut listeners: Vec<Listener>, purpose: Purpose) -> io::Result<Io> {
         let poll = Poll::new()?;
         for (index, listener) in listeners.iter_mut().enumerate() {
             let token = Token(LISTENERS + index);
@@ -94,6 +104,7 @@ impl Io {
             pending: Outputs::new(),
             scratch: vec![0; READ_BYTES_MAX].into(),
             spin: SpinPolicy::default(),
+            purpose,
         })
     }
 
@@ -120,6 +131,9 @@ impl Io {
                 continue;
             }
             match reader.take_frame(shell, &mut self.pending) {
+                Ok(true) if self.purpose == Purpose::Work && reader.is_of_control() => {
+                    self.hand_to_control(index, shell);
+                }
                 Ok(true) => self.splitting.push_back(index),
                 Ok(false) if reader.has_more => {
                     reader.place = Place::Readable;
@@ -172,7 +186,8 @@ impl Io {
             return poll_once(&mut self.poll, &mut self.events, Some(pause));
         }
         let spin = shell.spin;
-        if !spin.is_zero() && self.spin.should_spin() {
+        let may_spin = self.purpose == Purpose::Work && !spin.is_zero();
+        if may_spin && self.spin.should_spin() {
             let start = Instant::now();
             while self.events.is_empty() && start.elapsed() < spin {
                 poll_once(&mut self.poll, &mut self.events, Some(Duration::ZERO))?;
@@ -261,7 +276,7 @@ impl Io {
 
     /// Takes up the sockets that were assigned to this loop.
     fn adopt(&mut self, shell: &Shell, queue: &Queue) {
-        for socket in queue.take_sockets() {
+        for (socket, buffer) in queue.take_sockets() {
             let entry = self.readers.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
             let descriptor = socket.stream().descriptor();
@@ -279,8 +294,8 @@ impl Io {
             self.readable.push_back(entry.key());
             entry.insert(Reader {
                 socket,
-                buffer: BytesMut::new(),
-                is_split: true,
+                is_split: buffer.is_empty(),
+                buffer,
                 place: Place::Readable,
                 has_more: true,
                 is_at_end: false,
@@ -315,6 +330,19 @@ impl Io {
                 reader.place = Place::Idle;
             }
         }
+    }
+
+    /// Gives a socket to the loop of the control group. Its reader is in no queue.
+    fn hand_to_control(&mut self, index: usize, shell: &Shell) {
+        let reader = self.readers.remove(index);
+        let descriptor = reader.socket.stream().descriptor();
+        let forgotten = self.poll.registry().deregister(&mut SourceFd(&descriptor));
+        if let Err(error) = forgotten {
+            tracing::error!(%error, "cannot give a connection to another thread");
+            return close(&reader.socket, shell, &mut self.pending);
+        }
+        let assigned = (reader.socket, reader.buffer);
+        shell.queues.assign_to_control(assigned);
     }
 
     /// A socket is at its end.
@@ -355,6 +383,12 @@ impl Reader {
     /// Whether the other side does not read what was sent to it: nothing is taken from it until it does.
     fn is_held(&self, shell: &Shell) -> bool {
         self.socket.unsent() > shell.limits.unsent_bytes_max
+    }
+
+    /// Whether another server sends requests to the control group on it.
+    fn is_of_control(&self) -> bool {
+        let peer = self.socket.connection.peer();
+        peer.is_some_and(|peer| peer.hello.to.is_none())
     }
 
     /// Reads once. False: the socket is closed.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use bytes::BytesMut;
 use crucial_node::Job;
 use mio::Waker;
 use parking_lot::Mutex;
@@ -12,20 +13,25 @@ use crate::socket::Socket;
 
 /// One for each loop.
 pub(crate) struct Queues {
+    /// The last one is the control group's loop, which gets no jobs: however long methods run, other servers are heard.
     loops: Vec<Queue>,
-    /// Which loop gets the next socket or job.
+    /// Which of the other loops gets the next socket or job.
     turn: AtomicUsize,
 }
 
+/// A socket, and what was read from it and is not handled yet.
+pub(crate) type Assigned = (Arc<Socket>, BytesMut);
+
 pub(crate) struct Queue {
     waker: Waker,
-    sockets: Mutex<Vec<Arc<Socket>>>,
+    sockets: Mutex<Vec<Assigned>>,
     jobs: Mutex<VecDeque<Job>>,
     /// Whether there are jobs, to be seen without the lock.
     has_jobs: AtomicBool,
 }
 
 impl Queues {
+    /// The last waker is that of the control group's loop; there is at least one other.
     pub fn new(wakers: Vec<Waker>) -> Queues {
         let queue = |waker| Queue {
             waker,
@@ -40,7 +46,7 @@ impl Queues {
     }
 
     fn next(&self) -> &Queue {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.loops.len();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % (self.loops.len() - 1);
         &self.loops[turn]
     }
 
@@ -50,9 +56,14 @@ impl Queues {
 
     /// Gives a new socket to the loop whose turn it is.
     pub fn assign(&self, socket: Arc<Socket>) {
-        let queue = self.next();
-        queue.sockets.lock().push(socket);
-        queue.wake();
+        self.next().assign((socket, BytesMut::new()));
+    }
+
+    /// Gives a socket to the control group's loop.
+    pub fn assign_to_control(&self, socket: Assigned) {
+        if let Some(queue) = self.loops.last() {
+            queue.assign(socket);
+        }
     }
 
     /// Gives jobs to the loops.
@@ -89,7 +100,12 @@ impl Queue {
         }
     }
 
-    pub fn take_sockets(&self) -> Vec<Arc<Socket>> {
+    fn assign(&self, socket: Assigned) {
+        self.sockets.lock().push(socket);
+        self.wake();
+    }
+
+    pub fn take_sockets(&self) -> Vec<Assigned> {
         std::mem::take(&mut *self.sockets.lock())
     }
 

@@ -13,7 +13,7 @@ use crucial_object::ObjectId;
 use crucial_proto::Endpoint;
 
 use crate::event_loop::Loops;
-use crate::io::Io;
+use crate::io::{Io, Purpose};
 use crate::listener::Bound;
 use crate::lone::Lone;
 use crate::queues::Queues;
@@ -237,16 +237,16 @@ fn node_config(
     })
 }
 
-/// The sources that each loop polls; the first loop has the listeners.
+/// The sources that each loop polls; the first loop has the listeners, and the last one is the control group's.
 fn ios(threads: usize, listeners: Vec<crate::listener::Listener>) -> std::io::Result<Vec<Io>> {
     let count = match threads {
         0 => std::thread::available_parallelism().map_or(1, Into::into),
         threads => threads,
     };
     let mut listeners = Some(listeners);
-    (0..count)
-        .map(|_| Io::new(listeners.take().unwrap_or_default()))
-        .collect()
+    let work = (0..count).map(|_| Io::new(listeners.take().unwrap_or_default(), Purpose::Work));
+    let control = std::iter::once_with(|| Io::new(Vec::new(), Purpose::Control));
+    work.chain(control).collect()
 }
 
 /// The server, as its control group sees it.

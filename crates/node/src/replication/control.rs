@@ -1,11 +1,12 @@
 //! The state machine of the control group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::mutant::CatalogMutant;
+use crate::ids::REPLICAS_MAX;
 use crate::replication::placement::wanted;
 use crate::replication::{
     Assignment, Configuration, Epoch, Incarnation, KeptModule, Member, NodeId, PartitionId, View,
@@ -17,6 +18,18 @@ pub const MODULES_BYTES_MAX: u64 = 256 << 20;
 
 /// Limit on the bytes of one uploaded module.
 pub const MODULE_BYTES_MAX: u64 = 64 << 20;
+
+/// Most servers of a cluster.
+pub const MEMBERS_MAX: usize = 1_000;
+
+/// Longest address of a server, in bytes.
+pub const ADDRESS_BYTES_MAX: usize = 512;
+
+/// Most assignments of a partition, with those that are on their way.
+const ASSIGNMENTS_MAX: usize = 4 * REPLICAS_MAX as usize;
+
+/// How much higher than the last one the next incarnation of a server may be. Each start and each eviction adds one.
+const INCARNATION_STEP_MAX: u64 = 1 << 32;
 
 /// A command that changes the view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +175,12 @@ pub enum Refusal {
         /// Of the partition.
         present: Epoch,
     },
+    /// The command cannot have come from a server that works.
+    #[error("{what}")]
+    Senseless {
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 /// The control group's state: the newest view. Each voter has one, and gives it the same commands.
@@ -186,6 +205,40 @@ impl Control {
         &self.view
     }
 
+    /// Whether commands can have led to this state, as far as that can be seen: it may come from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub fn check(&self, partitions: usize) -> Result<(), String> {
+        let view = &self.view;
+        let count = view.configurations.len();
+        if count != partitions {
+            return Err(format!("{count} partitions, and not {partitions}"));
+        }
+        let size = view.members.len();
+        if size > MEMBERS_MAX {
+            return Err(format!("{size} members"));
+        }
+        for (node, member) in &view.members {
+            if self.incarnations.get(node) < Some(&member.incarnation) {
+                return Err(format!("{node} is a member in an incarnation that never joined"));
+            }
+        }
+        for (partition, configuration) in view.configurations.iter().enumerate() {
+            let assignments = &configuration.assignments;
+            let nodes: BTreeSet<_> = assignments.iter().map(|a| a.node).collect();
+            let is_sound = nodes.len() == assignments.len()
+                && nodes.len() <= ASSIGNMENTS_MAX
+                && nodes.iter().all(|node| view.members.contains_key(node))
+                && assignments.first().is_none_or(|primary| primary.rank == 0);
+            if !is_sound {
+                return Err(format!("the assignments of partition {partition}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Does a command; without effect if it is refused.
     pub fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
         let mut view = View::clone(&self.view);
@@ -198,6 +251,13 @@ impl Control {
                 lease_ms,
             } => {
                 let last = self.incarnations.get(node).copied();
+                let highest = last.map_or(0, |last| last.0).saturating_add(INCARNATION_STEP_MAX);
+                require(incarnation.0 <= highest, || {
+                    format!(
+                        "the incarnation {} of {node} is more than {INCARNATION_STEP_MAX} (INCARNATION_STEP_MAX) above its last one",
+                        incarnation.0
+                    )
+                })?;
                 let is_over = last.is_some_and(|last| *incarnation <= last);
                 if is_over && !view.has(*node, *incarnation) {
                     return Err(Refusal::Evicted { node: *node });
@@ -256,6 +316,13 @@ fn require_seen(seen: ViewVersion, present: ViewVersion) -> Result<(), Refusal> 
     }
 }
 
+fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), Refusal> {
+    match holds {
+        true => Ok(()),
+        false => Err(Refusal::Senseless { what: what() }),
+    }
+}
+
 impl View {
     /// Whether there is room for a module.
     ///
@@ -302,6 +369,15 @@ impl View {
                 Err(Refusal::InUse { node })
             };
         }
+        require(address.len() <= ADDRESS_BYTES_MAX, || {
+            format!(
+                "its address has {} bytes, the limit is {ADDRESS_BYTES_MAX} (ADDRESS_BYTES_MAX)",
+                address.len()
+            )
+        })?;
+        require(self.members.len() < MEMBERS_MAX, || {
+            format!("the cluster has {MEMBERS_MAX} servers, which is the limit (MEMBERS_MAX)")
+        })?;
         let member = Member {
             incarnation,
             address: address.to_owned(),
@@ -355,6 +431,19 @@ impl View {
         epoch: Epoch,
         assignments: &[(Assignment, Incarnation)],
     ) -> Result<(), Refusal> {
+        require(partition.index() < self.configurations.len(), || {
+            format!(
+                "partition {} where there are {}",
+                partition.0,
+                self.configurations.len()
+            )
+        })?;
+        let nodes = assignments.iter().map(|(assignment, _)| assignment.node);
+        let count = nodes.clone().collect::<BTreeSet<_>>().len();
+        require(
+            (1..=ASSIGNMENTS_MAX).contains(&count) && count == assignments.len(),
+            || format!("{} assignments of {count} servers", assignments.len()),
+        )?;
         let present = self.configuration(partition).epoch;
         if epoch != present {
             return Err(Refusal::Stale { epoch, present });

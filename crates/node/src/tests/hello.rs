@@ -1,5 +1,6 @@
 //! Handshakes of clients.
 
+use bytes::Bytes;
 use crucial_object::{Error, ObjectId, decode, encode};
 use crucial_proto::frame::{Response, VERSION, peer};
 
@@ -52,6 +53,34 @@ fn clients_leave_room_for_other_servers() {
     server.input(Input::Closed(clients[0].connection.clone()));
     let fourth = server.client(4);
     assert!(matches!(server.take(&fourth)[..], [Response::Welcome(_)]));
+}
+
+/// A server that is in no cluster learns who is here, and has no say about partitions.
+#[test]
+fn a_hello_of_no_cluster_makes_no_peer() {
+    let mut server = Server::new();
+    let mut out = Outputs::new();
+    let me = server
+        .node
+        .peer_hello((server.node.id().0, server.node.incarnation().0));
+    let mut greet = |cluster| {
+        let connection = server.connection();
+        let hello = peer::Hello {
+            cluster,
+            from: 99,
+            to: None,
+            ..me
+        };
+        let greeting = Input::PeerHello(connection.clone(), VERSION, Some(hello));
+        server.node.handle(greeting, server.now, &mut out);
+        assert!(out.frames.len() > 0, "no welcome");
+        let messages = Input::PeerMessages(connection.clone(), Bytes::from_static(b"any"));
+        server.node.handle(messages, server.now, &mut out);
+        let is_read = out.jobs.drain(..).count() > 0;
+        (connection.peer().is_some(), is_read)
+    };
+    assert_eq!(greet(0), (false, false));
+    assert_eq!(greet(me.cluster), (true, true));
 }
 
 /// A client that waits for a lock with its call 2, and says hello on a second connection.

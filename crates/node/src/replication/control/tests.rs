@@ -173,3 +173,61 @@ fn a_repeated_command_makes_no_view() {
     control.apply(&join(1)).unwrap();
     assert_eq!(control.view().version, version);
 }
+
+#[test]
+fn commands_that_no_server_sends_are_refused() {
+    let mut control = three();
+    let before = control.clone();
+    let of = |partition: u16, assignments: Vec<Assignment>| Command::Reconfigure {
+        partition: PartitionId(partition),
+        epoch: before.view().configuration(PARTITION).epoch,
+        assignments: with_incarnations(assignments),
+    };
+    let senseless = [
+        of(PARTITIONS as u16, vec![assignment(0, 1)]),
+        of(u16::MAX, vec![assignment(0, 1)]),
+        of(PARTITION.0, Vec::new()),
+        of(PARTITION.0, vec![assignment(0, 1), assignment(1, 1)]),
+        of(PARTITION.0, (0..200).map(|node| assignment(0, node)).collect()),
+        join_as((4, u64::MAX), "host-4:1", 1000),
+        join_as((4, 1), &"x".repeat(ADDRESS_BYTES_MAX + 1), 1000),
+    ];
+    for command in senseless {
+        let refused = control.apply(&command);
+        assert!(
+            matches!(refused, Err(Refusal::Senseless { .. })),
+            "{command:?}: {refused:?}"
+        );
+        assert_eq!(control, before);
+    }
+    // A server that joins again and again is none of that.
+    control.apply(&expire(2)).unwrap();
+    control.apply(&join_as((2, 1_000_000), "host-2:1", 1000)).unwrap();
+    for node in 4..=MEMBERS_MAX as u64 {
+        control.apply(&join(node)).unwrap();
+    }
+    let refused = control.apply(&join(MEMBERS_MAX as u64 + 1));
+    assert!(matches!(refused, Err(Refusal::Senseless { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_state_that_cannot_be_is_noticed() {
+    let control = three();
+    assert_eq!(control.check(PARTITIONS), Ok(()));
+    assert!(control.check(PARTITIONS - 1).is_err());
+    let broken = |change: &dyn Fn(&mut View)| {
+        let mut broken = control.clone();
+        change(Arc::make_mut(&mut broken.view));
+        broken.check(PARTITIONS)
+    };
+    let configuration = |view: &mut View, assignments: Vec<Assignment>| {
+        Arc::make_mut(&mut view.configurations[7]).assignments = assignments;
+    };
+    assert_eq!(broken(&|_| ()), Ok(()));
+    assert!(broken(&|view| drop(view.configurations.pop())).is_err());
+    assert!(broken(&|view| drop(view.members.remove(&NodeId(3)))).is_err());
+    assert!(broken(&|view| configuration(view, vec![assignment(0, 9)])).is_err());
+    assert!(broken(&|view| configuration(view, vec![assignment(1, 1)])).is_err());
+    let twice = vec![assignment(0, 1), assignment(1, 1)];
+    assert!(broken(&|view| configuration(view, twice.clone())).is_err());
+}
