@@ -9,6 +9,7 @@ use crucial_proto::frame::{ClusterInfo, ObjectInfo};
 use crucial_runtime::runtime;
 use serde_json::{Value, json};
 
+use super::rescue;
 use super::value::Answer;
 
 /// Inspects clusters.
@@ -44,6 +45,16 @@ pub enum ClusterOperation {
     /// Frees the names of persistent objects that are gone with all of their replicas. Until then nobody can create an
     /// object in place of one that may be gone, but by `recreate`
     Forget,
+    /// Has a server go on without the servers that do not answer, when these are gone for ever and the control group has no
+    /// majority without them. Without a confirmation it only says what would be lost
+    Rescue {
+        /// The server that is to go on, HOST:PORT: it runs, and has not been restarted since the others were lost
+        #[arg(value_name = "HOST:PORT")]
+        server: String,
+        /// Do it. The servers that do not answer can never come back, and what only they had is lost
+        #[arg(long)]
+        yes_lose_what_only_they_had: bool,
+    },
     /// The servers of the objects with a key
     Where {
         /// The key
@@ -52,8 +63,21 @@ pub enum ClusterOperation {
 }
 
 impl Clusters {
+    /// Whether the command talks to the cluster as a client does. One that has to be rescued serves no client.
+    pub fn needs_client(&self) -> bool {
+        let Clusters::Cluster { operation } = self;
+        !matches!(operation, ClusterOperation::Rescue { .. })
+    }
+
     pub fn run(self) -> Result<Answer> {
         let Clusters::Cluster { operation } = self;
+        if let ClusterOperation::Rescue {
+            server,
+            yes_lose_what_only_they_had,
+        } = operation
+        {
+            return rescue::run(&server, yes_lose_what_only_they_had);
+        }
         let client = runtime::current()?.client().clone();
         match operation {
             ClusterOperation::Status => Ok(status(&client.cluster_info()?)),
@@ -69,6 +93,7 @@ impl Clusters {
                 let forgotten = json!({ "partitions": partitions });
                 Ok(Answer::of(forgotten).with_lines(|value| vec![json!([value["partitions"]])]))
             }
+            ClusterOperation::Rescue { .. } => unreachable!("needs no client"),
             ClusterOperation::Where { key } => {
                 let infos = client.object_infos(None, 10_000, Some(key))?;
                 match infos.is_empty() {

@@ -16,6 +16,7 @@ mod modules;
 mod objects;
 mod print;
 mod program;
+mod rescue;
 mod server;
 mod signals;
 mod types;
@@ -114,7 +115,8 @@ fn call(matches: &clap::ArgMatches) -> crucial_object::Result<Answer> {
         }
         Ok(command) => command.run(),
         Err(_) => match Clusters::from_arg_matches(matches) {
-            Ok(command) => connect().and_then(|()| command.run()),
+            Ok(command) if command.needs_client() => connect().and_then(|()| command.run()),
+            Ok(command) => command.run(),
             Err(_) => match Objects::from_arg_matches(matches) {
                 Ok(command) => connect().and_then(|()| command.run()),
                 Err(error) => error.exit(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crucial_node::replication::{Grant, Incarnation, NodeId, View};
 
-use crate::journal::JournalError;
+use crate::journal::{FileSync, JournalError};
 use crate::store::OpenError;
 
 /// Most proposals that wait to be sent to the leader. Further ones are dropped.
@@ -33,6 +33,8 @@ pub struct Config {
     pub timing: Timing,
     /// How long the server tries to join before it gives up.
     pub join_patience: Duration,
+    /// How the journal is synced.
+    pub sync: FileSync,
 }
 
 /// Leases and heartbeats, in milliseconds. All servers must have the same values.
@@ -127,7 +129,8 @@ pub enum GroupError {
     /// The server's directory belongs to another cluster.
     #[error(
         "this server's directory belongs to the cluster {own:016x}, but {address} belongs to the cluster {theirs:016x}: \
-         join a server of the directory's cluster, or use another --data directory"
+         join a server of the directory's cluster, or use another --data directory. If the cluster {theirs:016x} was rescued \
+         (`crucial cluster rescue`) from this server's cluster, nothing of this directory counts any more: use an empty one"
     )]
     AnotherCluster {
         /// The cluster of the directory.

@@ -32,6 +32,9 @@ impl Shared {
     /// Finds the cluster that this server belongs to or joins, or founds a cluster.
     pub async fn find_cluster(self: &Arc<Self>, raft: &Raft<Types>) -> Result<(), GroupError> {
         let own = self.identity.lock().cluster();
+        if self.rescued.is_some() {
+            return self.set_cluster(own);
+        }
         let is_initialized = raft.is_initialized().await.map_err(stopped)?;
         match (own, is_initialized) {
             (0, true) => self.resume_founding(raft),

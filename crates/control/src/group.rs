@@ -6,22 +6,19 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crucial_node::replication::{Command, NodeId, View};
+use crucial_node::replication::{Command, Incarnation, NodeId, View};
 use crucial_proto::frame::peer;
 use openraft::{Raft, SnapshotPolicy};
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::{Semaphore, mpsc, watch};
+use parking_lot::{Condvar, Mutex, RwLock};
+use tokio::sync::watch;
 
-use crate::config::{Config, GroupError, GroupStatus, Member, PROPOSALS_MAX};
+use crate::check::SNAPSHOT_BYTES_MAX;
+use crate::config::{Config, GroupError, GroupStatus, Member};
 use crate::identity::Identity;
-use crate::link::Links;
 use crate::message::{Request, Response, encode};
 use crate::network::Network;
-use crate::shared::{LeadershipCheck, Shared, Stage};
+use crate::shared::{Lasting, Queues, Rescued, Shared, Stage};
 use crate::store::{Group as Types, Store};
-
-/// Most requests of other servers that are handled at a time. Further ones fail.
-const REQUESTS_MAX: usize = 4_096;
 
 /// Log entries after which a snapshot is made.
 const ENTRIES_PER_SNAPSHOT: u64 = 2_000;
@@ -40,9 +37,16 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server's part in the control group. Its threads end with [`stop`](Group::stop).
 pub struct Group {
+    lasting: Arc<Lasting>,
+    present: Arc<RwLock<Present>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The group that the server has a part in, until it is rescued.
+#[derive(Clone)]
+struct Present {
     shared: Arc<Shared>,
     runtime: tokio::runtime::Handle,
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Group {
@@ -57,51 +61,39 @@ impl Group {
         identity: Identity,
         member: Arc<dyn Member>,
     ) -> Result<Group, GroupError> {
-        let store = Store::open(&config.directory, config.partitions)?;
-        let node = identity.node();
-        let (proposals, proposed) = mpsc::channel(PROPOSALS_MAX);
-        let (leadership_checks, checks) = mpsc::unbounded_channel();
-        let links = Arc::new(Links::new(node, identity.incarnation()));
-        links.set_cluster(identity.cluster());
-        let shared = Arc::new(Shared {
+        let store = Store::open(&config.directory, config.partitions, config.sync.clone())?;
+        let lasting = Arc::new(Lasting {
             config,
-            node,
-            cluster: AtomicU64::new(0),
+            node: identity.node(),
             identity: Mutex::new(identity),
             member,
-            views: store.views(),
             store,
-            links,
-            raft: tokio::sync::OnceCell::new(),
-            leader_term: Mutex::default(),
             leaving: AtomicBool::new(false),
             stage: (Mutex::new(Stage::Joining), Condvar::new()),
-            proposals,
-            leadership_checks,
-            permits: Arc::new(Semaphore::new(REQUESTS_MAX)),
             stop: watch::channel(false).0,
             started: Instant::now(),
+            granted_ms: AtomicU64::new(0),
         });
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("crucial-control")
-            .enable_all()
-            .build()
-            .map_err(|error| GroupError::Directory(format!("cannot start threads: {error}")))?;
-        let handle = runtime.handle().clone();
-        let running = shared.clone();
+        let runtime = start_runtime()?;
+        let (shared, queues) = Shared::new(lasting.clone(), None);
+        let present = Arc::new(RwLock::new(Present {
+            shared: shared.clone(),
+            runtime: runtime.handle().clone(),
+        }));
+        let replaced = present.clone();
         let thread = std::thread::Builder::new()
             .name("crucial-control".to_owned())
-            .spawn(move || {
-                runtime.block_on(running.run(proposed, checks));
-                runtime.shutdown_timeout(STOP_TIMEOUT);
-            })
+            .spawn(move || run_groups(&replaced, runtime, shared, queues))
             .map_err(|error| GroupError::Directory(format!("cannot start a thread: {error}")))?;
         Ok(Group {
-            shared,
-            runtime: handle,
+            lasting,
+            present,
             thread: Mutex::new(Some(thread)),
         })
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        self.present.read().shared.clone()
     }
 
     /// Blocks until the server is a member of its cluster.
@@ -110,7 +102,7 @@ impl Group {
     ///
     /// [`GroupError`]: the server will not become a member.
     pub fn wait_until_member(&self) -> Result<(), GroupError> {
-        let (stage, changed) = &self.shared.stage;
+        let (stage, changed) = &self.lasting.stage;
         let mut stage = stage.lock();
         loop {
             match &*stage {
@@ -129,20 +121,25 @@ impl Group {
         request: Bytes,
         respond: Box<dyn FnOnce(Vec<u8>) + Send>,
     ) {
-        let Ok(permit) = self.shared.permits.clone().try_acquire_owned() else {
+        let Present { shared, runtime } = self.present.read().clone();
+        let Ok(permit) = shared.permits.clone().try_acquire_owned() else {
             return respond(encode(&Response::Failed("too many requests".to_owned())));
         };
-        let (shared, hello) = (self.shared.clone(), *hello);
-        self.runtime.spawn(async move {
-            let response = shared.respond_to(&hello, &request).await;
+        let hello = *hello;
+        runtime.spawn(async move {
+            let (response, replacement) = shared.respond_to(&hello, &request).await;
             respond(encode(&response));
             drop(permit);
+            if replacement.is_some() {
+                // Ends this group, and its tasks.
+                shared.replacement.send_replace(replacement);
+            }
         });
     }
 
     /// Proposes changes of the view, without blocking. A proposal may be lost.
     pub fn propose(&self, commands: Vec<Command>) {
-        if self.shared.proposals.try_send(commands).is_err() {
+        if self.shared().proposals.try_send(commands).is_err() {
             tracing::debug!(
                 "proposals are dropped: too many are waiting, or the group has stopped"
             );
@@ -151,12 +148,12 @@ impl Group {
 
     /// Begins to leave the cluster.
     pub fn leave(&self) {
-        self.shared.leaving.store(true, Ordering::Release);
+        self.lasting.leaving.store(true, Ordering::Release);
     }
 
     /// Blocks until the server has left the cluster or the time is over, and returns whether it has left.
     pub fn wait_until_left(&self, patience: Duration) -> bool {
-        let (stage, changed) = &self.shared.stage;
+        let (stage, changed) = &self.lasting.stage;
         let mut stage = stage.lock();
         let is_part = |stage: &mut Stage| matches!(stage, Stage::Joining | Stage::Member);
         changed.wait_while_for(&mut stage, is_part, patience);
@@ -165,22 +162,28 @@ impl Group {
 
     /// Whether the server is a member or is joining.
     pub fn is_part(&self) -> bool {
-        matches!(*self.shared.stage.0.lock(), Stage::Joining | Stage::Member)
+        matches!(*self.lasting.stage.0.lock(), Stage::Joining | Stage::Member)
     }
 
     /// The server's cluster; 0 while it is not known.
     pub fn cluster(&self) -> u64 {
-        self.shared.cluster.load(Ordering::Acquire)
+        self.shared().cluster.load(Ordering::Acquire)
+    }
+
+    /// The server's present incarnation.
+    pub fn incarnation(&self) -> Incarnation {
+        self.lasting.identity.lock().incarnation()
     }
 
     /// The newest view that this server knows.
     pub fn view(&self) -> Arc<View> {
-        self.shared.view()
+        self.shared().view()
     }
 
     /// The state of the group as this server knows it.
     pub fn status(&self) -> GroupStatus {
-        let Some(raft) = self.shared.raft.get() else {
+        let shared = self.shared();
+        let Some(raft) = shared.raft.get() else {
             return GroupStatus::default();
         };
         let metrics = raft.metrics().borrow().clone();
@@ -200,10 +203,11 @@ impl Group {
     /// Begins to make a snapshot, after which the log up to the snapshot is deleted. The group also makes snapshots by
     /// itself.
     pub fn compact(&self) {
-        let Some(raft) = self.shared.raft.get().cloned() else {
+        let Present { shared, runtime } = self.present.read().clone();
+        let Some(raft) = shared.raft.get().cloned() else {
             return;
         };
-        self.runtime.spawn(async move {
+        runtime.spawn(async move {
             let applied = raft.metrics().borrow().last_applied;
             let made = raft.trigger().snapshot().await;
             let Some(applied) = applied.filter(|_| made.is_ok()) else {
@@ -219,7 +223,7 @@ impl Group {
 
     /// Ends the group's threads. Must not be called on these threads, and thus not by a [`Member`]'s functions.
     pub fn stop(&self) {
-        self.shared.stop.send_replace(true);
+        self.lasting.stop.send_replace(true);
         if let Some(thread) = self.thread.lock().take() {
             // A panic of the thread was reported when it happened.
             let _ = thread.join();
@@ -233,32 +237,75 @@ impl Drop for Group {
     }
 }
 
+fn start_runtime() -> Result<tokio::runtime::Runtime, GroupError> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime
+        .worker_threads(2)
+        .thread_name("crucial-control")
+        .enable_all()
+        .build()
+        .map_err(|error| GroupError::Directory(format!("cannot start threads: {error}")))
+}
+
+/// Runs a group, and each one that takes its place, until the server stops.
+fn run_groups(
+    present: &RwLock<Present>,
+    mut runtime: tokio::runtime::Runtime,
+    mut shared: Arc<Shared>,
+    mut queues: Queues,
+) {
+    loop {
+        let replacement = runtime.block_on(shared.clone().run(queues));
+        // From here on no task of the group runs, unless it blocks.
+        runtime.shutdown_timeout(STOP_TIMEOUT);
+        let Some(rescued) = replacement else { return };
+        let lasting = shared.lasting.clone();
+        lasting.store.publish();
+        (shared, queues) = Shared::new(lasting, Some(rescued));
+        runtime = match start_runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                shared.set_stage(Stage::Failed(error.clone()));
+                return shared.member.on_failure(error);
+            }
+        };
+        *present.write() = Present {
+            shared: shared.clone(),
+            runtime: runtime.handle().clone(),
+        };
+    }
+}
+
 impl Shared {
-    /// Handles a request of a server after its handshake. The server may belong to another cluster.
-    async fn respond_to(&self, hello: &peer::Hello, request: &[u8]) -> Response {
+    /// Handles a request of a server after its handshake. The server may belong to another cluster. Also gives the group
+    /// that is to take this one's place when the response is sent.
+    async fn respond_to(&self, hello: &peer::Hello, request: &[u8]) -> (Response, Option<Rescued>) {
+        let failed = |why: &str| (Response::Failed(why.to_owned()), None);
         let own = self.cluster.load(Ordering::Acquire);
         if own == 0 || hello.cluster != own {
-            return Response::Failed(
-                "the contacted server is in another cluster, or has not joined one yet".to_owned(),
-            );
+            return failed("the contacted server is in another cluster, or has not joined one yet");
         }
         match postcard::from_bytes::<Request>(request) {
             Ok(Request::Heartbeat { node, .. }) if node.0 != hello.from => {
-                Response::Failed("the heartbeat names another server than the handshake".to_owned())
+                failed("the heartbeat names another server than the handshake")
             }
-            Ok(request) => self.respond(request).await,
-            Err(error) => Response::Failed(format!("malformed request: {error}")),
+            Ok(Request::Rescue { confirmed }) => self.on_rescue(confirmed).await,
+            Ok(Request::Adopt { cluster, by }) => self.on_adopt(cluster, by).await,
+            Ok(request) => (self.respond(request).await, None),
+            Err(error) => failed(&format!("malformed request: {error}")),
         }
     }
 
-    async fn run(
-        self: Arc<Self>,
-        proposed: mpsc::Receiver<Vec<Command>>,
-        checks: mpsc::UnboundedReceiver<LeadershipCheck>,
-    ) {
+    /// Runs until the server stops, or another group is to take this one's place.
+    async fn run(self: Arc<Self>, queues: Queues) -> Option<Rescued> {
         let mut stop = self.stop.subscribe();
+        let mut replacement = self.replacement.subscribe();
         let work = async {
-            if let Err(error) = self.work(proposed, checks).await {
+            let ended = self.work(queues).await;
+            if self.replacing.load(Ordering::Acquire) {
+                return;
+            }
+            if let Err(error) = ended {
                 self.set_stage(Stage::Failed(error.clone()));
                 self.member.on_failure(error);
             }
@@ -268,21 +315,19 @@ impl Shared {
             work.await;
             std::future::pending::<()>().await;
         };
-        tokio::select! {
-            () = work => {}
-            _ = stop.wait_for(|stop| *stop) => {}
-        }
+        let next = tokio::select! {
+            () = work => None,
+            _ = stop.wait_for(|stop| *stop) => None,
+            next = replacement.wait_for(|next| next.is_some()) => next.ok().and_then(|next| next.clone()),
+        };
         if let Some(raft) = self.raft.get() {
             // The process does not wait longer for the library.
             let _ = tokio::time::timeout(STOP_TIMEOUT, raft.shutdown()).await;
         }
+        next
     }
 
-    async fn work(
-        self: &Arc<Self>,
-        proposed: mpsc::Receiver<Vec<Command>>,
-        checks: mpsc::UnboundedReceiver<LeadershipCheck>,
-    ) -> Result<(), GroupError> {
+    async fn work(self: &Arc<Self>, queues: Queues) -> Result<(), GroupError> {
         let network = Network(self.links.clone());
         let (log, machine) = (self.store.clone(), self.store.clone());
         let config = Arc::new(self.raft_config()?);
@@ -290,10 +335,10 @@ impl Shared {
         let raft = raft.map_err(|error| GroupError::Stopped(error.to_string()))?;
         // Set here only, so that setting cannot fail.
         let _ = self.raft.set(raft.clone());
-        tokio::spawn(self.clone().run_leadership_checks(checks));
+        tokio::spawn(self.clone().run_leadership_checks(queues.leadership_checks));
         tokio::spawn(self.clone().lead());
         tokio::spawn(self.clone().arrange_all());
-        tokio::spawn(self.clone().send_proposals(proposed));
+        tokio::spawn(self.clone().send_proposals(queues.proposals));
         let membership = async {
             self.find_cluster(&raft).await?;
             self.run_incarnations(&raft).await
@@ -314,6 +359,8 @@ impl Shared {
             install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
             max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+            // In one piece.
+            snapshot_max_chunk_size: SNAPSHOT_BYTES_MAX as u64,
             ..openraft::Config::default()
         };
         let config = config.validate();
@@ -338,7 +385,8 @@ async fn broken(raft: &Raft<Types>) -> GroupError {
 mod tests {
     use super::*;
     use crate::config::Timing;
-    use crucial_node::replication::{Grant, Incarnation};
+    use crate::journal::FileSync;
+    use crucial_node::replication::Grant;
 
     #[derive(Default)]
     struct Notes {
@@ -373,11 +421,12 @@ mod tests {
             partitions: 4,
             timing: Timing::default(),
             join_patience: Duration::from_secs(10),
+            sync: FileSync::default(),
         };
         let notes = Arc::new(Notes::default());
         let group = Group::new(config, identity, notes.clone()).unwrap();
         group.wait_until_member().unwrap();
-        group.shared.store.break_journal();
+        group.lasting.store.break_journal();
         let nobody = Command::Leave {
             node: NodeId(1),
             incarnation: Incarnation(1),

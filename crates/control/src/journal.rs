@@ -1,8 +1,10 @@
 //! The durable state of a voter: a file of records, each with checksums. `docs/disk.md` documents the format.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The first bytes of a journal.
 const MAGIC: [u8; 8] = *b"CRUCIALJ";
@@ -70,6 +72,30 @@ pub enum JournalError {
     },
 }
 
+/// Syncs the journal's file. Tests use slow ones.
+#[derive(Clone)]
+pub struct FileSync(Arc<dyn Fn(&File) -> io::Result<()> + Send + Sync>);
+
+impl FileSync {
+    /// A sync that does this. It blocks the journal's own thread only.
+    pub fn new(sync: impl Fn(&File) -> io::Result<()> + Send + Sync + 'static) -> FileSync {
+        FileSync(Arc::new(sync))
+    }
+}
+
+impl Default for FileSync {
+    /// The operating system's.
+    fn default() -> FileSync {
+        FileSync::new(File::sync_data)
+    }
+}
+
+impl fmt::Debug for FileSync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileSync")
+    }
+}
+
 /// A file of records. Records are appended; sometimes the whole file is replaced.
 #[derive(Debug)]
 pub struct Journal {
@@ -78,6 +104,7 @@ pub struct Journal {
     file: File,
     /// The length of the file's valid part. Bytes after it were never acknowledged.
     bytes: u64,
+    sync: FileSync,
     /// Keeps the directory locked while the journal is open.
     _lock: File,
 }
@@ -126,6 +153,7 @@ impl Journal {
             path,
             file,
             bytes,
+            sync: FileSync::default(),
             _lock: lock,
         };
         Ok((journal, records))
@@ -147,7 +175,7 @@ impl Journal {
         let written = self
             .file
             .write_all(&bytes)
-            .and_then(|()| self.file.sync_data());
+            .and_then(|()| (self.sync.0)(&self.file));
         if let Err(source) = written {
             self.remove_unfinished();
             return Err(JournalError::Io {
@@ -178,6 +206,11 @@ impl Journal {
     pub fn replace(&mut self, records: &[&[u8]]) -> Result<(), JournalError> {
         (self.file, self.bytes) = write_whole(&self.directory, &self.path, records)?;
         Ok(())
+    }
+
+    /// Syncs the file in this way from now on.
+    pub fn set_sync(&mut self, sync: FileSync) {
+        self.sync = sync;
     }
 
     /// Makes all further writes fail.

@@ -12,6 +12,9 @@
 //!   committed (`LeaderTerm::pending_expiry`).
 //! - The proposals of earlier leaders are committed or lost before the leader grants its first lease
 //!   ([`LeaderTerm::has_committed`]).
+//!
+//! A silent server that responds to what the leader sends is spared for a while: it lives, and it may be the leader that is too
+//! busy to read. It has no lease meanwhile.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +23,7 @@ use crucial_node::replication::{Command, Grant};
 use openraft::{Raft, ServerState};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::check::Known;
 use crate::config::PROPOSE_TIMEOUT;
 use crate::message::{Request, Response};
 use crate::shared::{LeadershipCheck, Shared};
@@ -39,6 +43,13 @@ impl Shared {
         let Some(raft) = self.raft.get() else {
             return Response::NotLeader(None);
         };
+        if let Err(why) = self.check(raft, &request) {
+            tracing::warn!(
+                why,
+                "refusing a message of another server: it is damaged or forged"
+            );
+            return Response::Failed(format!("the message is damaged or forged: {why}"));
+        }
         match request {
             Request::Append(rpc) => Response::Append(raft.append_entries(rpc).await),
             Request::Vote(rpc) => Response::Vote(raft.vote(rpc).await),
@@ -49,7 +60,22 @@ impl Shared {
                 sent_ms,
             } => self.grant(raft, (node, incarnation), sent_ms).await,
             Request::Propose(commands) => self.commit(raft, commands).await,
+            Request::Progress => Response::Progress(self.store.last_log_id()),
+            Request::Rescue { .. } | Request::Adopt { .. } => Response::Failed(
+                "only an operator, or a rescued server, may ask for this".to_owned(),
+            ),
         }
+    }
+
+    /// Whether a request may be handled.
+    fn check(&self, raft: &Raft<Types>, request: &Request) -> Result<(), String> {
+        let known = Known {
+            term: raft.metrics().borrow().current_term,
+            committed: self.store.committed(),
+            decided: &|index| self.store.log_id(index),
+            partitions: self.config.partitions,
+        };
+        known.check(request)
     }
 
     /// The response of a server that does not lead.
@@ -222,9 +248,11 @@ impl Shared {
     /// Expires the servers whose leases have ended.
     fn expire(&self, raft: &Raft<Types>, term: u64) {
         let (view, wait_ms) = (self.view(), self.config.timing.wait_ms());
+        let within = Duration::from_millis(wait_ms);
+        let responds = |(node, incarnation)| self.links.has_responded(node, incarnation, within);
         let expired = match &mut *self.leader_term.lock() {
             Some(leader_term) if leader_term.term == term => {
-                leader_term.expired(&view, self.now_ms(), wait_ms)
+                leader_term.expired(&view, (self.now_ms(), wait_ms), responds)
             }
             _ => return,
         };

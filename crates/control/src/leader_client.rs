@@ -86,6 +86,8 @@ impl Shared {
             let offset = (self.now_ms() / 10) as usize % candidates.len();
             candidates.rotate_left(offset);
         }
+        // A server that was adopted knows nobody else of its new cluster at first.
+        candidates.extend(self.rescued.iter().map(|rescued| rescued.by.clone()));
         candidates.extend(metrics.current_leader.and_then(|leader| address(&leader)));
         candidates
     }

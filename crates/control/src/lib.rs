@@ -4,13 +4,15 @@
 //! - `find`: finds or founds the server's cluster.
 //! - `membership`: joins the cluster and sends heartbeats; `leader_client`: sends requests to the leader.
 //! - `leader`, `term`: the leader's leases and failure detector; `voters`: the choice of the voters.
+//! - [`rescue`]: goes on without a majority of the voters, when an operator says that it is gone for ever.
 //! - [`Identity`]: the server's identity on disk.
-//! - [`journal`]: a voter's durable state on disk.
+//! - [`journal`]: a voter's durable state on disk; `writer`: the thread that writes it.
 //! - [`store`]: the log, the vote and the view of a voter, for the consensus library.
 //! - [`blobs`]: the bytes of uploaded modules on disk; the log contains only their hashes.
-//! - `network`, `link`, `message`: the communication between the servers of the group.
+//! - `network`, `link`, `message`: the communication between the servers of the group; `check`: what messages must satisfy.
 
 pub mod blobs;
+mod check;
 mod config;
 mod find;
 mod group;
@@ -22,11 +24,13 @@ mod link;
 mod membership;
 mod message;
 mod network;
+pub mod rescue;
 mod shared;
 pub mod store;
 mod term;
 mod voter;
 mod voters;
+mod writer;
 
 pub use blobs::Blobs;
 pub use config::{Config, GroupError, GroupStatus, Member, Timing};

@@ -34,6 +34,8 @@ pub(crate) struct Links {
     incarnation: AtomicU64,
     cluster: AtomicU64,
     links: Mutex<HashMap<String, Arc<tokio::sync::Mutex<AddressState>>>>,
+    /// When each server, in this incarnation, last responded.
+    responded: Mutex<HashMap<(u64, u64), Instant>>,
 }
 
 #[derive(Default)]
@@ -74,6 +76,7 @@ impl Links {
             incarnation: AtomicU64::new(incarnation.0),
             cluster: AtomicU64::new(0),
             links: Mutex::default(),
+            responded: Mutex::default(),
         }
     }
 
@@ -107,12 +110,23 @@ impl Links {
                 link.pending.dead.store(true, Ordering::Release);
                 return Err(io::Error::other("another server is at this address"));
             }
-            link.request(request).await
+            let response = link.request(request).await?;
+            let instance = (link.welcome.node, link.welcome.incarnation);
+            self.responded.lock().insert(instance, Instant::now());
+            Ok(response)
         };
         match tokio::time::timeout(timeout, response).await {
             Ok(response) => response,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
+    }
+
+    /// Whether this incarnation of a server has responded to a request within the last `within`. Forgets those that have
+    /// not.
+    pub fn has_responded(&self, node: NodeId, incarnation: Incarnation, within: Duration) -> bool {
+        let mut responded = self.responded.lock();
+        responded.retain(|_, at| at.elapsed() <= within);
+        responded.contains_key(&(node.0, incarnation.0))
     }
 
     async fn link(&self, address: &str) -> io::Result<Arc<Link>> {

@@ -61,9 +61,20 @@ impl Shared {
         let mut incarnation = self.identity.lock().incarnation();
         // A server that was a member never gives up, since it may have a vote that the group needs.
         let mut patience = Some(self.config.join_patience);
+        // A server of a rescued group keeps what it has, if it is a member still.
+        let mut goes_on = self.rescued.is_some() && self.view().has(self.node, incarnation);
+        if self.rescued.is_some() {
+            patience = None;
+            if !goes_on {
+                self.member.on_evicted();
+                incarnation = self.identity.lock().begin_incarnation()?;
+            }
+        }
         loop {
-            self.links.begin_incarnation(incarnation);
-            self.member.on_begin(incarnation);
+            if !std::mem::take(&mut goes_on) {
+                self.links.begin_incarnation(incarnation);
+                self.member.on_begin(incarnation);
+            }
             if let JoinResult::Member = self.join(raft, incarnation, patience).await? {
                 patience = None;
                 if let MembershipEnd::Left = self.remain_member(raft, incarnation).await {
@@ -185,6 +196,7 @@ impl Shared {
                 }
                 let result = self.heartbeat(raft, incarnation).await;
                 if let HeartbeatResult::Granted(grant) = result {
+                    self.granted_ms.store(self.now_ms(), Ordering::Release);
                     self.member.on_grant(grant);
                     tokio::time::sleep(pause).await;
                 }

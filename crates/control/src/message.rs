@@ -1,6 +1,7 @@
 //! The requests and responses between servers of the control group.
 
 use crucial_node::replication::{Command, Grant, Incarnation, NodeId, Refusal, ViewVersion};
+use openraft::LogId;
 use openraft::error::{InstallSnapshotError, RaftError};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
@@ -8,10 +9,11 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::rescue::Rescue;
 use crate::store::Group as Types;
 
 /// A request to another server.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Append(AppendEntriesRequest<Types>),
     Vote(VoteRequest<u64>),
@@ -23,6 +25,17 @@ pub(crate) enum Request {
         sent_ms: u64,
     },
     Propose(Vec<Command>),
+    /// How much of the group's decisions the server has.
+    Progress,
+    /// The server is to go on without the voters that do not answer; without confirmation it only says what that means.
+    Rescue {
+        confirmed: bool,
+    },
+    /// The server is to go on in this cluster, which the server at the address has rescued.
+    Adopt {
+        cluster: u64,
+        by: String,
+    },
 }
 
 /// The response to a request.
@@ -42,6 +55,10 @@ pub(crate) enum Response {
     NotLeader(Option<String>),
     /// The request failed, for this reason.
     Failed(String),
+    /// The last entry of the server's log.
+    Progress(Option<LogId<u64>>),
+    Rescue(Rescue),
+    Adopted,
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {

@@ -13,6 +13,7 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 
+use crate::check::{check_append_response, check_response_vote};
 use crate::link::Links;
 use crate::message::{Request, Response, encode};
 use crate::store::Group as Types;
@@ -49,12 +50,13 @@ impl Connection {
         let response = self
             .links
             .request(&self.address, Some(self.target), &request, timeout);
-        let bytes = response.await.map_err(|error| match error.kind() {
+        let response = response.await.map_err(|error| match error.kind() {
             // Unlike an unreachable server, one that is only slow is tried again at once.
             std::io::ErrorKind::TimedOut => RPCError::Network(NetworkError::new(&error)),
             _ => RPCError::Unreachable(Unreachable::new(&error)),
         })?;
-        postcard::from_bytes(&bytes).map_err(|error| RPCError::Network(NetworkError::new(&error)))
+        postcard::from_bytes(&response)
+            .map_err(|error| RPCError::Network(NetworkError::new(&error)))
     }
 
     #[expect(
@@ -69,6 +71,23 @@ impl Connection {
     }
 }
 
+/// The result of checking a response.
+#[expect(
+    clippy::result_large_err,
+    reason = "the library defines the error type"
+)]
+fn checked<E: std::error::Error>(
+    result: Result<(), String>,
+) -> Result<(), RPCError<u64, BasicNode, E>> {
+    result.map_err(|why| {
+        tracing::warn!(
+            why,
+            "ignoring a response of another server: it is damaged or forged"
+        );
+        RPCError::Network(NetworkError::new(&std::io::Error::other(why)))
+    })
+}
+
 fn mismatch<E: std::error::Error>() -> RPCError<u64, BasicNode, E> {
     let error = std::io::Error::other("the response does not match the request");
     RPCError::Network(NetworkError::new(&error))
@@ -80,11 +99,18 @@ impl RaftNetwork<Types> for Connection {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
+        let (vote, last) = (rpc.vote, rpc.entries.last().map(|entry| entry.log_id));
+        let last = last.max(rpc.prev_log_id);
         match self
             .request(&Request::Append(rpc), option.hard_ttl())
             .await?
         {
-            Response::Append(result) => self.remote(result),
+            Response::Append(result) => {
+                if let Ok(response) = &result {
+                    checked(check_append_response(&vote, last, response))?;
+                }
+                self.remote(result)
+            }
             _ => Err(mismatch()),
         }
     }
@@ -97,11 +123,17 @@ impl RaftNetwork<Types> for Connection {
         InstallSnapshotResponse<u64>,
         RPCError<u64, BasicNode, RaftError<u64, InstallSnapshotError>>,
     > {
+        let vote = rpc.vote;
         match self
             .request(&Request::Snapshot(rpc), option.hard_ttl())
             .await?
         {
-            Response::Snapshot(result) => self.remote(result),
+            Response::Snapshot(result) => {
+                if let Ok(response) = &result {
+                    checked(check_response_vote(&vote, &response.vote))?;
+                }
+                self.remote(result)
+            }
             _ => Err(mismatch()),
         }
     }
@@ -111,8 +143,14 @@ impl RaftNetwork<Types> for Connection {
         rpc: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
+        let vote = rpc.vote;
         match self.request(&Request::Vote(rpc), option.hard_ttl()).await? {
-            Response::Vote(result) => self.remote(result),
+            Response::Vote(result) => {
+                if let Ok(response) = &result {
+                    checked(check_response_vote(&vote, &response.vote))?;
+                }
+                self.remote(result)
+            }
             _ => Err(mismatch()),
         }
     }

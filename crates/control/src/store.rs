@@ -1,9 +1,10 @@
 //! The consensus library's storage: the log of commands, the vote, and the [`Control`] that results from the commands.
-//! All of it is in memory; the durable part is also in the [journal](crate::journal).
+//! All of it is in memory; the durable part is also in the [journal](crate::journal), which a thread of its own writes
+//! ([`Writer`]): nothing waits for the disk with a lock, or on a thread that has something else to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::io::Cursor;
+use std::io::{self, Cursor};
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,15 +12,17 @@ use std::sync::Arc;
 use crucial_node::replication::{Command, Control, Refusal, View, ViewVersion};
 use openraft::storage::{LogFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::{
-    BasicNode, Entry, EntryPayload, LogId, LogState, OptionalSend, RaftLogReader,
-    RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageError, StorageIOError, StoredMembership,
-    Vote,
+    BasicNode, CommittedLeaderId, Entry, EntryPayload, LogId, LogState, Membership, OptionalSend,
+    RaftLogReader, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageError, StorageIOError,
+    StoredMembership, Vote,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use crate::journal::{Journal, JournalError};
+use crate::check::read_control;
+use crate::journal::{FileSync, Journal, JournalError};
+use crate::writer::{Writer, Written, waiter};
 
 openraft::declare_raft_types!(
     /// The types of the control group for the consensus library.
@@ -114,8 +117,11 @@ pub enum OpenError {
 pub struct Store(Arc<Mutex<Inner>>);
 
 struct Inner {
-    journal: Journal,
-    /// The journal's length after the last rewrite.
+    writer: Writer,
+    /// Records that nothing waits for: they are written with the next ones that have to be on disk. After a crash without
+    /// them the log has entries and a snapshot that are older, and still right.
+    unsynced: Vec<Vec<u8>>,
+    /// The journal's length after the last rewrite; an estimate while that is being written.
     compact_bytes: u64,
     log: BTreeMap<u64, Entry<Group>>,
     purged: Option<LogId<u64>>,
@@ -134,13 +140,21 @@ impl Store {
     /// # Errors
     ///
     /// [`OpenError`].
-    pub fn open(directory: &Path, partitions: usize) -> Result<Store, OpenError> {
-        let (journal, records) = Journal::open(directory)?;
+    pub fn open(directory: &Path, partitions: usize, sync: FileSync) -> Result<Store, OpenError> {
+        let (mut journal, records) = Journal::open(directory)?;
         let control = Control::new(partitions);
         let (views, _) = watch::channel(control.view().clone());
+        let bytes = journal.bytes();
+        journal.set_sync(sync);
+        let writer = Writer::start(journal).map_err(|source| JournalError::Io {
+            what: "start a thread for",
+            path: directory.to_owned(),
+            source,
+        })?;
         let mut inner = Inner {
-            compact_bytes: journal.bytes(),
-            journal,
+            compact_bytes: bytes,
+            writer,
+            unsynced: Vec::new(),
             log: BTreeMap::new(),
             purged: None,
             vote: None,
@@ -174,10 +188,111 @@ impl Store {
         inner.membership.membership().voter_ids().collect()
     }
 
+    /// The last decided log entry.
+    pub(crate) fn committed(&self) -> Option<LogId<u64>> {
+        let inner = self.0.lock();
+        inner.committed.max(inner.applied)
+    }
+
+    /// The id of a log entry; `None`: it is only in a snapshot, or there is none of this index.
+    pub(crate) fn log_id(&self, index: u64) -> Option<LogId<u64>> {
+        self.0.lock().log.get(&index).map(|entry| entry.log_id)
+    }
+
+    /// The last entry of the log.
+    pub(crate) fn last_log_id(&self) -> Option<LogId<u64>> {
+        let inner = self.0.lock();
+        let last = inner.log.values().next_back().map(|entry| entry.log_id);
+        last.max(inner.purged).max(inner.applied)
+    }
+
+    /// The state of the group after all entries of the log, also those of which this server does not know whether they are
+    /// decided.
+    pub(crate) fn possible_control(&self) -> Control {
+        let inner = self.0.lock();
+        let mut control = inner.control.clone();
+        let next = inner.applied.map_or(0, |applied| applied.index + 1);
+        for (_, entry) in inner.log.range(next..) {
+            if let EntryPayload::Normal(decision) = &entry.payload {
+                let term = entry.log_id.leader_id.get_term();
+                for command in decision.clone().in_term(term) {
+                    // A refusal is what the command comes to.
+                    let _ = control.apply(&command);
+                }
+            }
+        }
+        control
+    }
+
+    /// Replaces the log by that of a new group, which begins with this state and has one voter.
+    ///
+    /// # Errors
+    ///
+    /// If the disk cannot be written.
+    pub(crate) async fn begin_group(
+        &self,
+        control: Control,
+        (node, address): (u64, String),
+    ) -> io::Result<()> {
+        let last = self.last_log_id();
+        let data = postcard::to_allocvec(&control).map_err(io::Error::other)?;
+        let written = {
+            let mut inner = self.0.lock();
+            let voted = inner.vote.map_or(0, |vote| vote.leader_id.get_term());
+            let term = voted.max(last.map_or(0, |last| last.leader_id.get_term())) + 1;
+            let index = last.map_or(0, |last| last.index) + 1;
+            let log_id = LogId::new(CommittedLeaderId::new(term, node), index);
+            let nodes = BTreeMap::from([(node, BasicNode::new(address))]);
+            let membership = Membership::new(vec![BTreeSet::from([node])], nodes);
+            let membership = StoredMembership::new(Some(log_id), membership);
+            let meta = SnapshotMeta {
+                last_log_id: Some(log_id),
+                last_membership: membership.clone(),
+                snapshot_id: log_id.to_string(),
+            };
+            inner.log.clear();
+            inner.purged = Some(log_id);
+            inner.vote = Some(Vote::new(term, node));
+            inner.committed = Some(log_id);
+            inner.control = control;
+            inner.applied = Some(log_id);
+            inner.membership = membership;
+            inner.snapshot = Some((meta, data));
+            inner.rewrite()
+        };
+        written.await
+    }
+
+    /// Replaces the log by an empty one, to be filled by a new group. The view stays until there is another.
+    ///
+    /// # Errors
+    ///
+    /// If the disk cannot be written.
+    pub(crate) async fn leave_group(&self) -> io::Result<()> {
+        let written = {
+            let mut inner = self.0.lock();
+            inner.log.clear();
+            inner.purged = None;
+            inner.vote = None;
+            inner.committed = None;
+            inner.applied = None;
+            inner.membership = StoredMembership::default();
+            inner.snapshot = None;
+            inner.rewrite()
+        };
+        written.await
+    }
+
+    /// Announces the view of a group that has begun.
+    pub(crate) fn publish(&self) {
+        let inner = self.0.lock();
+        inner.views.send_replace(inner.control.view().clone());
+    }
+
     /// Makes all later writes to the journal fail.
     #[cfg(test)]
     pub(crate) fn break_journal(&self) {
-        self.0.lock().journal.break_file();
+        self.0.lock().writer.break_file();
     }
 }
 
@@ -202,7 +317,8 @@ impl Inner {
     }
 
     fn restore(&mut self, meta: SnapshotMeta<u64, BasicNode>, data: Vec<u8>) -> Result<(), String> {
-        self.control = postcard::from_bytes(&data).map_err(|error| error.to_string())?;
+        let partitions = self.control.view().configurations.len();
+        self.control = read_control(&data, partitions)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.snapshot = Some((meta, data));
@@ -210,17 +326,42 @@ impl Inner {
         Ok(())
     }
 
-    /// Appends records to the journal. When the function returns, they are on disk.
-    fn write(&mut self, records: &[Record]) -> Result<(), JournalError> {
-        let records: Vec<_> = records.iter().map(encode).collect();
-        self.journal.append(records.iter().map(Vec::as_slice))
+    /// Hands records to the journal's thread, behind those that nothing waits for.
+    fn write(&mut self, records: impl IntoIterator<Item = Vec<u8>>, written: Written) {
+        let mut all = std::mem::take(&mut self.unsynced);
+        all.extend(records);
+        self.writer.append(all, written);
+    }
+
+    /// The same; what is returned ends when the records are on disk, and must not be awaited with the store locked.
+    fn write_durably(&mut self, record: &Record) -> impl Future<Output = io::Result<()>> + use<> {
+        let (written, result) = waiter();
+        self.write([encode(record)], written);
+        await_written(result)
     }
 
     /// Rewrites the journal if most of its records are obsolete.
-    fn compact(&mut self) -> Result<(), JournalError> {
-        if self.journal.bytes() < JOURNAL_BYTES_MIN.max(4 * self.compact_bytes) {
-            return Ok(());
+    fn compact(&mut self) {
+        if self.writer.bytes() < JOURNAL_BYTES_MIN.max(4 * self.compact_bytes) {
+            return;
         }
+        let records = self.all_records();
+        self.compact_bytes = records.iter().map(|record| record.len() as u64).sum();
+        self.unsynced.clear();
+        // A failure fails the next write, which something waits for.
+        self.writer.replace(records, Box::new(|_| ()));
+    }
+
+    /// Rewrites the journal; what is returned ends when that is done, and must not be awaited with the store locked.
+    fn rewrite(&mut self) -> impl Future<Output = io::Result<()>> + use<> {
+        let (written, result) = waiter();
+        self.unsynced.clear();
+        self.writer.replace(self.all_records(), written);
+        await_written(result)
+    }
+
+    /// All that the journal has to contain.
+    fn all_records(&self) -> Vec<Vec<u8>> {
         let snapshot = self.snapshot.clone();
         let snapshot = snapshot.map(|(meta, data)| Record::Snapshot(meta, data));
         let entries = self.log.values().cloned().map(Record::Entry);
@@ -229,12 +370,17 @@ impl Inner {
             .chain(self.purged.map(Record::Purge))
             .chain(entries)
             .chain(self.vote.map(Record::Vote))
-            .chain([Record::Committed(self.committed)]);
-        let records: Vec<_> = records.map(|record| encode(&record)).collect();
-        let records: Vec<_> = records.iter().map(Vec::as_slice).collect();
-        self.journal.replace(&records)?;
-        self.compact_bytes = self.journal.bytes();
-        Ok(())
+            .chain(self.committed.map(|last| Record::Committed(Some(last))));
+        records.map(|record| encode(&record)).collect()
+    }
+}
+
+/// Waits until records are on disk.
+async fn await_written(result: oneshot::Receiver<Result<(), Arc<JournalError>>>) -> io::Result<()> {
+    match result.await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(io::Error::other(error)),
+        Err(_) => Err(io::Error::other("the journal's thread has ended")),
     }
 }
 
@@ -302,10 +448,10 @@ impl RaftLogStorage<Group> for Store {
     }
 
     async fn save_vote(&mut self, vote: &Vote<u64>) -> StorageResult<()> {
-        let mut inner = self.0.lock();
-        let written = inner.write(&[Record::Vote(*vote)]);
+        let written = self.0.lock().write_durably(&Record::Vote(*vote));
+        let written = written.await;
         written.map_err(|error| failed(StorageIOError::write_vote(&error)))?;
-        inner.vote = Some(*vote);
+        self.0.lock().vote = Some(*vote);
         Ok(())
     }
 
@@ -314,9 +460,9 @@ impl RaftLogStorage<Group> for Store {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId<u64>>) -> StorageResult<()> {
+        // Without it a voter that starts again has an older view, until it hears from the leader what is decided.
         let mut inner = self.0.lock();
-        let written = inner.write(&[Record::Committed(committed)]);
-        written.map_err(|error| failed(StorageIOError::write_logs(&error)))?;
+        inner.unsynced.push(encode(&Record::Committed(committed)));
         inner.committed = committed;
         Ok(())
     }
@@ -330,59 +476,66 @@ impl RaftLogStorage<Group> for Store {
         I: IntoIterator<Item = Entry<Group>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let records: Vec<_> = entries.into_iter().map(Record::Entry).collect();
+        let entries: Vec<_> = entries.into_iter().collect();
+        let records = entries.iter().cloned().map(Record::Entry);
+        let records: Vec<_> = records.map(|record| encode(&record)).collect();
+        let written = move |result: Result<(), Arc<JournalError>>| {
+            callback.log_io_completed(result.map_err(io::Error::other));
+        };
         let mut inner = self.0.lock();
-        let written = inner.write(&records);
-        written.map_err(|error| failed(StorageIOError::write_logs(&error)))?;
-        for record in records {
-            if let Record::Entry(entry) = record {
-                inner.log.insert(entry.log_id.index, entry);
-            }
-        }
-        drop(inner);
-        callback.log_io_completed(Ok(()));
+        inner.write(records, Box::new(written));
+        let entries = entries.into_iter();
+        inner
+            .log
+            .extend(entries.map(|entry| (entry.log_id.index, entry)));
         Ok(())
     }
 
     async fn truncate(&mut self, log_id: LogId<u64>) -> StorageResult<()> {
         let mut inner = self.0.lock();
-        let written = inner.write(&[Record::Truncate(log_id.index)]);
-        written.map_err(|error| failed(StorageIOError::write_logs(&error)))?;
+        inner.unsynced.push(encode(&Record::Truncate(log_id.index)));
         drop(inner.log.split_off(&log_id.index));
         Ok(())
     }
 
     async fn purge(&mut self, log_id: LogId<u64>) -> StorageResult<()> {
         let mut inner = self.0.lock();
-        let written = inner.write(&[Record::Purge(log_id)]);
-        written.map_err(|error| failed(StorageIOError::write_logs(&error)))?;
+        // Behind the snapshot that has these entries.
+        inner.unsynced.push(encode(&Record::Purge(log_id)));
         inner.purge(log_id);
-        inner
-            .compact()
-            .map_err(|error| failed(StorageIOError::write_logs(&error)))
+        inner.compact();
+        Ok(())
     }
 }
 
 impl RaftSnapshotBuilder<Group> for Store {
     async fn build_snapshot(&mut self) -> StorageResult<Snapshot<Group>> {
-        let mut inner = self.0.lock();
-        let data = postcard::to_allocvec(&inner.control)
+        let (control, applied, last_membership) = {
+            let inner = self.0.lock();
+            (
+                inner.control.clone(),
+                inner.applied,
+                inner.membership.clone(),
+            )
+        };
+        let data = postcard::to_allocvec(&control)
             .map_err(|error| failed(StorageIOError::read_state_machine(&error)))?;
         let meta = SnapshotMeta {
-            last_log_id: inner.applied,
-            last_membership: inner.membership.clone(),
-            snapshot_id: inner
-                .applied
-                .map_or_else(|| "none".to_owned(), |log_id| log_id.to_string()),
+            last_log_id: applied,
+            last_membership,
+            snapshot_id: applied.map_or_else(|| "none".to_owned(), |log_id| log_id.to_string()),
         };
-        let written = inner.write(&[Record::Snapshot(meta.clone(), data.clone())]);
-        written.map_err(|error| {
-            failed(StorageIOError::write_snapshot(
-                Some(meta.signature()),
-                &error,
-            ))
-        })?;
-        inner.snapshot = Some((meta.clone(), data.clone()));
+        let record = encode(&Record::Snapshot(meta.clone(), data.clone()));
+        let mut inner = self.0.lock();
+        let newest = inner
+            .snapshot
+            .as_ref()
+            .and_then(|(meta, _)| meta.last_log_id);
+        // Another one may have been installed meanwhile.
+        if newest <= meta.last_log_id {
+            inner.unsynced.push(record);
+            inner.snapshot = Some((meta.clone(), data.clone()));
+        }
         Ok(Snapshot {
             meta,
             snapshot: Box::new(Cursor::new(data)),
@@ -453,19 +606,15 @@ impl RaftStateMachine<Group> for Store {
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> StorageResult<()> {
         let data = snapshot.into_inner();
-        let mut inner = self.0.lock();
-        // A malformed snapshot must not get into the journal.
-        if let Err(error) = postcard::from_bytes::<Control>(&data) {
-            let signature = Some(meta.signature());
-            return Err(failed(StorageIOError::read_snapshot(signature, &error)));
-        }
-        let written = inner.write(&[Record::Snapshot(meta.clone(), data.clone())]);
-        written.map_err(|error| {
+        let record = Record::Snapshot(meta.clone(), data.clone());
+        let written = self.0.lock().write_durably(&record);
+        written.await.map_err(|error| {
             failed(StorageIOError::write_snapshot(
                 Some(meta.signature()),
                 &error,
             ))
         })?;
+        let mut inner = self.0.lock();
         inner.restore(meta.clone(), data).map_err(|detail| {
             let error = std::io::Error::other(detail);
             failed(StorageIOError::read_snapshot(
@@ -496,7 +645,7 @@ mod tests {
     impl StoreBuilder<Group, Store, Store, TempDir> for Builder {
         async fn build(&self) -> StorageResult<(TempDir, Store, Store)> {
             let directory = tempfile::tempdir().unwrap();
-            let store = Store::open(directory.path(), 16).unwrap();
+            let store = Store::open(directory.path(), 16, FileSync::default()).unwrap();
             Ok((directory, store.clone(), store))
         }
     }
@@ -505,7 +654,7 @@ mod tests {
     fn the_commands_per_message_are_limited() {
         use openraft::CommittedLeaderId;
         let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::open(directory.path(), 16).unwrap();
+        let mut store = Store::open(directory.path(), 16, FileSync::default()).unwrap();
         let command = Command::Leave {
             node: crucial_node::replication::NodeId(1),
             incarnation: crucial_node::replication::Incarnation(1),

@@ -17,7 +17,14 @@ pub(crate) struct LeaderTerm {
     pending_expiry: BTreeMap<Instance, u64>,
     /// The time of each node's last heartbeat.
     heartbeats_ms: BTreeMap<NodeId, u64>,
+    /// The silent incarnations that respond to this leader's own messages, since when. They live, and it is this server that
+    /// does not read what they send, or their way to it that is interrupted.
+    unheard_ms: BTreeMap<Instance, u64>,
 }
+
+/// For how many times the wait for a heartbeat a silent server is spared because it responds. A server that cannot reach the
+/// leader for longer has had no lease for as long, and somebody else has to serve.
+const UNHEARD_WAITS_MAX: u64 = 8;
 
 impl LeaderTerm {
     pub fn new(term: u64, now_ms: u64) -> LeaderTerm {
@@ -27,6 +34,7 @@ impl LeaderTerm {
             has_committed: false,
             pending_expiry: BTreeMap::new(),
             heartbeats_ms: BTreeMap::new(),
+            unheard_ms: BTreeMap::new(),
         }
     }
 
@@ -37,11 +45,20 @@ impl LeaderTerm {
         }
         self.detector.hear(instance.0, instance.1, now_ms);
         self.heartbeats_ms.insert(instance.0, now_ms);
+        self.unheard_ms.remove(&instance);
         true
     }
 
-    /// The expiries to propose. An expiry that was proposed long ago and is not committed is proposed again.
-    pub fn expired(&mut self, view: &View, now_ms: u64, wait_ms: u64) -> Vec<Command> {
+    /// The expiries to propose. An expiry that was proposed long ago and is not committed is proposed again. `responds` says
+    /// of an incarnation whether it has responded to this leader within `wait_ms`.
+    pub fn expired(
+        &mut self,
+        view: &View,
+        (now_ms, wait_ms): (u64, u64),
+        responds: impl Fn(Instance) -> bool,
+    ) -> Vec<Command> {
+        self.unheard_ms
+            .retain(|(node, incarnation), _| view.has(*node, *incarnation));
         self.pending_expiry
             .retain(|(node, incarnation), _| view.has(*node, *incarnation));
         self.heartbeats_ms
@@ -51,10 +68,17 @@ impl LeaderTerm {
             let Command::Expire { node, incarnation } = command else {
                 return false;
             };
-            let proposed = self.pending_expiry.get(&(*node, *incarnation));
+            let instance = (*node, *incarnation);
+            let proposed = self.pending_expiry.get(&instance);
+            if proposed.is_none() && responds(instance) {
+                let since = *self.unheard_ms.entry(instance).or_insert(now_ms);
+                if now_ms.saturating_sub(since) <= UNHEARD_WAITS_MAX * wait_ms {
+                    return false;
+                }
+            }
             let is_new = proposed.is_none_or(|proposed| now_ms.saturating_sub(*proposed) > wait_ms);
             if is_new {
-                self.pending_expiry.insert((*node, *incarnation), now_ms);
+                self.pending_expiry.insert(instance, now_ms);
             }
             is_new
         });
@@ -100,13 +124,13 @@ mod tests {
         let view = view();
         let mut term = LeaderTerm::new(1, 0);
         assert!(term.record_heartbeat(INSTANCE, 10));
-        assert_eq!(term.expired(&view, 1010, 1000), []);
-        assert_eq!(term.expired(&view, 1011, 1000).len(), 1);
+        assert_eq!(term.expired(&view, (1010, 1000), |_| false), []);
+        assert_eq!(term.expired(&view, (1011, 1000), |_| false).len(), 1);
         // The heartbeat was only late, but the expiry may be committed at any time.
         assert!(!term.record_heartbeat(INSTANCE, 1012));
         // The expiry is proposed again after a while, in spite of the heartbeat.
-        assert_eq!(term.expired(&view, 1013, 1000), []);
-        assert_eq!(term.expired(&view, 2012, 1000).len(), 1);
+        assert_eq!(term.expired(&view, (1013, 1000), |_| false), []);
+        assert_eq!(term.expired(&view, (2012, 1000), |_| false).len(), 1);
         term.restart_detector(2013);
         assert!(!term.record_heartbeat(INSTANCE, 2014));
     }
@@ -117,8 +141,28 @@ mod tests {
         let mut term = LeaderTerm::new(1, 0);
         assert!(term.record_heartbeat(INSTANCE, 0));
         term.restart_detector(5000);
-        assert_eq!(term.expired(&view, 5000, 1000), []);
-        assert_eq!(term.expired(&view, 6000, 1000), []);
-        assert_eq!(term.expired(&view, 6001, 1000).len(), 1);
+        assert_eq!(term.expired(&view, (5000, 1000), |_| false), []);
+        assert_eq!(term.expired(&view, (6000, 1000), |_| false), []);
+        assert_eq!(term.expired(&view, (6001, 1000), |_| false).len(), 1);
+    }
+
+    #[test]
+    fn a_server_that_responds_is_not_expired_because_nothing_of_it_is_read() {
+        let view = view();
+        let mut term = LeaderTerm::new(1, 0);
+        assert!(term.record_heartbeat(INSTANCE, 0));
+        // It is silent, but responds.
+        for now in [1001, 2000, 9001] {
+            assert_eq!(term.expired(&view, (now, 1000), |_| true), []);
+        }
+        // A heartbeat ends that.
+        assert!(term.record_heartbeat(INSTANCE, 9002));
+        assert_eq!(term.expired(&view, (17_000, 1000), |_| true), []);
+        // Somebody else has to serve at last.
+        assert_eq!(term.expired(&view, (25_001, 1000), |_| true).len(), 1);
+        // Without a response it is dead.
+        let mut term = LeaderTerm::new(1, 0);
+        assert!(term.record_heartbeat(INSTANCE, 0));
+        assert_eq!(term.expired(&view, (1001, 1000), |_| false).len(), 1);
     }
 }

@@ -18,6 +18,7 @@ use crate::blobs::Blobs;
 use crate::config::{Config, GroupError, Member, Timing};
 use crate::group::Group;
 use crate::identity::Identity;
+use crate::journal::FileSync;
 
 /// Interval at which a leaving server checks whether all other servers leave, too.
 const LEAVE_LOOK: Duration = Duration::from_millis(50);
@@ -116,6 +117,7 @@ impl Voter {
             partitions: PARTITIONS,
             timing: Timing::of_lease(self.config.lease.as_millis() as u64),
             join_patience: self.config.patience,
+            sync: FileSync::default(),
         };
         let adapter = Arc::new(Adapter {
             member,

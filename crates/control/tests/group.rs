@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use crucial_control::journal::FileSync;
 use crucial_control::{Config, Group, GroupError, Identity, Member, Timing};
 use crucial_node::replication::{Command, Grant, Incarnation, NodeId, PartitionId, View};
 use crucial_proto::frame::{self, peer};
@@ -94,6 +95,7 @@ impl Server {
             partitions: 8,
             timing: Timing::of_lease(LEASE_MS),
             join_patience: PATIENCE,
+            sync: FileSync::default(),
         };
         let group = Arc::new(Group::new(config, identity, notes.clone()).unwrap());
         let deaf_to = Arc::new(AtomicU64::new(0));
@@ -404,6 +406,7 @@ fn nobody_at_the_address_is_an_error_that_names_it() {
         partitions: 8,
         timing: Timing::of_lease(LEASE_MS),
         join_patience: Duration::from_millis(300),
+        sync: FileSync::default(),
     };
     let group = Group::new(config, identity, notes).unwrap();
     let error = group.wait_until_member().unwrap_err().to_string();

@@ -213,7 +213,7 @@ impl Node {
             Input::Lease(grant) => self.on_lease(grant, now, out),
             Input::Evicted => self.membership.end_lease(),
             Input::Incarnation(incarnation) => self.begin_incarnation(incarnation, now, out),
-            Input::Cluster(cluster) => self.membership.set_cluster(cluster),
+            Input::Cluster(cluster) => self.on_cluster(cluster, out),
             Input::ControlInfo(query, control) => self.reply_cluster(&query.0, &control, now, out),
             Input::WorkDone(done) => self.on_work_done(done, now, out),
         }

@@ -45,6 +45,19 @@ impl Node {
         self.keep_ticking(now, out);
     }
 
+    /// This server belongs to a cluster. In place of another one, if that was rescued: nothing that servers of the old
+    /// cluster have to say counts any more.
+    pub(crate) fn on_cluster(&self, cluster: u64, out: &mut Outputs) {
+        let before = self.membership.cluster();
+        self.membership.set_cluster(cluster);
+        if before != 0 && before != cluster {
+            self.membership.end_lease();
+            for connection in self.peers.clear() {
+                out.close(connection);
+            }
+        }
+    }
+
     /// A lease was granted.
     pub(crate) fn on_lease(&self, grant: Grant, now: Millis, out: &mut Outputs) {
         self.membership.renew(grant);

@@ -1,6 +1,6 @@
 //! A cluster of server processes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
@@ -204,6 +204,11 @@ impl Cluster {
     /// Removes all that a server that does not run has on its disk.
     pub fn wipe(&mut self, index: usize) -> Result<()> {
         std::fs::remove_dir_all(&self.places[index].directory).map_err(io("remove a directory"))
+    }
+
+    /// The directory of a server's data.
+    pub fn data(&self, index: usize) -> &Path {
+        &self.places[index].directory
     }
 
     /// Starts a server, and does not wait until it is ready.

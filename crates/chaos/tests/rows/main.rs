@@ -10,6 +10,7 @@ mod elasticity;
 mod once;
 mod operation;
 mod replicas;
+mod rescue;
 
 /// What a test returns.
 type Outcome = Result<(), Failed>;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         once::trials(),
         operation::trials(),
         replicas::trials(),
+        rescue::trials(),
     ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -1,5 +1,6 @@
 //! Servers that can be part of a control group, on loopback, and nothing else. What each was told is noted, with the
 //! time; they can be cut off from each other.
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use crucial_control::journal::FileSync;
 use crucial_control::{Config, Group, GroupError, Identity, Member, Timing};
 use crucial_node::replication::{Grant, Incarnation, NodeId, View};
 use crucial_proto::frame::{self, peer};
@@ -108,16 +110,30 @@ pub fn config(directory: &Path, address: &str, join: &[String]) -> Config {
         partitions: 8,
         timing: Timing::of_lease(LEASE_MS),
         join_patience: PATIENCE,
+        sync: FileSync::default(),
     }
 }
 
 impl Server {
     /// Begins; it may not be a member yet.
     pub fn begin(directory: &Path, listener: TcpListener, join: &[String]) -> Server {
+        Server::begin_on(directory, listener, join, FileSync::default())
+    }
+
+    /// The same, on a disk that is synced in this way.
+    pub fn begin_on(
+        directory: &Path,
+        listener: TcpListener,
+        join: &[String],
+        sync: FileSync,
+    ) -> Server {
         let identity = Identity::open(directory).unwrap();
         let (node, notes) = (identity.node(), Notes::new());
         let address = listener.local_addr().unwrap().to_string();
-        let config = config(directory, &address, join);
+        let config = Config {
+            sync,
+            ..config(directory, &address, join)
+        };
         let group = Arc::new(Group::new(config, identity, notes.clone()).unwrap());
         let cut = Arc::new(Mutex::new(BTreeSet::new()));
         let (weak, cuts) = (Arc::downgrade(&group), cut.clone());
@@ -225,7 +241,7 @@ fn take(
             let welcome = peer::Welcome {
                 cluster: group.cluster(),
                 node: node.0,
-                incarnation: 0,
+                incarnation: group.incarnation().0,
                 frame_bytes_max: 1 << 30,
             };
             let mut bytes = Vec::new();

@@ -31,6 +31,9 @@ const ASSIGNMENTS_MAX: usize = 4 * REPLICAS_MAX as usize;
 /// How much higher than the last one the next incarnation of a server may be. Each start and each eviction adds one.
 const INCARNATION_STEP_MAX: u64 = 1 << 32;
 
+/// How much newer than its last one the first view of a rescued cluster is.
+const RESCUE_VIEW_STEP: u64 = 1 << 32;
+
 /// A command that changes the view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -222,7 +225,9 @@ impl Control {
         }
         for (node, member) in &view.members {
             if self.incarnations.get(node) < Some(&member.incarnation) {
-                return Err(format!("{node} is a member in an incarnation that never joined"));
+                return Err(format!(
+                    "{node} is a member in an incarnation that never joined"
+                ));
             }
         }
         for (partition, configuration) in view.configurations.iter().enumerate() {
@@ -239,6 +244,30 @@ impl Control {
         Ok(())
     }
 
+    /// Makes this the state of a new cluster, that of the servers which survive when most voters are gone for ever. The
+    /// others are expired. Nobody knows what they have decided and created last, so that every partition is amnesic
+    /// ([`Configuration::amnesic_since`]).
+    pub fn rescue(&mut self, survivors: &BTreeSet<NodeId>) {
+        let members = self.view.members.iter();
+        let gone = members.filter(|(node, _)| !survivors.contains(node));
+        let expire = gone.map(|(node, member)| Command::Expire {
+            node: *node,
+            incarnation: member.incarnation,
+        });
+        for command in expire.collect::<Vec<_>>() {
+            // Of a member in this incarnation, which is not refused.
+            let _ = self.apply(&command);
+        }
+        let view = Arc::make_mut(&mut self.view);
+        // Later than any view that the old cluster has decided unseen.
+        view.version.0 += RESCUE_VIEW_STEP;
+        for configuration in &mut view.configurations {
+            if configuration.epoch > Epoch::default() {
+                Arc::make_mut(configuration).amnesic_since = view.version;
+            }
+        }
+    }
+
     /// Does a command; without effect if it is refused.
     pub fn apply(&mut self, command: &Command) -> Result<(), Refusal> {
         let mut view = View::clone(&self.view);
@@ -251,7 +280,9 @@ impl Control {
                 lease_ms,
             } => {
                 let last = self.incarnations.get(node).copied();
-                let highest = last.map_or(0, |last| last.0).saturating_add(INCARNATION_STEP_MAX);
+                let highest = last
+                    .map_or(0, |last| last.0)
+                    .saturating_add(INCARNATION_STEP_MAX);
                 require(incarnation.0 <= highest, || {
                     format!(
                         "the incarnation {} of {node} is more than {INCARNATION_STEP_MAX} (INCARNATION_STEP_MAX) above its last one",

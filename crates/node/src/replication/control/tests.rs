@@ -188,7 +188,10 @@ fn commands_that_no_server_sends_are_refused() {
         of(u16::MAX, vec![assignment(0, 1)]),
         of(PARTITION.0, Vec::new()),
         of(PARTITION.0, vec![assignment(0, 1), assignment(1, 1)]),
-        of(PARTITION.0, (0..200).map(|node| assignment(0, node)).collect()),
+        of(
+            PARTITION.0,
+            (0..200).map(|node| assignment(0, node)).collect(),
+        ),
         join_as((4, u64::MAX), "host-4:1", 1000),
         join_as((4, 1), &"x".repeat(ADDRESS_BYTES_MAX + 1), 1000),
     ];
@@ -202,12 +205,17 @@ fn commands_that_no_server_sends_are_refused() {
     }
     // A server that joins again and again is none of that.
     control.apply(&expire(2)).unwrap();
-    control.apply(&join_as((2, 1_000_000), "host-2:1", 1000)).unwrap();
+    control
+        .apply(&join_as((2, 1_000_000), "host-2:1", 1000))
+        .unwrap();
     for node in 4..=MEMBERS_MAX as u64 {
         control.apply(&join(node)).unwrap();
     }
     let refused = control.apply(&join(MEMBERS_MAX as u64 + 1));
-    assert!(matches!(refused, Err(Refusal::Senseless { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Refusal::Senseless { .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]

@@ -1,0 +1,335 @@
+//! Whatever comes from other servers: nothing panics, and the group decides afterwards as before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crucial_node::replication::{Assignment, Epoch, Grant, Incarnation, NodeId, PartitionId, View};
+use crucial_proto::frame::peer;
+use openraft::{CommittedLeaderId, Entry, LeaderId, SnapshotMeta, StoredMembership};
+use parking_lot::Mutex;
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{Config, GroupError, Member, Timing};
+use crate::group::Group;
+use crate::identity::Identity;
+use crate::journal::FileSync;
+use crate::message::{Response, encode};
+use crate::store::Decision;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const PARTITIONS: usize = 4;
+
+#[derive(Default)]
+struct Notes {
+    failed: Mutex<Option<String>>,
+    views: AtomicUsize,
+}
+
+impl Member for Notes {
+    fn now_ms(&self) -> u64 {
+        0
+    }
+    fn on_cluster(&self, _: u64) {}
+    fn on_view(&self, _: Arc<View>) {
+        self.views.fetch_add(1, Ordering::Relaxed);
+    }
+    fn on_grant(&self, _: Grant) {}
+    fn on_evicted(&self) {}
+    fn on_begin(&self, _: Incarnation) {}
+    fn on_failure(&self, error: GroupError) {
+        *self.failed.lock() = Some(error.to_string());
+    }
+}
+
+/// A group of one server.
+struct Alone {
+    group: Group,
+    notes: Arc<Notes>,
+    node: NodeId,
+    _directory: tempfile::TempDir,
+}
+
+impl Alone {
+    fn start() -> Alone {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = Identity::open(directory.path()).unwrap();
+        let node = identity.node();
+        let config = Config {
+            directory: directory.path().to_owned(),
+            address: "127.0.0.1:1".to_owned(),
+            join: Vec::new(),
+            expect: None,
+            partitions: PARTITIONS,
+            timing: Timing::of_lease(200),
+            join_patience: PATIENCE,
+            sync: FileSync::default(),
+        };
+        let notes = Arc::new(Notes::default());
+        let group = Group::new(config, identity, notes.clone()).unwrap();
+        group.wait_until_member().unwrap();
+        Alone {
+            group,
+            notes,
+            node,
+            _directory: directory,
+        }
+    }
+
+    fn ask(&self, request: &[u8]) -> Option<Response> {
+        let hello = peer::Hello {
+            cluster: self.group.cluster(),
+            from: 99,
+            incarnation: 1,
+            to: None,
+        };
+        let (sender, response) = mpsc::channel();
+        let respond = move |bytes: Vec<u8>| drop(sender.send(bytes));
+        let bytes = bytes::Bytes::copy_from_slice(request);
+        self.group.on_request(&hello, bytes, Box::new(respond));
+        // No response: the handler has panicked.
+        let response = response.recv_timeout(PATIENCE).ok()?;
+        postcard::from_bytes(&response).ok()
+    }
+
+    /// The group decides.
+    fn decides(&self) {
+        let started = Instant::now();
+        let forget = Request::Propose(vec![Command::Forget {
+            seen: Default::default(),
+        }]);
+        loop {
+            match self.ask(&encode(&forget)) {
+                Some(Response::Proposed(results)) if results.iter().all(Result::is_ok) => return,
+                other => {
+                    let kind = other.map(|other| matches!(other, Response::NotLeader(_)));
+                    let failed = self.notes.failed.lock().clone();
+                    assert_eq!(failed, None, "the group has stopped");
+                    assert!(started.elapsed() < PATIENCE, "nothing is decided: {kind:?}");
+                }
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0..8_u64,
+        Just(TERM_STEP_MAX),
+        (TERM_STEP_MAX + 100)..(TERM_STEP_MAX + 200),
+        (u64::MAX - 3)..=u64::MAX,
+    ]
+}
+
+fn log_id() -> impl Strategy<Value = LogId<u64>> {
+    (number(), number())
+        .prop_map(|(term, index)| LogId::new(CommittedLeaderId::new(term, 99), index))
+}
+
+fn vote() -> impl Strategy<Value = Vote<u64>> {
+    (number(), any::<bool>()).prop_map(|(term, committed)| Vote {
+        leader_id: LeaderId::new(term, 99),
+        committed,
+    })
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let assignments = prop::collection::vec((number(), any::<u8>()), 0..4);
+    prop_oneof![
+        (number(), number()).prop_map(|(node, incarnation)| Command::Join {
+            node: NodeId(node),
+            incarnation: Incarnation(incarnation),
+            address: "127.0.0.1:2".to_owned(),
+            lease_ms: 200,
+        }),
+        (any::<u16>(), number(), assignments).prop_map(|(partition, epoch, assignments)| {
+            let each = assignments.into_iter().map(|(node, rank)| {
+                let node = NodeId(node);
+                (Assignment { rank, node }, Incarnation(1))
+            });
+            Command::Reconfigure {
+                partition: PartitionId(partition),
+                epoch: Epoch(epoch),
+                assignments: each.collect(),
+            }
+        }),
+    ]
+}
+
+/// Entries that follow each other, or do not. Their voters are none that could be: no check can tell a forged change of the
+/// voters from another one.
+fn entries() -> impl Strategy<Value = Vec<Entry<Types>>> {
+    let payload = prop_oneof![
+        Just(EntryPayload::Blank),
+        prop::collection::vec(command(), 0..3).prop_map(|commands| {
+            EntryPayload::Normal(Decision {
+                term: None,
+                commands,
+            })
+        }),
+        Just(EntryPayload::Membership(Membership::new(
+            vec![BTreeSet::new()],
+            ()
+        ))),
+    ];
+    prop::collection::vec((log_id(), payload), 0..3).prop_map(|entries| {
+        let entries = entries.into_iter();
+        let entry = |(log_id, payload)| Entry { log_id, payload };
+        entries.map(entry).collect()
+    })
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let append = (
+        vote(),
+        prop::option::of(log_id()),
+        entries(),
+        prop::option::of(log_id()),
+    );
+    let append = append.prop_map(|(vote, prev_log_id, entries, leader_commit)| {
+        Request::Append(AppendEntriesRequest {
+            vote,
+            prev_log_id,
+            entries,
+            leader_commit,
+        })
+    });
+    let votes = (vote(), prop::option::of(log_id()));
+    let votes = votes.prop_map(|(vote, last)| Request::Vote(VoteRequest::new(vote, last)));
+    let snapshot = (vote(), log_id(), number(), any::<bool>(), 0..9_usize);
+    let snapshot = snapshot.prop_map(|(vote, last, offset, done, partitions)| {
+        let members = BTreeMap::from([(99, BasicNode::new("127.0.0.1:2"))]);
+        let voters = Membership::new(vec![BTreeSet::from([98])], members);
+        let control = Control::new(partitions);
+        Request::Snapshot(InstallSnapshotRequest {
+            vote,
+            meta: SnapshotMeta {
+                last_log_id: Some(last),
+                last_membership: StoredMembership::new(Some(last), voters),
+                snapshot_id: "any".to_owned(),
+            },
+            offset,
+            data: postcard::to_allocvec(&control).unwrap(),
+            done,
+        })
+    });
+    let propose = prop::collection::vec(command(), 0..3).prop_map(Request::Propose);
+    prop_oneof![append, votes, snapshot, propose]
+}
+
+/// A request, perhaps with bytes that have changed or are missing; or any bytes.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
+    let damaged = (
+        request(),
+        changes,
+        any::<prop::sample::Index>(),
+        any::<bool>(),
+    );
+    let damaged = damaged.prop_map(|(request, changes, cut, is_cut)| {
+        let mut bytes = encode(&request);
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if is_cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        bytes
+    });
+    prop_oneof![
+        4 => request().prop_map(|request| encode(&request)),
+        4 => damaged,
+        1 => prop::collection::vec(any::<u8>(), 0..100),
+    ]
+}
+
+#[test]
+fn no_message_stops_the_group() {
+    let alone = Alone::start();
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 400,
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    });
+    let result = runner.run(&prop::collection::vec(bytes(), 1..20), |requests| {
+        for request in &requests {
+            prop_assert!(alone.ask(request).is_some(), "no response");
+            let failed = alone.notes.failed.lock().clone();
+            prop_assert_eq!(failed, None);
+        }
+        Ok(())
+    });
+    result.unwrap();
+    alone.decides();
+}
+
+#[test]
+fn a_term_at_the_end_of_all_terms_is_not_taken_up() {
+    let alone = Alone::start();
+    let vote = |committed| Vote {
+        leader_id: LeaderId::new(u64::MAX, 99),
+        committed,
+    };
+    let append = Request::Append(AppendEntriesRequest {
+        vote: vote(true),
+        prev_log_id: None,
+        entries: Vec::new(),
+        leader_commit: None,
+    });
+    let last = LogId::new(CommittedLeaderId::new(u64::MAX, 99), u64::MAX - 1);
+    let elect = Request::Vote(VoteRequest::new(vote(false), Some(last)));
+    for request in [append, elect] {
+        let response = alone.ask(&encode(&request));
+        let Some(Response::Failed(why)) = response else {
+            panic!("the term was taken up");
+        };
+        assert!(why.contains("TERM_STEP_MAX"), "{why}");
+    }
+    assert!(alone.group.status().term < TERM_STEP_MAX);
+    alone.decides();
+    assert_eq!(alone.group.status().leader, Some(alone.node));
+}
+
+#[test]
+fn a_view_of_another_length_is_not_installed() {
+    let alone = Alone::start();
+    let term = alone.group.status().term + 1;
+    let leader_id = LeaderId::new(term, 99);
+    let last = LogId::new(CommittedLeaderId::new(term, 99), 1_000);
+    let members = BTreeMap::from([(99, BasicNode::new("127.0.0.1:2"))]);
+    let snapshot = |partitions| {
+        Request::Snapshot(InstallSnapshotRequest {
+            vote: Vote {
+                leader_id,
+                committed: true,
+            },
+            meta: SnapshotMeta {
+                last_log_id: Some(last),
+                last_membership: StoredMembership::new(
+                    Some(last),
+                    Membership::new(vec![BTreeSet::from([99])], members.clone()),
+                ),
+                snapshot_id: last.to_string(),
+            },
+            offset: 0,
+            data: postcard::to_allocvec(&Control::new(partitions)).unwrap(),
+            done: true,
+        })
+    };
+    for partitions in [0, PARTITIONS - 1, PARTITIONS + 1] {
+        let Some(Response::Failed(why)) = alone.ask(&encode(&snapshot(partitions))) else {
+            panic!("a view with {partitions} partitions was installed");
+        };
+        assert!(why.contains("partitions"), "{why}");
+    }
+    alone.decides();
+    // Only for its length.
+    let response = alone.ask(&encode(&snapshot(PARTITIONS)));
+    assert!(matches!(response, Some(Response::Snapshot(Ok(_)))));
+}
