@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crucial_node::replication::{Command, Control};
+use crucial_node::replication::Command;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteRequest,
 };
@@ -14,7 +14,7 @@ use openraft::{BasicNode, EntryPayload, LogId, Membership, Vote};
 
 use crate::journal::RECORD_BYTES_MAX;
 use crate::message::Request;
-use crate::store::Group as Types;
+use crate::store::{Group as Types, read_control};
 
 /// How much newer than the present term another one may be. A server that is cut off begins less than ten terms in a
 /// second, so this many take it more than ten years; and as many messages would be needed to use up all terms.
@@ -152,20 +152,6 @@ impl Known<'_> {
         check_membership(meta.last_membership.membership())?;
         read_control(&rpc.data, self.partitions).map(drop)
     }
-}
-
-/// Decodes a state of the group's state machine.
-///
-/// # Errors
-///
-/// If the state is malformed, or of a cluster with another number of partitions.
-pub(crate) fn read_control(bytes: &[u8], partitions: usize) -> Result<Control, String> {
-    let control: Control =
-        postcard::from_bytes(bytes).map_err(|error| format!("a malformed view: {error}"))?;
-    control
-        .check(partitions)
-        .map_err(|why| format!("a view that cannot be: {why}"))?;
-    Ok(control)
 }
 
 /// Whether a vote may be taken up.

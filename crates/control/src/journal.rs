@@ -74,7 +74,9 @@ pub enum JournalError {
 
 /// Syncs the journal's file. Tests use slow ones.
 #[derive(Clone)]
-pub struct FileSync(Arc<dyn Fn(&File) -> io::Result<()> + Send + Sync>);
+pub struct FileSync(Arc<SyncFile>);
+
+type SyncFile = dyn Fn(&File) -> io::Result<()> + Send + Sync;
 
 impl FileSync {
     /// A sync that does this. It blocks the journal's own thread only.

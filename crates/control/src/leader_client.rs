@@ -86,7 +86,7 @@ impl Shared {
             let offset = (self.now_ms() / 10) as usize % candidates.len();
             candidates.rotate_left(offset);
         }
-        // A server that was adopted knows nobody else of its new cluster at first.
+        // A server that was taken along knows one server of its new cluster at first.
         candidates.extend(self.rescued.iter().map(|rescued| rescued.by.clone()));
         candidates.extend(metrics.current_leader.and_then(|leader| address(&leader)));
         candidates

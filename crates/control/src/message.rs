@@ -9,7 +9,6 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::rescue::Rescue;
 use crate::store::Group as Types;
 
 /// A request to another server.
@@ -59,6 +58,26 @@ pub(crate) enum Response {
     Progress(Option<LogId<u64>>),
     Rescue(Rescue),
     Adopted,
+}
+
+/// What a rescue means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescue {
+    /// The cluster that is given up.
+    pub cluster: u64,
+    /// The new cluster; 0: nothing was done yet.
+    pub rescued: u64,
+    /// The servers that go on: id and address.
+    pub survivors: Vec<(u64, String)>,
+    /// The servers that do not: id and address.
+    pub lost: Vec<(u64, String)>,
+    /// The number of partitions.
+    pub partitions: usize,
+    /// Partitions of which no server is left that is known to have everything: all of their objects are lost.
+    pub partitions_lost: usize,
+    /// For how long the server has had no lease, in milliseconds; `None`: since it started. What the others have decided
+    /// and acknowledged without it in this time is unknown.
+    pub silent_ms: Option<u64>,
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {

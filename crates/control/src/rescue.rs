@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use crucial_node::replication::{Control, Incarnation, NodeId, View};
 use openraft::{LogId, Raft};
-use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use crate::config::GroupError;
 use crate::identity::random;
 use crate::link::Links;
+pub use crate::message::Rescue;
 use crate::message::{Request, Response, encode};
 use crate::shared::{Rescued, Shared, Stage};
 use crate::store::Group as Types;
@@ -31,26 +31,6 @@ const RESCUE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Pause between two looks at a server that begins its new cluster.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
-
-/// What a rescue means.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rescue {
-    /// The cluster that is given up.
-    pub cluster: u64,
-    /// The new cluster; 0: nothing was done yet.
-    pub rescued: u64,
-    /// The servers that go on: id and address.
-    pub survivors: Vec<(u64, String)>,
-    /// The servers that do not: id and address.
-    pub lost: Vec<(u64, String)>,
-    /// The number of partitions.
-    pub partitions: usize,
-    /// Partitions of which no server is left that is known to have everything: all of their objects are lost.
-    pub partitions_lost: usize,
-    /// For how long the server has had no lease, in milliseconds; `None`: since it started. What the others have decided
-    /// and acknowledged without it in this time is unknown.
-    pub silent_ms: Option<u64>,
-}
 
 /// Another server, as it answers.
 enum Answer {

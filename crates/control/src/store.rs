@@ -20,7 +20,6 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
-use crate::check::read_control;
 use crate::journal::{FileSync, Journal, JournalError};
 use crate::writer::{Writer, Written, waiter};
 
@@ -194,7 +193,7 @@ impl Store {
         inner.committed.max(inner.applied)
     }
 
-    /// The id of a log entry; `None`: it is only in a snapshot, or there is none of this index.
+    /// The id of a log entry; `None`: it is only in a snapshot, or the log does not reach that far.
     pub(crate) fn log_id(&self, index: u64) -> Option<LogId<u64>> {
         self.0.lock().log.get(&index).map(|entry| entry.log_id)
     }
@@ -382,6 +381,20 @@ async fn await_written(result: oneshot::Receiver<Result<(), Arc<JournalError>>>)
         Ok(Err(error)) => Err(io::Error::other(error)),
         Err(_) => Err(io::Error::other("the journal's thread has ended")),
     }
+}
+
+/// Decodes a state of the group's state machine.
+///
+/// # Errors
+///
+/// If the state is malformed, or of a cluster with another number of partitions.
+pub(crate) fn read_control(bytes: &[u8], partitions: usize) -> Result<Control, String> {
+    let control: Control =
+        postcard::from_bytes(bytes).map_err(|error| format!("a malformed view: {error}"))?;
+    control
+        .check(partitions)
+        .map_err(|why| format!("a view that cannot be: {why}"))?;
+    Ok(control)
 }
 
 fn encode(record: &Record) -> Vec<u8> {
@@ -635,57 +648,4 @@ impl RaftStateMachine<Group> for Store {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use openraft::testing::{StoreBuilder, Suite};
-    use tempfile::TempDir;
-
-    struct Builder;
-
-    impl StoreBuilder<Group, Store, Store, TempDir> for Builder {
-        async fn build(&self) -> StorageResult<(TempDir, Store, Store)> {
-            let directory = tempfile::tempdir().unwrap();
-            let store = Store::open(directory.path(), 16, FileSync::default()).unwrap();
-            Ok((directory, store.clone(), store))
-        }
-    }
-
-    #[test]
-    fn the_commands_per_message_are_limited() {
-        use openraft::CommittedLeaderId;
-        let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::open(directory.path(), 16, FileSync::default()).unwrap();
-        let command = Command::Leave {
-            node: crucial_node::replication::NodeId(1),
-            incarnation: crucial_node::replication::Incarnation(1),
-        };
-        for (index, count) in [(1, 10), (2, COMMANDS_MAX + 10), (3, 10)] {
-            let decision = Decision {
-                term: None,
-                commands: vec![command.clone(); count],
-            };
-            let entry = Entry {
-                log_id: LogId::new(CommittedLeaderId::new(1, 1), index),
-                payload: EntryPayload::Normal(decision),
-            };
-            store.0.lock().log.insert(index, entry);
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = { runtime }.build().unwrap();
-        let mut from = |start| {
-            let read = store.limited_get_log_entries(start, 4);
-            let entries = runtime.block_on(read).unwrap();
-            let indices = entries.iter().map(|entry| entry.log_id.index);
-            indices.collect::<Vec<_>>()
-        };
-        assert_eq!(from(1), [1]);
-        assert_eq!(from(2), [2]);
-        assert_eq!(from(3), [3]);
-    }
-
-    /// The consensus library's own tests of a store.
-    #[test]
-    fn the_library_accepts_the_store() {
-        Suite::test_all(Builder).unwrap();
-    }
-}
+mod tests;

@@ -151,7 +151,7 @@ mod tests {
         let view = view();
         let mut term = LeaderTerm::new(1, 0);
         assert!(term.record_heartbeat(INSTANCE, 0));
-        // It is silent, but responds.
+        // The server is silent, but responds.
         for now in [1001, 2000, 9001] {
             assert_eq!(term.expired(&view, (now, 1000), |_| true), []);
         }

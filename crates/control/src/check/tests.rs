@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crucial_node::replication::{Assignment, Epoch, Grant, Incarnation, NodeId, PartitionId, View};
+use crucial_node::replication::{
+    Assignment, Control, Epoch, Grant, Incarnation, NodeId, PartitionId, View,
+};
 use crucial_proto::frame::peer;
 use openraft::{CommittedLeaderId, Entry, LeaderId, SnapshotMeta, StoredMembership};
 use parking_lot::Mutex;
@@ -160,8 +162,8 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// Entries that follow each other, or do not. Their voters are none that could be: no check can tell a forged change of the
-/// voters from another one.
+/// Entries that follow each other, or do not. Their voters cannot be: no check can tell a forged change of the voters from another
+/// one.
 fn entries() -> impl Strategy<Value = Vec<Entry<Types>>> {
     let payload = prop_oneof![
         Just(EntryPayload::Blank),

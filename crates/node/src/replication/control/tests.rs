@@ -203,7 +203,7 @@ fn commands_that_no_server_sends_are_refused() {
         );
         assert_eq!(control, before);
     }
-    // A server that joins again and again is none of that.
+    // A server that joins again and again is another matter.
     control.apply(&expire(2)).unwrap();
     control
         .apply(&join_as((2, 1_000_000), "host-2:1", 1000))
