@@ -22,7 +22,9 @@ pub struct Config {
     /// On how many servers of a cluster an object is kept that does not say; 0: the servers decide.
     pub replicas: u8,
     /// For how long calls are held while their server cannot be reached; then they fail with
-    /// [`Error::Unavailable`](crucial_object::Error::Unavailable).
+    /// [`Error::Unavailable`](crucial_object::Error::Unavailable). A call that was sent already is not sent again later
+    /// than eight of the servers' leases for clients (80 s by default) after the server was heard: it fails with
+    /// [`Error::SessionExpired`](crucial_object::Error::SessionExpired), whatever the patience.
     pub patience: Duration,
     /// How long a thread spins before it sleeps, when that has proved worth while lately. Zero: never.
     pub spin: Duration,

@@ -155,7 +155,11 @@ impl Node {
                 return;
             }
             // The session has ended meanwhile, and did not know of this place.
-            let end = Event::EndSession(context.session.id, SessionEnd::Known);
+            let end = match context.session.was_silent() {
+                true => SessionEnd::Silent,
+                false => SessionEnd::Known,
+            };
+            let end = Event::EndSession(context.session.id, end);
             return self.offer(object, end, out);
         }
         if request.timeout_ms > 0 {

@@ -1,5 +1,7 @@
 //! Leases of clients: whether this server could hear them at all, and what follows when one lapses.
 
+use crucial_proto::frame::RESULTS_KEPT_LEASES;
+
 use crate::ids::Millis;
 
 /// Leases are looked at this often in each lease.
@@ -8,8 +10,17 @@ const LOOKS_PER_LEASE: Millis = 8;
 /// The number of missed looks after which the process must have been stopped.
 const STOPPED_LOOKS: Millis = 3;
 
-/// The number of leases for which the results of a silent session are kept.
-pub(crate) const SILENT_KEPT_LEASES: Millis = 12;
+/// For how long after the end of a session its client may repeat calls somewhere. Results are kept for this long, and the
+/// session is told that it has ended.
+///
+/// A client repeats nothing later than [`REPEAT_LEASES`](crucial_proto::frame::REPEAT_LEASES) behind the last sign that a
+/// server with a lease of its own had its session. Another server can have taken that one's place meanwhile, though not for
+/// longer than a lease of servers.
+pub(crate) fn kept_ms(lease_ms: Millis, server_lease_ms: Millis) -> Millis {
+    let kept_ms = lease_ms.saturating_mul(RESULTS_KEPT_LEASES);
+    // A server that is alone has a lease that does not end, and nobody takes its place.
+    kept_ms.saturating_add(server_lease_ms.min(kept_ms))
+}
 
 /// The state at the last look at the leases.
 #[derive(Debug, Default)]

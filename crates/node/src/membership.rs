@@ -8,7 +8,7 @@ use crucial_proto::frame::{self, Routes};
 use crate::ids::Millis;
 use crate::partitions::{Reply, Standing};
 use crate::replication::{Grant, Incarnation, Lease, Mutant, NodeId, View, ViewVersion};
-use crate::sync::{AtomicU64, Mutex, RwLock};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, RwLock};
 
 pub(crate) struct Membership {
     pub me: NodeId,
@@ -28,6 +28,8 @@ pub(crate) struct Membership {
     lease_view: AtomicU64,
     /// Replies that wait for a lease.
     withheld: Mutex<Vec<Reply>>,
+    /// Whether sessions have pings that wait for a lease.
+    has_held_pings: AtomicBool,
 }
 
 /// The part of a view that clients know, as the frame that tells them.
@@ -65,11 +67,17 @@ impl Membership {
             lease_until: AtomicU64::new(0),
             lease_view: AtomicU64::new(u64::MAX),
             withheld: Mutex::default(),
+            has_held_pings: AtomicBool::new(false),
         }
     }
 
     pub fn incarnation(&self) -> Incarnation {
         Incarnation(self.incarnation.load(Ordering::Acquire))
+    }
+
+    /// For how long a lease of this server lasts.
+    pub fn lease_ms(&self) -> Millis {
+        self.lease_ms
     }
 
     pub fn cluster(&self) -> u64 {
@@ -145,6 +153,17 @@ impl Membership {
     /// A reply waits for a lease.
     pub fn withhold(&self, reply: Reply) {
         self.withheld.lock().push(reply);
+    }
+
+    /// A ping waits for a lease.
+    pub fn note_held_ping(&self) {
+        self.has_held_pings.store(true, Ordering::Release);
+    }
+
+    /// Whether pings have waited for a lease.
+    pub fn take_held_pings(&self) -> bool {
+        self.has_held_pings.load(Ordering::Acquire)
+            && self.has_held_pings.swap(false, Ordering::AcqRel)
     }
 
     /// The replies that waited for a lease.

@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::objects::{Event, ObjectRequest, RequestContext, SessionEnd};
 use crate::outputs::{Greeted, Output, Outputs};
 use crate::peers::Ended;
-use crate::replication::{Command, Configuration, ViewVersion};
+use crate::replication::{Command, Configuration, Mutant, ViewVersion};
 use crate::rounds::RoundKind;
 use crate::session::{Session, Withheld};
 use crate::timers::Timer;
@@ -260,7 +260,7 @@ impl Node {
                 let object = request.object(&session.run, &session.namespace);
                 (object, ObjectRequest::Open(Box::new(request)))
             }
-            Operation::Ping => return self.reply(&context, Ok(&[]), out),
+            Operation::Ping => return self.on_ping(&context, now, out),
             operation => {
                 if context.session.accepts(context.connection.id) {
                     self.on_server_operation(context, operation, now, out);
@@ -274,6 +274,39 @@ impl Node {
             request,
         };
         self.offer_in_order(addressed, now, out);
+    }
+
+    /// An answer says that this server serves: by it a client knows for how long results are kept for it here. Without a
+    /// lease another server may have taken this one's place, and keeps them as if the client was silent.
+    fn on_ping(&self, context: &RequestContext, now: Millis, out: &mut Outputs) {
+        if self.membership.has_lease(now) || Mutant::PongWithoutLease.is_planted() {
+            return self.reply(context, Ok(&[]), out);
+        }
+        if let Some(oldest) = context.session.hold_ping(context.sequence) {
+            let error = Error::Unavailable {
+                address: "the server".to_owned(),
+                reason: "it has had no lease for a while".to_owned(),
+            };
+            let max = self.limits.frame_bytes_max;
+            out.reply(context.connection.id, oldest, Err(&error), max);
+        }
+        self.membership.note_held_ping();
+    }
+
+    /// This server has a lease again: answers the pings that waited for it.
+    pub(crate) fn answer_held_pings(&self, out: &mut Outputs) {
+        if !self.membership.take_held_pings() {
+            return;
+        }
+        for session in self.sessions.live() {
+            let connection = session.connection();
+            let max = self.limits.frame_bytes_max;
+            for sequence in session.take_pings() {
+                if let Some(to) = connection {
+                    out.reply(to, sequence, Ok(&[]), max);
+                }
+            }
+        }
     }
 
     /// Offers a request to its object, behind those of its session that wait for a view.

@@ -101,6 +101,7 @@ impl Node {
         for reply in self.membership.take_withheld() {
             self.deliver(&reply, out);
         }
+        self.answer_held_pings(out);
         for id in self.partitions.ids() {
             self.retry(&mut self.partitions.lock(id), out);
         }

@@ -27,6 +27,14 @@ pub const CALLS_IN_FLIGHT_MAX: usize = 1 << 20;
 /// Largest frame before the handshake is done.
 pub const HELLO_BYTES_MAX: usize = 4096;
 
+/// For how many leases of a client a server keeps the results of a session that is silent, from when its lease has ended.
+pub const RESULTS_KEPT_LEASES: u64 = 12;
+
+/// A client sends a request again for at most this many leases behind the time at which it knows that its session lived
+/// at the request's server. Less than [`RESULTS_KEPT_LEASES`], as clocks drift, and as a server may not know for the rest
+/// of its own lease that another one has taken its place.
+pub const REPEAT_LEASES: u64 = 8;
+
 mod decode;
 mod encode;
 mod inspect;

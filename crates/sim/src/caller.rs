@@ -417,6 +417,8 @@ impl Caller {
             Response::Reply { sequence, result } => {
                 if session.on_reply(sequence, connection).is_some() {
                     self.results.push((sequence, result.map(Into::into)));
+                } else if result.is_ok() {
+                    session.on_sign_answered(sequence, connection);
                 }
             }
             Response::Routes(routes) => self.on_routes(routes, now_ms),

@@ -8,6 +8,7 @@ use crucial_object::{Error, Result};
 use crucial_proto::frame::Routes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use super::clock::Clock;
 use super::link::Link;
 use super::waiter::Waiter;
 use super::waker::Waker;
@@ -32,7 +33,7 @@ pub(crate) struct Net {
     pub waker: Arc<Waker>,
     /// Whether a thread tries the seeds.
     pub probing: AtomicBool,
-    started: Instant,
+    clock: Clock,
     this: Weak<Net>,
 }
 
@@ -82,7 +83,7 @@ impl Net {
             tasks: AtomicUsize::new(0),
             waker,
             probing: AtomicBool::new(false),
-            started: Instant::now(),
+            clock: Clock::new(),
             this: this.clone(),
         }))
     }
@@ -115,12 +116,12 @@ impl Net {
 
     /// The client's clock.
     pub fn now_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
+        self.clock.now_ms()
     }
 
     /// When the client's clock will say so.
     pub fn instant(&self, ms: u64) -> Instant {
-        self.started + Duration::from_millis(ms)
+        Instant::now() + Duration::from_millis(ms.saturating_sub(self.now_ms()))
     }
 
     /// Where a request goes now.

@@ -204,8 +204,12 @@ impl Net {
                 Response::Reply { sequence, result } => {
                     let connection = reader.connection();
                     let call = self.session().on_reply(sequence, connection);
-                    if let Some(call) = call {
-                        call.waiter.complete(result.map(Into::into), &self.tasks);
+                    match call {
+                        Some(call) => call.waiter.complete(result.map(Into::into), &self.tasks),
+                        None if result.is_ok() => {
+                            self.session().on_sign_answered(sequence, connection);
+                        }
+                        None => {}
                     }
                 }
                 Response::Refused(error) => return Err(error),

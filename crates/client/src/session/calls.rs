@@ -41,6 +41,10 @@ pub(super) struct Entry<W> {
     pub sent: u64,
     /// Whether it was ever sent, to any server.
     pub tried: bool,
+    /// Until then at least, on the client's clock, the session is known to have lived where the request is executed: from
+    /// then on its result is kept for some leases. While the request is in flight, what its connection knows counts as
+    /// well.
+    pub vouched_ms: u64,
     /// Since when it has waited for a connection, on the client's clock.
     pub since_ms: Option<u64>,
     /// The caller does not wait any longer.
@@ -52,9 +56,18 @@ pub(super) struct Entry<W> {
 pub(super) struct Sending {
     pub connection: u64,
     pub acked: Sequence,
+    /// Since when there is the connection.
+    pub connected_ms: u64,
+    /// Requests that were vouched for before this are not sent again: their results may be gone.
+    pub oldest_ms: u64,
 }
 
 impl<W> Entry<W> {
+    /// Whether it may be sent, for the first time or again.
+    pub fn may_be_sent(&self, oldest_ms: u64) -> bool {
+        !self.tried || self.vouched_ms >= oldest_ms
+    }
+
     /// The request has to be sent anew, and cannot be yet.
     pub fn mark_unroutable(&mut self, now_ms: u64) {
         self.sent = 0;
@@ -74,6 +87,10 @@ impl<W> Entry<W> {
             let _ = frame::write_cancel(call.sequence, object, out);
         }
         self.sent = sending.connection;
+        if !self.tried {
+            // If the request is executed at all, then after this.
+            self.vouched_ms = sending.connected_ms;
+        }
         self.tried = true;
         self.since_ms = None;
     }
@@ -170,8 +187,8 @@ impl<W> Calls<W> {
         taken.map(|(_, entry)| entry.call).collect()
     }
 
-    /// Appends the frames of requests that `which` names, in the order of their numbers and with the present
-    /// acknowledgement, which `sending` has.
+    /// Appends the frames of requests that `which` names and that may be sent, in the order of their numbers and with
+    /// the present acknowledgement, which `sending` has.
     pub fn send(
         &mut self,
         sending: Sending,
@@ -179,7 +196,7 @@ impl<W> Calls<W> {
         mut which: impl FnMut(&Entry<W>) -> bool,
     ) {
         for entry in self.in_flight.values_mut() {
-            if which(entry) {
+            if which(entry) && entry.may_be_sent(sending.oldest_ms) {
                 entry.send(sending, out);
             }
         }

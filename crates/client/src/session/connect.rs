@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use crucial_object::{Error, Sequence};
-use crucial_proto::frame::{self, Operation, Welcome};
+use crucial_proto::frame::{self, Operation, REPEAT_LEASES, Welcome};
 
-use super::calls::{Calls, is_for};
+use super::calls::{Calls, Entry, is_for};
 use super::introduction::Introduction;
-use super::links::Phase;
+use super::links::{Phase, SIGNS_PER_LEASE};
 use super::member::Member;
 use super::pending::{Failed, PendingCall};
 use super::state::Session;
-
-/// How many signs of life are given in each lease.
-pub(super) const SIGNS_PER_LEASE: u64 = 3;
 
 /// A connection ended.
 pub struct Disconnected<W> {
@@ -81,29 +78,27 @@ impl<W> Session<W> {
         if link.is_up() || has_ended {
             return None;
         }
-        link.phase = Phase::Up;
-        link.connection = connection;
+        link.connect(connection, now_ms);
         link.lease_ms = welcome.lease_ms;
-        link.failure = None;
-        link.heard_ms = now_ms;
-        link.signed_ms = now_ms;
         link.sign_due_ms = now_ms + welcome.lease_ms / SIGNS_PER_LEASE;
         self.connections = connection;
         self.frame_bytes_max = usize::try_from(welcome.frame_bytes_max).unwrap_or(usize::MAX);
+        let repeat_ms = welcome.lease_ms.saturating_mul(REPEAT_LEASES);
+        self.repeat_ms = self.repeat_ms.min(repeat_ms);
         self.catch_up(introduction, out);
-        let expired = match welcome.resumed {
-            // A server that is new to the session takes it up; one that says no has ended it.
-            true => Vec::new(),
-            false => self
-                .calls
-                .take(|entry| entry.tried && is_for(entry, member)),
-        };
+        // A server that is new to the session takes it up; one that says no has ended it. And one that has forgotten it
+        // may have forgotten the results.
+        let oldest_ms = self.oldest_ms(now_ms);
+        let is_lost = |entry: &Entry<W>| !welcome.resumed || !entry.may_be_sent(oldest_ms);
+        let expired = self
+            .calls
+            .take(|entry| entry.tried && is_for(entry, member) && is_lost(entry));
         let table = &self.table;
         let place = table.place_of(member);
         self.holds
             .end(|object| table.place_of_object(object) == place);
         self.forget_holds();
-        self.send_all_to(member, out);
+        self.send_all_to(member, now_ms, out);
         let failed = Failed {
             calls: expired,
             error: Error::SessionExpired,
@@ -128,10 +123,17 @@ impl<W> Session<W> {
         }
     }
 
-    fn send_all_to(&mut self, member: Member, out: &mut Vec<u8>) {
-        if let Some(sending) = self.sending(member) {
-            self.calls.send(sending, out, |entry| is_for(entry, member));
+    fn send_all_to(&mut self, member: Member, now_ms: u64, out: &mut Vec<u8>) {
+        let Some(sending) = self.sending(member, now_ms) else {
+            return;
+        };
+        let repeats = |entry: &Entry<W>| entry.tried && is_for(entry, member);
+        let repeats = self.calls.entries().any(repeats);
+        if let (true, Some(link)) = (repeats, self.link_mut(member)) {
+            // So that the server vouches for them soon, should the connection not last.
+            link.sign_due_ms = now_ms;
         }
+        self.calls.send(sending, out, |entry| is_for(entry, member));
     }
 
     /// A connection ended: its calls wait for another. With a `refusal` they fail, as they would on another connection.
@@ -142,6 +144,7 @@ impl<W> Session<W> {
         refusal: Option<Error>,
         now_ms: u64,
     ) -> Disconnected<W> {
+        self.note_vouched();
         if let Some(link) = self.link_mut(member)
             && link.connection == connection
         {
@@ -179,11 +182,16 @@ impl<W> Session<W> {
     }
 }
 
-/// Appends a request whose answer nobody waits for. (If an attempt that begins is fenced, the connection is refused.)
-pub(super) fn append_unawaited<W>(calls: &mut Calls<W>, operation: &Operation, out: &mut Vec<u8>) {
+/// Appends a request whose answer nobody waits for, and gives its number. (If an attempt that begins is fenced, the
+/// connection is refused.)
+pub(super) fn append_unawaited<W>(
+    calls: &mut Calls<W>,
+    operation: &Operation,
+    out: &mut Vec<u8>,
+) -> Option<Sequence> {
     let mut frame = Vec::new();
-    if frame::write_operation(Sequence(0), Sequence(0), operation, &mut frame).is_ok() {
-        calls.number(&mut frame, true);
-        out.extend_from_slice(&frame);
-    }
+    frame::write_operation(Sequence(0), Sequence(0), operation, &mut frame).ok()?;
+    let sequence = calls.number(&mut frame, true);
+    out.extend_from_slice(&frame);
+    Some(sequence)
 }

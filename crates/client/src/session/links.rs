@@ -1,6 +1,13 @@
 //! Which servers are connected.
 
+use std::collections::VecDeque;
+
+use crucial_object::Sequence;
+
 use super::member::Member;
+
+/// How many signs of life are given in each lease.
+pub(super) const SIGNS_PER_LEASE: u64 = 3;
 
 /// The session's knowledge of the connection to one server.
 #[derive(Clone, Debug)]
@@ -19,7 +26,17 @@ pub(super) struct LinkState {
     pub signed_ms: u64,
     /// When the next sign of life is due.
     pub sign_due_ms: u64,
+    /// Signs of life on the present connection that are not answered, with their times. The oldest is the first.
+    signs: VecDeque<(Sequence, u64)>,
+    /// When the present connection was made.
+    pub connected_ms: u64,
+    /// The time of the last sign of life that the server has answered on the present connection. A server answers while
+    /// it may serve; so the session lived there after this.
+    pub vouched_ms: u64,
 }
+
+/// Unanswered signs of life that are remembered. The answer to one of them is enough.
+const SIGNS_MAX: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -41,6 +58,39 @@ impl LinkState {
             heard_ms: 0,
             signed_ms: 0,
             sign_due_ms: 0,
+            signs: VecDeque::new(),
+            connected_ms: 0,
+            vouched_ms: 0,
+        }
+    }
+
+    /// A new connection was made.
+    pub fn connect(&mut self, connection: u64, now_ms: u64) {
+        self.phase = Phase::Up;
+        self.connection = connection;
+        self.failure = None;
+        self.heard_ms = now_ms;
+        self.signed_ms = now_ms;
+        self.connected_ms = now_ms;
+        self.signs.clear();
+        self.vouched_ms = 0;
+    }
+
+    /// A sign of life is given.
+    pub fn sign(&mut self, sequence: Sequence, now_ms: u64) {
+        if self.signs.len() >= SIGNS_MAX {
+            self.signs.pop_front();
+        }
+        self.signs.push_back((sequence, now_ms));
+        self.signed_ms = now_ms;
+        self.sign_due_ms = now_ms + self.lease_ms / SIGNS_PER_LEASE;
+    }
+
+    /// The server has answered a request on the present connection.
+    pub fn on_answered(&mut self, sequence: Sequence) {
+        let place = self.signs.iter().position(|(sign, _)| *sign == sequence);
+        for (_, signed_ms) in self.signs.drain(..place.map_or(0, |place| place + 1)) {
+            self.vouched_ms = signed_ms;
         }
     }
 

@@ -78,6 +78,7 @@ impl<W> Session<W> {
         // A server can have lost and regained an object by routes that were skipped, and with the object the order of its
         // calls. So its calls are sent again before new ones.
         let resend = table.version() > self.table.version() + 1;
+        self.note_vouched();
         self.replace_table(table);
         let mut frames = vec![Vec::new(); self.links.len()];
         let version = self.table.version();
@@ -136,6 +137,7 @@ impl<W> Session<W> {
         now_ms: u64,
     ) -> Vec<(Arc<PendingCall<W>>, Option<Member>)> {
         let (acked, version) = (self.calls.acked(), self.table.version());
+        let oldest_ms = self.oldest_ms(now_ms);
         let released = self.holds.release(version);
         let mut moved = Vec::new();
         for entry in self.calls.entries_mut() {
@@ -158,10 +160,13 @@ impl<W> Session<W> {
                 && entry.sent == 0
                 && link.is_up()
                 && !is_held
+                && entry.may_be_sent(oldest_ms)
             {
                 let sending = Sending {
                     connection: link.connection,
                     acked,
+                    connected_ms: link.connected_ms,
+                    oldest_ms,
                 };
                 entry.send(sending, &mut frames[place]);
             }

@@ -32,6 +32,9 @@ pub struct Session<W> {
     pub(super) connections: u64,
     /// Told by the servers.
     pub(super) frame_bytes_max: usize,
+    /// A request is not sent again later than this behind the time at which its server is known to have had the session
+    /// last. By the shortest lease that servers have told.
+    pub(super) repeat_ms: u64,
     /// Why no call can succeed any more.
     pub(super) ended: Option<Error>,
     pub(super) schedule: Schedule,
@@ -93,6 +96,7 @@ impl<W> Session<W> {
             fences: Fences::default(),
             connections: 0,
             frame_bytes_max: frame::FRAME_BYTES_MAX,
+            repeat_ms: u64::MAX,
             ended: None,
             schedule: Schedule::default(),
             table,
@@ -157,7 +161,8 @@ impl<W> Session<W> {
         let is_held = !self.holds.is_empty()
             && matches!(&target, Target::Object(object) if self.holds.holds(object));
         let link = place.map(|place| &self.links[place]);
-        let connection = link.map_or(0, |link| link.connection);
+        let (connection, connected_ms) =
+            link.map_or((0, 0), |link| (link.connection, link.connected_ms));
         let sent = if is_held { 0 } else { connection };
         let sequence = self.calls.number(&mut frame, is_out_of_band);
         let member = link.map(|link| link.member);
@@ -173,6 +178,7 @@ impl<W> Session<W> {
             member,
             sent,
             tried: sent != 0,
+            vouched_ms: connected_ms,
             since_ms: None,
             withdrawn: false,
         });
@@ -232,6 +238,7 @@ impl<W> Session<W> {
         if let Some(object) = entry.call.object()
             && entry.sent == connection
         {
+            // Where this was sent it was not executed. Earlier copies may have been.
             entry.sent = 0;
             self.holds.hold(object, needs, version, now_ms);
         }
@@ -295,12 +302,41 @@ impl<W> Session<W> {
     }
 
     /// How requests are sent to a server now; `None` if it is not connected.
-    pub(super) fn sending(&self, member: Member) -> Option<Sending> {
+    pub(super) fn sending(&self, member: Member, now_ms: u64) -> Option<Sending> {
         let link = self.link(member).filter(|link| link.is_up())?;
         Some(Sending {
             connection: link.connection,
             acked: self.calls.acked(),
+            connected_ms: link.connected_ms,
+            oldest_ms: self.oldest_ms(now_ms),
         })
+    }
+
+    /// Requests that were sent, and vouched for before this, are not sent again. (The results of an exactly-once thread
+    /// stay with its run.)
+    pub(super) fn oldest_ms(&self, now_ms: u64) -> u64 {
+        match self.identity.is_exactly_once {
+            true => 0,
+            false => now_ms.saturating_sub(self.repeat_ms),
+        }
+    }
+
+    /// Notes what the connections know of the requests that are in flight on them.
+    pub(super) fn note_vouched(&mut self) {
+        let links = &self.links;
+        for entry in self.calls.entries_mut().filter(|entry| entry.sent != 0) {
+            let link = links.iter().find(|link| link.connection == entry.sent);
+            let vouched_ms = link.map_or(0, |link| link.vouched_ms);
+            entry.vouched_ms = entry.vouched_ms.max(vouched_ms);
+        }
+    }
+
+    /// A reply came on `connection` to a request whose answer nobody waits for, and says that the server serves.
+    pub fn on_sign_answered(&mut self, sequence: Sequence, connection: u64) {
+        let link = self.links.iter_mut();
+        if let Some(link) = link.into_iter().find(|link| link.connection == connection) {
+            link.on_answered(sequence);
+        }
     }
 
     pub(super) fn link(&self, member: Member) -> Option<&LinkState> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crucial_object::{Error, ObjectId};
 use crucial_proto::frame::Operation;
 
-use super::connect::{SIGNS_PER_LEASE, append_unawaited};
+use super::calls::Entry;
+use super::connect::append_unawaited;
 use super::links::{LinkState, Phase};
 use super::member::Member;
 use super::pending::PendingCall;
@@ -31,6 +32,7 @@ const PROBE_AFTER_MS: u64 = 500;
 pub struct Due {
     /// In rising order.
     objects: Vec<ObjectId>,
+    now_ms: u64,
     /// Some of these calls wait for routes that do not come: other servers may have the routes.
     pub lacks_routes: bool,
 }
@@ -68,12 +70,14 @@ impl<W> Session<W> {
 
     /// Tells a server that the client lives.
     pub fn write_sign(&mut self, member: Member, now_ms: u64, out: &mut Vec<u8>) {
-        let Some(link) = self.link_mut(member).filter(|link| link.is_up()) else {
+        let mut links = self.links.iter_mut();
+        let Some(link) = links.find(|link| link.member == member && link.is_up()) else {
             return;
         };
-        link.signed_ms = now_ms;
-        link.sign_due_ms = now_ms + link.lease_ms / SIGNS_PER_LEASE;
-        append_unawaited(&mut self.calls, &Operation::Ping, out);
+        // A ping has a constant size, so encoding it cannot fail.
+        if let Some(sequence) = append_unawaited(&mut self.calls, &Operation::Ping, out) {
+            link.sign(sequence, now_ms);
+        }
     }
 
     /// The objects with calls that were answered "moved", and have waited for long enough.
@@ -82,6 +86,7 @@ impl<W> Session<W> {
         let lacks_routes = self.holds.lacks_routes(&objects, self.table.version());
         let due = Due {
             objects,
+            now_ms,
             lacks_routes,
         };
         (!due.objects.is_empty()).then_some(due)
@@ -89,9 +94,10 @@ impl<W> Session<W> {
 
     /// Sends the due calls of this server again.
     pub fn send_due(&mut self, due: &Due, member: Member, out: &mut Vec<u8>) {
-        let Some(sending) = self.sending(member) else {
+        let Some(sending) = self.sending(member, due.now_ms) else {
             return;
         };
+        self.note_vouched();
         let place = self.table.place_of(member);
         let here = due.objects.iter().copied();
         // A hold may have ended meanwhile: then the object's calls were sent.
@@ -113,7 +119,8 @@ impl<W> Session<W> {
         self.holds.postpone(now_ms);
     }
 
-    /// Takes out the calls that could not be sent for as long as the client has patience, each with its error.
+    /// Takes out the calls that could not be sent for as long as the client has patience, each with its error; and
+    /// those that must not be sent again, as their results may be gone.
     pub fn take_overdue(
         &mut self,
         patience: Duration,
@@ -137,6 +144,10 @@ impl<W> Session<W> {
                 entry.since_ms.get_or_insert(now_ms);
             }
         }
+        let oldest_ms = self.oldest_ms(now_ms);
+        let may_not_be_sent = |entry: &Entry<W>| entry.sent == 0 && !entry.may_be_sent(oldest_ms);
+        let expired = self.calls.take(may_not_be_sent).into_iter();
+        let expired: Vec<_> = expired.map(|call| (call, Error::SessionExpired)).collect();
         let mut members = Vec::new();
         let overdue = self.calls.take(|entry| {
             let since_ms = entry.since_ms.filter(|_| entry.sent == 0);
@@ -146,14 +157,15 @@ impl<W> Session<W> {
             }
             is_overdue
         });
-        if !overdue.is_empty() {
+        if !(overdue.is_empty() && expired.is_empty()) {
             self.forget_holds();
         }
         let errors = members
             .into_iter()
             .map(|member| self.no_connection(member, patience));
         let errors: Vec<Error> = errors.collect();
-        overdue.into_iter().zip(errors).collect()
+        let overdue = overdue.into_iter().zip(errors);
+        expired.into_iter().chain(overdue).collect()
     }
 
     fn no_connection(&self, member: Option<Member>, patience: Duration) -> Error {

@@ -55,5 +55,9 @@ mutants! {
         RepeatsAtOnce,
         /// A partition that had too much on its way serves no more.
         NeverResumes,
+        /// The results of a silent session go as soon as it was taken for dead.
+        RecordsGoEarly,
+        /// A server answers pings without a lease.
+        PongWithoutLease,
     }
 }

@@ -1,5 +1,6 @@
 //! One session: a client process, which outlives its connections by up to a lease.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId};
@@ -20,6 +21,8 @@ pub struct Session {
     pub(crate) recorded: bool,
     /// Calls that still come in the name of a session that has ended are not executed.
     ended: AtomicBool,
+    /// The session ended as it was silent, and may live at other servers.
+    was_silent: AtomicBool,
     /// The cloud thread that it runs.
     thread: Mutex<Option<ThreadId>>,
     /// Its sequences below this are acknowledged: answered, and the result seen.
@@ -31,6 +34,8 @@ pub struct Session {
     /// The time of its last sign of life.
     seen_ms: AtomicU64,
     delivery: Mutex<Delivery>,
+    /// Pings that wait for this server's lease, the oldest first.
+    pings: Mutex<VecDeque<Sequence>>,
     /// `None`: the session has ended.
     places: Mutex<Option<Places>>,
 }
@@ -44,6 +49,9 @@ pub(crate) struct Places {
     /// With this many, those that are gone are dropped.
     prune_at: usize,
 }
+
+/// How many pings of a session wait for a lease of the server.
+const PINGS_WAITING_MAX: usize = 16;
 
 /// Below this many places nobody looks for those that are gone.
 const PRUNE_AT_MIN: usize = 64;
@@ -83,12 +91,14 @@ impl Session {
             namespace: hello.namespace.clone(),
             recorded: hello.attempt.is_some_and(|attempt| attempt.exactly_once),
             ended: AtomicBool::new(false),
+            was_silent: AtomicBool::new(false),
             thread: Mutex::new(hello.attempt.map(|attempt| attempt.thread)),
             acked: AtomicU64::new(0),
             in_flight: Mutex::default(),
             listed: AtomicU64::new(0),
             seen_ms: AtomicU64::new(now),
             delivery: Mutex::default(),
+            pings: Mutex::default(),
             places: Mutex::new(Some(Places::new(seed))),
         }
     }
@@ -152,6 +162,21 @@ impl Session {
             delivery = self.delivery.lock();
         }
         delivery.attach(hello, connection)
+    }
+
+    /// A ping waits for a lease of this server. Gives the oldest one if too many wait.
+    pub(crate) fn hold_ping(&self, sequence: Sequence) -> Option<Sequence> {
+        let mut pings = self.pings.lock();
+        pings.push_back(sequence);
+        match pings.len() > PINGS_WAITING_MAX {
+            true => pings.pop_front(),
+            false => None,
+        }
+    }
+
+    /// The pings that wait for a lease of this server.
+    pub(crate) fn take_pings(&self) -> VecDeque<Sequence> {
+        std::mem::take(&mut *self.pings.lock())
     }
 
     /// Where the reply to a call goes that has waited. `None`: the reply waits for a welcome, or there is no connection.
@@ -247,8 +272,14 @@ impl Session {
         std::mem::replace(&mut *self.thread.lock(), thread)
     }
 
-    /// Ends it. Gives the objects that its end concerns, and its connection.
-    pub(crate) fn end(&self) -> (Vec<ObjectId>, Option<ConnectionId>) {
+    /// Whether it ended as it was silent: then its client may repeat calls at other servers.
+    pub(crate) fn was_silent(&self) -> bool {
+        self.was_silent.load(Ordering::Acquire)
+    }
+
+    /// Ends it; `is_known`: it said goodbye, or was fenced. Gives the objects that its end concerns, and its connection.
+    pub(crate) fn end(&self, is_known: bool) -> (Vec<ObjectId>, Option<ConnectionId>) {
+        self.was_silent.store(!is_known, Ordering::Release);
         self.ended.store(true, Ordering::Release);
         let places = self.places.lock().take();
         let delivery = std::mem::take(&mut *self.delivery.lock());

@@ -20,8 +20,8 @@ pub(crate) enum Presence {
     /// The session has ended since it was silent. It may live, and turn up at another server; its results are needed for
     /// a while.
     Silent { since_ms: Millis },
-    /// The session has ended. One that comes again is told so.
-    Ended,
+    /// The session has ended: it said goodbye, or was fenced. One that comes again is told so, for a while.
+    Ended { since_ms: Millis },
 }
 
 /// What a session that has not come yet leaves behind, if it does not come.
@@ -52,6 +52,14 @@ impl Expectation {
 }
 
 impl Presence {
+    /// Whether the session ended before this time. Nobody repeats its calls any more.
+    pub fn ended_before(&self, time: Millis) -> bool {
+        match self {
+            Presence::Silent { since_ms } | Presence::Ended { since_ms } => *since_ms < time,
+            _ => false,
+        }
+    }
+
     /// Whether results of the session's calls may still be asked for, when it does not live here.
     pub fn keeps_results(&self) -> bool {
         matches!(self, Presence::Expected(_) | Presence::Silent { .. })

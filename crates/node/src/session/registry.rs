@@ -1,6 +1,5 @@
 //! All sessions and runs of a server.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crucial_object::{Error, ObjectId, Result, RunId, SessionId, ThreadId};
@@ -14,9 +13,6 @@ use crate::hash::{HashSeed, Map};
 use crate::ids::{ConnectionId, Millis};
 use crate::sync::{Mutex, RwLock};
 
-/// Sessions that are remembered after they have ended.
-const ENDED_MAX: usize = 4096;
-
 /// All sessions and runs of a server. Locks are taken in the order of the fields, and for a moment each.
 pub(crate) struct Sessions {
     seed: HashSeed,
@@ -27,8 +23,6 @@ pub(crate) struct Sessions {
 struct Known {
     presence: Map<SessionId, Presence>,
     live: usize,
-    /// Ended sessions, the oldest first.
-    ended: VecDeque<SessionId>,
 }
 
 /// A session that said hello.
@@ -73,15 +67,6 @@ impl Known {
     /// Sets what is known of a session.
     fn set(&mut self, id: SessionId, presence: Presence) {
         self.live += usize::from(matches!(presence, Presence::Live(_)));
-        if let Presence::Ended = presence {
-            if self.ended.len() >= ENDED_MAX
-                && let Some(oldest) = self.ended.pop_front()
-                && matches!(self.presence.get(&oldest), Some(Presence::Ended))
-            {
-                self.presence.remove(&oldest);
-            }
-            self.ended.push_back(id);
-        }
         if let Some(Presence::Live(_)) = self.presence.insert(id, presence) {
             self.live -= 1;
         }
@@ -95,7 +80,6 @@ impl Sessions {
             sessions: RwLock::new(Known {
                 presence: seed.map(),
                 live: 0,
-                ended: VecDeque::new(),
             }),
             runs: Mutex::new(Runs::new(seed)),
         }
@@ -166,7 +150,10 @@ impl Sessions {
         };
         drop(runs);
         let before = known.presence.remove(&hello.session);
-        let resumed = !matches!(before, Some(Presence::Ended | Presence::Silent { .. }));
+        let resumed = !matches!(
+            before,
+            Some(Presence::Ended { .. } | Presence::Silent { .. })
+        );
         if let Some(Presence::Expected(expectation)) = before {
             session.set_places(expectation.places);
         }
@@ -192,7 +179,7 @@ impl Sessions {
             Some(Presence::Expected(expectation)) => expectation.add(object),
             Some(Presence::Ending { late }) => late.get_or_insert_with(new).add(object),
             // A session that has ended here has not ended where the object was.
-            Some(Presence::Silent { .. } | Presence::Ended) | None => {
+            Some(Presence::Silent { .. } | Presence::Ended { .. }) | None => {
                 let mut expectation = new();
                 expectation.add(object);
                 known.set(id, Presence::Expected(expectation));
@@ -274,10 +261,9 @@ impl Sessions {
     pub fn clear(&self) -> Vec<ConnectionId> {
         let mut known = self.sessions.write();
         // Whoever attaches a connection later closes it.
-        let ended = known.all_live().filter_map(|session| session.end().1);
+        let ended = known.all_live().filter_map(|session| session.end(false).1);
         let connections = ended.collect();
         known.presence.clear();
-        known.ended.clear();
         known.live = 0;
         self.runs.lock().clear();
         connections
@@ -316,7 +302,7 @@ impl Sessions {
             return None;
         }
         known.set(id, Presence::Ending { late: None });
-        let (objects, connection) = session.end();
+        let (objects, connection) = session.end(is_known);
         let mut ended = Ended {
             objects,
             connection,
@@ -344,26 +330,18 @@ impl Sessions {
         };
         let presence = match (late, is_known) {
             (Some(late), _) => Presence::Expected(late),
-            (None, true) => Presence::Ended,
+            (None, true) => Presence::Ended { since_ms: now },
             (None, false) => Presence::Silent { since_ms: now },
         };
         known.set(id, presence);
     }
 
-    /// Sessions that were silent before this time will not turn up any more.
-    pub fn forget_silent(&self, before: Millis) {
+    /// Sessions that ended before this time are forgotten: none of them repeats a call any more.
+    pub fn forget_ended(&self, before: Millis) {
         let mut known = self.sessions.write();
-        let forgotten: Vec<_> = known
+        known
             .presence
-            .iter()
-            .filter(
-                |(_, presence)| matches!(presence, Presence::Silent { since_ms } if *since_ms < before),
-            )
-            .map(|(id, _)| *id)
-            .collect();
-        for id in forgotten {
-            known.set(id, Presence::Ended);
-        }
+            .retain(|_, presence| !presence.ended_before(before));
     }
 
     /// The sessions that were silent for longer than a lease.
@@ -394,6 +372,5 @@ impl Sessions {
         for session in known.all_live() {
             assert!(!session.has_ended(), "a session has ended and lives");
         }
-        assert!(known.ended.len() <= ENDED_MAX, "ENDED_MAX is exceeded");
     }
 }

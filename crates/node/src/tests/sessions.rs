@@ -1,10 +1,13 @@
 //! Sessions that end, and runs, without objects.
 
-use crucial_object::{Error, ObjectId, SessionId, ThreadId};
-use crucial_proto::frame::{Attempt, Fence};
+use crucial_object::{Error, ObjectId, Sequence, SessionId, ThreadId, encode};
+use crucial_proto::frame::{Attempt, Fence, Operation, RESULTS_KEPT_LEASES, Response};
 
-use super::server::hello;
+use super::server::{Server, hello};
+use crate::Input;
+use crate::cell::CallId;
 use crate::hash::HashSeed;
+use crate::replication::{Grant, ViewVersion};
 use crate::session::Sessions;
 
 const LEASE_MS: u64 = 1000;
@@ -85,4 +88,139 @@ fn an_expected_exactly_once_thread_goes_with_its_run() {
         let absent = sessions.absent(100 * LEASE_MS, LEASE_MS);
         assert_eq!(absent, [(session, vec![object])]);
     }
+}
+
+#[test]
+fn results_are_kept_and_ends_remembered_by_time_whatever_else_ends() {
+    let sessions = Sessions::new(HashSeed(1));
+    let call = CallId {
+        session: SessionId(1),
+        sequence: Sequence(1),
+    };
+    sessions.hello(&hello(1), 0).unwrap();
+    sessions.end(SessionId(1), None, (false, 0)).unwrap();
+    sessions.on_ended(SessionId(1), false, 0);
+    for other in 2..10_000 {
+        sessions.hello(&hello(other), 1).unwrap();
+        sessions.end(SessionId(other), None, (true, 1)).unwrap();
+        sessions.on_ended(SessionId(other), true, 1);
+    }
+    sessions.forget_ended(0);
+    assert!(sessions.needs(call));
+    assert!(!sessions.hello(&hello(2), 1).unwrap().resumed);
+    sessions.forget_ended(1);
+    assert!(!sessions.needs(call));
+    assert!(sessions.hello(&hello(1), 2).unwrap().resumed);
+    assert!(!sessions.hello(&hello(3), 2).unwrap().resumed);
+    sessions.forget_ended(2);
+    assert!(sessions.hello(&hello(4), 2).unwrap().resumed);
+}
+
+/// A server with a lease for clients of [`LEASE_MS`], and no lease of its own before it gets one.
+fn server() -> Server {
+    Server::with(|config| {
+        config.client_lease_ms = LEASE_MS;
+        config.lease_ms = LEASE_MS;
+        config.records_min = 1;
+    })
+}
+
+fn renew(server: &mut Server) {
+    let grant = Grant {
+        sent_ms: server.now,
+        view: ViewVersion(1),
+    };
+    server.input(Input::Lease(grant));
+}
+
+/// Lets time pass in which the server has its lease.
+fn pass(server: &mut Server, leases: u64) {
+    for _ in 0..2 * leases {
+        renew(server);
+        server.pass(LEASE_MS / 2);
+    }
+    renew(server);
+}
+
+#[test]
+fn results_of_a_silent_session_outlast_the_patience_of_its_client() {
+    let mut server = server();
+    let client = server.client(1);
+    let counter = server.counter(&client, "c");
+    server.call(
+        &client,
+        2,
+        (counter, "fetch_add"),
+        (encode(&(1i64,)).unwrap(), 0),
+    );
+    let records = |server: &mut Server| {
+        let other = server.client(2);
+        let now = server.now;
+        server.call(
+            &other,
+            now,
+            (counter, "fetch_add"),
+            (encode(&(1i64,)).unwrap(), 0),
+        );
+        let clients = server.node.look_at(&counter, |replica| replica.clients());
+        clients.unwrap().contains(&SessionId(1))
+    };
+    pass(&mut server, RESULTS_KEPT_LEASES);
+    assert!(server.is_closed(&client), "it was silent for a lease");
+    assert!(
+        records(&mut server),
+        "the client may repeat its call elsewhere"
+    );
+    pass(&mut server, RESULTS_KEPT_LEASES + 3);
+    records(&mut server);
+    assert!(!records(&mut server), "nobody repeats it any more");
+}
+
+#[test]
+fn a_call_that_waits_as_its_session_lapses_leaves_the_sessions_other_results() {
+    let mut server = server();
+    let client = server.client(1);
+    let lock = server.lock(&client, "l");
+    server.call(&client, 2, (lock, "acquire"), (Vec::new(), 0));
+    server.holds_jobs = true;
+    server.call(&client, 3, (lock, "acquire"), (Vec::new(), 0));
+    pass(&mut server, 2);
+    assert!(server.is_closed(&client));
+    server.holds_jobs = false;
+    server.execute_jobs();
+    let other = server.client(2);
+    server.call(&other, 2, (lock, "try_acquire"), (Vec::new(), 0));
+    let clients = server
+        .node
+        .look_at(&lock, |replica| replica.clients())
+        .unwrap();
+    assert!(clients.contains(&SessionId(1)));
+}
+
+#[test]
+fn a_server_without_a_lease_vouches_for_nobody() {
+    let mut server = server();
+    renew(&mut server);
+    let client = server.client(1);
+    server.take(&client);
+    server.request(&client, 1, Operation::Ping);
+    assert_eq!(server.replies(&client), [(1, Ok(Vec::new()))]);
+    server.pass(2 * LEASE_MS);
+    for sequence in 2..=18 {
+        server.request(&client, sequence, Operation::Ping);
+    }
+    // The oldest of too many is not waited for, and is no sign that the server serves.
+    match &server.take(&client)[..] {
+        [Response::Reply { sequence, result }] => {
+            assert_eq!(*sequence, Sequence(2));
+            assert!(matches!(result, Err(Error::Unavailable { .. })));
+        }
+        other => panic!("{other:?}"),
+    }
+    renew(&mut server);
+    let sequences = server
+        .replies(&client)
+        .into_iter()
+        .map(|(sequence, _)| sequence);
+    assert!(sequences.eq(3..=18));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crucial_object::Error;
-use crucial_proto::frame::Operation;
+use crucial_proto::frame::{Operation, REPEAT_LEASES};
 
 use super::super::TICK_MS;
 use super::*;
@@ -130,4 +130,93 @@ fn seeds_are_tried_when_no_member_is_connected() {
     assert!(session.begin_probing(11_100));
     session.end(Error::Cancelled);
     assert!(!session.begin_probing(20_000));
+}
+
+/// A server answers the last sign of life.
+fn vouch(session: &mut Session<()>, member: Member, now_ms: u64) {
+    let mut out = Vec::new();
+    session.write_sign(member, now_ms, &mut out);
+    let (sequence, _) = numbers(&heard(&out))[0];
+    let connection = session.link(member).unwrap().connection;
+    assert!(session.on_reply(Sequence(sequence), connection).is_none());
+    session.on_sign_answered(Sequence(sequence), connection);
+}
+
+fn connect_at(session: &mut Session<()>, member: Member, now_ms: u64) -> (Vec<u64>, Vec<u64>) {
+    let introduction = introduce(session, member);
+    let welcome = welcome(session, member, true);
+    let mut out = Vec::new();
+    let connected = session.on_connected(member, &introduction, &welcome, now_ms, &mut out);
+    let (_, failed) = connected.unwrap();
+    assert!(failed.calls.is_empty() || failed.error == Error::SessionExpired);
+    let failed = failed.calls.iter().map(|call| call.sequence.0);
+    let sent = numbers(&heard(&out)).into_iter();
+    (
+        failed.collect(),
+        sent.map(|(sequence, _)| sequence).collect(),
+    )
+}
+
+const REPEAT_MS: u64 = REPEAT_LEASES * LEASE_MS;
+
+#[test]
+fn a_call_is_repeated_only_while_its_result_is_kept_for_sure() {
+    for (late_ms, is_repeated) in [(REPEAT_MS, true), (REPEAT_MS + 1, false)] {
+        let mut session = connected(1);
+        call(&mut session, object(0, 1));
+        vouch(&mut session, member(1), 5_000);
+        disconnect(&mut session, member(1), 6_000);
+        // One that was never sent has time.
+        call(&mut session, object(0, 1));
+        let (failed, sent) = connect_at(&mut session, member(1), 5_000 + late_ms);
+        match is_repeated {
+            true => assert_eq!((failed, sent), (vec![], vec![1, 3])),
+            false => assert_eq!((failed, sent), (vec![1], vec![3])),
+        }
+    }
+}
+
+#[test]
+fn a_call_whose_result_may_be_gone_is_sent_to_no_other_server_and_fails() {
+    let mut session = connected(2);
+    call(&mut session, object(0, 1));
+    vouch(&mut session, member(1), 1_000);
+    // The other server's word is nothing to the call.
+    vouch(&mut session, member(2), 1_000 + REPEAT_MS);
+    let late_ms = 1_001 + REPEAT_MS;
+    let all = [member(1), member(2)];
+    let (frames, _) = take(&mut session, routes(2, &all, |_| Some(2)), late_ms);
+    assert_eq!(numbers(&frames[1]), []);
+    let patience = Duration::from_secs(3600);
+    let overdue = session.take_overdue(patience, late_ms);
+    assert_eq!(overdue.len(), 1);
+    assert_eq!(overdue[0].1, Error::SessionExpired);
+}
+
+#[test]
+fn a_server_that_has_the_call_and_answers_signs_keeps_it_repeatable() {
+    let mut session = connected(1);
+    call(&mut session, object(0, 1));
+    for now_ms in [REPEAT_MS, 2 * REPEAT_MS, 3 * REPEAT_MS] {
+        vouch(&mut session, member(1), now_ms - 1);
+        disconnect(&mut session, member(1), now_ms);
+        let (failed, sent) = connect_at(&mut session, member(1), now_ms + 100);
+        assert_eq!((failed, sent), (vec![], vec![1]));
+        // The server is to vouch for it soon.
+        assert_eq!(session.signs_due(now_ms + 100), [member(1)]);
+    }
+}
+
+#[test]
+fn the_calls_of_an_exactly_once_thread_are_repeated_for_as_long_as_its_run_lives() {
+    let identity = Identity {
+        is_exactly_once: true,
+        ..identity()
+    };
+    let mut session = begin(identity, even_routes(1, 1));
+    connect(&mut session, member(1));
+    call(&mut session, object(0, 1));
+    disconnect(&mut session, member(1), 0);
+    let (failed, sent) = connect_at(&mut session, member(1), 100 * REPEAT_MS);
+    assert_eq!((failed, sent), (vec![], vec![1]));
 }
