@@ -108,7 +108,10 @@ impl Node {
         };
         self.sessions.forget_ended(now.saturating_sub(kept_ms));
         let has_objects = |run: &_| !self.homes.of_run(run).is_empty();
-        for run in self.sessions.orphans(now, lease_ms, &has_objects) {
+        for run in self
+            .sessions
+            .orphans(now, (lease_ms, kept_ms), &has_objects)
+        {
             for object in self.homes.of_run(&run) {
                 self.offer(object, Event::Remove(None), out);
             }

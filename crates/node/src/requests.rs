@@ -17,7 +17,7 @@ use crate::outputs::{Greeted, Output, Outputs};
 use crate::peers::Ended;
 use crate::replication::{Command, Configuration, Mutant, ViewVersion};
 use crate::rounds::RoundKind;
-use crate::session::{Session, Withheld};
+use crate::session::{Fenced, Session, Withheld};
 use crate::timers::Timer;
 
 /// A new connection has this long to say hello, in milliseconds.
@@ -459,8 +459,15 @@ impl Node {
         {
             self.tell_ended((thread.session(), SessionEnd::Known), objects, now, out);
         }
-        if let Ok(Some(session)) = fenced {
-            self.end_attempt(session, thread, now, out);
+        match fenced {
+            Ok(Some(Fenced::Session(session))) => self.end_attempt(session, thread, now, out),
+            Ok(Some(Fenced::Connection(session))) => {
+                let session = self.sessions.find(session);
+                if let Some(connection) = session.and_then(|session| session.fence()) {
+                    out.close(connection);
+                }
+            }
+            Ok(None) | Err(_) => {}
         }
         let done = fenced.as_ref().map(|_| &[] as &[u8]);
         self.reply(context, done, out);

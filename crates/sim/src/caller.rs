@@ -10,8 +10,10 @@ use crucial_client::session::{
     Target, Withdrawal,
 };
 use crucial_node::replication::NodeId;
-use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId};
-use crucial_proto::frame::{self, CallFrame, InFlight, Operation, Response, Welcome};
+use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId};
+use crucial_proto::frame::{
+    self, Attempt, CallFrame, Fence, InFlight, Operation, Response, Welcome,
+};
 
 use crate::objects::NAMESPACE;
 
@@ -59,6 +61,8 @@ enum Use {
 
 pub struct Caller {
     identity: Identity,
+    /// The attempt of an exactly-once thread, which says so from its first hello on.
+    attempt: Option<Attempt>,
     random: u64,
     /// `None`: no server was reached yet.
     session: Option<Session<()>>,
@@ -72,22 +76,33 @@ pub struct Caller {
     pub asks: Vec<Ask>,
     /// A server has said that it has ended the session.
     pub has_expired: bool,
+    /// A server has said that a newer attempt has begun, or that the thread was cancelled.
+    pub is_fenced: bool,
     /// The results of requests, in the order in which they came.
     pub results: Vec<(Sequence, Result<Vec<u8>>)>,
 }
 
 impl Caller {
+    /// A client that owns a run.
     pub fn new(id: SessionId, random: u64) -> Caller {
-        let mut run = [0; 16];
-        run[..8].copy_from_slice(&id.0.to_le_bytes());
+        Caller::of(identity(id, id, true), None, random)
+    }
+
+    /// The process of an attempt, in a run of this owner.
+    pub fn of_attempt(attempt: Attempt, id: SessionId, owner: SessionId, random: u64) -> Caller {
+        let session = match attempt.exactly_once {
+            true => attempt.thread.session(),
+            false => id,
+        };
+        let mut identity = identity(session, owner, false);
+        identity.is_exactly_once = attempt.exactly_once;
+        Caller::of(identity, Some(attempt).filter(|a| a.exactly_once), random)
+    }
+
+    fn of(identity: Identity, attempt: Option<Attempt>, random: u64) -> Caller {
         Caller {
-            identity: Identity {
-                session: id,
-                run: RunId(run),
-                owner: true,
-                namespace: NAMESPACE.to_owned(),
-                is_exactly_once: false,
-            },
+            identity,
+            attempt,
             random,
             session: None,
             streams: BTreeMap::new(),
@@ -97,7 +112,40 @@ impl Caller {
             look_ms: u64::MAX,
             asks: Vec::new(),
             has_expired: false,
+            is_fenced: false,
             results: Vec::new(),
+        }
+    }
+
+    pub fn session_id(&self) -> SessionId {
+        self.identity.session
+    }
+
+    /// Whether a server is connected.
+    pub fn is_up(&self, member: Member) -> bool {
+        self.session.as_ref().is_some_and(|s| s.is_up(member))
+    }
+
+    /// The process runs this attempt from here on. Servers that are connected later are told so in the hello.
+    pub fn set_attempt(&mut self, attempt: Attempt) {
+        if let Some(session) = &mut self.session {
+            session.set_attempt(attempt);
+        }
+    }
+
+    /// Notes that attempts of a thread are over, for servers that join later.
+    pub fn record_fence(&mut self, thread: ThreadId, before: u32) -> Option<Fence> {
+        let session = self.session.as_mut()?;
+        Some(session.record_fence(thread, before))
+    }
+
+    /// The process may do nothing more, by the word of a server.
+    fn end_fenced(&mut self) {
+        self.is_fenced = true;
+        if let Some(session) = &mut self.session {
+            session.end(Error::Fenced);
+            let failed = session.fail_all(Error::Fenced);
+            self.fail(failed);
         }
     }
 
@@ -253,7 +301,7 @@ impl Caller {
             (Some(session), Some(member)) => session.introduce(member),
             (Some(_), None) => None,
             (None, _) => Some(Introduction {
-                hello: self.identity.hello(None),
+                hello: self.identity.hello(self.attempt),
                 fences: Vec::new(),
             }),
         };
@@ -334,6 +382,19 @@ impl Caller {
                 self.asks.push(Ask::Close(stream));
                 self.on_not_connected(attempt, &reason);
             }
+            Response::Refused(Error::Fenced) => {
+                self.asks.push(Ask::Close(stream));
+                self.end_fenced();
+            }
+            // The run may be gone there, as its owner was silent.
+            Response::Refused(error @ (Error::SessionExpired | Error::Lost { .. })) => {
+                self.asks.push(Ask::Close(stream));
+                if let (Some(session), Some(member)) = (&mut self.session, attempt.member) {
+                    let failed = session.fail_at(member, error.clone());
+                    self.fail(failed);
+                }
+                self.on_not_connected(attempt, &error.to_string());
+            }
             response => panic!("instead of a welcome: {response:?}"),
         }
     }
@@ -352,7 +413,7 @@ impl Caller {
             None => {
                 let session = Session::new(
                     self.identity.clone(),
-                    None,
+                    self.attempt,
                     self.random,
                     routes,
                     "somewhere",
@@ -429,6 +490,9 @@ impl Caller {
             Response::Refused(error) => {
                 self.streams.remove(&stream);
                 self.asks.push(Ask::Close(stream));
+                if error == Error::Fenced {
+                    return self.end_fenced();
+                }
                 let refusal = match error {
                     Error::Unavailable { .. } => None,
                     error => Some(error),
@@ -555,6 +619,18 @@ impl Caller {
         if probes {
             self.probe(stream);
         }
+    }
+}
+
+fn identity(session: SessionId, owner: SessionId, is_owner: bool) -> Identity {
+    let mut run = [0; 16];
+    run[..8].copy_from_slice(&owner.0.to_le_bytes());
+    Identity {
+        session,
+        run: RunId(run),
+        owner: is_owner,
+        namespace: NAMESPACE.to_owned(),
+        is_exactly_once: false,
     }
 }
 

@@ -11,13 +11,21 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde_bytes::ByteBuf;
 
+use crate::attempt::{Awaited, Positions, Work};
 use crate::caller::Caller;
 use crate::model::{Input, Output};
 use crate::objects::{Kind, Object};
 
 pub struct Client {
+    /// Names the process. An exactly-once thread's attempts have a session in common.
     pub session: SessionId,
     pub caller: Caller,
+    /// The attempt that it runs.
+    pub work: Option<Work>,
+    /// The answers to requests to all servers.
+    pub awaited: Awaited,
+    /// Whether it goes on when a server has ended its session.
+    pub goes_on: bool,
     /// The request that it waits for.
     current: Option<(Operation<ObjectId, Input, Output>, Sequence)>,
     /// How many requests it is to make yet.
@@ -32,11 +40,13 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(session: u64, left: usize, random: u64) -> Client {
-        let session = SessionId(session);
+    pub fn new(session: SessionId, left: usize, caller: Caller) -> Client {
         Client {
             session,
-            caller: Caller::new(session, random),
+            caller,
+            work: None,
+            awaited: Awaited::new(),
+            goes_on: false,
             current: None,
             left,
             held: BTreeMap::new(),
@@ -59,9 +69,20 @@ impl Client {
         self.current.as_ref().map(|(operation, _)| operation)
     }
 
-    /// All that it asked, answered or not.
+    /// The calls of an exactly-once thread, by their position.
+    pub fn positions(&self) -> Option<Positions> {
+        let work = self
+            .work
+            .as_ref()
+            .filter(|work| work.attempt.exactly_once)?;
+        Some(work.positions.clone())
+    }
+
+    /// All that it asked, answered or not; of an exactly-once thread nothing.
     pub fn into_history(self) -> History<ObjectId, Input, Output> {
         let open = self.current.map(|(operation, _)| operation);
+        let is_recorded = self.work.is_some_and(|work| work.attempt.exactly_once);
+        let open = open.filter(|_| !is_recorded);
         self.history.into_iter().chain(open).collect()
     }
 
@@ -72,7 +93,7 @@ impl Client {
 
     /// Begins its next request, if it waits for none. Now and then it gives up waiting, or asks about the servers.
     pub fn tick(&mut self, now: Now, objects: &[Object], random: &mut ChaCha8Rng) {
-        if self.is_dead {
+        if self.is_dead || !self.may_call(now) {
             return;
         }
         if random.random_range(0..20) == 0 {
@@ -82,6 +103,36 @@ impl Client {
             self.begin(now, objects, random);
         } else if random.random_range(0..10) == 0 {
             self.withdraw();
+        }
+    }
+
+    /// Whether its attempt has begun, if it runs one.
+    fn may_call(&mut self, now: Now) -> bool {
+        let Some(work) = &mut self.work else {
+            return true;
+        };
+        match work.begin(&mut self.caller, &mut self.awaited, now.ms) {
+            Ok(has_begun) => has_begun,
+            Err(_) => {
+                self.is_dead = true;
+                false
+            }
+        }
+    }
+
+    fn begin_recorded(&mut self, now: Now, objects: &[Object]) {
+        let Some(work) = &mut self.work else { return };
+        let (input, object) = work.next_call(objects);
+        let target = Target::Object(object.id);
+        let wanted = wanted(input, object, (0, 0));
+        if let Some(sequence) = self.caller.submit(target, &wanted, now.ms) {
+            self.left -= 1;
+            let position = work.positions.len() as u64;
+            assert_eq!(sequence.0, position + 1, "numbers are positions");
+            let session = self.caller.session_id();
+            let operation = Operation::called(session.0, object.id, input, now.event);
+            work.positions.insert(position, operation.clone());
+            self.current = Some((operation, sequence));
         }
     }
 
@@ -104,6 +155,9 @@ impl Client {
     }
 
     fn begin(&mut self, now: Now, objects: &[Object], random: &mut ChaCha8Rng) {
+        if self.is_exactly_once() {
+            return self.begin_recorded(now, objects);
+        }
         let object = &objects[random.random_range(0..objects.len())];
         let item = random.random_range(1..1_000_000);
         let input = match (object.kind, random.random_range(0..100)) {
@@ -144,16 +198,47 @@ impl Client {
         }
     }
 
+    pub fn is_exactly_once(&self) -> bool {
+        let work = self.work.as_ref();
+        work.is_some_and(|work| work.attempt.exactly_once)
+    }
+
     /// Takes the results that have come.
     pub fn take_results(&mut self, now: Now) {
         for (sequence, result) in std::mem::take(&mut self.caller.results) {
+            if let Some(awaited) = self.awaited.get_mut(&sequence) {
+                *awaited = Some(result.map(drop));
+                continue;
+            }
             let is_it = |(_, current): &mut (_, Sequence)| *current == sequence;
             if let Some((operation, _)) = self.current.take_if(is_it) {
                 self.on_result(operation, result, now.event);
             }
         }
-        // The client was silent for too long for a server: it ends.
-        self.is_dead |= self.caller.has_expired;
+        // The client was silent for too long for a server: it ends, or goes on with what it has elsewhere.
+        let ends = self.caller.has_expired && !self.goes_on;
+        self.is_dead |= ends || self.caller.is_fenced;
+    }
+
+    /// A call of an exactly-once thread has this result.
+    fn on_recorded(
+        &mut self,
+        operation: Operation<ObjectId, Input, Output>,
+        result: Result<Vec<u8>>,
+        now: u64,
+    ) {
+        let Some(work) = &mut self.work else { return };
+        let output = match output(operation.input, result) {
+            Ok(output) => output,
+            Err(wrong) => return self.wrong.push(format!("{operation:?}: {wrong}")),
+        };
+        let Some(output) = output else {
+            // The attempt fails.
+            self.is_dead = true;
+            return;
+        };
+        let last = work.positions.len() as u64 - 1;
+        work.positions.insert(last, operation.returned(output, now));
     }
 
     fn on_result(
@@ -162,6 +247,9 @@ impl Client {
         result: Result<Vec<u8>>,
         now: u64,
     ) {
+        if self.is_exactly_once() {
+            return self.on_recorded(operation, result, now);
+        }
         if let (Input::Acquire(_), Ok(token)) = (operation.input, &result)
             && let Ok(token) = decode(token)
         {
@@ -227,7 +315,7 @@ fn output(input: Input, result: Result<Vec<u8>>) -> Result<Option<Output>, Strin
         }
         Err(Error::NotFound { .. }) => return Ok(Some(Output::NotFound)),
         // The second one: faults that follow each other have kept the client from its server for all of its patience.
-        Err(Error::SessionExpired | Error::Unavailable { .. }) => return Ok(None),
+        Err(Error::SessionExpired | Error::Unavailable { .. } | Error::Fenced) => return Ok(None),
         Err(error) => return Err(error.to_string()),
         Ok(bytes) => bytes,
     };

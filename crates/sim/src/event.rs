@@ -17,6 +17,8 @@ pub enum Event {
     Client(SessionId, ClientEvent),
     ControlTick,
     Fault,
+    /// Owners look after their threads.
+    Threads,
     /// The fault of this number ends.
     Heal(u64),
     Start(NodeId),

@@ -3,6 +3,7 @@
 use crucial_node::REPLICAS_MAX;
 use crucial_node::replication::placement::wanted;
 use crucial_node::replication::{Assignment, NodeId, PartitionId, View};
+use crucial_object::SessionId;
 use rand::Rng;
 
 use crate::brittle::Weakness;
@@ -45,28 +46,44 @@ impl World {
         }
     }
 
-    /// A client dies, unless it is the last.
+    /// A client dies, unless it is the last, or says goodbye and begins anew.
     fn kill_client(&mut self) {
         let clients = self.clients.iter();
-        let alive = clients.filter(|(_, client)| !client.is_dead);
-        let alive: Vec<_> = alive.map(|(session, _)| *session).collect();
+        let alive = clients.filter(|(_, client)| !client.is_dead && client.work.is_none());
+        let alive = alive.map(|(session, _)| *session);
+        let alive: Vec<_> = alive.filter(|client| !self.owns_threads(*client)).collect();
         if alive.len() < 3 {
             return;
         }
         let victim = alive[self.random.random_range(0..alive.len())];
         self.trace(|| format!("client {} dies", victim.0));
-        let says_goodbye = self.random.random();
-        let now = self.now();
-        if let Some(client) = self.clients.get_mut(&victim) {
-            client.is_dead = true;
-            if says_goodbye {
-                client.caller.say_goodbye(now.ms);
-            }
-        }
-        self.after_client(victim);
-        let is_said = says_goodbye || self.random.random();
-        self.close_all_of_client(victim, is_said);
         self.report.deaths += 1;
+        if self.random.random() {
+            let is_said = self.random.random();
+            return self.kill_process(victim, is_said);
+        }
+        self.say_goodbye(victim);
+        let left = self.clients.get(&victim).map_or(0, |client| client.left);
+        self.report.anew += 1;
+        self.begin_client(left);
+    }
+
+    /// A client's process dies. `is_said`: its kernel says so.
+    pub fn kill_process(&mut self, id: SessionId, is_said: bool) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.is_dead = true;
+        }
+        self.after_client(id);
+        self.close_all_of_client(id, is_said);
+    }
+
+    /// A client says goodbye and ends.
+    pub fn say_goodbye(&mut self, id: SessionId) {
+        let now = self.now();
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.caller.say_goodbye(now.ms);
+        }
+        self.kill_process(id, true);
     }
 
     /// A connection breaks, which takes no part in anything else.

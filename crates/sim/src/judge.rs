@@ -1,12 +1,15 @@
 //! What must hold at the end.
 
-use crucial_linear::{Checker, Failure, History};
+use crucial_linear::{Checker, Failure, History, Operation};
 use crucial_node::replication::Body;
+use crucial_object::ObjectId;
 
+use crate::attempt::merge;
 use crate::client::Client;
 use crate::events::MS;
 use crate::model::{Input, Loss, Output, Thing};
 use crate::process::LEASE_MS;
+use crate::threads::{CloudThread, Perhaps, apply_fences};
 use crate::world::{Broken, Report, World};
 
 /// How many messages servers may send each other in a second, all together: whatever goes wrong, none works for nothing.
@@ -15,6 +18,7 @@ const MESSAGES_MAX: usize = 300;
 impl World {
     pub fn is_finished(&self) -> bool {
         self.clients.values().all(Client::is_done)
+            && self.threads.iter().all(CloudThread::is_over)
             && self.faults.is_empty()
             && self.now_us.saturating_sub(self.calm_since) > 3 * LEASE_MS * MS
             && self.is_whole()
@@ -102,6 +106,15 @@ impl World {
         let dead = clients.values().filter(has_lost);
         let dead: Vec<_> = dead.map(|client| client.session.0).collect();
         let mut operations = Vec::new();
+        for thread in self.threads.iter().filter(|thread| thread.is_exactly_once) {
+            let attempts = thread.attempts.iter();
+            let attempts = attempts.filter_map(|process| clients.get(process)?.positions());
+            let is_lost = |object: &ObjectId| self.losses.contains_key(object);
+            match merge(attempts.collect(), &is_lost) {
+                Ok(merged) => operations.extend(merged),
+                Err(what) => return Err(self.broken(what)),
+            }
+        }
         for client in clients.into_values() {
             if let Some(wrong) = client.wrong.first() {
                 return Err(self.broken(wrong.clone()));
@@ -144,21 +157,26 @@ impl World {
             operation.answer = None;
             operation
         }));
+        let perhaps = match apply_fences(&self.threads, &mut operations) {
+            Ok(perhaps) => perhaps,
+            Err(what) => return Err(self.broken(what)),
+        };
         for object in &self.objects {
             let mine = operations.iter().filter(|o| o.object == object.id).cloned();
-            let history: History<_, _, _> = mine.collect();
+            let mine: Vec<_> = mine.collect();
+            let perhaps = perhaps.iter().map(|Perhaps(operation)| operation);
+            let perhaps: Vec<_> = perhaps.filter(|o| o.object == object.id).collect();
             let model = Thing {
                 dead: dead.clone(),
                 loss: self.losses.get(&object.id).copied().unwrap_or(Loss::None),
             };
-            if let Err(failure) = Checker::new(&model).steps_max(200_000).check(&history) {
-                match failure {
-                    Failure::Violation(violation) => {
-                        return Err(self.broken(format!("{object:?}\n{violation}")));
-                    }
-                    // Too many orders to look at.
-                    _ => self.report.undecided += 1,
+            match check(&model, &mine, &perhaps) {
+                Ok(()) => {}
+                Err(Failure::Violation(violation)) => {
+                    return Err(self.broken(format!("{object:?}\n{violation}")));
                 }
+                // Too many orders to look at.
+                Err(_) => self.report.undecided += 1,
             }
         }
         Ok(self.report)
@@ -196,4 +214,47 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Calls of fenced attempts that are looked at in each combination, of one object.
+const PERHAPS_MAX: usize = 6;
+
+/// Checks a history, in which each of some calls may have taken effect or not.
+fn check(
+    model: &Thing,
+    operations: &[Operation<ObjectId, Input, Output>],
+    perhaps: &[&Operation<ObjectId, Input, Output>],
+) -> Result<(), Failure> {
+    let (perhaps, rest) = perhaps.split_at(perhaps.len().min(PERHAPS_MAX));
+    // The rest may have its effect at any time.
+    let rest = rest.iter().map(|operation| Operation {
+        answer: None,
+        ..(*operation).clone()
+    });
+    let rest: Vec<_> = rest.collect();
+    let mut result = Ok(());
+    for chosen in 0..1 << perhaps.len() {
+        let is_chosen = |index: usize| chosen & (1 << index) != 0;
+        let more = perhaps
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| is_chosen(*index));
+        let more = more.map(|(_, operation)| (*operation).clone());
+        let history: History<_, _, _> = operations
+            .iter()
+            .chain(&rest)
+            .cloned()
+            .chain(more)
+            .collect();
+        let checked = Checker::new(model).steps_max(200_000).check(&history);
+        match checked {
+            Ok(_) => return Ok(()),
+            // Undecided is not broken.
+            Err(failure) if result.is_ok() || !matches!(failure, Failure::Violation(_)) => {
+                result = Err(failure);
+            }
+            Err(_) => {}
+        }
+    }
+    result
 }

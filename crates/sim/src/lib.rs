@@ -5,7 +5,7 @@
 //! - `world`: who there is; `event`: what happens; `events`: and when.
 //! - `process`: a server's process: a node, its connections, and the jobs that take long; `steps`: what comes to a process, and
 //!   what it wants done.
-//! - `client`: a client, as its program sees it; `caller`: its session, which is that of `crucial-client`, and its connections.
+//! - `client`: a client, as its program sees it; `threads`, `attempt`: cloud threads, and the processes that run them; `caller`: its session, which is that of `crucial-client`, and its connections.
 //! - `wire`: what travels; `network`: how it travels between nodes; `stream`, `streams`: between clients and nodes; `places`: from
 //!   where to where.
 //! - `control`: the control group; `decisions`: what comes to it, and what it decides. `fault`, `faults`: what goes
@@ -17,6 +17,7 @@
 // Everything here is for this crate's own binary and tests.
 #![allow(missing_docs)]
 
+mod attempt;
 mod brittle;
 mod caller;
 mod client;
@@ -35,6 +36,7 @@ mod process;
 mod steps;
 mod stream;
 mod streams;
+mod threads;
 mod wire;
 mod world;
 
@@ -47,7 +49,8 @@ pub use world::{Broken, Report};
 
 /// Bugs that hardly any schedule shows, or that break no promise by themselves. They are planted in unit tests of the node
 /// (`overlap.rs`, `keep.rs`).
-pub const RARE: [Mutant; 6] = [
+pub const RARE: [Mutant; 7] = [
+    Mutant::PongWithoutLease,
     Mutant::StaleNeeds,
     Mutant::NoReleaseAfterJoin,
     Mutant::BelievesOwnRank,

@@ -93,6 +93,8 @@ pub enum Output {
     Held(bool),
     /// Of release: it was somebody else's.
     NotHeld,
+    /// Of a call that took effect, and whose answer nobody knows.
+    Took,
 }
 
 impl Model for Thing {
@@ -135,7 +137,7 @@ impl Model for Thing {
         };
         let (next, expected) = run(state, input)?;
         match output {
-            None => Some(next),
+            None | Some(Output::Took) => Some(next),
             Some(output) => (*output == expected).then_some(next),
         }
     }

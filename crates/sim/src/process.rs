@@ -20,20 +20,20 @@ pub struct Settings {
     pub queued_calls_max: usize,
     pub unacknowledged_max: usize,
     pub min_replicas: u8,
+    /// A client that was silent for longer has died.
+    pub client_lease_ms: u64,
     pub hash_seed: u64,
 }
 
 /// The lease of a server.
 pub const LEASE_MS: u64 = 1000;
 
-/// A client that was silent for this number of leases of a server has died.
-const CLIENT_LEASES: u64 = 6;
-
 /// A server's process.
 pub struct Process {
     pub node: Node,
     /// The incarnation that it began with, which names it.
     pub began: Incarnation,
+    client_lease_ms: u64,
     /// All connections that there were; `None`: it is closed.
     ends: BTreeMap<End, Option<Arc<Connection>>>,
     /// When each client was heard last.
@@ -70,7 +70,7 @@ impl Process {
             unacknowledged_max: settings.unacknowledged_max,
             ..Timing::default()
         };
-        config.client_lease_ms = CLIENT_LEASES * LEASE_MS;
+        config.client_lease_ms = settings.client_lease_ms;
         config.tick_ms = 50;
         // So few that records are dropped in every run.
         config.records_min = 2;
@@ -80,6 +80,7 @@ impl Process {
         Process {
             node: Node::new(config),
             began,
+            client_lease_ms: settings.client_lease_ms,
             ends: BTreeMap::new(),
             heard: BTreeMap::new(),
             silent: BTreeMap::new(),
@@ -174,7 +175,7 @@ impl Process {
     /// Whether a client was ever silent for so long that its session may have ended.
     pub fn was_silent(&self, session: SessionId) -> bool {
         let silent = self.silent.get(&session);
-        silent.is_none_or(|silent| *silent > CLIENT_LEASES * LEASE_MS)
+        silent.is_none_or(|silent| *silent > self.client_lease_ms)
     }
 
     fn open(

@@ -65,9 +65,15 @@ impl World {
         };
         let was_dead = client.is_dead;
         client.take_results(now);
+        let has_expired = std::mem::take(&mut client.caller.has_expired);
+        let session = client.caller.session_id();
         let ends = client.is_dead && !was_dead;
         for ask in std::mem::take(&mut client.caller.asks) {
             self.on_ask(id, ask);
+        }
+        if has_expired {
+            self.lapsed.insert(session);
+            self.report.resumed += usize::from(!ends);
         }
         if ends {
             self.close_all_of_client(id, true);

@@ -8,6 +8,7 @@ use crucial_object::{ObjectId, SessionId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::caller::Caller;
 use crate::client::Client;
 use crate::control::ControlGroup;
 use crate::event::{ClientEvent, Event, ProcessEvent};
@@ -17,6 +18,7 @@ use crate::model::Loss;
 use crate::objects::{Object, objects};
 use crate::process::{LEASE_MS, Process, Settings};
 use crate::stream::Stream;
+use crate::threads::CloudThread;
 
 /// A promise that was broken.
 #[derive(Clone, Debug)]
@@ -33,6 +35,14 @@ pub struct Report {
     pub faults: usize,
     /// Of clients.
     pub deaths: usize,
+    /// Clients that said goodbye and began anew.
+    pub anew: usize,
+    /// Clients that went on after a server had ended their session.
+    pub resumed: usize,
+    /// Attempts of cloud threads.
+    pub attempts: usize,
+    /// Cloud threads that were cancelled.
+    pub cancels: usize,
     pub views: u64,
     pub lost: usize,
     /// Objects whose histories have too many orders to look at.
@@ -66,6 +76,9 @@ pub struct World {
     pub events: Events<Event>,
     pub hosts: BTreeMap<NodeId, Host>,
     pub clients: BTreeMap<SessionId, Client>,
+    /// The number of the last process of a client.
+    last_client: u64,
+    pub threads: Vec<CloudThread>,
     pub objects: Vec<Object>,
     pub control: ControlGroup,
     /// What goes wrong now.
@@ -119,6 +132,11 @@ impl World {
                 Kind::OneFault => 1,
                 Kind::Overlapping => [1, 1, 2][random.random_range(0..3)],
             },
+            client_lease_ms: LEASE_MS
+                * match kind {
+                    Kind::OneFault => 6,
+                    Kind::Overlapping => [1, 2, 6][random.random_range(0..3)],
+                },
             hash_seed: seed,
         };
         // Where all have three, all wait for the same nodes.
@@ -136,6 +154,8 @@ impl World {
             events: Events::new(),
             hosts: BTreeMap::new(),
             clients: BTreeMap::new(),
+            last_client: 0,
+            threads: Vec::new(),
             objects,
             control,
             faults: BTreeMap::new(),
@@ -164,16 +184,37 @@ impl World {
         }
         let clients = world.random.random_range(3..=5);
         let requests = 40;
-        for session in 1..=clients {
-            let random = world.random.random();
-            let client = Client::new(session, requests, random);
-            world.clients.insert(SessionId(session), client);
-            let begin = Event::Client(SessionId(session), ClientEvent::Tick);
-            world.after(500 * MS, begin);
+        for _ in 0..clients {
+            world.begin_client(requests);
+        }
+        world.add_threads();
+        for (session, client) in &mut world.clients {
+            // The run of an owner that has ended is over.
+            client.goes_on |= world.threads.len() > 0 && session.0 == 1;
         }
         world.after(0, Event::ControlTick);
         world.after(3_000 * MS, Event::Fault);
         world
+    }
+
+    /// A client with a session of its own begins.
+    pub fn begin_client(&mut self, requests: usize) {
+        let session = self.next_client();
+        let caller = Caller::new(session, self.random.random());
+        let mut client = Client::new(session, requests, caller);
+        client.goes_on = self.random.random();
+        self.add_client(client);
+    }
+
+    pub fn next_client(&mut self) -> SessionId {
+        self.last_client += 1;
+        SessionId(self.last_client)
+    }
+
+    pub fn add_client(&mut self, client: Client) {
+        let begin = Event::Client(client.session, ClientEvent::Tick);
+        self.clients.insert(client.session, client);
+        self.after(500 * MS, begin);
     }
 
     pub fn rate(&mut self) -> u64 {
@@ -270,6 +311,7 @@ impl World {
             Event::Client(id, event) => self.on_client(id, event),
             Event::ControlTick => self.tick_control(),
             Event::Fault => self.tick_faults(),
+            Event::Threads => self.tick_threads(),
             Event::Heal(number) => {
                 self.trace(|| format!("fault {number} ends"));
                 self.faults.remove(&number);
@@ -335,7 +377,7 @@ impl World {
         if let Some(node) = parted {
             objects.retain(|object| client.is_at(&object.id, *node));
         }
-        let objects = match objects.is_empty() {
+        let objects = match objects.is_empty() || client.is_exactly_once() {
             true => &self.objects,
             false => &objects,
         };

@@ -59,5 +59,15 @@ mutants! {
         RecordsGoEarly,
         /// A server answers pings without a lease.
         PongWithoutLease,
+        /// A new primary does not expect the sessions that have results in its objects.
+        NobodyExpected,
+        /// The hello of a newer attempt does not end the session of the older one.
+        HelloKeepsOlder,
+        /// An older attempt of a cloud thread may begin again.
+        OlderAttemptBegins,
+        /// A cancelled thread's session lives on.
+        FenceEndsNothing,
+        /// The end of an older attempt of an exactly-once thread ends the session that all attempts share.
+        FenceEndsRecords,
     }
 }

@@ -193,6 +193,12 @@ impl Session {
         self.delivery.lock().must_send_routes(version)
     }
 
+    /// The attempt that is connected is over, and another one takes the session up. Gives the connection, which has to be
+    /// closed.
+    pub(crate) fn fence(&self) -> Option<ConnectionId> {
+        self.delivery.lock().fence()
+    }
+
     /// The connection is closed.
     pub(crate) fn detach(&self, connection: ConnectionId) {
         self.delivery.lock().detach(connection);

@@ -14,6 +14,8 @@ pub(crate) struct Delivery {
     greeted: Option<(u64, ConnectionId)>,
     /// Counts hellos.
     hellos: u64,
+    /// The connections of hellos up to this one are fenced.
+    fenced: u64,
     /// Replies that came behind the last hello, and wait for its welcome.
     withheld: Vec<Withheld>,
     /// The newest routes that were sent on the connection in use. Others do not know them.
@@ -63,7 +65,7 @@ impl Delivery {
 
     /// The welcome to a hello is on its way, and whatever is sent on the connection comes behind it.
     pub fn attach(&mut self, hello: u64, connection: ConnectionId) -> Attached {
-        if self.current.is_some_and(|(newer, _)| newer > hello) {
+        if hello <= self.fenced || self.current.is_some_and(|(newer, _)| newer > hello) {
             return Attached {
                 closed: Some(connection),
                 withheld: Vec::new(),
@@ -83,6 +85,14 @@ impl Delivery {
             closed: previous.filter(|previous| *previous != connection),
             withheld,
         }
+    }
+
+    /// Whoever is connected now may do nothing more. Gives the connection, which has to be closed.
+    pub fn fence(&mut self) -> Option<ConnectionId> {
+        self.fenced = self.hellos;
+        self.greeted = None;
+        self.withheld.clear();
+        self.current.take().map(|(_, connection)| connection)
     }
 
     /// A connection is closed. Its client asks again for what is lost with it.

@@ -15,3 +15,4 @@ mod runs;
 pub use client::Session;
 pub(crate) use delivery::Withheld;
 pub(crate) use registry::Sessions;
+pub(crate) use runs::Fenced;

@@ -7,10 +7,11 @@ use crucial_proto::frame::{Attempt, Fence, Hello};
 
 use super::client::Session;
 use super::presence::{Expectation, Presence};
-use super::runs::Runs;
+use super::runs::{Fenced, Runs};
 use crate::cell::CallId;
 use crate::hash::{HashSeed, Map};
 use crate::ids::{ConnectionId, Millis};
+use crate::replication::Mutant;
 use crate::sync::{Mutex, RwLock};
 
 /// All sessions and runs of a server. Locks are taken in the order of the fields, and for a moment each.
@@ -136,7 +137,7 @@ impl Sessions {
         Ok(Greeting {
             session: session.clone(),
             resumed: true,
-            older,
+            older: older.filter(|_| !Mutant::HelloKeepsOlder.is_planted()),
         })
     }
 
@@ -161,7 +162,7 @@ impl Sessions {
         Ok(Greeting {
             session,
             resumed,
-            older,
+            older: older.filter(|_| !Mutant::HelloKeepsOlder.is_planted()),
         })
     }
 
@@ -238,10 +239,10 @@ impl Sessions {
     pub fn orphans(
         &self,
         now: Millis,
-        lease_ms: Millis,
+        leases: (Millis, Millis),
         has_objects: &dyn Fn(&RunId) -> bool,
     ) -> Vec<RunId> {
-        self.runs.lock().orphans(now, lease_ms, has_objects)
+        self.runs.lock().orphans(now, leases, has_objects)
     }
 
     /// Takes everybody to have been heard just now: this server was stopped, and could hear nobody.
@@ -282,8 +283,8 @@ impl Sessions {
         self.runs.lock().begin(session, attempt)
     }
 
-    /// Older attempts of a thread may not go on. Gives the session that has to end. `by`: who says so.
-    pub fn fence(&self, by: &Session, fence: Fence) -> Result<Option<SessionId>> {
+    /// Older attempts of a thread may not go on. Gives what becomes of the session that runs one. `by`: who says so.
+    pub fn fence(&self, by: &Session, fence: Fence) -> Result<Option<Fenced>> {
         self.runs.lock().fence(by, fence)
     }
 

@@ -8,6 +8,7 @@ use crucial_proto::frame::{Attempt, Fence, Hello};
 use super::client::Session;
 use crate::hash::{HashSeed, Map};
 use crate::ids::Millis;
+use crate::replication::Mutant;
 
 /// An application run.
 struct Run {
@@ -15,12 +16,23 @@ struct Run {
     owner: Option<SessionId>,
     /// How many fences have to come before anybody else of the run is let in.
     fences: u32,
-    /// Since when there is no owner.
+    /// Since when there is no owner, or the run was last found to be without one.
     orphan_ms: Millis,
+    /// When the owner ended.
+    left_ms: Millis,
     /// Cloud threads that run, and those of which an older attempt may still be somewhere.
     threads: Map<ThreadId, Thread>,
     /// Those of them that no session runs, the first one first.
     over: VecDeque<ThreadId>,
+}
+
+/// The consequence of a fence.
+pub(crate) enum Fenced {
+    /// The session has to end.
+    Session(SessionId),
+    /// The session passes to the next attempt of an exactly-once thread, with the results of its calls. Its connection is
+    /// of no use any more.
+    Connection(SessionId),
 }
 
 /// The state of a cloud thread.
@@ -71,6 +83,7 @@ impl Runs {
             owner: None,
             fences: 0,
             orphan_ms: now,
+            left_ms: now,
             threads: seed.map(),
             over: VecDeque::new(),
         })
@@ -125,11 +138,13 @@ impl Runs {
         self.entry(run, now);
     }
 
-    /// The runs that were without an owner for longer than a lease. Those without objects are forgotten.
+    /// The runs that were without an owner for longer than a lease. Those without objects and threads are forgotten. An owner
+    /// that was silent may come again, with fences: so the threads are remembered while sessions run them, and those that
+    /// are over for as long as their clients may come again.
     pub fn orphans(
         &mut self,
         now: Millis,
-        lease_ms: Millis,
+        (lease_ms, kept_ms): (Millis, Millis),
         has_objects: &dyn Fn(&RunId) -> bool,
     ) -> Vec<RunId> {
         let mut orphans = Vec::new();
@@ -139,7 +154,10 @@ impl Runs {
             }
             run.orphan_ms = now;
             orphans.push(*id);
-            has_objects(id)
+            if now.saturating_sub(run.left_ms) > kept_ms {
+                run.forget_over();
+            }
+            has_objects(id) || !run.threads.is_empty()
         });
         orphans.sort_unstable();
         orphans
@@ -159,7 +177,8 @@ impl Runs {
             .get_mut(&session.run)
             .ok_or(Error::SessionExpired)?;
         let thread = run.threads.entry(attempt.thread).or_default();
-        if thread.fenced || thread.attempt > attempt.number {
+        let is_older = thread.attempt > attempt.number && !Mutant::OlderAttemptBegins.is_planted();
+        if thread.fenced || is_older {
             return Err(Error::Fenced);
         }
         thread.attempt = attempt.number;
@@ -171,8 +190,8 @@ impl Runs {
         Ok(older.filter(|older| *older != session.id))
     }
 
-    /// Older attempts of a thread may not go on. Gives the session that has to end. `by`: who says so.
-    pub fn fence(&mut self, by: &Session, fence: Fence) -> Result<Option<SessionId>> {
+    /// Older attempts of a thread may not go on. Gives what becomes of the session that runs one. `by`: who says so.
+    pub fn fence(&mut self, by: &Session, fence: Fence) -> Result<Option<Fenced>> {
         let run = self.runs.get_mut(&by.run).ok_or(Error::SessionExpired)?;
         if run.owner == Some(by.id) {
             run.fences = run.fences.saturating_sub(1);
@@ -189,9 +208,16 @@ impl Runs {
         } else {
             return Ok(None);
         }
+        let is_shared = |session: &SessionId| !thread.fenced && session.is_recorded();
+        if let Some(session) = thread.session.filter(is_shared)
+            && !Mutant::FenceEndsRecords.is_planted()
+        {
+            return Ok(Some(Fenced::Connection(session)));
+        }
         let session = thread.session.take();
         run.remember(fence.thread);
-        Ok(session)
+        let session = session.filter(|_| !Mutant::FenceEndsNothing.is_planted());
+        Ok(session.map(Fenced::Session))
     }
 
     /// Whether the run has an owner here; of an unknown run, whether any has.
@@ -222,9 +248,10 @@ impl Runs {
         // The objects that other servers answer for end there.
         run.owner = None;
         run.orphan_ms = now;
-        run.threads.clear();
-        run.over.clear();
+        run.left_ms = now;
         if is_known {
+            run.threads.clear();
+            run.over.clear();
             if self.ended.len() >= ENDED_RUNS_MAX {
                 self.ended.pop_front();
             }
@@ -241,6 +268,12 @@ impl Runs {
 }
 
 impl Run {
+    /// Nobody comes any more of those that are over.
+    fn forget_over(&mut self) {
+        self.threads.retain(|_, thread| thread.session.is_some());
+        self.over.clear();
+    }
+
     /// The session does not run the thread any more.
     fn leave(&mut self, thread: ThreadId, session: SessionId) {
         let Some(entry) = self.threads.get_mut(&thread) else {

@@ -8,7 +8,7 @@ use crate::Input;
 use crate::cell::CallId;
 use crate::hash::HashSeed;
 use crate::replication::{Grant, ViewVersion};
-use crate::session::Sessions;
+use crate::session::{Fenced, Sessions};
 
 const LEASE_MS: u64 = 1000;
 
@@ -223,4 +223,84 @@ fn a_server_without_a_lease_vouches_for_nobody() {
         .into_iter()
         .map(|(sequence, _)| sequence);
     assert!(sequences.eq(3..=18));
+}
+
+#[test]
+fn the_end_of_an_exactly_once_attempt_leaves_its_results_to_the_next_one() {
+    let mut server = Server::new();
+    let owner = server.client(1);
+    let mut member = hello(0);
+    let thread = thread(9);
+    (member.session, member.owner) = (thread.session(), false);
+    (member.run, member.attempt) = (hello(1).run, Some(attempt(thread)));
+    let first = server.client_with(member.clone());
+    let counter = server.counter(&first, "c");
+    let one = || (encode(&(1i64,)).unwrap(), 0);
+    server.call(&first, 2, (counter, "fetch_add"), one());
+    assert_eq!(server.replies(&first).len(), 2);
+    // Its welcome is on its way when the fence comes.
+    server.holds_greetings = true;
+    let again = server.client_with(member.clone());
+    // The owner says so on each new connection.
+    let before = 2;
+    server.request(&owner, 1, Operation::Fence(Fence { thread, before }));
+    server.holds_greetings = false;
+    for greeted in std::mem::take(&mut server.greetings) {
+        server.input(Input::Greeted(greeted));
+    }
+    assert!(server.is_closed(&first) && server.is_closed(&again));
+    for connection in [&first, &again] {
+        server.take(connection);
+        server.call(connection, 3, (counter, "fetch_add"), one());
+        assert_eq!(server.replies(connection), []);
+    }
+    let refused = server.client_with(member.clone());
+    assert!(matches!(
+        &server.take(&refused)[..],
+        [Response::Refused(Error::Fenced)]
+    ));
+    member.attempt = member.attempt.map(|attempt| Attempt {
+        number: 2,
+        ..attempt
+    });
+    let second = server.client_with(member);
+    server.take(&second);
+    server.call(&second, 2, (counter, "fetch_add"), one());
+    server.call(&second, 3, (counter, "load"), (Vec::new(), 0));
+    let loaded = &server.replies(&second)[1];
+    assert_eq!(*loaded, (3, encode(&1i64)));
+}
+
+#[test]
+fn an_owner_that_was_silent_may_still_fence_its_threads() {
+    let sessions = Sessions::new(HashSeed(1));
+    let owner = hello(1);
+    sessions.hello(&owner, 0).unwrap();
+    let mut member = hello(2);
+    (member.run, member.owner) = (owner.run, false);
+    let thread = thread(1);
+    member.attempt = Some(Attempt {
+        exactly_once: false,
+        ..attempt(thread)
+    });
+    sessions.hello(&member, 0).unwrap();
+    sessions.end(SessionId(1), None, (false, 0)).unwrap();
+    sessions.on_ended(SessionId(1), false, 0);
+    let kept_ms = RESULTS_KEPT_LEASES * LEASE_MS;
+    let leases = (LEASE_MS, kept_ms);
+    assert_eq!(
+        sessions.orphans(kept_ms + 1, leases, &|_| false),
+        [owner.run]
+    );
+    let again = sessions.hello(&owner, kept_ms + 2).unwrap();
+    let before = Fence::ALL;
+    let fenced = sessions.fence(&again.session, Fence { thread, before });
+    assert!(matches!(fenced, Ok(Some(Fenced::Session(SessionId(2))))));
+    sessions.end(SessionId(2), Some(thread), (true, 0)).unwrap();
+    // A run without an owner is forgotten when nobody comes any more.
+    sessions.end(SessionId(1), None, (false, kept_ms)).unwrap();
+    sessions.orphans(2 * kept_ms, leases, &|_| false);
+    assert_eq!(sessions.threads_len(&owner.run), 1);
+    sessions.orphans(2 * kept_ms + 1, leases, &|_| false);
+    assert_eq!(sessions.threads_len(&owner.run), 0);
 }
