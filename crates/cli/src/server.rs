@@ -104,6 +104,11 @@ fn server_arguments() -> Vec<Arg> {
             "Calls that queue for one object",
         ),
         number(
+            "unacknowledged-calls-max",
+            limits.unacknowledged_calls_max,
+            "Calls of one session behind the first one that it has not acknowledged",
+        ),
+        number(
             "unsent-bytes-max",
             limits.unsent_bytes_max,
             "Bytes of replies that one client has not read",
@@ -312,6 +317,7 @@ fn config(matches: &ArgMatches) -> Config {
             objects_max: number("objects-max"),
             parked_calls_max: number("parked-calls-max"),
             queued_calls_max: number("queued-calls-max"),
+            unacknowledged_calls_max: number("unacknowledged-calls-max"),
             unsent_bytes_max: number("unsent-bytes-max"),
             long_methods_max: number("long-methods-max"),
             peer_frame_bytes_max: number("peer-frame-bytes-max"),

@@ -137,12 +137,12 @@ impl Node {
         objects: Vec<ObjectId>,
         task: impl Fn(&ObjectId) -> Task,
         out: &mut Outputs,
-    ) {
+    ) -> Option<RoundId> {
         let tasks = objects.into_iter().map(|object| {
             let task = task(&object);
             (object, task)
         });
-        self.round_of(kind, tasks.collect(), out);
+        self.round_of(kind, tasks.collect(), out)
     }
 
     /// Gives tasks to objects. The lock of a partition may be held: a round without tasks ends at the end of the input.
@@ -151,14 +151,16 @@ impl Node {
         kind: RoundKind,
         tasks: Vec<(ObjectId, Task)>,
         out: &mut Outputs,
-    ) {
+    ) -> Option<RoundId> {
         if tasks.is_empty() {
-            return out.ended_rounds.push_back(kind);
+            out.ended_rounds.push_back(kind);
+            return None;
         }
         let round = self.rounds.begin(kind, tasks.len());
         for (object, task) in tasks {
             self.offer(object, Event::Task(task, Some(round)), out);
         }
+        Some(round)
     }
 
     /// Removes objects, each in line with its calls.

@@ -1,27 +1,40 @@
 //! Information about this server and its cluster, for people and tools.
 
-use crucial_object::ObjectId;
+use crucial_object::{Error, ObjectId};
 use crucial_proto::frame::{ClusterInfo, Inspect, MemberInfo, ObjectInfo, PartitionInfo};
 
 use crate::ids::{Millis, REPLICAS_MAX};
 use crate::node::Node;
-use crate::objects::{RequestContext, Task};
+use crate::objects::{RequestContext, RoundId, Task};
 use crate::outputs::{ControlInfo, ControlQuery, Output, Outputs};
 use crate::replication::placement::wanted;
 use crate::replication::{Body, Home, Replica};
 use crate::rounds::RoundKind;
+use crate::timers::Timer;
 
 /// How many objects are listed in one answer.
 const OBJECTS_MAX: usize = 10_000;
 
+/// For how long objects are waited for that a method keeps busy, in milliseconds.
+const INSPECT_MAX_MS: Millis = 5_000;
+
 impl Node {
     /// Answers a question about this server.
-    pub(crate) fn on_inspect(&self, context: RequestContext, inspect: Inspect, out: &mut Outputs) {
-        match inspect {
-            Inspect::Cluster => out.push(Output::DescribeControl(ControlQuery(context))),
+    pub(crate) fn on_inspect(
+        &self,
+        context: RequestContext,
+        inspect: Inspect,
+        now: Millis,
+        out: &mut Outputs,
+    ) {
+        let round = match inspect {
+            Inspect::Cluster => {
+                out.push(Output::DescribeControl(ControlQuery(context)));
+                None
+            }
             Inspect::Objects { after, max, key } => {
                 let max = OBJECTS_MAX.min(max as usize);
-                self.list_objects(context, (after, max, key), out);
+                self.list_objects(context, (after, max, key), out)
             }
             Inspect::Replicas { max } => {
                 let mut objects = self.objects.all();
@@ -30,8 +43,28 @@ impl Node {
                     context,
                     infos: Vec::new(),
                 };
-                self.round(kind, objects, |_| Task::Checksum, out);
+                self.round(kind, objects, |_| Task::Checksum, out)
             }
+        };
+        if let Some(round) = round {
+            self.add_timer(now + INSPECT_MAX_MS, Timer::Round(round), out);
+        }
+    }
+
+    /// Objects have not answered a question in its time: a method that runs there may never end.
+    pub(crate) fn give_up_round(&self, round: RoundId, out: &mut Outputs) {
+        let Some((kind, left)) = self.rounds.give_up(round) else {
+            return;
+        };
+        if let RoundKind::Objects { context, .. } | RoundKind::Replicas { context, .. } = kind {
+            let error = Error::Unavailable {
+                address: "the server".to_owned(),
+                reason: format!(
+                    "{left} objects did not answer within {INSPECT_MAX_MS} ms, as their methods run for long: ask again, or \
+                     for others"
+                ),
+            };
+            self.reply(&context, Err(&error), out);
         }
     }
 
@@ -96,7 +129,7 @@ impl Node {
         context: RequestContext,
         (after, max, key): (Option<ObjectId>, usize, Option<String>),
         out: &mut Outputs,
-    ) {
+    ) -> Option<RoundId> {
         let view = self.membership.view();
         let is_mine = |id: &ObjectId| view.primary(view.partition(id)) == Some(self.id());
         let mut objects = self.objects.all();
@@ -111,7 +144,7 @@ impl Node {
             max,
             infos: Vec::new(),
         };
-        self.round(kind, objects, |_| Task::Describe(key.clone()), out);
+        self.round(kind, objects, |_| Task::Describe(key.clone()), out)
     }
 
     pub(crate) fn end_objects_round(

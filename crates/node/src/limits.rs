@@ -20,6 +20,9 @@ pub struct Limits {
     pub parked_calls_max: usize,
     /// Calls that queue for one object while a method of it runs.
     pub queued_calls_max: usize,
+    /// Calls that a session may make behind the first one that it has not acknowledged: bounds the results that are kept
+    /// for it.
+    pub unacknowledged_calls_max: usize,
     /// Bytes that a connection may have waiting to be sent before the server stops reading from it.
     pub unsent_bytes_max: usize,
     /// Methods that run long at the same time, each on a thread of its own. With more, calls wait.
@@ -36,6 +39,7 @@ impl Default for Limits {
             objects_max: 50_000_000,
             parked_calls_max: 1_000_000,
             queued_calls_max: 1_000_000,
+            unacknowledged_calls_max: 1 << 22,
             unsent_bytes_max: 16 << 20,
             long_methods_max: 256,
         }

@@ -58,7 +58,7 @@ impl Node {
                         key: request.key.clone(),
                     }),
                 },
-                _ => match self.creatable(object, &part, request) {
+                _ => match self.creatable(object, &part, (context, request)) {
                     Ok(info) => return Some(Plan::Create(term, info)),
                     Err(error) => {
                         drop(part);
@@ -77,8 +77,15 @@ impl Node {
         &self,
         object: ObjectId,
         part: &PartitionState,
-        request: &OpenRequest,
+        (context, request): (&RequestContext, &OpenRequest),
     ) -> Result<&'static TypeInfo> {
+        let run = context.session.run;
+        if !request.persistent && !self.sessions.has_owner(run) {
+            // The object would go with the run, which has ended here.
+            return Err(Error::Lost {
+                object: format!("the application run {run}"),
+            });
+        }
         let Some(info) = self.types.find(&request.type_name) else {
             return Err(Error::UnknownType {
                 type_name: request.type_name.clone(),

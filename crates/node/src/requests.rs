@@ -268,6 +268,15 @@ impl Node {
                 return;
             }
         };
+        let max = self.limits.unacknowledged_calls_max as u64;
+        if context.session.unacknowledged(context.sequence) > max {
+            let error = Error::LimitExceeded {
+                limit: "unacknowledged_calls_max".to_owned(),
+                max,
+                detail: "the client has to acknowledge the results that it has seen".to_owned(),
+            };
+            return self.reply(&context, Err(&error), out);
+        }
         let addressed = Addressed {
             object,
             context,
@@ -404,7 +413,7 @@ impl Node {
                 let modules = encode(&self.list_modules());
                 self.reply(&context, modules.as_deref(), out);
             }
-            Operation::Inspect(inspect) => self.on_inspect(context, inspect, out),
+            Operation::Inspect(inspect) => self.on_inspect(context, inspect, now, out),
             Operation::Push {
                 replace,
                 check,

@@ -106,6 +106,17 @@ impl Rounds {
         self.0.lock().rounds.remove(&id.0);
     }
 
+    /// Ends a round for which nobody waits any longer. Gives it, with the number of objects that are left.
+    pub fn give_up(&self, id: RoundId) -> Option<(RoundKind, usize)> {
+        let round = self.0.lock().rounds.remove(&id.0)?;
+        Some((round.kind, round.left))
+    }
+
+    /// Whether a round goes on.
+    pub fn goes_on(&self, id: RoundId) -> bool {
+        self.0.lock().rounds.contains_key(&id.0)
+    }
+
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.0.lock().rounds.len()

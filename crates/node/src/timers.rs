@@ -9,6 +9,7 @@ use crucial_object::{ObjectId, SessionId};
 use crate::cell::CallId;
 use crate::connection::Connection;
 use crate::ids::Millis;
+use crate::objects::RoundId;
 use crate::sync::{LockMutant, Mutex};
 
 /// A timer that is due.
@@ -22,6 +23,8 @@ pub(crate) enum Timer {
     Early(SessionId),
     /// Leases are looked at.
     Leases,
+    /// A question about objects was not answered by all of them.
+    Round(RoundId),
     /// Partitions are told that time has passed.
     Tick,
 }

@@ -150,6 +150,7 @@ impl Node {
                 }
             }
             Timer::Early(session) => self.give_up_early(session, now, out),
+            Timer::Round(round) => self.give_up_round(round, out),
             Timer::Leases => {
                 self.look_at_leases(now, out);
                 self.add_timer(
@@ -175,6 +176,7 @@ impl Node {
             }
             Timer::Hello(connection) => connection.strong_count() > 0,
             Timer::Early(session) => self.early.has(*session),
+            Timer::Round(round) => self.rounds.goes_on(*round),
             Timer::Leases | Timer::Tick => true,
         }
     }

@@ -164,8 +164,11 @@ impl World {
         let other = nodes[self.random.random_range(0..nodes.len())];
         let duration_us = self.duration_us();
         let has_brittle = self.objects.iter().any(|object| object.is_brittle);
-        let kinds = if has_brittle { 12 } else { 10 };
-        let kind = self.random.random_range(0..kinds);
+        let kind = match (self.kind, self.random.random_range(0..14)) {
+            (_, 10 | 11) if !has_brittle => self.random.random_range(0..10),
+            (Kind::OneFault, 12..) => self.random.random_range(0..10),
+            (_, kind) => kind,
+        };
         let is_cut_off = (3..=5).contains(&kind);
         let mut fault = Fault::default();
         match kind {
@@ -223,6 +226,12 @@ impl World {
                 let weakness = self.weakness();
                 self.trace(|| format!("fault {number}: {victim:?} has {weakness:?}"));
                 fault.weak = Some((victim, weakness));
+            }
+            12.. => {
+                let clients: Vec<_> = self.clients.keys().copied().collect();
+                let client = clients[self.random.random_range(0..clients.len())];
+                self.trace(|| format!("fault {number}: cut client {} and {victim:?}", client.0));
+                fault.cut_both_ways(victim.0, place_of(client));
             }
             _ if nodes.len() > 3 => {
                 self.trace(|| format!("fault {number}: {victim:?} leaves"));

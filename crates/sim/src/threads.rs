@@ -154,6 +154,7 @@ impl World {
         let caller = Caller::of_attempt(attempt, process, thread.owner, random);
         let mut client = Client::new(process, CALLS, caller);
         client.work = Some(Work::new(attempt, thread.seed));
+        client.goes_on = !thread.is_exactly_once && self.random.random();
         self.add_client(client);
     }
 

@@ -125,6 +125,13 @@ impl Session {
         self.needs(sequence)
     }
 
+    /// How many calls it has made up to `sequence`, behind the first one that it has not acknowledged.
+    pub(crate) fn unacknowledged(&self, sequence: Sequence) -> u64 {
+        let acked = self.acked.load(Ordering::Relaxed);
+        let listed = self.listed.load(Ordering::Relaxed);
+        sequence.0.saturating_sub(acked.max(listed))
+    }
+
     /// The client lists exactly what it waits for.
     pub(crate) fn set_in_flight(&self, in_flight: InFlight) {
         let mut current = self.in_flight.lock();

@@ -225,6 +225,11 @@ impl Sessions {
             .collect()
     }
 
+    /// Whether a run's owner has its session here.
+    pub fn has_owner(&self, run: RunId) -> bool {
+        self.runs.lock().has_owner(Some(run))
+    }
+
     /// An object of a run is served here from now on.
     pub fn expect_owner(&self, run: RunId, now: Millis) {
         self.runs.lock().expect_owner(run, now);

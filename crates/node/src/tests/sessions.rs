@@ -1,7 +1,9 @@
 //! Sessions that end, and runs, without objects.
 
 use crucial_object::{Error, ObjectId, Sequence, SessionId, ThreadId, encode};
-use crucial_proto::frame::{Attempt, Fence, Operation, RESULTS_KEPT_LEASES, Response};
+use crucial_proto::frame::{
+    Attempt, Fence, Inspect, OpenMode, OpenRequest, Operation, RESULTS_KEPT_LEASES, Response,
+};
 
 use super::server::{Server, hello};
 use crate::Input;
@@ -301,6 +303,87 @@ fn an_owner_that_was_silent_may_still_fence_its_threads() {
     sessions.end(SessionId(1), None, (false, kept_ms)).unwrap();
     sessions.orphans(2 * kept_ms, leases, &|_| false);
     assert_eq!(sessions.threads_len(&owner.run), 1);
-    sessions.orphans(2 * kept_ms + 1, leases, &|_| false);
+    sessions.orphans(2 * kept_ms + LEASE_MS + 1, leases, &|_| false);
     assert_eq!(sessions.threads_len(&owner.run), 0);
+}
+
+fn ephemeral(key: &str) -> OpenRequest {
+    OpenRequest {
+        type_name: "crucial::AtomicI64".to_owned(),
+        key: key.to_owned(),
+        persistent: false,
+        mode: OpenMode::FindOrCreate,
+        replicas: 1,
+        state: encode(&0i64).unwrap(),
+    }
+}
+
+#[test]
+fn a_run_that_has_ended_takes_no_new_objects() {
+    let mut server = Server::new();
+    let owner = server.client(1);
+    let mut member = hello(2);
+    (member.run, member.owner) = (hello(1).run, false);
+    let member = server.client_with(member);
+    server.take(&member);
+    server.open_as(&member, 1, ephemeral("a"));
+    assert_eq!(server.replies(&member), [(1, encode(&true))]);
+    server.request(&owner, 1, Operation::Goodbye);
+    server.open_as(&member, 2, ephemeral("b"));
+    let replies = server.replies(&member);
+    assert!(matches!(&replies[..], [(2, Err(Error::Lost { .. }))]));
+    assert_eq!(server.node.status().objects, 0);
+    server.counter(&member, "persistent");
+}
+
+#[test]
+fn a_client_that_acknowledges_nothing_is_stopped_by_a_limit() {
+    let mut server = Server::with(|config| config.limits.unacknowledged_calls_max = 3);
+    let client = server.client(1);
+    let counter = server.counter(&client, "c");
+    for sequence in 2..=4 {
+        server.call(&client, sequence, (counter, "load"), (Vec::new(), 0));
+    }
+    let replies = server.replies(&client);
+    assert!(replies[..3].iter().all(|(_, result)| result.is_ok()));
+    match &replies[3] {
+        (4, Err(Error::LimitExceeded { limit, .. })) => {
+            assert_eq!(limit, "unacknowledged_calls_max");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_question_about_objects_does_not_wait_for_a_method_that_does_not_end() {
+    let mut server = Server::new();
+    let client = server.client(1);
+    let counter = server.counter(&client, "c");
+    server.take(&client);
+    server.holds_jobs = true;
+    server.call(&client, 2, (counter, "load"), (Vec::new(), 0));
+    for (sequence, inspect) in [
+        (
+            3,
+            Inspect::Objects {
+                after: None,
+                max: 10,
+                key: None,
+            },
+        ),
+        (4, Inspect::Replicas { max: 10 }),
+    ] {
+        server.request(&client, sequence, Operation::Inspect(inspect));
+    }
+    assert_eq!(server.replies(&client), []);
+    server.pass(5_001);
+    let replies = server.replies(&client);
+    let sequences = replies.iter().map(|(sequence, _)| *sequence);
+    assert!(sequences.eq([3, 4]));
+    let is_refused = |result: &Result<_, _>| matches!(result, Err(Error::Unavailable { .. }));
+    assert!(replies.iter().all(|(_, result)| is_refused(result)));
+    // What the objects have to say later is for nobody.
+    server.execute_jobs();
+    server.execute_jobs();
+    assert_eq!(server.replies(&client).len(), 1);
 }
