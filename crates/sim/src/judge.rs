@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::events::MS;
 use crate::model::{Input, Loss, Output, Thing};
 use crate::process::LEASE_MS;
-use crate::threads::{CloudThread, Perhaps, apply_fences};
+use crate::thread::{CloudThread, Perhaps, apply_fences};
 use crate::world::{Broken, Report, World};
 
 /// How many messages servers may send each other in a second, all together: whatever goes wrong, none works for nothing.

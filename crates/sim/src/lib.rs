@@ -5,7 +5,7 @@
 //! - `world`: who there is; `event`: what happens; `events`: and when.
 //! - `process`: a server's process: a node, its connections, and the jobs that take long; `steps`: what comes to a process, and
 //!   what it wants done.
-//! - `client`: a client, as its program sees it; `threads`, `attempt`: cloud threads, and the processes that run them; `caller`: its session, which is that of `crucial-client`, and its connections.
+//! - `client`: a client, as its program sees it; `thread`, `threads`, `attempt`: cloud threads, and the processes that run them; `caller`: its session, which is that of `crucial-client`, and its connections.
 //! - `wire`: what travels; `network`: how it travels between nodes; `stream`, `streams`: between clients and nodes; `places`: from
 //!   where to where.
 //! - `control`: the control group; `decisions`: what comes to it, and what it decides. `fault`, `faults`: what goes
@@ -36,6 +36,7 @@ mod process;
 mod steps;
 mod stream;
 mod streams;
+mod thread;
 mod threads;
 mod wire;
 mod world;

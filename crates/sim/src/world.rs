@@ -18,7 +18,7 @@ use crate::model::Loss;
 use crate::objects::{Object, objects};
 use crate::process::{LEASE_MS, Process, Settings};
 use crate::stream::Stream;
-use crate::threads::CloudThread;
+use crate::thread::CloudThread;
 
 /// A promise that was broken.
 #[derive(Clone, Debug)]
