@@ -190,7 +190,7 @@ impl World {
         world.add_threads();
         for (session, client) in &mut world.clients {
             // The run of an owner that has ended is over.
-            client.goes_on |= world.threads.len() > 0 && session.0 == 1;
+            client.goes_on |= !world.threads.is_empty() && session.0 == 1;
         }
         world.after(0, Event::ControlTick);
         world.after(3_000 * MS, Event::Fault);

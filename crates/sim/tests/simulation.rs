@@ -39,6 +39,23 @@ fn no_schedule_of_overlapping_faults_breaks_a_promise() {
 }
 
 #[test]
+fn sessions_end_lapse_and_go_on_and_threads_are_retried_and_cancelled() {
+    let (mut anew, mut resumed, mut attempts, mut cancels) = (0, 0, 0, 0);
+    for seed in 0..60 {
+        let report = run(seed, Kind::Overlapping, None, false);
+        let report = report.unwrap_or_else(|broken| panic!("seed {seed}: {}", broken.what));
+        anew += report.anew;
+        resumed += report.resumed;
+        attempts += report.attempts;
+        cancels += report.cancels;
+    }
+    assert!(anew > 5, "{anew} clients began anew");
+    assert!(resumed > 20, "{resumed} went on");
+    assert!(attempts > 60, "{attempts} attempts");
+    assert!(cancels > 5, "{cancels} threads were cancelled");
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     let once = run(7, Kind::OneFault, None, false).map(|report| format!("{report:?}"));
     let again = run(7, Kind::OneFault, None, false).map(|report| format!("{report:?}"));
@@ -57,13 +74,19 @@ fn a_trace_shows_what_servers_say_to_each_other() {
 }
 
 /// Bugs that only overlapping faults show.
-const OVERLAPPING: [Mutant; 6] = [
+const OVERLAPPING: [Mutant; 12] = [
     Mutant::ServeInHandOver,
     Mutant::KeepsOutdated,
     Mutant::LackingInSilence,
     Mutant::DropsUnencodable,
     Mutant::NeverResumes,
     Mutant::RepeatsAtOnce,
+    Mutant::RecordsGoEarly,
+    Mutant::NobodyExpected,
+    Mutant::HelloKeepsOlder,
+    Mutant::OlderAttemptBegins,
+    Mutant::FenceEndsNothing,
+    Mutant::FenceEndsRecords,
 ];
 
 #[test]
