@@ -12,6 +12,7 @@
 //! - [`check()`] and [`Checker`]: decide whether the history fits the model.
 //! - [`Violation`]: explains why a history does not fit.
 //! - [`barrier`]: the check for barriers, which are not sequential objects.
+//! - [`write_history`]: writes a history for other checkers, as `docs/history.md` describes.
 //!
 //! ```
 //! use std::sync::atomic::{AtomicI64, Ordering};
@@ -64,6 +65,7 @@
 
 pub mod barrier;
 mod check;
+mod export;
 mod history;
 mod model;
 pub mod models;
@@ -73,6 +75,7 @@ mod search;
 mod violation;
 
 pub use check::{Checker, STEPS_MAX, check};
+pub use export::{Export, Value, write_history};
 pub use history::{History, Operation};
 pub use model::{Model, matching};
 pub use recorder::{Recorder, Running};

@@ -1,6 +1,7 @@
 //! Random histories: histories of linearizable objects must be accepted, and for modified histories the checker must
 //! agree with trying all orders.
 
+mod exported;
 mod objects;
 mod simulation;
 
