@@ -31,11 +31,16 @@ const fn fuzz(name: &'static str, command: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 15] = [
+const STEPS: [Step; 16] = [
     step(
         "chaos",
         700,
         "cargo run --release -p crucial-chaos -- --seconds 600",
+    ),
+    step(
+        "hour-of-chaos",
+        5000,
+        "cargo run --release -p crucial-chaos -- --seconds 600 --pieces 6 --seed 100 --servers 5 --modules --large 200 --small 1000000 --long 300 --rss-max-mb 4000 --whole-s 600",
     ),
     step(
         "simulation",

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Checks exported histories (docs/history.md), independently of the Rust checker: `check.py FILE..`.
 
 Prints a line `OBJECT: linearizable` or `OBJECT: violation` for each object, and ends with 1 if there is a violation.

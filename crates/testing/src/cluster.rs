@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use crucial_client::{Client, Config};
@@ -15,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use crate::error::{Error, Result, io};
 use crate::executable::Executable;
 use crate::net::Net;
-use crate::server::{await_ready, run, spawn};
+use crate::server::{READY_PATIENCE, address_of, late, run, spawn, watch_ready};
 use crate::wait::wait_until;
 
 /// How long a cluster may take to be whole again.
@@ -56,6 +57,8 @@ pub struct Place {
     host: u8,
     directory: PathBuf,
     process: Option<Child>,
+    /// Gives the first line of a server that was started, and of which nobody knows yet that it is ready.
+    first_line: Option<Receiver<String>>,
     /// Whether the process is stopped by a signal.
     pub is_paused: bool,
 }
@@ -103,14 +106,15 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Adds a place, whose server is not started.
-    fn add_place(&mut self) -> Result<usize> {
+    /// Adds a place, whose server is not started: [`begin`](Cluster::begin) or [`restart`](Cluster::restart) do.
+    pub fn add_place(&mut self) -> Result<usize> {
         let host = self.places.len() as u8;
         self.places.push(Place {
             address: self.net.listen(host)?,
             host,
             directory: self.directory.path().join(host.to_string()),
             process: None,
+            first_line: None,
             is_paused: false,
         });
         Ok(self.places.len() - 1)
@@ -134,7 +138,9 @@ impl Cluster {
             .args(["--spin-us", &self.options.spin_us.to_string()])
             .args(&self.options.more);
         server.is_paused = false;
-        server.process = Some(spawn(command)?);
+        let mut process = spawn(command)?;
+        server.first_line = Some(watch_ready(&mut process)?);
+        server.process = Some(process);
         Ok(())
     }
 
@@ -219,6 +225,37 @@ impl Cluster {
     /// Waits until a server is ready that was begun.
     pub fn await_ready(&mut self, index: usize) -> Result<()> {
         self.places[index].await_ready()
+    }
+
+    /// Whether a server that was begun is ready by now. Does not block.
+    ///
+    /// # Errors
+    ///
+    /// If its process has ended without being ready.
+    pub fn is_ready(&mut self, index: usize) -> Result<bool> {
+        self.places[index].is_ready(Duration::ZERO)
+    }
+
+    /// Whether the process of a server that was asked to leave has ended, and then its exit status; `None` there if a
+    /// signal has ended it. Does not block.
+    pub fn exit(&mut self, index: usize) -> Result<Option<Option<i32>>> {
+        let server = &mut self.places[index];
+        let Some(process) = &mut server.process else {
+            return Ok(Some(None));
+        };
+        let ended = process.try_wait().map_err(io("wait"))?;
+        if ended.is_some() {
+            server.process = None;
+        }
+        Ok(ended.map(|status| status.code()))
+    }
+
+    /// The processes of the running servers, with their addresses.
+    pub fn processes(&self) -> Vec<(String, u32)> {
+        let running = self.places.iter();
+        running
+            .filter_map(|place| Some((place.address.clone(), place.process.as_ref()?.id())))
+            .collect()
     }
 
     /// As `kill -9`.
@@ -343,10 +380,15 @@ impl Cluster {
 
     /// Waits until exactly the running servers are members, and each partition has all of its replicas.
     pub fn wait_whole(&self) -> Result<()> {
+        self.wait_whole_within(WHOLE_PATIENCE)
+    }
+
+    /// The same, with a patience of its own.
+    pub fn wait_whole_within(&self, patience: Duration) -> Result<()> {
         let client = self.client(self.running().first().copied().unwrap_or(0))?;
         let servers = self.running().len();
         let mut last = String::new();
-        let whole = wait_until("the cluster is whole", WHOLE_PATIENCE, || {
+        let whole = wait_until("the cluster is whole", patience, || {
             // From all servers, because one that was cut off may still have an old view.
             let infos = client.cluster_infos()?;
             let is_whole = |info: &ClusterInfo| {
@@ -420,10 +462,27 @@ fn signal(process: &Child, signal: Signal) -> Result<()> {
 impl Place {
     /// Waits until the server that was just started is ready.
     fn await_ready(&mut self) -> Result<()> {
-        match &mut self.process {
-            Some(process) => await_ready(process).map(drop),
-            None => Err(Error::Wrong("the server was not started".to_owned())),
+        match self.is_ready(READY_PATIENCE)? {
+            true => Ok(()),
+            false => Err(late()),
         }
+    }
+
+    /// Whether the server is ready, at the latest after `patience`.
+    fn is_ready(&mut self, patience: Duration) -> Result<bool> {
+        if self.process.is_none() {
+            return Err(Error::Wrong("the server was not started".to_owned()));
+        }
+        let Some(first_line) = &self.first_line else {
+            return Ok(true);
+        };
+        match first_line.recv_timeout(patience) {
+            Ok(line) => address_of(&line)?,
+            Err(RecvTimeoutError::Timeout) => return Ok(false),
+            Err(RecvTimeoutError::Disconnected) => address_of("")?,
+        };
+        self.first_line = None;
+        Ok(true)
     }
 }
 

@@ -15,6 +15,6 @@ mod wait;
 pub use cluster::{Cluster, Entry, Options, WHOLE_PATIENCE};
 pub use error::{Error, Result};
 pub use executable::Executable;
-pub use net::Net;
+pub use net::{Net, Slow};
 pub use server::Server;
 pub use wait::wait_until;

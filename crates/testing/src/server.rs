@@ -13,7 +13,7 @@ use crate::executable::Executable;
 use crate::wait::wait_until;
 
 /// How long a server may take to be ready, on a busy machine.
-const READY_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const READY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a cluster may take to move its objects, on a busy machine.
 const WHOLE_PATIENCE: Duration = Duration::from_secs(60);
@@ -97,6 +97,12 @@ pub(crate) fn spawn(mut command: Command) -> Result<Child> {
 
 /// Waits until a server says that it is ready, and gives its address.
 pub(crate) fn await_ready(process: &mut Child) -> Result<String> {
+    let line = watch_ready(process)?.recv_timeout(READY_PATIENCE);
+    address_of(&line.map_err(|_| late())?)
+}
+
+/// The first line of a server's output, as soon as it is there; empty if the server ends without one.
+pub(crate) fn watch_ready(process: &mut Child) -> Result<mpsc::Receiver<String>> {
     let out = process.stdout.take();
     let mut out = BufReader::new(out.ok_or(Error::Wrong("the server has no output".to_owned()))?);
     let (sender, receiver) = mpsc::channel();
@@ -108,13 +114,19 @@ pub(crate) fn await_ready(process: &mut Child) -> Result<String> {
         // Later output must be read, so that the server does not block.
         let _ = out.read_to_end(&mut Vec::new());
     });
-    let line = receiver
-        .recv_timeout(READY_PATIENCE)
-        .map_err(|_| Error::Late(READY_PATIENCE, "a server is ready".to_owned()))?;
+    Ok(receiver)
+}
+
+/// The address in a server's first line.
+pub(crate) fn address_of(line: &str) -> Result<String> {
     let address = line.strip_prefix("crucial server ready at ");
     let address =
         address.ok_or_else(|| Error::Wrong(format!("a server is not ready: {line:?}")))?;
     Ok(address.trim_end().to_owned())
+}
+
+pub(crate) fn late() -> Error {
+    Error::Late(READY_PATIENCE, "a server is ready".to_owned())
 }
 
 impl Drop for Server {

@@ -323,6 +323,7 @@ fn d10_replicas_are_equal_after_many_mixed_calls() -> Outcome {
         replicas: 3,
         pause: Duration::from_micros(1),
         seed: 10,
+        ..LoadOptions::default()
     };
     let load = Load::start(&cluster, &options)?;
     load.await_calls(20_000, 2 * PATIENCE)?;

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use crucial::collections::List;
 use crucial::sync::{AtomicI64, Barrier, Condvar, Mutex, Promise, Semaphore};
-use crucial::{Error, Pending, Shared, cloud, thread};
+use crucial::{Error, Pending, Shared, SharedType, cloud, thread};
 use libtest_mimic::{Failed, Trial};
 
 use crate::Outcome;
+use crate::place;
 use crate::program::Program;
 use crate::server::{self, SHORT_LEASE, Server};
 use crate::trials;
@@ -201,6 +202,7 @@ fn c12_a_waiting_call_blocks_nobody_else() -> Outcome {
 
 fn c13_a_lost_connection_while_waiting_is_not_counted_twice() -> Outcome {
     let (server, proxies) = Server::behind_proxies(&[])?;
+    let server = server.elsewhere(&[(Barrier::NAME, "barrier")])?;
     let mut near = Program::start("wait-at-barrier", Some(&server))?;
     assert_eq!(near.line()?, "waiting");
     for _ in 0..5 {
@@ -217,7 +219,7 @@ fn c13_a_lost_connection_while_waiting_is_not_counted_twice() -> Outcome {
 }
 
 fn c14_a_waiting_client_that_dies_gives_up_its_place() -> Outcome {
-    let server = Server::start(&SHORT_LEASE)?;
+    let server = Server::start(&SHORT_LEASE)?.elsewhere(&[(Barrier::NAME, "barrier")])?;
     let mut dying = Program::start("wait-at-barrier", Some(&server))?;
     assert_eq!(dying.line()?, "waiting");
     let mut observer = Program::start("watch-barrier", Some(&server))?;
@@ -235,8 +237,9 @@ fn meet_at(key: String) -> crucial::Result<bool> {
 }
 
 fn c03_threads_find_a_barrier_by_its_key() -> Outcome {
-    Shared::named("c03", Barrier::new(4))?;
-    let leaders = thread::map(0..4, |_| meet_at("c03".to_owned()))?;
+    let key = place::key::<Barrier>("c03")?;
+    Shared::named(&key, Barrier::new(4))?;
+    let leaders = thread::map(0..4, |_| meet_at(key.clone()))?;
     let leaders: Vec<bool> = leaders.into_iter().collect::<crucial::Result<_>>()?;
     assert_eq!(leaders.iter().filter(|leads| **leads).count(), 1);
     Ok(())

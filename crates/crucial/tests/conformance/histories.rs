@@ -19,6 +19,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::Outcome;
+use crate::place;
 use crate::server::Server;
 use crate::trials;
 
@@ -68,7 +69,7 @@ fn record<K: Send + Sync, I: Send + Sync, O: Send + Sync, T>(
 ) -> std::result::Result<History<K, I, O>, Failed> {
     let server = Server::start(&[])?;
     let owner = server.client()?;
-    let object = caller::with(owner.clone(), make)?;
+    let object = place::with_client(&owner, make)?;
     let act = act(&object);
     let clients: Vec<Arc<Client>> = (0..CLIENTS)
         .map(|_| server.client())

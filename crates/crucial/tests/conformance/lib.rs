@@ -17,6 +17,7 @@ mod meeting;
 mod objects;
 mod operation;
 mod output;
+mod place;
 mod program;
 mod proxy;
 mod raw;
@@ -37,7 +38,9 @@ type Outcome = Result<(), Failed>;
 #[macro_export]
 macro_rules! trials {
     ($($name:ident),+ $(,)?) => {
-        vec![$(libtest_mimic::Trial::test(stringify!($name), $name)),+]
+        vec![$(libtest_mimic::Trial::test(stringify!($name), || {
+            $crate::place::row(stringify!($name), $name)
+        })),+]
     };
 }
 

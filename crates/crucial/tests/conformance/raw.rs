@@ -12,6 +12,7 @@ use crucial_proto::frame::{
 };
 use libtest_mimic::Failed;
 
+use crate::place;
 use crate::server::Server;
 
 pub struct Raw {
@@ -20,6 +21,8 @@ pub struct Raw {
     run: RunId,
     /// The server's number in its cluster.
     node: u64,
+    /// Whether it is the server that clients name first.
+    is_first: bool,
     routes: Option<Routes>,
 }
 
@@ -33,6 +36,7 @@ impl Raw {
             buffer: BytesMut::new(),
             run: RunId([9; 16]),
             node: 0,
+            is_first: server.address.starts_with(server.last()),
             routes: None,
         })
     }
@@ -152,6 +156,7 @@ impl Raw {
         });
         let object = found.next().ok_or("no key")?;
         drop(found);
+        place::note(format!("{type_name} of a raw client"), self.is_first);
         let mut bytes = Vec::new();
         let operation = Operation::Open(request);
         frame::write_operation(

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crucial::collections::{List, Map, Merge};
 use crucial::sync::{AtomicI64, Barrier, Latch, Mutex, OnceLock, RwLock, Semaphore};
-use crucial::{Error, Shared, cloud, thread};
+use crucial::{Error, Shared, SharedType, cloud, thread};
 use crucial_object::caller;
 use libtest_mimic::{Failed, Trial};
 use rustix::process::Signal;
@@ -54,6 +54,16 @@ struct Held {
     once: Shared<OnceLock<u8>>,
 }
 
+/// A server, and a namespace in which what is held is not at the server that clients name first.
+fn server_elsewhere() -> Result<Server, Failed> {
+    Server::start(&SHORT_LEASE)?.elsewhere(&[
+        (Semaphore::NAME, "permits"),
+        (Mutex::<String>::NAME, "mutex"),
+        (RwLock::<u8>::NAME, "lock"),
+        (OnceLock::<u8>::NAME, "once"),
+    ])
+}
+
 fn held() -> crucial::Result<Held> {
     Ok(Held {
         semaphore: Shared::builder("permits")
@@ -94,7 +104,7 @@ fn token(line: &str) -> Result<u64, Failed> {
 }
 
 fn c14_what_a_dead_process_held_comes_back() -> Outcome {
-    let server = Server::start(&SHORT_LEASE)?;
+    let server = server_elsewhere()?;
     let mut holder = Program::start("hold-all", Some(&server))?;
     let first = token(&holder.line()?)?;
     caller::with(server.client()?, || -> Outcome {
@@ -131,7 +141,7 @@ fn wait_for_permit() -> crucial::Result<()> {
 }
 
 fn c14_a_dead_waiter_gives_up_its_place() -> Outcome {
-    let server = Server::start(&SHORT_LEASE)?;
+    let server = server_elsewhere()?;
     caller::with(server.client()?, || -> Outcome {
         let permits = held()?.semaphore;
         permits.acquire()?;
@@ -151,7 +161,7 @@ fn c14_a_dead_waiter_gives_up_its_place() -> Outcome {
 }
 
 fn c14_a_holder_that_was_taken_for_dead_is_fenced() -> Outcome {
-    let server = Server::start(&SHORT_LEASE)?;
+    let server = server_elsewhere()?;
     let mut holder = Program::start("hold-all", Some(&server))?;
     let first = token(&holder.line()?)?;
     caller::with(server.client()?, || -> Outcome {
@@ -192,7 +202,7 @@ fn hold_permits() -> crucial::Result<()> {
 }
 
 fn c14_a_holder_of_permits_that_was_taken_for_dead_gives_nothing_back() -> Outcome {
-    let server = Server::start(&SHORT_LEASE)?;
+    let server = server_elsewhere()?;
     let mut holder = Program::start("hold-permits", Some(&server))?;
     let first = token(&holder.line()?)?;
     caller::with(server.client()?, || -> Outcome {

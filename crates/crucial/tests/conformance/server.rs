@@ -11,9 +11,12 @@ use std::time::{Duration, Instant};
 
 use crucial::Config;
 use crucial_client::Client;
+use crucial_object::RunId;
 use crucial_proto::Endpoints;
+use crucial_proto::frame::{OpenMode, OpenRequest};
 use libtest_mimic::Failed;
 
+use crate::place::{self, Servers};
 use crate::program::Program;
 use crate::proxy::Proxies;
 
@@ -38,6 +41,9 @@ pub const SMALL_FRAMES: [&str; 2] = ["--frame-bytes-max", "40000"];
 
 /// The clusters that rows share, with their options.
 static SHARED: Mutex<Vec<(Vec<String>, Arc<Group>)>> = Mutex::new(Vec::new());
+
+/// Most namespaces that are tried until a row's objects are not at the first server.
+const NAMESPACES_MAX: usize = 10_000;
 
 /// The number of the next namespace.
 static NAMESPACE: AtomicU64 = AtomicU64::new(0);
@@ -150,6 +156,41 @@ impl Server {
         }
     }
 
+    /// The same, with a namespace in which the persistent objects of these types and keys are not at the server that
+    /// clients name first, where there are several.
+    pub fn elsewhere(mut self, objects: &[(&str, &str)]) -> Result<Server, Failed> {
+        if !is_cluster() {
+            return Ok(self);
+        }
+        let client = self.client()?;
+        let servers = Servers::of(&client);
+        client.goodbye()?;
+        let name = format!("row-{}", NAMESPACE.fetch_add(1, Ordering::Relaxed));
+        let mut names = (0..NAMESPACES_MAX).map(|number| format!("{name}-{number}"));
+        let id = |namespace: &str, (type_name, key): (&str, &str)| {
+            let request = OpenRequest {
+                type_name: type_name.to_owned(),
+                key: key.to_owned(),
+                persistent: true,
+                mode: OpenMode::Find,
+                replicas: 0,
+                state: Vec::new(),
+            };
+            request.object(&RunId([0; 16]), namespace)
+        };
+        let is_elsewhere = |namespace: &String| {
+            let mut ids = objects.iter().map(|object| id(namespace, *object));
+            ids.all(|object| !servers.is_first(&object))
+        };
+        let namespace = names.find(is_elsewhere);
+        self.namespace = namespace.ok_or("no namespace whose objects are elsewhere")?;
+        for object in objects {
+            let is_first = servers.is_first(&id(&self.namespace, *object));
+            place::note(format!("{object:?}"), is_first);
+        }
+        Ok(self)
+    }
+
     /// The address of a server that is not the first of the row, where there are several.
     pub fn last(&self) -> &str {
         &self.member(count() - 1).address
@@ -191,6 +232,11 @@ impl Server {
     pub fn use_here(&self) -> Result<(), Failed> {
         let mut config = Config::from_env()?;
         config.cluster = Some(self.address.parse()?);
+        if is_cluster() {
+            let client = self.client()?;
+            place::set_here(&client);
+            client.goodbye()?;
+        }
         Ok(crucial::init(config)?)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crucial::sync::{AtomicI64, Semaphore};
-use crucial::{Error, Result, Shared, shared};
+use crucial::{Error, Result, Shared, SharedType, shared};
 use crucial_client::Client;
 use crucial_object::caller;
 use libtest_mimic::{Failed, Trial};
@@ -125,7 +125,10 @@ fn start(client: u64, server: &Server, heir: bool) -> std::result::Result<Progra
 fn e02_the_total_is_that_of_the_acknowledged_calls() -> Outcome {
     // Connections break by proxies, and at a cluster by the death of the server that has the ledger.
     let (server, proxies) = match server::is_cluster() {
-        true => (Server::fresh(&[])?, None),
+        true => {
+            let server = Server::fresh(&[])?.elsewhere(&[(Ledger::NAME, "e02")])?;
+            (server, None)
+        }
         false => {
             let (server, proxies) = Server::behind_proxies(&[])?;
             (server, Some(proxies))
@@ -210,7 +213,8 @@ fn count_with_few_records(
 
 fn e03_records_are_bounded() -> Outcome {
     if server::is_cluster() {
-        let server = Server::fresh(&[])?;
+        let objects = [(AtomicI64::NAME, "e03"), (Semaphore::NAME, "e03")];
+        let server = Server::fresh(&[])?.elsewhere(&objects)?;
         let clients = (0..8).map(|_| server.client());
         let clients = clients.collect::<std::result::Result<Vec<_>, _>>()?;
         let records = || {
