@@ -185,7 +185,15 @@ impl Faults {
         self.cluster.wait_whole_within(self.options.patience)?;
         let first = self.cluster.running().first().copied().unwrap_or(0);
         let info = self.cluster.info(first)?;
-        self.judge.end_episode(&info)
+        let whole_s = self.started.elapsed().as_secs_f64();
+        let episode = self.judge.now();
+        writeln!(self.log, "{whole_s:.3}\t\twhole\t\tends episode {episode}")
+            .map_err(writing(&self.options.log))?;
+        for loss in self.judge.end_episode(&info)? {
+            writeln!(self.log, "{whole_s:.3}\t\tlost\t\t{loss}")
+                .map_err(writing(&self.options.log))?;
+        }
+        Ok(())
     }
 
     /// Overlapping faults follow each other sooner.

@@ -162,12 +162,13 @@ impl Judge {
         pending.1 += 1;
     }
 
-    /// The cluster is whole: ends the episode, judges its losses, and begins the next.
+    /// The cluster is whole: ends the episode, judges its losses, and begins the next. Gives a line about the losses of
+    /// each partition.
     ///
     /// # Errors
     ///
     /// If an object is lost that must not be.
-    pub fn end_episode(&self, whole: &ClusterInfo) -> Result<()> {
+    pub fn end_episode(&self, whole: &ClusterInfo) -> Result<Vec<String>> {
         let mut state = self.state();
         state.last().after = Some(Placement::of(whole));
         let last = state.last();
@@ -177,6 +178,7 @@ impl Judge {
             .filter(|a| !last.touched.contains(*a))
             .count();
         state.surprises += surprises as u64;
+        let mut lines = Vec::new();
         for (loss, (name, count)) in std::mem::take(&mut state.pending) {
             let episodes = &state.episodes[loss.since..=loss.until];
             let may_lose = |episode: &Episode| episode.may_lose(loss.partition, loss.replicas);
@@ -184,9 +186,16 @@ impl Judge {
                 return Err(wrong(&loss, &name, count, &state.episodes));
             }
             state.allowed += count;
+            lines.push(format!(
+                "{name} and {} others of partition {} in episodes {} to {}",
+                count - 1,
+                loss.partition,
+                loss.since,
+                loss.until
+            ));
         }
         state.begin(whole);
-        Ok(())
+        Ok(lines)
     }
 
     /// The number of objects that were lost, and may have been.

@@ -69,6 +69,8 @@ struct Objects {
     queues: Vec<Slot<Queue<u64>>>,
     replicas: u8,
     judge: Option<Arc<Judge>>,
+    /// Whose run the objects belong to.
+    owner: Arc<Client>,
 }
 
 /// The observations of all clients of a load.
@@ -124,7 +126,7 @@ impl<T: SharedType> Slot<T> {
                 Ok(Some(result))
             }
             (Err(crucial::Error::Lost { .. }), Some(judge)) => {
-                self.replace(generation, &object, judge, objects.replicas)?;
+                self.replace(generation, &object, judge, objects)?;
                 Ok(None)
             }
             (Err(error), _) => Err(error),
@@ -137,17 +139,19 @@ impl<T: SharedType> Slot<T> {
         generation: u64,
         object: &Shared<T>,
         judge: &Judge,
-        replicas: u8,
+        all: &Objects,
     ) -> crucial::Result<()> {
         let mut objects = lock(&self.objects);
         if objects.len() as u64 != generation + 1 {
             return Ok(());
         }
         let since = self.since.load(Ordering::Relaxed) as EpisodeNumber;
-        judge.record_loss(&format!("{object:?}"), &object.id(), replicas, since);
+        judge.record_loss(&format!("{object:?}"), &object.id(), all.replicas, since);
         let begun = judge.now() as u64;
-        // Lost while it is created: the next client that is told so tries again.
-        let made = match (self.make)(generation + 1) {
+        // By the owner of the run, since the object must outlive this client. Lost while it is created: the next client
+        // that is told so tries again.
+        let make = || (self.make)(generation + 1);
+        let made = match caller::with(all.owner.clone(), make) {
             Err(crucial::Error::Lost { .. }) => return Ok(()),
             made => made?,
         };
@@ -173,7 +177,6 @@ pub struct Load {
     objects: Arc<Objects>,
     observed: Arc<Observations>,
     threads: Vec<JoinHandle<Result<()>>>,
-    owner: Arc<Client>,
 }
 
 /// The result of a load.
@@ -191,7 +194,7 @@ impl Load {
     /// Creates the objects, and starts the clients.
     pub fn start(cluster: &Cluster, options: &LoadOptions) -> Result<Load> {
         let owner = cluster.client(0)?;
-        let objects = caller::with(owner.clone(), || make(options))?;
+        let objects = caller::with(owner.clone(), || make(options, &owner))?;
         let objects = Arc::new(objects);
         let observed = Arc::new(Observations {
             recorder: Recorder::new(),
@@ -224,7 +227,6 @@ impl Load {
             objects,
             observed,
             threads,
-            owner,
         })
     }
 
@@ -280,7 +282,7 @@ impl Load {
         if let Some(path) = history {
             export(&self.observed, path)?;
         }
-        caller::with(self.owner.clone(), || {
+        caller::with(self.objects.owner.clone(), || {
             check_counters(&self.objects, &self.observed)?;
             check_queues(&self.objects, &self.observed)?;
             for register in &self.objects.registers {
@@ -289,7 +291,7 @@ impl Load {
             Ok::<_, Error>(())
         })?;
         let undecided = check_registers(&self.observed)?;
-        self.owner.goodbye()?;
+        self.objects.owner.goodbye()?;
         Ok(Summary {
             calls: self.observed.calls.load(Ordering::Relaxed),
             longest_pause: Duration::from_millis(self.observed.longest_ms.load(Ordering::Relaxed)),
@@ -313,7 +315,7 @@ fn export(observed: &Observations, path: &Path) -> Result<()> {
     })
 }
 
-fn make(options: &LoadOptions) -> crucial::Result<Objects> {
+fn make(options: &LoadOptions, owner: &Arc<Client>) -> crucial::Result<Objects> {
     let replicas = options.replicas;
     let number = |kind: &'static str, index: u64| {
         Slot::new(move |lost| {
@@ -340,6 +342,7 @@ fn make(options: &LoadOptions) -> crucial::Result<Objects> {
         queues: all().map(queue).collect::<crucial::Result<_>>()?,
         replicas,
         judge: options.judge.clone(),
+        owner: owner.clone(),
     })
 }
 

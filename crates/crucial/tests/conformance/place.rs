@@ -22,7 +22,7 @@ use crate::server;
 const TRIES_MAX: usize = 100;
 
 /// Rows of C, E and F that make no object in their own thread, nor at a server of their own.
-const WITHOUT_OBJECTS: [&str; 12] = [
+const WITHOUT_OBJECTS: [&str; 11] = [
     // Threads without objects.
     "f01_spawn_and_join",
     "f01_names_are_checked",
@@ -36,7 +36,6 @@ const WITHOUT_OBJECTS: [&str; 12] = [
     "f05_a_cancelled_thread_in_this_process_changes_nothing_more",
     "f12_lines_and_events_of_threads_appear_with_their_names",
     "f13_one_suite_passes_on_two_platforms",
-    "f15_the_end_of_a_program_ends_its_own_threads_only",
 ];
 
 /// The cluster that this process uses.
