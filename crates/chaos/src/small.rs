@@ -1,9 +1,11 @@
 //! Many small objects: counters that one thread each adds to.
 
 use std::collections::VecDeque;
+use std::sync::mpsc;
 
 use crucial::sync::AtomicI64;
 use crucial::{Pending, Shared};
+use crucial_object::caller;
 use crucial_testing::{Error, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -20,25 +22,79 @@ const IN_FLIGHT: usize = 64;
 /// The objects of a thread that are read at the end, at most.
 const READ_MAX: usize = 25_000;
 
-/// Starts the threads, which create `count` counters, and add to them.
+/// The threads that create the objects of a thread.
+const CREATORS: u64 = 16;
+
+/// Starts the threads that add to `count` counters, and waits until they have created them.
 ///
 /// # Errors
 ///
-/// If a client cannot connect.
+/// If a client cannot connect, or a thread ends before.
 pub fn start(workers: &mut Workers, context: &Context, count: u64) -> Result<()> {
-    for number in 0..THREADS.min(count) {
+    let (filled, all_filled) = mpsc::channel();
+    let threads = THREADS.min(count);
+    for number in 0..threads {
         let own = count / THREADS + u64::from(number < count % THREADS);
+        let filled = filled.clone();
         workers.start(context, format!("small {number}"), move |context| {
-            let mut objects = Counters {
+            let mut counters = Counters {
                 context,
                 number,
                 generation: 0,
-                counters: Vec::new(),
+                counters: fill(context, number, own)?,
             };
-            objects.run(own as usize)
+            // Nobody listens any more after another thread has failed.
+            let _ = filled.send(());
+            drop(filled);
+            counters.run()
         })?;
     }
-    Ok(())
+    drop(filled);
+    match all_filled.iter().count() as u64 == threads {
+        true => Ok(()),
+        // A thread has failed: its error says more.
+        false => workers.check(),
+    }
+}
+
+/// Creates the objects of a thread.
+fn fill(context: &Context, number: u64, count: u64) -> Result<Vec<Counter>> {
+    let client = caller::current()?;
+    let create_some = |creator: u64| {
+        let name = format!("{number}-{creator}");
+        let own = (0..count).filter(|value| value % CREATORS == creator);
+        let mut generation = 0;
+        let mut create = |value: u64| create(context, &name, &mut generation, value as i64);
+        own.map(&mut create).collect::<Result<Vec<_>>>()
+    };
+    std::thread::scope(|scope| {
+        let creators: Vec<_> = (0..CREATORS)
+            .map(|creator| {
+                let (client, create_some) = (client.clone(), &create_some);
+                scope.spawn(move || caller::with(client, || create_some(creator)))
+            })
+            .collect();
+        let mut counters = Vec::new();
+        for creator in creators {
+            let created = creator.join();
+            counters.extend(created.map_err(|_| Error::Wrong("a creator panicked".to_owned()))??);
+        }
+        Ok(counters)
+    })
+}
+
+fn create(context: &Context, name: &str, generation: &mut u64, value: i64) -> Result<Counter> {
+    let (handle, since) = context.create(generation, |generation| {
+        Shared::builder(format!("small-{name}.{generation}"))
+            .replicas(context.replicas)
+            .create(AtomicI64::new(value))
+    })?;
+    let object = handle.id();
+    Ok(Counter {
+        handle,
+        seen: Seen { object, since },
+        value,
+    })
 }
 
 struct Counter {
@@ -63,11 +119,7 @@ struct Sent {
 }
 
 impl Counters<'_> {
-    fn run(&mut self, count: usize) -> Result<String> {
-        while self.counters.len() < count && !self.context.is_over() {
-            let counter = self.create(self.counters.len() as i64)?;
-            self.counters.push(counter);
-        }
+    fn run(&mut self) -> Result<String> {
         let mut random = ChaCha8Rng::seed_from_u64(self.context.seed ^ self.number << 8);
         let mut calls = 0;
         while !self.context.is_over() {
@@ -91,21 +143,6 @@ impl Counters<'_> {
             self.number,
             self.counters.len()
         ))
-    }
-
-    fn create(&mut self, value: i64) -> Result<Counter> {
-        let (context, number) = (self.context, self.number);
-        let (handle, since) = context.create(&mut self.generation, |generation| {
-            Shared::builder(format!("small-{number}.{generation}"))
-                .replicas(context.replicas)
-                .create(AtomicI64::new(value))
-        })?;
-        let object = handle.id();
-        Ok(Counter {
-            handle,
-            seen: Seen { object, since },
-            value,
-        })
     }
 
     /// Makes a call of each of these objects, and compares the replies. `call` gives the expected reply. Objects that
@@ -148,7 +185,8 @@ impl Counters<'_> {
             ))),
             Outcome::Done(_) => Ok(()),
             Outcome::Lost => {
-                self.counters[sent.which] = self.create(0)?;
+                let name = format!("{}-again", self.number);
+                self.counters[sent.which] = create(self.context, &name, &mut self.generation, 0)?;
                 Ok(())
             }
         }
