@@ -41,15 +41,15 @@ enum Kind {
     Wipe,
     /// Its process is stopped and goes on at the end.
     Pause,
-    /// It reaches nobody.
+    /// Its host reaches nobody.
     Unplug,
     /// Packets from one to another are dropped.
     Cut(Vec<(u8, u8)>),
     /// Its link is slow.
     Slow,
-    /// It starts, and is ready at the end.
+    /// The server starts, and is ready at the end.
     Start,
-    /// It leaves, and has ended at the end.
+    /// The server leaves, and has ended at the end.
     Leave,
 }
 

@@ -34,7 +34,7 @@ pub struct LoadOptions {
     pub pause: Duration,
     /// The seed of the clients' calls.
     pub seed: u64,
-    /// Who decides whether an object may be lost; `None`: no object may.
+    /// Decides whether an object may be lost; `None`: no object may.
     pub judge: Option<Arc<Judge>>,
 }
 

@@ -14,7 +14,7 @@ use crate::judge::{EpisodeNumber, Judge};
 pub struct Context {
     /// Where the servers are.
     pub entry: Entry,
-    /// Who decides which objects may be lost.
+    /// Decides which objects may be lost.
     pub judge: Arc<Judge>,
     /// The number of replicas of each object.
     pub replicas: u8,
