@@ -194,7 +194,10 @@ impl Objects {
             let value = random.random_range(1..100);
             // No call goes on while the module is removed.
             let mut all = self.all();
-            let (seen, sum) = &mut all[which];
+            // Empty after the other thread has failed between removal and push: its error is the one that counts.
+            let Some((seen, sum)) = all.get_mut(which) else {
+                break;
+            };
             let (name, object) = (format!("uploaded object {which}"), seen.object);
             match context.call(&name, seen, || add(object, value))? {
                 Outcome::Done(now) if now != *sum + value => {

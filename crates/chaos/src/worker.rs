@@ -80,11 +80,8 @@ impl Workers {
     ///
     /// The thread's.
     pub fn check(&mut self) -> Result<()> {
-        let ended = self.threads.iter().position(JoinHandle::is_finished);
-        match ended {
-            Some(index) => join(self.threads.swap_remove(index)).map(drop),
-            None => Ok(()),
-        }
+        let mut ended = self.threads.extract_if(.., |thread| thread.is_finished());
+        ended.try_for_each(|thread| join(thread).map(drop))
     }
 
     /// Ends all threads, each of which checks its objects once more. Gives what they did.
