@@ -398,6 +398,16 @@ impl Cluster {
                     && info.partitions.iter().all(|partition| partition.is_settled)
             };
             last = format!("{} of {servers} servers answer", infos.len());
+            for info in &infos {
+                let moving = info.partitions.iter().filter(|p| !p.is_settled).count();
+                last += &format!(
+                    "; {:x} has view {}, lease {}, {} members, {moving} partitions moving",
+                    info.node,
+                    info.view,
+                    info.has_lease,
+                    info.members.len()
+                );
+            }
             Ok(infos.len() == servers && infos.iter().all(is_whole))
         });
         client.goodbye()?;
