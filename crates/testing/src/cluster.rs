@@ -401,9 +401,11 @@ impl Cluster {
             for info in &infos {
                 let moving = info.partitions.iter().filter(|p| !p.is_settled).count();
                 last += &format!(
-                    "; {:x} has view {}, lease {}, {} members, {moving} partitions moving",
+                    "; {:x} has view {}, leader {:x?}, voters {:x?}, lease {}, {} members, {moving} partitions moving",
                     info.node,
                     info.view,
+                    info.leader,
+                    info.voters,
                     info.has_lease,
                     info.members.len()
                 );
