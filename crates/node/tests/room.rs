@@ -16,6 +16,9 @@ use crucial_object::{
     TypeInfo, Wake, encode,
 };
 
+/// The replies that a cell gave.
+type Replies = Vec<(CallId, Result<Vec<u8>>)>;
+
 /// An uploaded object, which counts how often it ran.
 struct Counted {
     count: u64,
@@ -84,7 +87,8 @@ fn a_call_that_finds_no_room_leaves_no_record_and_is_executed_when_it_is_repeate
             method: MethodId::of("count"),
             args: &[],
         };
-        let (mut replies, mut out): (Vec<(CallId, Result<Vec<u8>>)>, _) = (Vec::new(), Vec::new());
+        let mut replies = Replies::new();
+        let mut out = Vec::new();
         let mut turn = Turn::new(&mut replies, &mut out);
         let disposition = cell.call(&call, &mut turn);
         let (_, result) = replies.pop().unwrap();
