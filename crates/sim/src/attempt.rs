@@ -140,20 +140,21 @@ impl Work {
     }
 }
 
-/// What the attempts of an exactly-once thread did: each position once, with the first answer that came. An object that
-/// `is_lost` has lost the records as well, so that each attempt may have had an effect there.
+/// What the attempts of an exactly-once thread did: each position once, with the first answer that came. A call that
+/// `stands_alone` may have had an effect besides those at its position: its object has lost the records, or the thread was
+/// cancelled, with its records, at a server that the attempt does not ask any more.
 ///
 /// # Errors
 ///
 /// If a later attempt got another answer.
 pub fn merge(
     attempts: Vec<Positions>,
-    is_lost: &dyn Fn(&ObjectId) -> bool,
+    stands_alone: &dyn Fn(&Operation<ObjectId, Input, Output>) -> bool,
 ) -> Result<Vec<Operation<ObjectId, Input, Output>>, String> {
     let mut merged = Positions::new();
     let mut separate = Vec::new();
     for (position, mut operation) in attempts.into_iter().flatten() {
-        if is_lost(&operation.object) {
+        if stands_alone(&operation) {
             operation.answer = None;
             separate.push(operation);
             continue;

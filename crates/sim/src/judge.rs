@@ -109,8 +109,12 @@ impl World {
         for thread in self.threads.iter().filter(|thread| thread.is_exactly_once) {
             let attempts = thread.attempts.iter();
             let attempts = attempts.filter_map(|process| clients.get(process)?.positions());
-            let is_lost = |object: &ObjectId| self.losses.contains_key(object);
-            match merge(attempts.collect(), &is_lost) {
+            let stands_alone = |operation: &Operation<ObjectId, Input, Output>| {
+                let is_behind = |cancelled: u64| operation.called > cancelled;
+                self.losses.contains_key(&operation.object)
+                    || thread.cancel_began.is_some_and(is_behind)
+            };
+            match merge(attempts.collect(), &stands_alone) {
                 Ok(merged) => operations.extend(merged),
                 Err(what) => return Err(self.broken(what)),
             }

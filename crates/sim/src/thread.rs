@@ -6,7 +6,11 @@
 //!   newer attempt calls nothing before all servers know of it.)
 //! - A call of a cancelled thread takes effect before any call is answered that began after the cancellation was, or not
 //!   at all.
-//! - A call of an exactly-once thread takes effect once, whichever attempts make it, and they get the same answer.
+//! - A call of an exactly-once thread takes effect once, whichever attempts make it, and they get the same answer, until
+//!   somebody begins to cancel the thread.
+//!
+//! A call that waits is bounded by no fence: its object may come to a new primary that has not heard of its session, and
+//! which gives that a lease to turn up.
 //!
 //! These are about one object: a method of the older attempt that is being executed while a server learns of the newer one
 //! may end. On its own object whatever comes later waits for it.
@@ -27,6 +31,8 @@ pub struct CloudThread {
     /// The processes of its attempts, the first one first.
     pub attempts: Vec<SessionId>,
     pub phase: Phase,
+    /// At which event its owner began to cancel it.
+    pub cancel_began: Option<u64>,
     /// At which event the owner knew that all servers knew.
     pub cancelled: Option<u64>,
     pub seed: u64,
@@ -104,6 +110,9 @@ pub fn apply_fences(
 
 /// By which event a call has had its effect, if it has one.
 fn deadline(threads: &[CloudThread], operation: &Call, all: &[Call]) -> Option<u64> {
+    if operation.input.may_wait() {
+        return None;
+    }
     let (thread, number) = threads.iter().find_map(|thread| {
         let is_its_session = thread.is_exactly_once && operation.process == thread.id.session().0;
         let number = is_its_session.then_some(usize::MAX);

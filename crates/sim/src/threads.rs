@@ -34,6 +34,7 @@ impl World {
                 is_exactly_once: self.random.random(),
                 attempts: Vec::new(),
                 phase: Phase::Begins,
+                cancel_began: None,
                 cancelled: None,
                 seed: self.random.random(),
             });
@@ -144,6 +145,7 @@ impl World {
     fn cancel(&mut self, thread: &mut CloudThread) {
         self.trace(|| format!("{} is cancelled", thread.id));
         self.report.cancels += 1;
+        thread.cancel_began = Some(self.events.count);
         if let Some(fence) = self.fence_all(thread) {
             thread.phase = Phase::IsCancelled(Everywhere::new(fence));
         }

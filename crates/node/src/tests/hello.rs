@@ -73,7 +73,7 @@ fn a_hello_of_no_cluster_makes_no_peer() {
         };
         let greeting = Input::PeerHello(connection.clone(), VERSION, Some(hello));
         server.node.handle(greeting, server.now, &mut out);
-        assert!(out.frames.len() > 0, "no welcome");
+        assert!(!out.frames.is_empty(), "no welcome");
         let messages = Input::PeerMessages(connection.clone(), Bytes::from_static(b"any"));
         server.node.handle(messages, server.now, &mut out);
         let is_read = out.jobs.drain(..).count() > 0;
