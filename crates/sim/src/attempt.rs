@@ -141,8 +141,8 @@ impl Work {
 }
 
 /// What the attempts of an exactly-once thread did: each position once, with the first answer that came. A call that
-/// `stands_alone` may have had an effect besides those at its position: its object has lost the records, or the thread was
-/// cancelled, with its records, at a server that the attempt does not ask any more.
+/// `stands_alone` may have had an effect besides those at its position: its object has lost the records. So may one that is
+/// answered after its owner began to cancel the thread, which ends the records at one server after the other.
 ///
 /// # Errors
 ///
@@ -150,6 +150,7 @@ impl Work {
 pub fn merge(
     attempts: Vec<Positions>,
     stands_alone: &dyn Fn(&Operation<ObjectId, Input, Output>) -> bool,
+    cancel_began: Option<u64>,
 ) -> Result<Vec<Operation<ObjectId, Input, Output>>, String> {
     let mut merged = Positions::new();
     let mut separate = Vec::new();
@@ -171,6 +172,20 @@ pub fn merge(
             merged.insert(position, operation);
             continue;
         };
+        let differs = |(one, other): (&(Output, u64), &(Output, u64))| one.0 != other.0;
+        let is_late = |(_, at): &(Output, u64)| cancel_began.is_some_and(|began| *at > began);
+        if first
+            .answer
+            .as_ref()
+            .zip(operation.answer.as_ref())
+            .is_some_and(differs)
+            && (operation.answer.as_ref().is_some_and(is_late)
+                || first.answer.as_ref().is_some_and(is_late))
+        {
+            operation.answer = None;
+            separate.push(operation);
+            continue;
+        }
         first.called = first.called.min(operation.called);
         first.answer = match (first.answer, operation.answer) {
             (Some((one, _)), Some((other, _))) if one != other => {

@@ -110,11 +110,9 @@ impl World {
             let attempts = thread.attempts.iter();
             let attempts = attempts.filter_map(|process| clients.get(process)?.positions());
             let stands_alone = |operation: &Operation<ObjectId, Input, Output>| {
-                let is_behind = |cancelled: u64| operation.called > cancelled;
                 self.losses.contains_key(&operation.object)
-                    || thread.cancel_began.is_some_and(is_behind)
             };
-            match merge(attempts.collect(), &stands_alone) {
+            match merge(attempts.collect(), &stands_alone, thread.cancel_began) {
                 Ok(merged) => operations.extend(merged),
                 Err(what) => return Err(self.broken(what)),
             }

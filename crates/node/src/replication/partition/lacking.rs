@@ -68,8 +68,14 @@ impl Lacking {
         self.objects.insert(object, Lack::Unsent);
     }
 
-    /// The receiver has everything up to an entry, but for these. Gives what is new of them.
-    pub fn set_refused(&mut self, upto: u64, lacks: Lacks) -> Vec<ObjectId> {
+    /// The receiver has everything up to an entry, but for these. `coming` has the entries behind that one which bring an
+    /// object. Gives what is new of them.
+    pub fn set_refused(
+        &mut self,
+        upto: u64,
+        lacks: Lacks,
+        coming: &BTreeMap<ObjectId, u64>,
+    ) -> Vec<ObjectId> {
         let is_outdated = lacks.version < self.version;
         if is_outdated || self.is_empty() && lacks.objects.is_empty() {
             return Vec::new();
@@ -77,9 +83,9 @@ impl Lacking {
         self.version = lacks.version;
         let said: BTreeSet<_> = lacks.objects.into_iter().collect();
         self.objects.retain(|object, lack| match lack {
-            Lack::Unsent => true,
+            // Changes were not sent meanwhile: only an entry that brings the object anew ends that.
+            Lack::Unsent | Lack::Refused => true,
             Lack::Coming(number) => *number > upto || said.contains(object),
-            Lack::Refused => lacks.has_more || said.contains(object),
         });
         let mut news = Vec::new();
         for object in said {
@@ -89,7 +95,9 @@ impl Lacking {
                 }
                 Some(_) => {}
                 None => {
-                    self.objects.insert(object, Lack::Refused);
+                    let coming = coming.get(&object).copied();
+                    let lack = coming.map_or(Lack::Refused, Lack::Coming);
+                    self.objects.insert(object, lack);
                     news.push(object);
                 }
             }

@@ -227,7 +227,7 @@ impl<R> Partition<R> {
             // Of a join that has ended.
             return;
         }
-        let news = stream.lacking_mut().set_refused(upto, lacks);
+        let news = stream.set_refused(upto, lacks);
         if !news.is_empty() {
             out.push(Action::Lacks(from, news));
         }

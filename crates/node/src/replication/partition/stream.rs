@@ -1,12 +1,12 @@
 //! A stream of entries from a primary to one other node.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crucial_object::ObjectId;
 
 use super::lacking::Lacking;
 use crate::replication::mutant::Mutant;
-use crate::replication::{Entry, Epoch, Image, ImageBody, NodeId, Replica};
+use crate::replication::{Entry, Epoch, Image, ImageBody, Lacks, NodeId, Replica};
 
 /// The sender's side.
 pub(super) struct Outgoing {
@@ -79,6 +79,20 @@ impl Outgoing {
             self.lacking.set_unsent(object);
         }
         number
+    }
+
+    /// The receiver has everything up to an entry, but for these. Gives what is new of them.
+    pub fn set_refused(&mut self, upto: u64, lacks: Lacks) -> Vec<ObjectId> {
+        let mut coming = BTreeMap::new();
+        if !lacks.objects.is_empty() {
+            let numbered = (self.base..).zip(&self.entries);
+            for (number, entry) in numbered.filter(|(number, _)| *number > upto) {
+                if let Entry::Install { object, .. } = entry {
+                    coming.insert(*object, number);
+                }
+            }
+        }
+        self.lacking.set_refused(upto, lacks, &coming)
     }
 
     /// What the receiver does not have though it should.
