@@ -73,7 +73,7 @@ impl Known<'_> {
                 log_id.leader_id <= rpc.vote.leader_id && log_id.index < u64::MAX,
                 "a log entry of a later term than its sender's",
             )?;
-            self.check_decided(log_id)?;
+            self.check_decided(log_id, &rpc.vote)?;
         }
         for entry in &rpc.entries {
             let follows = match previous {
@@ -94,8 +94,12 @@ impl Known<'_> {
         Ok(())
     }
 
-    /// What is decided stays.
-    fn check_decided(&self, log_id: LogId<u64>) -> Result<(), String> {
+    /// What is decided stays. A leader of an earlier term, which was cut off, may have entries that came to nothing: the
+    /// library tells it of the present term.
+    fn check_decided(&self, log_id: LogId<u64>, vote: &Vote<u64>) -> Result<(), String> {
+        if vote.leader_id.term < self.term {
+            return Ok(());
+        }
         let is_decided = self
             .committed
             .is_some_and(|committed| log_id.index <= committed.index);
@@ -144,7 +148,7 @@ impl Known<'_> {
                 last.index
             ),
         )?;
-        self.check_decided(last)?;
+        self.check_decided(last, &rpc.vote)?;
         require(
             *meta.last_membership.log_id() <= Some(last),
             "a snapshot with voters of a later time",

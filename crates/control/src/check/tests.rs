@@ -335,3 +335,26 @@ fn a_view_of_another_length_is_not_installed() {
     let response = alone.ask(&encode(&snapshot(PARTITIONS)));
     assert!(matches!(response, Some(Response::Snapshot(Ok(_)))));
 }
+
+#[test]
+fn a_leader_that_was_cut_off_is_told_of_the_present_term_and_not_taken_for_a_forger() {
+    let of = |term, index| LogId::new(openraft::CommittedLeaderId::new(term, 1), index);
+    let decided = |index| Some(of(4, index));
+    let known = Known {
+        term: 5,
+        committed: decided(10),
+        decided: &decided,
+        partitions: 1,
+    };
+    // An entry that never was decided, where there is another one by now.
+    let append = |term| {
+        Request::Append(AppendEntriesRequest {
+            vote: Vote::new_committed(term, 1),
+            prev_log_id: Some(of(3, 8)),
+            entries: Vec::new(),
+            leader_commit: None,
+        })
+    };
+    assert_eq!(known.check(&append(3)), Ok(()));
+    assert!(known.check(&append(5)).is_err());
+}

@@ -3,7 +3,7 @@
 use crucial_object::encode;
 use crucial_proto::frame::{Operation, VERSION, peer};
 
-use super::server::{PARTITIONS, Server};
+use super::server::{ME, PARTITIONS, Server};
 use crate::Input;
 use crate::peer_message::PeerMessage;
 use crate::replication::{Epoch, Grant, Message, PartitionId, ViewVersion};
@@ -12,10 +12,10 @@ use crate::replication::{Epoch, Grant, Message, PartitionId, ViewVersion};
 fn collect(server: &mut Server, epoch: u64) {
     let connection = server.connection();
     let hello = peer::Hello {
-        cluster: 0,
+        cluster: 7,
         from: 66,
         incarnation: 1,
-        to: None,
+        to: Some((ME.0, 1)),
     };
     server.input(Input::PeerHello(connection.clone(), VERSION, Some(hello)));
     for id in 0..PARTITIONS as u16 {

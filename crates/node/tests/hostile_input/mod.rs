@@ -3,8 +3,7 @@
 
 use crucial_node::cell::{Call, CallId, Cell, Change, Disposition, Recording, Turn};
 use crucial_object::{
-    Access, EncodingVersion, Error, Method, MethodId, Result, Sequence, SessionId, TypeInfo,
-    encode, registry,
+    Access, Error, Method, MethodId, Result, Sequence, SessionId, TypeInfo, encode, registry,
 };
 
 /// Bytes to make choices with.
@@ -28,12 +27,16 @@ impl<'a> Choices<'a> {
 
 /// The states that an object is made with, when the bytes make none.
 fn sound_state(info: &TypeInfo) -> Vec<u8> {
-    // Zeros are an empty collection, a zero, a barrier for nobody.
-    let zeros = [0u8; 16];
-    (0..zeros.len())
-        .map(|count| zeros[..count].to_vec())
-        .find(|state| info.restore(state, EncodingVersion::Same).is_ok())
-        .expect("a library object of zeros")
+    // Zeros are an empty collection, a zero, an open latch. Some types want a one: a barrier of one party.
+    const BYTES_MAX: usize = 10;
+    let states = (0..1 << BYTES_MAX).flat_map(|ones: usize| {
+        let byte = move |place: usize| u8::from(ones >> place & 1 == 1);
+        (0..=BYTES_MAX).map(move |count| (0..count).map(byte).collect::<Vec<u8>>())
+    });
+    let mut states = states.into_iter();
+    states
+        .find(|state| Cell::new(info, state).is_ok())
+        .expect("a library object of zeros and ones")
 }
 
 /// Any calls with any arguments to a library object in a cell: every call is answered at most once
