@@ -26,7 +26,7 @@ impl<'a> Choices<'a> {
 }
 
 /// The states that an object is made with, when the bytes make none.
-fn sound_state(info: &TypeInfo) -> Vec<u8> {
+fn sound_state(info: &'static TypeInfo) -> Vec<u8> {
     // Zeros are an empty collection, a zero, an open latch. Some types want a one: a barrier of one party.
     const BYTES_MAX: usize = 10;
     let states = (0..1 << BYTES_MAX).flat_map(|ones: usize| {
