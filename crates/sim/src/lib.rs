@@ -50,7 +50,9 @@ pub use world::{Broken, Report};
 
 /// Bugs that hardly any schedule shows, or that break no promise by themselves. They are planted in unit tests of the node
 /// (`overlap.rs`, `keep.rs`).
-pub const RARE: [Mutant; 7] = [
+pub const RARE: [Mutant; 9] = [
+    Mutant::KeepsOutdated,
+    Mutant::RepeatsAtOnce,
     Mutant::PongWithoutLease,
     Mutant::StaleNeeds,
     Mutant::NoReleaseAfterJoin,

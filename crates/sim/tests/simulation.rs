@@ -74,13 +74,11 @@ fn a_trace_shows_what_servers_say_to_each_other() {
 }
 
 /// Bugs that only overlapping faults show.
-const OVERLAPPING: [Mutant; 12] = [
+const OVERLAPPING: [Mutant; 10] = [
     Mutant::ServeInHandOver,
-    Mutant::KeepsOutdated,
     Mutant::LackingInSilence,
     Mutant::DropsUnencodable,
     Mutant::NeverResumes,
-    Mutant::RepeatsAtOnce,
     Mutant::RecordsGoEarly,
     Mutant::NobodyExpected,
     Mutant::HelloKeepsOlder,

@@ -267,6 +267,17 @@ fn planted_bugs_are_found() {
     assert!(!waits_for_no_former_joiner());
     Mutant::plant(Some(Mutant::JoinsAtOnce));
     assert!(joins_in_a_minute().0.partition.joins() > 8);
+    Mutant::plant(Some(Mutant::KeepsOutdated));
+    let mut part = Part::new(&[1]);
+    let before = part.view(1, &[1], &[(0, 1)]);
+    part.take(&before);
+    let mut after = part.view(5, &[1], &[(0, 1)]);
+    Part::set(&mut after, part.id, |configuration| {
+        configuration.since = ViewVersion(5);
+        configuration.emptied = Epoch(5);
+    });
+    part.take(&after);
+    assert!(!part.is_cleared());
     Mutant::plant(Some(Mutant::BelievesOwnRank));
     assert_eq!(lost_at((1, 2)), [1]);
     Mutant::plant(None);
