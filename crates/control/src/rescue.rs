@@ -98,6 +98,7 @@ async fn request_rescue(address: &str, confirmed: bool) -> Result<Rescue, String
                 rescue.rescued
             ));
         }
+        // The server that was rescued answers questions, and tells nobody when it has begun.
         tokio::time::sleep(LOOK_PAUSE).await;
     }
     Ok(rescue)

@@ -104,6 +104,7 @@ fn a_slow_disk_of_one_voter_ends_no_membership_and_holds_up_no_decision() {
                 started.elapsed()
             );
         }
+        // The lease is read again and again while the slow syncs go on; an end of it is no event.
         std::thread::sleep(Duration::from_millis(5));
     }
     // Many decisions for each slow sync.

@@ -28,6 +28,7 @@ struct Sleeper;
 impl Sleeper {
     /// A method that takes its time.
     fn sleep(&self, ms: u64) -> u64 {
+        // The row is about methods that take this long; nothing is waited for.
         std::thread::sleep(Duration::from_millis(ms));
         ms
     }
@@ -236,6 +237,7 @@ fn a_busy_leader_takes_nobody_for_dead() -> Outcome {
                 asked.elapsed(),
                 started.elapsed()
             );
+            // Between two calls, each of which is timed: the servers are to be idle but for the long methods.
             std::thread::sleep(Duration::from_millis(10));
         }
         for pending in pending {

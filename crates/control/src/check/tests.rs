@@ -113,6 +113,7 @@ impl Alone {
                     assert!(started.elapsed() < PATIENCE, "nothing is decided: {kind:?}");
                 }
             }
+            // A proposal is repeated until there is a leader: the library announces none to those outside.
             std::thread::sleep(Duration::from_millis(5));
         }
     }
