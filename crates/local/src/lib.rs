@@ -1,20 +1,24 @@
-//! The Unix sockets of servers on this machine: where they are, and who is at the other end.
+//! What a process needs of its machine: its clock, and the Unix sockets of the servers there: where they are, and who is
+//! at the other end.
 //!
 //! Two kinds of sockets are for the processes of one user only ([`is_own`]). An embedded server has one, at which it is
 //! reached; a server on TCP has one for each loopback address at which it answers, since a Unix socket is faster. They
 //! are in a directory that only the user can enter ([`directory`]), and both ends look at the credentials of the other
 //! ([`check_peer`]).
 //!
+//! - [`Clock`]: the machine's clock.
 //! - [`directory`]: private directories, and the places where one may be.
 //! - [`embedded`]: the socket of an embedded server; [`tcp`]: those of a server on TCP.
 //! - [`socket`]: binding, connecting, credentials.
 
+mod clock;
 pub mod directory;
 pub mod embedded;
 mod names;
 pub mod socket;
 pub mod tcp;
 
+pub use clock::Clock;
 pub use embedded::Place;
 pub use names::is_own;
 pub use socket::{Listener, SocketFile, bind, check_peer, connect};

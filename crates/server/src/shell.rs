@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use crucial_local::Clock;
 use crucial_node::control_group::ControlGroup;
 use crucial_node::replication::{Incarnation, NodeId};
 use crucial_node::{DialId, Input, Limits, Node, Output, Outputs, TypeSource, Work};
 use crucial_object::Result;
 use parking_lot::{Condvar, Mutex};
 
-use crate::clock::Clock;
 use crate::dial;
 use crate::mailbox::Mailbox;
 use crate::queues::Queues;

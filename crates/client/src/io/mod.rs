@@ -9,9 +9,7 @@
 //! - `handshake`: connects, says hello, reads the welcome.
 //! - `dialer`: a thread for each link that is needed and down.
 //! - `heartbeat`, `waker`: the client's own thread. It gives signs of life, and reads where no other thread does.
-//! - `clock`: the client's clock.
 
-mod clock;
 mod dialer;
 mod handshake;
 mod heartbeat;

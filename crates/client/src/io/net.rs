@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use crucial_local::Clock;
 use crucial_object::{Error, Result};
 use crucial_proto::frame::Routes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use super::clock::Clock;
 use super::link::Link;
 use super::waiter::Waiter;
 use super::waker::Waker;

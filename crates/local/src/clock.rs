@@ -1,21 +1,25 @@
-//! The clock of a server.
+//! The machine's clock.
 
 /// Counts from its start, and never back.
 ///
-/// On Linux it goes on while the machine is suspended, as the clocks of the other servers do meanwhile: else a server that
-/// wakes up would take its lease for valid that has long ended for the others.
+/// On Linux it goes on while the machine is suspended, as those of other machines do meanwhile. Otherwise a server that
+/// wakes up would take its lease for valid that has long ended for the others, and a client would repeat calls whose
+/// results the servers have dropped.
 #[derive(Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     started_ms: u64,
 }
 
 impl Clock {
+    /// A clock that stands at 0.
+    #[expect(clippy::new_without_default, reason = "it reads the time")]
     pub fn new() -> Clock {
         Clock {
             started_ms: up_ms(),
         }
     }
 
+    /// Milliseconds since its start.
     pub fn now_ms(&self) -> u64 {
         up_ms().saturating_sub(self.started_ms)
     }
