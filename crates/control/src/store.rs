@@ -1,6 +1,6 @@
 //! The consensus library's storage: the log of commands, the vote, and the [`Control`] that results from the commands.
 //! All of it is in memory; the durable part is also in the [journal](crate::journal), which a thread of its own writes
-//! ([`Writer`]): nothing waits for the disk with a lock, or on a thread that has something else to do.
+//! (`writer.rs`): nothing waits for the disk with a lock, or on a thread that has something else to do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;

@@ -148,16 +148,18 @@ impl Node {
             true => context.session.accepts(context.connection.id),
             false => context.is_current(),
         };
+        let retried = context.retried;
         let mut part = self.partitions.lock_of(&hand.id());
-        if context.retried && part.on_retried(&hand.id()) {
-            self.retry_object(&mut part, hand.id(), out);
-        }
         if !is_current {
+            self.end_retry(&mut part, hand.id(), retried, out);
             return None;
         }
         let mut admission = part.admit(&hand.id(), context, self.membership.standing(now));
         if matches!(admission, Admission::Now(_)) && self.lacks_type(request) {
             admission = Admission::Later;
+        }
+        if admission != Admission::Later {
+            self.end_retry(&mut part, hand.id(), retried, out);
         }
         let term = match admission {
             Admission::Now(term) => term,
@@ -171,6 +173,7 @@ impl Node {
             Admission::Later => {
                 let max = self.limits.waiting_requests_max;
                 let refused = part.wait(hand.id(), event.take(), max);
+                self.end_retry(&mut part, hand.id(), retried, out);
                 drop(part);
                 if let Some(context) = refused.as_ref().and_then(Event::context) {
                     self.reply(context, Err(&too_many_wait(max)), out);
@@ -208,6 +211,19 @@ impl Node {
             }
         };
         Some((plan, has_followers))
+    }
+
+    /// A request is admitted, or waits. If it had waited before, those that wait behind it may be next.
+    fn end_retry(
+        &self,
+        part: &mut PartitionState,
+        object: ObjectId,
+        retried: bool,
+        out: &mut Outputs,
+    ) {
+        if retried && part.on_retried(&object) {
+            self.retry_object(part, object, out);
+        }
     }
 
     fn admit_call(

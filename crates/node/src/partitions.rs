@@ -61,8 +61,8 @@ pub(crate) struct PartitionState {
     /// Events that wait until the partition is served here, or is known not to be.
     waiting: BTreeMap<ObjectId, Line>,
     waiting_len: usize,
-    /// How many requests of an object have waited and are being admitted again. What is newer waits behind them.
-    retrying: BTreeMap<ObjectId, usize>,
+    /// Objects with requests that have waited and are being admitted again. What is newer waits behind them.
+    retrying: BTreeMap<ObjectId, Retrying>,
     /// Rounds that have to end before calls may be executed. Until then an object may look whole that is not, and entries
     /// of the last primary may wait in an object's queue.
     pub pending_rounds: usize,
@@ -76,6 +76,16 @@ struct Line {
     /// Events that wait once more.
     again: VecDeque<Event>,
     newer: VecDeque<Event>,
+}
+
+/// The requests of an object that have waited and are being admitted again.
+#[derive(Default)]
+struct Retrying {
+    /// How many are left.
+    left: usize,
+    /// Something has changed since they were taken out: when none is left, those that wait once more are admitted again.
+    /// Before that they would come behind those that are left, which are newer.
+    once_more: bool,
 }
 
 impl PartitionState {
@@ -165,33 +175,41 @@ impl PartitionState {
         self.waiting.keys().copied().collect()
     }
 
-    /// Takes out what waits for an object, in its order, to be admitted again.
+    /// Takes out what waits for an object, in its order, to be admitted again; if some of it is being admitted already,
+    /// then when that is through.
     pub fn take_waiting(&mut self, object: &ObjectId) -> Vec<Event> {
+        if let Some(retrying) = self.retrying.get_mut(object)
+            && !LockMutant::RetryOvertakes.is_planted()
+        {
+            retrying.once_more = true;
+            return Vec::new();
+        }
         let line = self.waiting.remove(object).unwrap_or_default();
         let mut events: Vec<_> = line.again.into_iter().chain(line.newer).collect();
         self.waiting_len -= events.len();
         for event in &mut events {
             if let Event::Request(context, _) = event {
                 context.retried = true;
-                *self.retrying.entry(*object).or_default() += 1;
+                self.retrying.entry(*object).or_default().left += 1;
             }
         }
         events
     }
 
-    /// A request that had waited was admitted, or waits once more. True: it was the last one, and what came behind it has to
-    /// be admitted now.
+    /// A request that had waited was admitted, or waits once more. True: it was the last one, and what waits by now has to be
+    /// admitted again.
     pub fn on_retried(&mut self, object: &ObjectId) -> bool {
-        let Some(count) = self.retrying.get_mut(object) else {
+        let Some(retrying) = self.retrying.get_mut(object) else {
             return false;
         };
-        *count -= 1;
-        if *count > 0 {
+        retrying.left -= 1;
+        if retrying.left > 0 {
             return false;
         }
+        let once_more = retrying.once_more;
         self.retrying.remove(object);
         let line = self.waiting.get(object);
-        line.is_some_and(|line| line.again.is_empty())
+        line.is_some_and(|line| once_more || line.again.is_empty())
     }
 
     /// Asserts what must hold of this part.

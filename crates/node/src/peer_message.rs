@@ -14,7 +14,7 @@ pub enum PeerMessage {
     Partition(PartitionId, ViewVersion, Message),
     /// About modules.
     Module(ModuleMessage),
-    /// The first: which types are linked into the sender, as [`name_hash`](crate::types::name_hash)es.
+    /// The first: which types are linked into the sender, as hashes of their names.
     Types(BTreeSet<u64>),
 }
 

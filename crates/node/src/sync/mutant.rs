@@ -12,6 +12,8 @@ pub enum LockMutant {
     QueueUnlocked,
     /// A request does not stay behind older ones that have waited and are being admitted again.
     NewerOvertakes,
+    /// What waits once more is taken out while newer requests that have waited are being admitted again.
+    RetryOvertakes,
     /// Between the look whether a term goes on and the change in that term the partition is unlocked.
     TermUnlocked,
     /// A call waits though its session has ended meanwhile.

@@ -35,6 +35,14 @@ fn a_newer_request_that_overtakes() {
 }
 
 #[test]
+fn an_older_request_that_is_taken_out_behind_newer_ones() {
+    is_found(
+        LockMutant::RetryOvertakes,
+        waiting::two_leases_and_waiting_requests,
+    );
+}
+
+#[test]
 fn a_change_behind_the_end_of_its_term() {
     is_found(LockMutant::TermUnlocked, cluster::a_term_that_ends);
 }

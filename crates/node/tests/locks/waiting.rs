@@ -182,6 +182,44 @@ pub fn a_lease_and_newer_requests() {
     shell.check();
 }
 
+/// A lease ends while requests that have waited for it are admitted, and another one comes meanwhile.
+pub fn two_leases_and_waiting_requests() {
+    let shell = Shell::new(1, LEASE_MS);
+    let object = slow("waiting");
+    let mut main = Thread::new(&shell, 0);
+    let mut control = crucial_node::replication::Control::new(crate::shell::PARTITIONS);
+    main.input(Input::View(join(&mut control, 1)));
+    main.input(Input::Lease(grant(0)));
+    let mut client = Client::connect(&mut main, 1);
+    client
+        .ask::<bool>(&mut main, object.open(OpenMode::FindOrCreate))
+        .unwrap();
+    // The lease has ended.
+    let now = 2 * LEASE_MS;
+    main.now = now;
+    for _ in 0..4 {
+        client.send(&mut main, object.call("add", &()));
+    }
+    // This one ends soon, and the first call is on its way.
+    main.input_only(Input::Lease(grant(now - LEASE_MS + 1)));
+    let later = now + 5;
+    let server = {
+        let shell = shell.clone();
+        thread::spawn(move || Thread::new(&shell, later).serve())
+    };
+    main.now = later;
+    main.input_only(Input::Lease(grant(later)));
+    server.join().unwrap();
+    main.serve();
+    let values = [2, 3, 4, 5].map(|call| client.result::<u64>(Sequence(call)).unwrap());
+    assert_eq!(
+        values,
+        [0, 1, 2, 3],
+        "newer calls have overtaken older ones"
+    );
+    shell.check();
+}
+
 /// Calls begin to wait while timeouts are due.
 pub fn timeouts_and_a_wait() {
     let shell = Shell::alone();
@@ -216,6 +254,11 @@ fn an_item_that_comes_with_the_withdrawal_is_not_lost() {
 #[test]
 fn newer_requests_stay_behind_those_that_wait_for_a_lease() {
     explore(1000, a_lease_and_newer_requests);
+}
+
+#[test]
+fn requests_that_wait_for_a_lease_twice_stay_in_order() {
+    explore(1000, two_leases_and_waiting_requests);
 }
 
 #[test]
