@@ -333,6 +333,7 @@ impl Crowded {
             recording: Recording::Changes,
             method: MethodId::of(method),
             args: &args,
+            attempt: None,
         };
         self.turn(|cell, turn| {
             cell.call(&call, turn);

@@ -8,7 +8,7 @@ use crate::admit::Hand;
 use crate::ids::Millis;
 use crate::job::Plan;
 use crate::node::Node;
-use crate::objects::{Event, RoundId, Task};
+use crate::objects::{CallEnd, Event, RoundId, Task};
 use crate::outputs::{Output, Outputs};
 use crate::partitions::{PartitionState, Reply};
 use crate::peer_message::PeerMessage;
@@ -16,6 +16,7 @@ use crate::replication::{
     Action, Entry, Home, Incarnation, Message, Mutant, NodeId, PartitionId, Replica,
 };
 use crate::rounds::{Contribution, RoundKind};
+use crate::session::WaitingCall;
 
 impl Node {
     /// Does what a partition decides. Actions that follow from one come before the next one.
@@ -411,6 +412,16 @@ impl Node {
         };
         for session in clients {
             self.sessions.expect(session, (Some(object), run), now);
+        }
+        for (attempt, call) in replica.waiting_attempts() {
+            let waiting = WaitingCall {
+                attempt,
+                call,
+                object,
+            };
+            if !self.sessions.expect_attempt(waiting) && !Mutant::FencedWaitsOn.is_planted() {
+                self.offer(object, Event::EndCall(call, CallEnd::Fenced), out);
+            }
         }
         if let Some(newer) = replica.info().and_then(|info| self.newer_code(info)) {
             self.offer(object, Event::Task(Task::Move(newer), None), out);

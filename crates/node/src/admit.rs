@@ -123,7 +123,7 @@ impl Node {
         };
         match &turn.event {
             Event::Request(..) => self.admit_request(hand, &mut turn.event, now, out),
-            Event::CallTimeout(..) => self.admit_timeout(hand, &mut turn.event, now),
+            Event::EndCall(..) => self.admit_end_of_call(hand, &mut turn.event, now),
             Event::EndSession(..) | Event::Remove(_) => {
                 self.admit_own(hand, &mut turn.event, now, out)
             }
@@ -250,13 +250,18 @@ impl Node {
         }
         drop(part);
         let cell = replica.cell()?;
-        let admission = cell.admits(&self.cell_call(context, request));
+        let admission = cell.admits(&self.cell_call(context, request, None));
         let tracks = cell.info().tracks_sessions || context.session.recorded;
         if tracks && !context.session.track(object, &|object| self.exists(object)) {
             return None;
         }
         Some(match admission {
-            CallAdmission::Change => Plan::Call(term),
+            CallAdmission::Change => {
+                let attempt = cell.may_wait(request.method).then(|| context.session.attempt());
+                // The session of an exactly-once thread outlives its attempts, with its waiting calls.
+                let attempt = attempt.flatten().filter(|attempt| !attempt.exactly_once);
+                Plan::Call(term, attempt.map(Box::new))
+            }
             CallAdmission::Known | CallAdmission::Look => Plan::Look(term),
         })
     }
@@ -382,23 +387,20 @@ impl Node {
         Some(replica)
     }
 
-    fn admit_timeout(
+    fn admit_end_of_call(
         &self,
         hand: &mut Hand<'_>,
         event: &mut Event,
         now: Millis,
     ) -> Option<(Plan, bool)> {
-        let &mut Event::CallTimeout(call, after) = event else {
+        let &mut Event::EndCall(call, end) = event else {
             return None;
         };
         let mut part = self.partitions.lock_of(&hand.id());
         let has_followers = part.partition.has_followers();
         match part.admit_own(self.membership.standing(now)) {
             Admission::Now(term) => {
-                let error = Error::TimedOut {
-                    after: std::time::Duration::from_millis(after),
-                };
-                let plan = end_parked_call(hand.state, term, call, error)?;
+                let plan = end_parked_call(hand.state, term, call, end.error())?;
                 Some((plan, has_followers))
             }
             Admission::Later => {
@@ -406,7 +408,7 @@ impl Node {
                 part.wait(hand.id(), event.take(), usize::MAX);
                 None
             }
-            // The client sends its call to the present primary, which counts anew.
+            // The client sends its call to the present primary, which counts anew, and has heard of fences.
             Admission::Elsewhere => None,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crucial_object::{Error, ObjectId, TypeInfo};
-use crucial_proto::frame::{CallRequest, ReplicaInfo};
+use crucial_proto::frame::{Attempt, CallRequest, ReplicaInfo};
 
 use crate::admit::{Hand, executed, outcome};
 use crate::cell::{CallId, Change, Disposition};
@@ -63,12 +63,13 @@ impl Node {
             state,
         };
         match (&*plan, done) {
-            (Plan::Call(term), Outcome::Called(disposition))
+            (Plan::Call(term, attempt), Outcome::Called(disposition))
                 if disposition != Some(Disposition::Refused) =>
             {
-                self.complete_call(hand, event, finished(term, image), disposition, now, out);
+                let called = (disposition, attempt.as_deref());
+                self.complete_call(hand, event, finished(term, image), called, now, out);
             }
-            (Plan::Call(term) | Plan::Look(term), Outcome::Called(disposition)) => {
+            (Plan::Call(term, _) | Plan::Look(term), Outcome::Called(disposition)) => {
                 self.complete_look(hand, event, finished(term, image), disposition, now, out);
             }
             (Plan::Change(term, change), Outcome::Changed) => {
@@ -125,14 +126,14 @@ impl Node {
         hand: &mut Hand<'_>,
         event: &Event,
         finished: Finished<'_>,
-        disposition: Option<Disposition>,
+        (disposition, attempt): (Option<Disposition>, Option<&Attempt>),
         now: Millis,
         out: &mut Outputs,
     ) {
         let Event::Request(context, ObjectRequest::Call(request)) = event else {
             return;
         };
-        let call = self.cell_call(context, request);
+        let call = self.cell_call(context, request, attempt);
         let change = || change_of(&call);
         if !self.replicate(hand, finished, (Some(context), &change), now, out) {
             return self.send_moved(context, out);

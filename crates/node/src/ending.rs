@@ -5,7 +5,7 @@ use crucial_object::{ObjectId, SessionId, ThreadId};
 use crate::ids::Millis;
 use crate::leases::kept_ms;
 use crate::node::Node;
-use crate::objects::{Event, SessionEnd};
+use crate::objects::{CallEnd, Event, SessionEnd};
 use crate::outputs::Outputs;
 use crate::replication::Mutant;
 use crate::rounds::RoundKind;
@@ -59,6 +59,18 @@ impl Node {
         for session in ended.sessions {
             // The run may live on at other servers, if it was silent: then its threads may repeat their calls there.
             self.end(session, None, (end, now), out);
+        }
+    }
+
+    /// The attempts of a thread before this one are fenced: those of their calls that wait here, of sessions that have not
+    /// come since their objects came, give up their places.
+    pub(crate) fn end_waiting(&self, thread: ThreadId, before: u32, out: &mut Outputs) {
+        if Mutant::FencedWaitsOn.is_planted() {
+            return;
+        }
+        for waiting in self.sessions.take_waiting(thread, before) {
+            let event = Event::EndCall(waiting.call, CallEnd::Fenced);
+            self.offer(waiting.object, event, out);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Executes jobs: the only place where user code runs.
 
 use crucial_object::{Error, Result, encode};
+use crucial_proto::frame::Attempt;
 
 use crate::cell::{Call, Cell, Turn as CellTurn};
 use crate::job::{Created, Done, Executed, Job, Outcome, Plan, Todo, Turn};
@@ -42,15 +43,15 @@ impl Node {
             plan => {
                 let replica = state.as_mut().expect("an object was admitted that is here");
                 match plan {
-                    Plan::Call(_) => {
+                    Plan::Call(_, attempt) => {
                         let (context, call) = call_of(event);
-                        let call = self.cell_call(context, call);
+                        let call = self.cell_call(context, call, attempt.as_deref());
                         let called = in_turn(results, parked_max, |turn| replica.call(&call, turn));
                         Outcome::Called(called)
                     }
                     Plan::Look(_) => {
                         let (context, call) = call_of(event);
-                        let call = self.cell_call(context, call);
+                        let call = self.cell_call(context, call, None);
                         let called = in_turn(results, parked_max, |turn| {
                             replica.cell().map(|cell| cell.call(&call, turn))
                         });
@@ -86,6 +87,7 @@ impl Node {
         &self,
         context: &RequestContext,
         request: &'a crucial_proto::frame::CallRequest,
+        attempt: Option<&Attempt>,
     ) -> Call<'a> {
         Call {
             id: context.call(),
@@ -93,6 +95,7 @@ impl Node {
             recording: self.recording(&context.session),
             method: request.method,
             args: &request.args,
+            attempt: attempt.copied(),
         }
     }
 

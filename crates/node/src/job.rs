@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crucial_object::{Result, SessionId, TypeInfo};
+use crucial_proto::frame::Attempt;
 
 use crate::cell::{Change, Disposition};
 use crate::connection::Connection;
@@ -71,8 +72,8 @@ pub(crate) enum Todo {
 /// The code to execute, decided under the partition's lock.
 #[derive(Debug)]
 pub(crate) enum Plan {
-    /// Call a method that may change the object.
-    Call(Term),
+    /// Call a method that may change the object, as this attempt of a cloud thread ([`Call::attempt`](crate::cell::Call)).
+    Call(Term, Option<Box<Attempt>>),
     /// Call a method that leaves nothing behind, or repeat a result.
     Look(Term),
     /// Do a change that is not a call.

@@ -73,7 +73,8 @@ pub(crate) struct PartitionState {
 /// The events that wait for one object, in this order.
 #[derive(Default)]
 struct Line {
-    /// Events that wait once more.
+    /// What this server does by itself, such as the end of a fenced call, which requests behind it must find done; and
+    /// requests that wait once more.
     again: VecDeque<Event>,
     newer: VecDeque<Event>,
 }
@@ -158,9 +159,9 @@ impl PartitionState {
             return Some(event);
         }
         let line = self.waiting.entry(object).or_default();
-        match event.context().is_some_and(|context| context.retried) {
-            true => line.again.push_back(event),
-            false => line.newer.push_back(event),
+        match event.context() {
+            Some(context) if !context.retried => line.newer.push_back(event),
+            _ => line.again.push_back(event),
         }
         self.waiting_len += 1;
         None

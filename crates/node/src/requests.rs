@@ -188,6 +188,9 @@ impl Node {
             self.end_attempt(older, attempt.thread, now, out);
         }
         let session = greeting.session;
+        if let Some(attempt) = hello.attempt {
+            self.end_waiting(attempt.thread, attempt.number, out);
+        }
         if !connection.set_session(session.clone()) {
             return Err(second());
         }
@@ -450,6 +453,7 @@ impl Node {
                 if let Some(older) = older {
                     self.end_attempt(older, attempt.thread, now, out);
                 }
+                self.end_waiting(attempt.thread, attempt.number, out);
                 self.reply(context, Ok(&[]), out);
             }
             Err(fenced) => {
@@ -477,6 +481,9 @@ impl Node {
                 }
             }
             Ok(None) | Err(_) => {}
+        }
+        if fenced.is_ok() {
+            self.end_waiting(thread, fence.before, out);
         }
         let done = fenced.as_ref().map(|_| &[] as &[u8]);
         self.reply(context, done, out);

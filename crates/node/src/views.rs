@@ -9,7 +9,7 @@ use crate::cell::CallId;
 use crate::ids::Millis;
 use crate::leases;
 use crate::node::Node;
-use crate::objects::{Event, Task};
+use crate::objects::{CallEnd, Event, Task};
 use crate::outputs::{Output, Outputs};
 use crate::replication::{Grant, Incarnation, View};
 use crate::timers::Timer;
@@ -141,7 +141,7 @@ impl Node {
         match timer {
             Timer::Call(call, object, after) => {
                 if self.exists(&object) {
-                    self.offer(object, Event::CallTimeout(call, after), out);
+                    self.offer(object, Event::EndCall(call, CallEnd::TimedOut(after)), out);
                 }
             }
             Timer::Hello(connection) => {

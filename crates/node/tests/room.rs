@@ -86,6 +86,7 @@ fn a_call_that_finds_no_room_leaves_no_record_and_is_executed_when_it_is_repeate
             recording: Recording::Changes,
             method: MethodId::of("count"),
             args: &[],
+            attempt: None,
         };
         let mut replies = Replies::new();
         let mut out = Vec::new();

@@ -78,6 +78,12 @@ impl SessionId {
     pub fn is_recorded(self) -> bool {
         self.0 & SessionId::RECORDED != 0
     }
+
+    /// Whether it may be the session of an exactly-once thread of this run. Of other runs one in 65 536 may be as well.
+    pub fn may_be_of(self, run: &RunId) -> bool {
+        let bytes = self.0.to_le_bytes();
+        self.is_recorded() && bytes[..RunId::TAG_BYTES] == *run.tag()
+    }
 }
 
 /// The number of a call within its session, from 1.
@@ -92,6 +98,14 @@ pub struct Sequence(pub u64);
 pub struct RunId(pub [u8; 16]);
 
 impl RunId {
+    /// As many bytes of a run are in the ids of its cloud threads, and so in the sessions of its exactly-once threads: a
+    /// server that has only records of such a session can tell whether its run may live.
+    const TAG_BYTES: usize = 2;
+
+    fn tag(&self) -> &[u8] {
+        &self.0[..RunId::TAG_BYTES]
+    }
+
     /// The namespace of the run's ephemeral objects.
     pub fn namespace(&self) -> String {
         format!("run/{self}")
@@ -125,11 +139,19 @@ impl std::str::FromStr for RunId {
     }
 }
 
-/// One cloud thread, whatever the number of its attempts. Chosen at random by who spawns it.
+/// One cloud thread, whatever the number of its attempts. Chosen by who spawns it: the first two bytes are those of its
+/// run, the others are random.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ThreadId(pub [u8; 16]);
 
 impl ThreadId {
+    /// A thread of a run, by 16 random bytes.
+    pub fn new(run: &RunId, random: [u8; 16]) -> ThreadId {
+        let mut id = random;
+        id[..RunId::TAG_BYTES].copy_from_slice(run.tag());
+        ThreadId(id)
+    }
+
     /// The session of an exactly-once thread: the same in each attempt.
     pub fn session(&self) -> SessionId {
         let mut first = [0; 8];
@@ -161,6 +183,16 @@ mod tests {
         assert_ne!(id, ObjectId::of("ns", "typek", "ey"));
         assert_ne!(id, ObjectId::of("nst", "ype", "key"));
         assert_ne!(id, ObjectId::of("ns", "type", "other"));
+    }
+
+    #[test]
+    fn the_session_of_an_exactly_once_thread_names_its_run() {
+        let (run, other) = (RunId([7; 16]), RunId([8; 16]));
+        let thread = ThreadId::new(&run, [0xff; 16]);
+        assert!(thread.session().may_be_of(&run));
+        assert!(!thread.session().may_be_of(&other));
+        let random = u64::from_le_bytes([7; 8]);
+        assert!(!SessionId::of_client(random).may_be_of(&run));
     }
 
     #[test]

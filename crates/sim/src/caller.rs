@@ -622,12 +622,17 @@ impl Caller {
     }
 }
 
-fn identity(session: SessionId, owner: SessionId, is_owner: bool) -> Identity {
+/// The run of this owner.
+pub fn run_of(owner: SessionId) -> RunId {
     let mut run = [0; 16];
     run[..8].copy_from_slice(&owner.0.to_le_bytes());
+    RunId(run)
+}
+
+fn identity(session: SessionId, owner: SessionId, is_owner: bool) -> Identity {
     Identity {
         session,
-        run: RunId(run),
+        run: run_of(owner),
         owner: is_owner,
         namespace: NAMESPACE.to_owned(),
         is_exactly_once: false,

@@ -110,9 +110,6 @@ pub fn apply_fences(
 
 /// By which event a call has had its effect, if it has one.
 fn deadline(threads: &[CloudThread], operation: &Call, all: &[Call]) -> Option<u64> {
-    if operation.input.may_wait() {
-        return None;
-    }
     let (thread, number) = threads.iter().find_map(|thread| {
         let is_its_session = thread.is_exactly_once && operation.process == thread.id.session().0;
         let number = is_its_session.then_some(usize::MAX);

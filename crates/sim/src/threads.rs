@@ -5,7 +5,7 @@ use crucial_proto::frame::{Fence, Operation as Wanted};
 use rand::Rng;
 
 use crate::attempt::{Everywhere, Work};
-use crate::caller::Caller;
+use crate::caller::{Caller, run_of};
 use crate::client::Client;
 use crate::event::Event;
 use crate::events::MS;
@@ -29,7 +29,7 @@ impl World {
             let mut id = [number; 16];
             self.random.fill(&mut id[..8]);
             self.threads.push(CloudThread {
-                id: ThreadId(id),
+                id: ThreadId::new(&run_of(owner), id),
                 owner,
                 is_exactly_once: self.random.random(),
                 attempts: Vec::new(),

@@ -1,6 +1,7 @@
 //! Changes of a cell, as values: another server that does the same changes has the same cell.
 
 use crucial_object::{Access, Error, MethodId, Sequence, SessionId};
+use crucial_proto::frame::Attempt;
 use serde::{Deserialize, Serialize};
 
 use super::records::{CallId, Record};
@@ -22,6 +23,8 @@ pub enum Change {
         /// Its arguments.
         #[serde(with = "serde_bytes")]
         args: Vec<u8>,
+        /// As [`Call::attempt`].
+        attempt: Option<Box<Attempt>>,
     },
     /// A call's poison was cleared.
     ClearPoison {
@@ -55,6 +58,7 @@ impl Cell {
                 recording,
                 method,
                 args,
+                attempt,
             } => {
                 let call = Call {
                     id: *id,
@@ -62,6 +66,7 @@ impl Cell {
                     recording: *recording,
                     method: *method,
                     args,
+                    attempt: attempt.as_deref().copied(),
                 };
                 self.call(&call, turn);
             }
@@ -97,6 +102,18 @@ impl Cell {
     pub fn waiting(&self) -> impl Iterator<Item = SessionId> {
         let parked = self.rare.iter().flat_map(|rare| &rare.parked);
         parked.map(|parked| parked.call.session)
+    }
+
+    /// The attempts of cloud threads of which a call waits here, with that call.
+    pub fn waiting_attempts(&self) -> impl Iterator<Item = (Attempt, CallId)> {
+        let parked = self.rare.iter().flat_map(|rare| &rare.parked);
+        parked.filter_map(|parked| Some((parked.attempt?, parked.call)))
+    }
+
+    /// Whether a call of this method may wait.
+    pub fn may_wait(&self, method: MethodId) -> bool {
+        let index = self.info.method_index(method);
+        index.is_some_and(|index| self.info.methods[index].waits)
     }
 
     /// The sessions whose calls have left a record, or wait; one may be named several times.

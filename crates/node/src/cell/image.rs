@@ -1,6 +1,7 @@
 //! A cell as bytes: what another server needs to have the same one.
 
 use crucial_object::{EncodingVersion, Error, Panic, Result, TypeInfo, caller, catch};
+use crucial_proto::frame::Attempt;
 use serde::{Deserialize, Serialize};
 
 use super::guarded::Guarded;
@@ -30,6 +31,7 @@ struct ParkedImage {
     #[serde(with = "serde_bytes")]
     args: Vec<u8>,
     ticket: Option<serde_bytes::ByteBuf>,
+    attempt: Option<Attempt>,
 }
 
 impl CellImage {
@@ -72,6 +74,7 @@ impl Cell {
             method: self.info.methods[parked.method].id.0,
             args: parked.args.to_vec(),
             ticket: parked.ticket.clone().map(Into::into),
+            attempt: parked.attempt,
         });
         Ok(CellImage {
             type_name: self.info.name.to_owned(),
@@ -121,6 +124,7 @@ impl Cell {
                 method,
                 args: parked.args.as_slice().into(),
                 ticket: parked.ticket.clone().map(serde_bytes::ByteBuf::into_vec),
+                attempt: parked.attempt,
             });
         }
         if let Some((what, message, location)) = image.poison.clone() {

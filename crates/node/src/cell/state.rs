@@ -5,6 +5,7 @@ use std::task::Poll;
 
 use super::guarded::Guarded;
 use super::records::{CallId, Outcome, Record, Records};
+use crucial_proto::frame::Attempt;
 use crucial_object::{
     Access, EncodingVersion, Error, Invocation, Method, MethodId, Panic, Result, Sequence,
     SessionId, Ticket, TypeInfo, Wake, caller, catch,
@@ -36,6 +37,8 @@ pub struct Call<'a> {
     pub method: MethodId,
     /// The encoded tuple of arguments.
     pub args: &'a [u8],
+    /// The attempt of a cloud thread that makes it, if it may wait: it gives up its place when the attempt is fenced.
+    pub attempt: Option<Attempt>,
 }
 
 /// Which calls leave a completion record.
@@ -115,6 +118,7 @@ pub(super) struct Parked {
     pub(super) method: usize,
     pub(super) args: Box<[u8]>,
     pub(super) ticket: Ticket,
+    pub(super) attempt: Option<Attempt>,
 }
 
 /// A buffer that has held a larger result is given back.
@@ -277,6 +281,7 @@ impl Cell {
                     method: index,
                     args: call.args.into(),
                     ticket,
+                    attempt: call.attempt,
                 });
                 Disposition::Parked
             }

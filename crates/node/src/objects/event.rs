@@ -1,8 +1,9 @@
 //! Events of an object.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crucial_object::{Sequence, SessionId, TypeInfo};
+use crucial_object::{Error, Sequence, SessionId, TypeInfo};
 use crucial_proto::frame::{CallRequest, OpenRequest};
 
 use crate::cell::CallId;
@@ -16,8 +17,8 @@ use crate::session::Session;
 pub(crate) enum Event {
     /// A client's request.
     Request(RequestContext, ObjectRequest),
-    /// A call has waited for this long, which is as long as it may.
-    CallTimeout(CallId, Millis),
+    /// A call may not wait any longer.
+    EndCall(CallId, CallEnd),
     /// A session ended that may wait here or hold something.
     EndSession(SessionId, SessionEnd),
     /// The object goes with its run, or with all of its namespace. The round counts what was removed.
@@ -26,6 +27,27 @@ pub(crate) enum Event {
     Apply(StreamPlace, Box<Entry>),
     /// This server does something with its copy of the object. The round hears of the outcome.
     Task(Task, Option<RoundId>),
+}
+
+/// Why a call may not wait any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallEnd {
+    /// The call has waited for this long, which is as long as it may.
+    TimedOut(Millis),
+    /// The attempt that made it is fenced.
+    Fenced,
+}
+
+impl CallEnd {
+    /// The result of the call.
+    pub fn error(self) -> Error {
+        match self {
+            CallEnd::TimedOut(after) => Error::TimedOut {
+                after: Duration::from_millis(after),
+            },
+            CallEnd::Fenced => Error::Fenced,
+        }
+    }
 }
 
 impl Event {

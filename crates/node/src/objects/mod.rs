@@ -11,6 +11,6 @@ mod homes;
 mod table;
 
 pub(crate) use entry::{ObjectEntry, ObjectState, Offer};
-pub(crate) use event::{Event, ObjectRequest, RequestContext, RoundId, SessionEnd, Task};
+pub(crate) use event::{CallEnd, Event, ObjectRequest, RequestContext, RoundId, SessionEnd, Task};
 pub(crate) use homes::Homes;
 pub(crate) use table::ObjectTable;

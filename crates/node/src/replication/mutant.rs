@@ -67,6 +67,8 @@ mutants! {
         OlderAttemptBegins,
         /// A cancelled thread's session lives on.
         FenceEndsNothing,
+        /// A call of a fenced attempt keeps its place at a new primary.
+        FencedWaitsOn,
         /// The end of an older attempt of an exactly-once thread ends the session that all attempts share.
         FenceEndsRecords,
     }

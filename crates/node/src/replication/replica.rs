@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::cell::{Call, CallId, Cell, Change, Disposition, Replies, Turn};
 use crucial_object::{Error, ObjectId, Result, Sequence, SessionId, TypeInfo};
+use crucial_proto::frame::Attempt;
 
 use crate::replication::mutant::Mutant;
 use crate::replication::{Epoch, Form, Holding, Image, ImageBody, NodeId, Origin, Version};
@@ -262,6 +263,14 @@ impl Replica {
         all
     }
 
+    /// The attempts of cloud threads of which a call waits, with that call.
+    pub fn waiting_attempts(&self) -> Vec<(Attempt, CallId)> {
+        match &self.body {
+            Body::Full(cell) => cell.waiting_attempts().collect(),
+            Body::Stub | Body::Lost => Vec::new(),
+        }
+    }
+
     /// Whether a session may hold something of it, or wait.
     pub fn is_held_by(&self, session: SessionId) -> bool {
         self.sessions().contains(&session)
@@ -370,6 +379,7 @@ pub fn change_of(call: &Call<'_>) -> Change {
         recording: call.recording,
         method: call.method,
         args: call.args.to_vec(),
+        attempt: call.attempt.map(Box::new),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, ThreadId};
-use crucial_proto::frame::{Hello, InFlight};
+use crucial_proto::frame::{Attempt, Hello, InFlight};
 
 use super::delivery::{Attached, Delivery};
 use crate::hash::{HashSeed, Map, Set};
@@ -23,8 +23,8 @@ pub struct Session {
     ended: AtomicBool,
     /// The session ended as it was silent, and may live at other servers.
     was_silent: AtomicBool,
-    /// The cloud thread that it runs.
-    thread: Mutex<Option<ThreadId>>,
+    /// The attempt of a cloud thread that it runs.
+    attempt: Mutex<Option<Attempt>>,
     /// Its sequences below this are acknowledged: answered, and the result seen.
     acked: AtomicU64,
     /// The client's last list of what it waits for, where `acked` is held up.
@@ -92,7 +92,7 @@ impl Session {
             recorded: hello.attempt.is_some_and(|attempt| attempt.exactly_once),
             ended: AtomicBool::new(false),
             was_silent: AtomicBool::new(false),
-            thread: Mutex::new(hello.attempt.map(|attempt| attempt.thread)),
+            attempt: Mutex::new(hello.attempt),
             acked: AtomicU64::new(0),
             in_flight: Mutex::default(),
             listed: AtomicU64::new(0),
@@ -277,12 +277,18 @@ impl Session {
 
     /// The thread that it runs.
     pub(crate) fn thread(&self) -> Option<ThreadId> {
-        *self.thread.lock()
+        self.attempt().map(|attempt| attempt.thread)
     }
 
-    /// Runs this thread from now on; gives the one that it ran.
-    pub(crate) fn set_thread(&self, thread: Option<ThreadId>) -> Option<ThreadId> {
-        std::mem::replace(&mut *self.thread.lock(), thread)
+    /// The attempt of a thread that it runs.
+    pub(crate) fn attempt(&self) -> Option<Attempt> {
+        *self.attempt.lock()
+    }
+
+    /// Runs this attempt from now on; gives the thread that it ran.
+    pub(crate) fn set_attempt(&self, attempt: Option<Attempt>) -> Option<ThreadId> {
+        let previous = std::mem::replace(&mut *self.attempt.lock(), attempt);
+        previous.map(|previous| previous.thread)
     }
 
     /// Whether it ended as it was silent: then its client may repeat calls at other servers.

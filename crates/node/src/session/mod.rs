@@ -15,4 +15,5 @@ mod runs;
 pub use client::Session;
 pub(crate) use delivery::Withheld;
 pub(crate) use registry::Sessions;
+pub(crate) use presence::WaitingCall;
 pub(crate) use runs::Fenced;

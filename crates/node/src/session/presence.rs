@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crucial_object::{ObjectId, RunId};
+use crucial_proto::frame::Attempt;
 
 use super::client::{Places, Session};
+use crate::cell::CallId;
 use crate::hash::HashSeed;
 use crate::ids::Millis;
 
@@ -31,6 +33,16 @@ pub(crate) struct Expectation {
     pub places: Places,
     /// Its run, if one of the objects belongs to that.
     pub run: Option<RunId>,
+    /// Its calls that wait, of attempts of cloud threads.
+    pub waiting: Vec<WaitingCall>,
+}
+
+/// A call that an attempt of a cloud thread has made, and that waits in an object which came here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitingCall {
+    pub attempt: Attempt,
+    pub call: CallId,
+    pub object: ObjectId,
 }
 
 impl Expectation {
@@ -39,6 +51,7 @@ impl Expectation {
             since_ms,
             places: Places::new(seed),
             run: None,
+            waiting: Vec::new(),
         }
     }
 

@@ -1,12 +1,13 @@
 //! All sessions and runs of a server.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crucial_object::{Error, ObjectId, Result, RunId, SessionId, ThreadId};
 use crucial_proto::frame::{Attempt, Fence, Hello};
 
-use super::client::Session;
-use super::presence::{Expectation, Presence};
+use super::client::{Places, Session};
+use super::presence::{Expectation, Presence, WaitingCall};
 use super::runs::{Fenced, Runs};
 use crate::cell::CallId;
 use crate::hash::{HashSeed, Map};
@@ -24,6 +25,8 @@ pub(crate) struct Sessions {
 struct Known {
     presence: Map<SessionId, Presence>,
     live: usize,
+    /// The threads of which calls wait, of sessions that have not come yet.
+    waiting: BTreeSet<(ThreadId, SessionId)>,
 }
 
 /// A session that said hello.
@@ -65,6 +68,24 @@ impl Known {
             })
     }
 
+    /// What is expected of a session that has not come.
+    fn expectation(&mut self, id: SessionId) -> Option<&mut Expectation> {
+        match self.presence.get_mut(&id)? {
+            Presence::Expected(expectation) => Some(expectation),
+            Presence::Ending { late } => late.as_mut(),
+            _ => None,
+        }
+    }
+
+    /// A session is not expected any more.
+    fn take_places(&mut self, expectation: Expectation) -> Places {
+        for waiting in &expectation.waiting {
+            let thread = (waiting.attempt.thread, waiting.call.session);
+            self.waiting.remove(&thread);
+        }
+        expectation.places
+    }
+
     /// Sets what is known of a session.
     fn set(&mut self, id: SessionId, presence: Presence) {
         self.live += usize::from(matches!(presence, Presence::Live(_)));
@@ -81,6 +102,7 @@ impl Sessions {
             sessions: RwLock::new(Known {
                 presence: seed.map(),
                 live: 0,
+                waiting: BTreeSet::new(),
             }),
             runs: Mutex::new(Runs::new(seed)),
         }
@@ -156,7 +178,7 @@ impl Sessions {
             Some(Presence::Ended { .. } | Presence::Silent { .. })
         );
         if let Some(Presence::Expected(expectation)) = before {
-            session.set_places(expectation.places);
+            session.set_places(known.take_places(expectation));
         }
         known.set(hello.session, Presence::Live(session.clone()));
         Ok(Greeting {
@@ -195,9 +217,50 @@ impl Sessions {
             return None;
         }
         match known.presence.insert(id, Presence::Ending { late: None }) {
-            Some(Presence::Expected(expectation)) => Some(expectation.places.all()),
+            Some(Presence::Expected(expectation)) => Some(known.take_places(expectation).all()),
             _ => None,
         }
+    }
+
+    /// A call of an attempt waits in an object that came here, and its session need not have come. False: the attempt is
+    /// fenced already.
+    pub fn expect_attempt(&self, waiting: WaitingCall) -> bool {
+        let mut known = self.sessions.write();
+        if self.runs.lock().is_fenced(waiting.attempt) {
+            return false;
+        }
+        let session = waiting.call.session;
+        // The end of a session that has come is the end of its calls.
+        if let Some(expectation) = known.expectation(session) {
+            expectation.waiting.push(waiting);
+            known.waiting.insert((waiting.attempt.thread, session));
+        }
+        true
+    }
+
+    /// The attempts of a thread before this one are fenced. Gives their calls that wait here, of sessions that have not come.
+    pub fn take_waiting(&self, thread: ThreadId, before: u32) -> Vec<WaitingCall> {
+        if self.sessions.read().waiting.is_empty() {
+            return Vec::new();
+        }
+        let mut known = self.sessions.write();
+        let sessions = (thread, SessionId(0))..=(thread, SessionId(u64::MAX));
+        let sessions: Vec<_> = known.waiting.extract_if(sessions, |_| true).collect();
+        let mut taken = Vec::new();
+        for (thread, session) in sessions {
+            let Some(expectation) = known.expectation(session) else {
+                continue;
+            };
+            let is_fenced = |waiting: &mut WaitingCall| {
+                waiting.attempt.thread == thread && waiting.attempt.number < before
+            };
+            taken.extend(expectation.waiting.extract_if(.., is_fenced));
+            let mut left = expectation.waiting.iter();
+            if left.any(|waiting| waiting.attempt.thread == thread) {
+                known.waiting.insert((thread, session));
+            }
+        }
+        taken
     }
 
     /// The expected sessions that did not say hello within a lease, with the objects that this concerns. An exactly-once
@@ -206,7 +269,7 @@ impl Sessions {
         let known = self.sessions.read();
         let runs = self.runs.lock();
         let is_absent = |id: &SessionId, one: &Expectation| {
-            let may_come = id.is_recorded() && runs.has_owner(one.run);
+            let may_come = id.is_recorded() && runs.may_have_owner(*id, one.run);
             !may_come && now.saturating_sub(one.since_ms) > lease_ms
         };
         let mut ids: Vec<_> = known
@@ -227,7 +290,7 @@ impl Sessions {
 
     /// Whether a run's owner has its session here.
     pub fn has_owner(&self, run: RunId) -> bool {
-        self.runs.lock().has_owner(Some(run))
+        self.runs.lock().has_owner(&run)
     }
 
     /// An object of a run is served here from now on.
@@ -270,6 +333,7 @@ impl Sessions {
         let ended = known.all_live().filter_map(|session| session.end(false).1);
         let connections = ended.collect();
         known.presence.clear();
+        known.waiting.clear();
         known.live = 0;
         self.runs.lock().clear();
         connections
@@ -378,5 +442,17 @@ impl Sessions {
         for session in known.all_live() {
             assert!(!session.has_ended(), "a session has ended and lives");
         }
+        let expected = known.presence.values().filter_map(|presence| match presence {
+            Presence::Expected(expectation) => Some(expectation),
+            Presence::Ending { late } => late.as_ref(),
+            _ => None,
+        });
+        let waiting = expected.flat_map(|expectation| &expectation.waiting);
+        let waiting = waiting.map(|waiting| (waiting.attempt.thread, waiting.call.session));
+        assert_eq!(
+            known.waiting,
+            waiting.collect(),
+            "the list of threads with waiting calls is wrong"
+        );
     }
 }

@@ -47,6 +47,11 @@ struct Thread {
 }
 
 impl Thread {
+    /// Whether this attempt may not go on.
+    fn is_beyond(&self, attempt: u32) -> bool {
+        self.fenced || self.attempt > attempt
+    }
+
     /// Whether an attempt may still turn up that has to be refused.
     fn must_be_remembered(&self) -> bool {
         self.fenced || self.attempt > 1
@@ -183,7 +188,7 @@ impl Runs {
         }
         thread.attempt = attempt.number;
         let older = thread.session.replace(session.id);
-        let previous = session.set_thread(Some(attempt.thread));
+        let previous = session.set_attempt(Some(attempt));
         if let Some(previous) = previous.filter(|previous| *previous != attempt.thread) {
             run.leave(previous, session.id);
         }
@@ -220,11 +225,28 @@ impl Runs {
         Ok(session.map(Fenced::Session))
     }
 
-    /// Whether the run has an owner here; of an unknown run, whether any has.
-    pub fn has_owner(&self, run: Option<RunId>) -> bool {
+    /// Whether an attempt may not go on.
+    pub fn is_fenced(&self, attempt: Attempt) -> bool {
+        let threads = self.runs.values();
+        let threads = threads.filter_map(|run| run.threads.get(&attempt.thread));
+        threads.into_iter().any(|thread| thread.is_beyond(attempt.number))
+    }
+
+    /// Whether the run has an owner here.
+    pub fn has_owner(&self, run: &RunId) -> bool {
+        let run = self.runs.get(run);
+        run.is_some_and(|run| run.owner.is_some())
+    }
+
+    /// Whether the run of an exactly-once thread has an owner here. Where the run is not known, as only records of the
+    /// session in persistent objects came, then those that it may be are looked at.
+    pub fn may_have_owner(&self, session: SessionId, run: Option<RunId>) -> bool {
         match run {
-            Some(run) => self.runs.get(&run).is_some_and(|run| run.owner.is_some()),
-            None => self.runs.values().any(|run| run.owner.is_some()),
+            Some(run) => self.has_owner(&run),
+            None => {
+                let mut runs = self.runs.iter();
+                runs.any(|(id, run)| run.owner.is_some() && session.may_be_of(id))
+            }
         }
     }
 
@@ -240,7 +262,7 @@ impl Runs {
             return false;
         };
         if run.owner != Some(session.id) {
-            if let Some(thread) = session.set_thread(None) {
+            if let Some(thread) = session.set_attempt(None) {
                 run.leave(thread, session.id);
             }
             return false;

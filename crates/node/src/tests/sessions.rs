@@ -10,7 +10,7 @@ use crate::Input;
 use crate::cell::CallId;
 use crate::hash::HashSeed;
 use crate::replication::{Grant, ViewVersion};
-use crate::session::{Fenced, Sessions};
+use crate::session::{Fenced, Sessions, WaitingCall};
 
 const LEASE_MS: u64 = 1000;
 
@@ -79,7 +79,7 @@ fn attempt(thread: ThreadId) -> Attempt {
 #[test]
 fn an_expected_exactly_once_thread_goes_with_its_run() {
     let object = ObjectId([7; 16]);
-    let session = thread(1).session();
+    let session = ThreadId::new(&hello(1).run, [9; 16]).session();
     for run in [Some(hello(1).run), None] {
         let sessions = Sessions::new(HashSeed(1));
         sessions.hello(&hello(1), 0).unwrap();
@@ -90,6 +90,69 @@ fn an_expected_exactly_once_thread_goes_with_its_run() {
         let absent = sessions.absent(100 * LEASE_MS, LEASE_MS);
         assert_eq!(absent, [(session, vec![object])]);
     }
+}
+
+#[test]
+fn an_expected_exactly_once_thread_goes_though_other_runs_live_on() {
+    let object = ObjectId([7; 16]);
+    let sessions = Sessions::new(HashSeed(1));
+    sessions.hello(&hello(1), 0).unwrap();
+    sessions.hello(&hello(2), 0).unwrap();
+    // The object is persistent, so its run is not known.
+    let session = ThreadId::new(&hello(1).run, [9; 16]).session();
+    sessions.expect(session, (Some(object), None), 0);
+    assert_eq!(sessions.absent(100 * LEASE_MS, LEASE_MS), []);
+    sessions.end(SessionId(1), None, (true, 0)).unwrap();
+    let absent = sessions.absent(100 * LEASE_MS, LEASE_MS);
+    assert_eq!(absent, [(session, vec![object])]);
+}
+
+#[test]
+fn a_waiting_call_of_a_fenced_attempt_ends_where_its_session_has_not_come() {
+    let sessions = Sessions::new(HashSeed(1));
+    let owner = sessions.hello(&hello(1), 0).unwrap().session;
+    let (thread, object) = (thread(1), ObjectId([7; 16]));
+    let waiting = |session, number| WaitingCall {
+        attempt: Attempt {
+            number,
+            exactly_once: false,
+            ..attempt(thread)
+        },
+        call: CallId {
+            session: SessionId(session),
+            sequence: Sequence(1),
+        },
+        object,
+    };
+    let taken = |before| {
+        let taken = sessions.take_waiting(thread, before).into_iter();
+        taken.map(|one| one.call.session.0).collect::<Vec<_>>()
+    };
+    for (session, number) in [(2, 1), (3, 2), (4, 3)] {
+        sessions.expect(SessionId(session), (Some(object), None), 0);
+        assert!(sessions.expect_attempt(waiting(session, number)));
+        sessions.check();
+    }
+    assert_eq!(taken(1), [0; 0]);
+    assert_eq!(taken(2), [2]);
+    assert_eq!(taken(2), [0; 0]);
+    sessions.check();
+    // This one has come, and its end is the end of its calls.
+    let mut member = hello(3);
+    (member.run, member.owner) = (owner.run, false);
+    sessions.hello(&member, 0).unwrap();
+    sessions.check();
+    assert_eq!(taken(Fence::ALL), [4]);
+    sessions.check();
+    // And if the fence comes first:
+    let before = 2;
+    sessions.fence(&owner, Fence { thread, before }).unwrap();
+    sessions.expect(SessionId(5), (Some(object), None), 0);
+    assert!(!sessions.expect_attempt(waiting(5, 1)));
+    assert!(sessions.expect_attempt(waiting(5, 2)));
+    // A session that does not come leaves nothing behind.
+    sessions.end_expected(SessionId(5)).unwrap();
+    sessions.check();
 }
 
 #[test]

@@ -166,6 +166,7 @@ impl History {
             },
             method,
             args,
+            attempt: None,
         };
         let (disposition, replies) = self.turn(|cell, turn| cell.call(&sent, turn));
         let own = replies.iter().filter(|(answered, _)| *answered == call);
@@ -193,6 +194,7 @@ impl History {
             recording: Recording::Changes,
             method: self.read.id,
             args: &encode(&()).unwrap(),
+            attempt: None,
         };
         let (_, mut replies) = self.turn(|cell, turn| cell.call(&sent, turn));
         assert_eq!(replies.len(), 1);

@@ -60,6 +60,7 @@ impl Subject {
             recording: Recording::Changes,
             method: MethodId::of(method),
             args,
+            attempt: None,
         };
         self.turn(|cell, turn| cell.call(&call, turn))
     }

@@ -73,6 +73,7 @@ impl Objects {
             recording: cell::Recording::Changes,
             method: call.method,
             args: call.args,
+            attempt: None,
         };
         let disposition = cell.call(&sent, turn);
         // Time passes at once for a caller that cannot wait for ever.

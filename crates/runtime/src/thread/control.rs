@@ -27,10 +27,10 @@ struct State {
 
 impl Control {
     pub fn new(client: Arc<Client>, exactly_once: bool) -> Result<Control> {
-        let mut thread = ThreadId([0; 16]);
-        getrandom::fill(&mut thread.0).map_err(Error::other)?;
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(Error::other)?;
         Ok(Control {
-            thread,
+            thread: ThreadId::new(&client.run(), random),
             client,
             exactly_once,
             state: Mutex::default(),
