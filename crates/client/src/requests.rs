@@ -144,6 +144,16 @@ impl Client {
         }
     }
 
+    /// Whether the cluster has more than one server, as far as the client knows.
+    pub fn has_several_servers(&self) -> bool {
+        self.net.has_several()
+    }
+
+    /// A call of an exactly-once thread is not made, though it counts among its calls.
+    pub fn skip_call(&self) {
+        self.net.session().skip_call();
+    }
+
     pub(crate) fn clear_namespaces(&self) -> Result<u64> {
         let clear = Operation::ClearNamespace;
         if !self.net.has_several() {
@@ -152,7 +162,7 @@ impl Client {
             return decode(&self.any_in_band(&clear)?);
         }
         // The request has a number of its own at each server, and this one stands for the call.
-        self.net.session().skip_call();
+        self.skip_call();
         let answers = self.everywhere(&clear)?;
         answers.iter().map(|answer| decode::<u64>(answer)).sum()
     }

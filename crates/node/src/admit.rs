@@ -257,7 +257,9 @@ impl Node {
         }
         Some(match admission {
             CallAdmission::Change => {
-                let attempt = cell.may_wait(request.method).then(|| context.session.attempt());
+                let attempt = cell
+                    .may_wait(request.method)
+                    .then(|| context.session.attempt());
                 // The session of an exactly-once thread outlives its attempts, with its waiting calls.
                 let attempt = attempt.flatten().filter(|attempt| !attempt.exactly_once);
                 Plan::Call(term, attempt.map(Box::new))

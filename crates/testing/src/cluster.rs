@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use crucial_client::{Client, Config};
-use crucial_object::{Shared, SharedType, caller};
+use crucial_object::{ObjectId, Shared, SharedType, caller};
 use crucial_proto::Endpoints;
 use crucial_proto::frame::ClusterInfo;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -421,10 +421,15 @@ impl Cluster {
     where
         T: SharedType,
     {
+        self.primary_of(&object.id())
+    }
+
+    /// The same, of the object with this id.
+    pub fn primary_of(&self, object: &ObjectId) -> Result<usize> {
         let client = self.client(self.running().first().copied().unwrap_or(0))?;
         let routes = client.routes();
         client.goodbye()?;
-        let primary = routes.primary(routes.partition(&object.id()));
+        let primary = routes.primary(routes.partition(object));
         let address = primary.map(|server| server.address.clone());
         let places = self.places.iter();
         let place =

@@ -1,13 +1,16 @@
 //! Each call is executed once, whatever dies.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use crucial::Shared;
+use crucial::collections::Queue;
 use crucial::sync::AtomicI64;
-use crucial_object::caller;
+use crucial::{Shared, SharedType, cloud};
+use crucial_object::{Journal, ObjectId, caller};
 use crucial_testing::{Cluster, wait_until};
-use libtest_mimic::Trial;
+use libtest_mimic::{Failed, Trial};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -16,6 +19,7 @@ use crate::{Outcome, PATIENCE, trials};
 pub fn trials() -> Vec<Trial> {
     trials![
         e02_the_total_is_that_of_the_acknowledged_calls_while_clients_and_servers_die,
+        e01_a_call_of_an_exactly_once_thread_waits_until_its_journal_has_it,
         e03_records_are_bounded_and_survive_a_fail_over,
     ]
 }
@@ -97,6 +101,83 @@ fn e02_the_total_is_that_of_the_acknowledged_calls_while_clients_and_servers_die
         "{total}, where {acknowledged} were acknowledged, and {unknown} had no answer"
     );
     Ok(())
+}
+
+/// Adds to one of the counters when it is told to which.
+#[cloud]
+fn add_when_told(
+    ready: Shared<Queue<bool>>,
+    chosen: Shared<Queue<Option<usize>>>,
+    counters: Vec<Shared<AtomicI64>>,
+) -> crucial::Result<()> {
+    ready.push(true)?;
+    if let Some(Some(index)) = chosen.pop()? {
+        counters[index].fetch_add(1)?;
+    }
+    Ok(())
+}
+
+/// A thread whose journal is on a server that stands still makes no call, though the call's own server answers.
+fn e01_a_call_of_an_exactly_once_thread_waits_until_its_journal_has_it() -> Outcome {
+    /// Much longer than a call takes, and shorter than the lease of the server that stands still.
+    const QUIET: Duration = Duration::from_millis(400);
+    let mut cluster = Cluster::start(3)?;
+    let mut config = crucial::Config::from_env()?;
+    config.cluster = Some(cluster.addresses(0).parse()?);
+    crucial::init(config)?;
+    let counter = |index| {
+        let counter = Shared::builder(format!("e01-counter-{index}"));
+        counter.persistent().replicas(1).create(AtomicI64::new(0))
+    };
+    let counters = (0..16).map(counter).collect::<crucial::Result<Vec<_>>>()?;
+    let ready = Shared::builder("e01-ready");
+    let ready = ready.persistent().create(Queue::default())?;
+    // The thread waits at a queue that is not where its journal is: which server that is shows when the thread runs.
+    let mut places = BTreeMap::new();
+    for index in 0..16 {
+        let queue = Shared::builder(format!("e01-queue-{index}"));
+        let queue = queue.persistent().replicas(1).create(Queue::default())?;
+        places.insert(cluster.primary(&queue)?, queue);
+    }
+    let (place, queue) = places.pop_first().ok_or("no queue")?;
+    let (journal, thread) = loop {
+        let before = journals(&cluster)?;
+        let task = add_when_told(ready.clone(), queue.clone(), counters.clone());
+        let thread = crucial::thread::Builder::new().exactly_once().spawn(task)?;
+        ready.pop()?;
+        let journal = journals(&cluster)?.difference(&before).copied().next();
+        let journal = cluster.primary_of(&journal.ok_or("no journal")?)?;
+        if journal != place {
+            break (journal, thread);
+        }
+        queue.push(None)?;
+        thread.join()??;
+    };
+    let mut index = 0;
+    while cluster.primary(&counters[index])? == journal {
+        index += 1;
+    }
+    cluster.pause(journal)?;
+    queue.push(Some(index))?;
+    // That something does not happen shows only as time passes.
+    std::thread::sleep(QUIET);
+    let before = counters[index].load()?;
+    cluster.resume(journal)?;
+    thread.join()??;
+    let after = counters[index].load()?;
+    assert_eq!((before, after), (0, 1), "the call came before its entry");
+    Ok(())
+}
+
+/// The journals of exactly-once threads.
+fn journals(cluster: &Cluster) -> Result<BTreeSet<ObjectId>, Failed> {
+    let client = cluster.client(0)?;
+    let objects = client.object_infos(None, 1000, None)?;
+    client.goodbye()?;
+    let journals = objects
+        .iter()
+        .filter(|object| object.type_name == Journal::NAME);
+    Ok(journals.map(|object| object.id).collect())
 }
 
 fn e03_records_are_bounded_and_survive_a_fail_over() -> Outcome {

@@ -5,11 +5,11 @@ use std::task::Poll;
 
 use super::guarded::Guarded;
 use super::records::{CallId, Outcome, Record, Records};
-use crucial_proto::frame::Attempt;
 use crucial_object::{
     Access, EncodingVersion, Error, Invocation, Method, MethodId, Panic, Result, Sequence,
     SessionId, Ticket, TypeInfo, Wake, caller, catch,
 };
+use crucial_proto::frame::Attempt;
 
 /// Where a cell puts the results of calls: of the one that it was given, and of parked ones that it
 /// completed.

@@ -14,6 +14,6 @@ mod runs;
 
 pub use client::Session;
 pub(crate) use delivery::Withheld;
-pub(crate) use registry::Sessions;
 pub(crate) use presence::WaitingCall;
+pub(crate) use registry::Sessions;
 pub(crate) use runs::Fenced;

@@ -442,11 +442,14 @@ impl Sessions {
         for session in known.all_live() {
             assert!(!session.has_ended(), "a session has ended and lives");
         }
-        let expected = known.presence.values().filter_map(|presence| match presence {
-            Presence::Expected(expectation) => Some(expectation),
-            Presence::Ending { late } => late.as_ref(),
-            _ => None,
-        });
+        let expected = known
+            .presence
+            .values()
+            .filter_map(|presence| match presence {
+                Presence::Expected(expectation) => Some(expectation),
+                Presence::Ending { late } => late.as_ref(),
+                _ => None,
+            });
         let waiting = expected.flat_map(|expectation| &expectation.waiting);
         let waiting = waiting.map(|waiting| (waiting.attempt.thread, waiting.call.session));
         assert_eq!(

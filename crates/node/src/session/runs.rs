@@ -229,7 +229,9 @@ impl Runs {
     pub fn is_fenced(&self, attempt: Attempt) -> bool {
         let threads = self.runs.values();
         let threads = threads.filter_map(|run| run.threads.get(&attempt.thread));
-        threads.into_iter().any(|thread| thread.is_beyond(attempt.number))
+        threads
+            .into_iter()
+            .any(|thread| thread.is_beyond(attempt.number))
     }
 
     /// Whether the run has an owner here.

@@ -2,9 +2,12 @@
 //!
 //! Such a thread has a session of its own, which passes from attempt to attempt. Its calls are numbered by their position
 //! in the thread, so that the call at a position has the same identity in each attempt, and the object's completion
-//! record answers the call. A [`Journal`], a shared object of the run, records the call of each position. Each call is
-//! sent after its journal entry on the same connection. A later attempt first reads the journal, and fails if its calls
-//! differ from the journal.
+//! record answers the call. A [`Journal`], a shared object of the run, records the call of each position. A later attempt
+//! first reads the journal, and fails if its calls differ from the journal.
+//!
+//! So no call may have an effect that is not in the journal. A server that is alone executes both in the order in which
+//! they were sent. Of several servers one can have the call while another has, and loses, the entry: there a call is sent
+//! when its entry is acknowledged, which costs a round trip.
 //!
 //! The server fences older attempts: the hello of a newer attempt takes the session over, and frames of the older
 //! attempt are not executed any more.
@@ -207,10 +210,18 @@ impl Recorded {
         Ok(Some(recorded.clone()))
     }
 
-    /// Sends the journal entry of the next call.
-    fn record_call(&self, state: &mut State, entry: &JournalEntry) -> Result<Box<dyn InFlight>> {
+    /// Sends the journal entry of the next call; of several servers, waits until they have it.
+    fn record_call(&self, state: &mut State, entry: &JournalEntry) -> Result<Recording> {
         let position = state.next;
         state.next += 1;
+        let mut recording = Recording(Some(self.append(position, entry)?));
+        if self.client.has_several_servers() {
+            recording.wait()?;
+        }
+        Ok(recording)
+    }
+
+    fn append(&self, position: u64, entry: &JournalEntry) -> Result<Box<dyn InFlight>> {
         self.client.start(&Call {
             object: self.journal,
             method: MethodId::of("append"),
@@ -234,7 +245,9 @@ impl Recorded {
                 args: &unwound.args,
             };
             self.follow(state, &entry(&call))?;
-            let recording = self.record_call(state, &entry(&call))?;
+            let recording = self.record_call(state, &entry(&call)).inspect_err(|_| {
+                self.client.skip_call();
+            })?;
             let call = self.client.start(&call)?;
             // An error of a destructor has no receiver.
             let _ = RecordedCall { recording, call }.wait();
@@ -247,13 +260,16 @@ impl Recorded {
         &self,
         entry: &JournalEntry,
         make: impl FnOnce(&Client) -> Result<R>,
-    ) -> Result<(Box<dyn InFlight>, R)> {
+    ) -> Result<(Recording, R)> {
         refuse_unwinding()?;
         // Under the lock, so that the session's sequence numbers are positions.
         let mut state = self.state();
         self.make_unwound_calls(&mut state)?;
         self.follow(&mut state, entry)?;
-        let recording = self.record_call(&mut state, entry)?;
+        // The number of a call that is not made stays its own.
+        let recording = self.record_call(&mut state, entry).inspect_err(|_| {
+            self.client.skip_call();
+        })?;
         Ok((recording, make(&self.client)?))
     }
 }
@@ -324,29 +340,35 @@ impl Caller for Recorded {
     }
 }
 
-/// A call and its journal entry, both in flight.
-struct RecordedCall {
-    recording: Box<dyn InFlight>,
-    call: Box<dyn InFlight>,
+/// A journal entry in flight; `None`: the journal has it.
+struct Recording(Option<Box<dyn InFlight>>);
+
+impl Recording {
+    /// Waits until the journal has the entry.
+    fn wait(&mut self) -> Result<()> {
+        match self.0.take() {
+            Some(mut appending) => decode(&appending.wait()?),
+            None => Ok(()),
+        }
+    }
 }
 
-impl RecordedCall {
-    /// Waits for the journal entry, which was sent before the call and so is answered about as soon.
-    fn await_recording(&mut self) -> Result<()> {
-        let appended = self.recording.wait()?;
-        decode(&appended)
-    }
+/// A call, and its journal entry.
+struct RecordedCall {
+    recording: Recording,
+    call: Box<dyn InFlight>,
 }
 
 impl InFlight for RecordedCall {
     fn wait(&mut self) -> Result<Vec<u8>> {
         let result = self.call.wait();
-        self.await_recording()?;
+        // The entry was sent before the call, and so is answered about as soon.
+        self.recording.wait()?;
         result
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<u8>>> {
         let result = std::task::ready!(self.call.poll(context));
-        Poll::Ready(self.await_recording().and(result))
+        Poll::Ready(self.recording.wait().and(result))
     }
 }
