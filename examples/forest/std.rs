@@ -8,6 +8,8 @@ use crucial_examples::{Monitor, Result};
 
 use clap::Parser;
 use crucial_examples::forest::Job;
+use crucial_examples::paths::SentPath;
+use crucial_examples::say;
 
 /// Trains a classifier of handwritten digits, or of the rows of a file, and tests it.
 #[derive(Parser)]
@@ -32,9 +34,9 @@ struct Options {
 impl Options {
     fn job(&self) -> Job {
         Job {
-            file: self.file.clone(),
+            file: self.file.clone().map(SentPath),
             trees: self.trees.into(),
-            threads: self.threads.into(),
+            threads: self.threads.min(self.trees).into(),
             depth: self.depth,
             seed: self.seed,
         }
@@ -54,6 +56,9 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let job = &options.job();
     let split = job.split()?;
+    if let Some(note) = &split.note {
+        say::note(format_args!("{note}"));
+    }
     let matrix = &Monitor::new(vec![vec![0.0; split.tests()]; job.trees]);
     thread::scope(|scope| -> Result<()> {
         let threads: Vec<_> = (0..job.threads)

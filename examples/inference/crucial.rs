@@ -39,7 +39,8 @@ impl Options {
         let job = |variant| Job {
             variant,
             requests: self.requests as usize,
-            threads: self.threads.into(),
+            // Each thread has a request.
+            threads: usize::from(self.threads).min(self.requests as usize),
         };
         variants.into_iter().map(job).collect()
     }
@@ -69,7 +70,6 @@ fn main() -> Result<()> {
     let classifier = train(options.k, options.seed)?;
     let model = &Shared::new(Model { classifier })?;
     for job in &options.jobs() {
-        job.check()?;
         let all = &Shared::new(Barrier::new(job.threads))?;
         let served = thread::scope(|scope| -> Result<Vec<_>> {
             let threads: Vec<_> = (0..job.threads)

@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 use clap::Parser;
 use crucial_example_types::kmeans::{GlobalCentroids, GlobalDelta};
 use crucial_examples::kmeans::{Step, assign, initial, report, write_centroids};
+use crucial_examples::options::finite;
+use crucial_examples::paths::SentPath;
 use crucial_examples::plot::plot;
 use crucial_examples::points::Source;
+use crucial_examples::say;
 
 /// Clusters points: handwritten digits, a file, or generated points.
 #[derive(Parser)]
@@ -35,7 +38,7 @@ struct Options {
     #[arg(long, default_value_t = 100)]
     iterations: u64,
     /// Stop when no centroid moves farther than this (squared distance)
-    #[arg(long, default_value_t = 1e-9)]
+    #[arg(long, default_value_t = 1e-9, value_parser = finite)]
     tolerance: f64,
     /// Seed of the initial centroids and of generated points
     #[arg(long, default_value_t = 1)]
@@ -51,7 +54,7 @@ struct Options {
 impl Options {
     fn source(&self) -> Source {
         match (&self.file, self.generate) {
-            (Some(path), _) => Source::File(path.clone()),
+            (Some(path), _) => Source::File(SentPath(path.clone())),
             (None, Some(points)) => Source::Generated {
                 points,
                 dimensions: self.dimensions,
@@ -114,8 +117,11 @@ fn cluster(index: usize, job: &Job, globals: &Globals) -> Result<()> {
 fn main() -> Result<()> {
     let options = Options::parse();
     let job = options.job();
-    let points = job.source.load()?;
-    println!("{} points of {} dimensions", points.nrows(), points.ncols());
+    let (points, note) = job.source.load_and_note()?;
+    if let Some(note) = note {
+        say::note(format_args!("{note}"));
+    }
+    say!("{} points of {} dimensions", points.nrows(), points.ncols());
     let start = initial(&points, options.k, options.seed)?;
     let step = Step::new(start, job.threads);
     let globals = Globals {

@@ -9,7 +9,9 @@ use crucial_examples::{Monitor, Result};
 
 use clap::Parser;
 use crucial_examples::logistic::{Descent, Job, Partial, Source, report};
+use crucial_examples::paths::SentPath;
 use crucial_examples::plot::plot;
+use crucial_examples::say;
 
 /// Trains a classifier of benign and malignant tissue, or of any two classes of rows in a file.
 #[derive(Parser)]
@@ -40,7 +42,7 @@ struct Options {
 impl Options {
     fn source(&self) -> Source {
         match (&self.file, self.generate.as_deref()) {
-            (Some(path), _) => Source::File(path.clone()),
+            (Some(path), _) => Source::File(SentPath(path.clone())),
             (None, Some(&[rows, columns])) => Source::Generated {
                 rows,
                 columns,
@@ -100,9 +102,10 @@ fn train(index: usize, job: &Job, model: &Monitor<Model>) -> Result<u64> {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let job = &options.job();
+    let mut job = options.job();
     let (rows, columns) = job.check()?;
-    println!("{rows} rows of {columns} features");
+    let job = &job;
+    say!("{rows} rows of {columns} features");
     let descent = job.descent(columns);
     let model = &Monitor::new(Model { descent });
     let hits = thread::scope(|scope| -> Result<u64> {
@@ -116,7 +119,7 @@ fn main() -> Result<()> {
         Ok(hits)
     })?;
     let losses = model.call(|model| model.losses());
-    report(&losses, hits, rows);
+    report(&losses, hits, rows)?;
     if let Some(path) = &options.plot {
         plot(path, "loss", &losses)?;
     }

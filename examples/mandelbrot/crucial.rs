@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use crucial::{Result, cloud, thread};
 use crucial_examples::mandelbrot::{render, write_png};
+use crucial_examples::say;
 
 /// Draws the Mandelbrot set.
 #[derive(Parser)]
@@ -38,6 +39,6 @@ fn main() -> Result<()> {
     })?;
     let pixels = parts.concat();
     write_png(&options.out, size, &pixels)?;
-    println!("wrote {}", options.out.display());
+    say!("wrote {}", options.out.display());
     Ok(())
 }

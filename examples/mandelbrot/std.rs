@@ -5,6 +5,7 @@ use std::thread;
 
 use clap::Parser;
 use crucial_examples::mandelbrot::{render, write_png};
+use crucial_examples::say;
 
 /// Draws the Mandelbrot set.
 #[derive(Parser)]
@@ -35,6 +36,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         pixels.extend(thread.join().expect("the thread did not panic"));
     }
     write_png(&options.out, size, &pixels)?;
-    println!("wrote {}", options.out.display());
+    say!("wrote {}", options.out.display());
     Ok(())
 }

@@ -5,6 +5,7 @@ use crucial::{Result, Shared, cloud, thread};
 
 use clap::Parser;
 use crucial_examples::montecarlo::sample;
+use crucial_examples::say;
 
 /// Estimates π by the share of random points in a square that are within the circle.
 #[derive(Parser)]
@@ -35,6 +36,6 @@ fn main() -> Result<()> {
     }
     let inside = inside.load()?;
     let pi = 4.0 * inside as f64 / total as f64;
-    println!("{inside} of {total} points are inside: pi is about {pi:.6}");
+    say!("{inside} of {total} points are inside: pi is about {pi:.6}");
     Ok(())
 }

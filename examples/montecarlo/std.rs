@@ -6,6 +6,7 @@ use std::thread;
 
 use clap::Parser;
 use crucial_examples::montecarlo::sample;
+use crucial_examples::say;
 
 /// Estimates π by the share of random points in a square that are within the circle.
 #[derive(Parser)]
@@ -37,5 +38,5 @@ fn main() {
     }
     let inside = inside.load(Ordering::Relaxed);
     let pi = 4.0 * inside as f64 / total as f64;
-    println!("{inside} of {total} points are inside: pi is about {pi:.6}");
+    say!("{inside} of {total} points are inside: pi is about {pi:.6}");
 }

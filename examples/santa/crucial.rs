@@ -7,6 +7,7 @@ use clap::{Parser, ValueEnum};
 use crucial::{Config, Error, PlatformKind, Result, Shared, cloud, thread};
 use crucial_example_types::santa::{Gate, Group, Lobby, Log};
 use crucial_examples::santa::{ELVES, ELVES_AT_A_TIME, Event, Kind, REINDEER, check};
+use crucial_examples::say;
 use serde::{Deserialize, Serialize};
 
 /// Santa, his reindeer and his elves.
@@ -151,7 +152,7 @@ fn main() -> Result<()> {
         crucial::init(config)?;
     }
     let events = run(options.deliveries, options.millis)?;
-    println!(
+    say!(
         "{}",
         check(&events, options.deliveries).map_err(Error::Other)?
     );

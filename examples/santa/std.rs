@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use crucial_examples::Monitor;
 use crucial_examples::santa::{ELVES, ELVES_AT_A_TIME, Event, Kind, REINDEER, check};
+use crucial_examples::say;
 
 /// Santa, his reindeer and his elves.
 #[derive(Parser)]
@@ -265,6 +266,6 @@ fn run(deliveries: u64, millis: u64) -> Vec<Event> {
 fn main() -> Result<(), String> {
     let options = Options::parse();
     let events = run(options.deliveries, options.millis);
-    println!("{}", check(&events, options.deliveries)?);
+    say!("{}", check(&events, options.deliveries)?);
     Ok(())
 }

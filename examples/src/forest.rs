@@ -1,7 +1,5 @@
 //! Random forests: each tree is trained on a bootstrap sample, and votes on the test rows.
 
-use std::path::PathBuf;
-
 use ndarray::{Array2, Axis};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -12,14 +10,15 @@ use smartcore::ensemble::random_forest_classifier::{
 };
 use smartcore::linalg::basic::matrix::DenseMatrix;
 
-use crate::points::{digits, load_file};
-use crate::{Error, Result};
+use crate::paths::SentPath;
+use crate::points::digits;
+use crate::{Error, Result, say, table};
 
 /// The arguments of each thread.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Job {
     /// The rows, instead of the digits; the last column is the class.
-    pub file: Option<PathBuf>,
+    pub file: Option<SentPath>,
     /// Number of trees.
     pub trees: usize,
     /// Number of threads.
@@ -35,6 +34,8 @@ pub struct Split {
     seed: u64,
     depth: u16,
     name: String,
+    /// What there is to be said about the file.
+    pub note: Option<String>,
     known: DenseMatrix<f64>,
     known_classes: Vec<u32>,
     test: DenseMatrix<f64>,
@@ -49,15 +50,12 @@ impl Job {
 
     /// The rows, split by the seed, so that all threads have the same split.
     pub fn split(&self) -> Result<Split> {
-        if self.threads > self.trees {
-            return Err(Error::Option(format!(
-                "{} threads for {} trees: each thread needs a tree; give --threads {} or fewer",
-                self.threads, self.trees, self.trees
-            )));
-        }
-        let (rows, name) = match &self.file {
-            Some(path) => (load_file(path)?, path.display().to_string()),
-            None => (digits()?, "digits".to_owned()),
+        let (rows, name, note) = match &self.file {
+            Some(path) => {
+                let table = table::load(&path.0)?;
+                (table.values, path.0.display().to_string(), table.note)
+            }
+            None => (digits()?, "digits".to_owned(), None),
         };
         let bad = |detail: String| Error::Content {
             path: name.clone(),
@@ -79,6 +77,7 @@ impl Job {
             seed: self.seed,
             depth: self.depth,
             name,
+            note,
             known,
             known_classes,
             test,
@@ -141,12 +140,12 @@ impl Split {
         let tests = self.tests();
         let percent = |hits: usize, of: usize| 100.0 * hits as f64 / of as f64;
         let single = self.each(votes).map(|votes| self.hits(votes)).sum();
-        println!(
+        say!(
             "mean accuracy of a single tree: {:.2} %",
             percent(single, votes.len())
         );
         let hits = self.hits(self.majority(votes).into_iter());
-        println!(
+        say!(
             "accuracy of the forest of {} trees: {hits} of {tests}, {:.2} %",
             votes.len() / tests,
             percent(hits, tests)

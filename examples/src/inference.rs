@@ -10,7 +10,7 @@ pub use crucial_example_types::inference::Classifier;
 
 use crate::kmeans::{Step, assign, initial};
 use crate::points::digits;
-use crate::{Error, Result};
+use crate::{Result, say};
 
 /// Number of training rows. The other rows are requests.
 const KNOWN: usize = 1437;
@@ -79,17 +79,6 @@ pub struct Request {
 }
 
 impl Job {
-    /// Checks the job: each thread needs a request.
-    pub fn check(&self) -> Result<()> {
-        if self.requests >= self.threads {
-            return Ok(());
-        }
-        Err(Error::Option(format!(
-            "{} threads for {} requests: each thread needs a request; give --threads {} or fewer",
-            self.threads, self.requests, self.requests
-        )))
-    }
-
     /// The requests of a thread: pictures that are not training rows, repeated as needed.
     pub fn part(&self, thread: usize) -> Result<Vec<Request>> {
         let all = digits()?;
@@ -124,7 +113,7 @@ pub fn report(job: &Job, served: &[Served]) {
     let slowest = served.iter().map(|served| served.time).max();
     let seconds = slowest.unwrap_or_default().as_secs_f64().max(1e-9);
     let name = job.variant.to_possible_value();
-    println!(
+    say!(
         "{:<7} {hits} of {} answers are right, {accuracy:.2} %; {:.0} requests per second",
         name.map_or(String::new(), |name| name.get_name().to_owned()),
         job.requests,

@@ -10,12 +10,17 @@ pub mod kmeans;
 pub mod logistic;
 pub mod mandelbrot;
 pub mod mapreduce;
+pub mod memory;
 mod monitor;
 pub mod montecarlo;
+pub mod options;
+pub mod paths;
 pub mod philosophers;
 pub mod plot;
 pub mod points;
 pub mod santa;
+pub mod say;
+pub mod table;
 pub mod wordcount;
 
 pub use monitor::Monitor;

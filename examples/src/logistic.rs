@@ -1,8 +1,6 @@
 //! Logistic regression by gradient descent: the kernel and its data. The weights are in the crate of the shared types.
 
-use std::path::PathBuf;
-
-use ndarray::{Array2, Axis, s};
+use ndarray::{Axis, s};
 use rand::{Rng, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -10,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 pub use crucial_example_types::logistic::{Descent, Partial};
 
-use crate::points::{csv_points, load_file};
-use crate::{Error, Result};
+use crate::paths::SentPath;
+use crate::table::{self, Table};
+use crate::{Error, Result, memory, say};
 
 /// 569 samples of breast tissue; see `data/README.md`.
 static BREAST_CANCER: &[u8] = include_bytes!("../data/breast_cancer.csv");
@@ -25,7 +24,7 @@ pub enum Source {
     /// The breast-cancer data.
     BreastCancer,
     /// A file: `.csv`, `.csv.gz` or `.npy`. The last column is the label, 0 or 1.
-    File(PathBuf),
+    File(SentPath),
     /// Normally distributed features, with labels from a model with random weights.
     Generated {
         /// Number of rows.
@@ -58,12 +57,16 @@ pub struct Rows {
 }
 
 impl Source {
-    /// The numbers of rows and of features.
-    pub fn shape(&self) -> Result<(usize, usize)> {
-        match *self {
-            Source::Generated { rows, columns, .. } => Ok((rows, columns)),
-            _ => Ok(self.load()?.dim()).map(|(rows, columns)| (rows, columns - 1)),
+    /// The numbers of rows and of features, with what there is to be said about the file.
+    fn shape(&self) -> Result<((usize, usize), Option<String>)> {
+        if let Source::Generated { rows, columns, .. } = *self {
+            let what = || format!("{rows} rows of {columns} features");
+            memory::check(what, memory::of_numbers(&[rows, columns.saturating_add(2)]))?;
+            return Ok(((rows, columns), None));
         }
+        let table = self.load()?;
+        let (rows, columns) = table.values.dim();
+        Ok(((rows, columns - 1), table.note))
     }
 
     /// The rows of part `index` of `parts`.
@@ -77,7 +80,7 @@ impl Source {
         {
             return Ok(Rows::generate(cut(rows), columns, seed));
         }
-        let mut all = self.load()?;
+        let mut all = self.load()?.values;
         let features = all.ncols() - 1;
         standardise(all.slice_mut(s![.., ..features]));
         let part = all.slice(s![cut(all.nrows()), ..]);
@@ -88,14 +91,18 @@ impl Source {
         Ok(rows)
     }
 
-    fn load(&self) -> Result<Array2<f64>> {
-        let (all, name) = match self {
-            Source::File(path) => (load_file(path)?, path.display().to_string()),
+    fn load(&self) -> Result<Table> {
+        let (table, name) = match self {
+            Source::File(path) => (table::load(&path.0)?, path.0.display().to_string()),
             _ => {
                 let name = "breast_cancer.csv";
-                (csv_points(BREAST_CANCER, name)?, name.to_owned())
+                // Its first line has counts and names.
+                let start = BREAST_CANCER.iter().position(|byte| *byte == b'\n');
+                let rows = &BREAST_CANCER[start.map_or(0, |end| end + 1)..];
+                (table::csv(rows, name)?, name.to_owned())
             }
         };
+        let all = &table.values;
         let bad = |detail: String| Err(Error::Content { path: name, detail });
         let Some(features) = all.ncols().checked_sub(1).filter(|count| *count > 0) else {
             return bad(
@@ -112,7 +119,7 @@ impl Source {
                 row + 1,
                 all[(row, features)]
             )),
-            None => Ok(all),
+            None => Ok(table),
         }
     }
 }
@@ -120,21 +127,30 @@ impl Source {
 /// Normalizes each column to mean 0 and standard deviation 1.
 fn standardise(mut features: ndarray::ArrayViewMut2<'_, f64>) {
     for mut column in features.axis_iter_mut(Axis(1)) {
-        let count = column.len() as f64;
-        let mean = column.sum() / count;
-        column -= mean;
-        let deviation = (column.dot(&column) / count).sqrt();
-        // A constant column has no information, and becomes 0.
-        if deviation > 0.0 {
-            column /= deviation;
+        let first = column[0];
+        if column.iter().all(|value| *value == first) {
+            // A constant column has no information. (The mean of its values need not be one of them.)
+            column.fill(0.0);
+            continue;
         }
+        let count = column.len() as f64;
+        // Twice, as the sum of large values is rounded.
+        for _ in 0..2 {
+            let mean = column.sum() / count;
+            column -= mean;
+        }
+        let deviation = (column.dot(&column) / count).sqrt();
+        column /= deviation;
     }
 }
 
 impl Job {
-    /// Checks the job: there must be as many rows as threads. Returns the job and the numbers of rows and features.
-    pub fn check(&self) -> Result<(usize, usize)> {
-        let (rows, columns) = self.source.shape()?;
+    /// Checks the job, and uses no more threads than there are rows. Returns the numbers of rows and features.
+    pub fn check(&mut self) -> Result<(usize, usize)> {
+        let ((rows, columns), note) = self.source.shape()?;
+        if let Some(note) = note {
+            say::note(format_args!("{note}"));
+        }
         if rows == 0 || columns == 0 {
             let needed = "at least one row is needed, with at least one feature";
             return Err(Error::Option(needed.to_owned()));
@@ -145,12 +161,7 @@ impl Job {
                 self.rate
             )));
         }
-        if rows < self.threads {
-            return Err(Error::Option(format!(
-                "{} threads for {rows} rows: each thread needs a row; give --threads {rows} or fewer",
-                self.threads
-            )));
-        }
+        self.threads = self.threads.min(rows);
         Ok((rows, columns))
     }
 
@@ -254,12 +265,24 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Prints the loss before each step, and the final accuracy.
-pub fn report(losses: &[f64], hits: u64, rows: usize) {
+///
+/// # Errors
+///
+/// If a loss is no number, as the steps were too long.
+pub fn report(losses: &[f64], hits: u64, rows: usize) -> Result<()> {
+    if let Some(step) = losses.iter().position(|loss| !loss.is_finite()) {
+        return Err(Error::Option(format!(
+            "the loss before step {} is {}: give a smaller --rate",
+            step + 1,
+            losses[step]
+        )));
+    }
     for (step, loss) in losses.iter().enumerate() {
-        println!("step {:3}: loss {loss:.12}", step + 1);
+        say!("step {:3}: loss {loss:.12}", step + 1);
     }
     let accuracy = 100.0 * hits as f64 / rows as f64;
-    println!("{hits} of {rows} rows are classified right: {accuracy:.2} %");
+    say!("{hits} of {rows} rows are classified right: {accuracy:.2} %");
+    Ok(())
 }
 
 #[cfg(test)]
@@ -275,7 +298,7 @@ mod tests {
         }
     }
 
-    fn run(job: &Job, order: impl Fn(usize) -> usize) -> Descent {
+    fn run(mut job: Job, order: impl Fn(usize) -> usize) -> Descent {
         let (_, columns) = job.check().unwrap();
         let mut descent = job.descent(columns);
         let parts: Vec<_> = (0..job.threads).map(|i| job.part(i).unwrap()).collect();
@@ -312,9 +335,9 @@ mod tests {
             seed: 3,
         };
         for source in [Source::BreastCancer, made] {
-            let whole = run(&job(source.clone(), 1), |i| i);
-            let up = run(&job(source.clone(), 5), |i| i);
-            let down = run(&job(source, 5), |i| 4 - i);
+            let whole = run(job(source.clone(), 1), |i| i);
+            let up = run(job(source.clone(), 5), |i| i);
+            let down = run(job(source, 5), |i| 4 - i);
             assert_eq!(up.losses(), down.losses());
             assert_eq!(whole.losses().len(), 50);
             for (a, b) in whole.losses().iter().zip(up.losses()) {
@@ -341,13 +364,35 @@ mod tests {
     }
 
     #[test]
-    fn bad_labels_and_too_many_threads_are_named() {
+    fn bad_labels_are_named_and_needless_threads_are_none() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("rows.csv");
         std::fs::write(&path, "1,2,0\n3,4,7\n").unwrap();
-        let error = Source::File(path).shape().unwrap_err().to_string();
+        let error = Source::File(SentPath(path))
+            .shape()
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("row 2") && error.contains('7'), "{error}");
-        let error = job(Source::BreastCancer, 570).check().unwrap_err();
-        assert!(error.to_string().contains("570 threads for 569 rows"));
+        let mut job = job(Source::BreastCancer, 570);
+        job.check().unwrap();
+        assert_eq!(job.threads, 569);
+    }
+
+    #[test]
+    fn a_constant_column_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let losses = |name: &str, constant: &str| {
+            let path = directory.path().join(name);
+            let row = |i: u32| format!("{},{constant}{},{}\n", (i * 7) % 11, (i * 5) % 13, i % 2);
+            std::fs::write(&path, (0..300).map(row).collect::<String>()).unwrap();
+            let descent = run(job(Source::File(SentPath(path)), 1), |i| i);
+            descent.losses().to_vec()
+        };
+        let without = losses("a.csv", "");
+        for constant in ["0.1,", "1e9,", "-0.3,"] {
+            for (a, b) in losses("b.csv", constant).iter().zip(&without) {
+                assert!((a - b).abs() < 1e-12, "{constant}: {a} and {b}");
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The Mandelbrot set.
 
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::Path;
 
@@ -35,20 +35,25 @@ fn grey(re: f64, im: f64, iterations_max: u32) -> u8 {
 
 /// Writes a grey picture of `size` by `size` pixels.
 pub fn write_png(path: &Path, size: u64, pixels: &[u8]) -> Result<(), Error> {
-    let file = File::create(path).map_err(|source| Error::File {
+    let failed = |source| Error::File {
         path: path.display().to_string(),
         source,
-    })?;
+    };
+    let mut file = BufWriter::new(File::create(path).map_err(failed)?);
     let side = u32::try_from(size).map_err(|_| Error::Option(format!("{size} is too large")))?;
-    let mut encoder = png::Encoder::new(BufWriter::new(file), side, side);
+    let mut encoder = png::Encoder::new(&mut file, side, side);
     encoder.set_color(png::ColorType::Grayscale);
-    let written = encoder
-        .write_header()
-        .and_then(|mut writer| writer.write_image_data(pixels));
+    let written = encoder.write_header().and_then(|mut writer| {
+        writer
+            .write_image_data(pixels)
+            .and_then(|()| writer.finish())
+    });
     written.map_err(|error| Error::Picture {
         path: path.display().to_string(),
         detail: error.to_string(),
-    })
+    })?;
+    // A buffer that is dropped keeps its errors to itself.
+    file.flush().map_err(failed)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 pub use crucial_example_types::mapreduce::Partial;
 
 use crate::montecarlo::sample;
+use crate::say;
 
 /// How the results of the tasks reach the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,7 +69,7 @@ pub fn report(variant: Variant, job: &Job, mut rounds: Vec<Outcome>) {
         return;
     };
     let name = variant.to_possible_value();
-    println!(
+    say!(
         "{:<11} {} of {} points are inside; known {:.3} ms after the end of the last task",
         name.map_or(String::new(), |name| name.get_name().to_owned()),
         median.inside,

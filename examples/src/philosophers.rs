@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::say;
+
 pub use crucial_example_types::philosophers::Seats;
 
 /// The arguments of each philosopher.
@@ -37,9 +39,9 @@ impl Dinner {
 /// Prints the number of meals of each philosopher.
 pub fn report(meals: &[u64]) {
     for (philosopher, meals) in meals.iter().enumerate() {
-        println!("philosopher {philosopher}: {meals} meals");
+        say!("philosopher {philosopher}: {meals} meals");
     }
-    println!(
+    say!(
         "{} meals, and nobody ate next to somebody who ate",
         meals.iter().sum::<u64>()
     );

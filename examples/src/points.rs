@@ -1,16 +1,13 @@
 //! The points to cluster: from a file, generated, or the digits that come with the program.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
-
 use ndarray::Array2;
 use rand::SeedableRng;
 use rand_distr::{Distribution, Normal, Uniform};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::paths::SentPath;
+use crate::{Error, memory, table};
 
 /// 1797 handwritten digits of 8 × 8 pixels; see `data/README.md`.
 static DIGITS: &[u8] = include_bytes!("../data/digits.csv.gz");
@@ -20,8 +17,8 @@ static DIGITS: &[u8] = include_bytes!("../data/digits.csv.gz");
 pub enum Source {
     /// The handwritten digits, without their labels.
     Digits,
-    /// A file: `.csv`, `.csv.gz` or `.npy` (two-dimensional, f64 or f32). Each row is a point.
-    File(PathBuf),
+    /// A file: `.csv`, `.csv.gz` or `.npy` (two-dimensional). Each row is a point.
+    File(SentPath),
     /// A mixture of Gaussians around random centres, as spark-perf generates.
     Generated {
         /// Number of points.
@@ -36,6 +33,17 @@ pub enum Source {
 }
 
 impl Source {
+    /// All points, one in each row; with what there is to be said about the file.
+    pub fn load_and_note(&self) -> Result<(Array2<f64>, Option<String>), Error> {
+        match self {
+            Source::File(path) => {
+                let table = table::load(&path.0)?;
+                Ok((table.values, table.note))
+            }
+            source => Ok((source.load()?, None)),
+        }
+    }
+
     /// All points, one in each row.
     pub fn load(&self) -> Result<Array2<f64>, Error> {
         match self {
@@ -44,15 +52,22 @@ impl Source {
                 let features = all.ncols() - 1;
                 Ok(all.slice(ndarray::s![.., ..features]).to_owned())
             }
-            Source::File(path) => load_file(path),
-            Source::Generated { points, .. } => self.generate(0, *points),
+            Source::File(path) => Ok(table::load(&path.0)?.values),
+            Source::Generated {
+                points, dimensions, ..
+            } => {
+                let what = || format!("{points} points of {dimensions} dimensions");
+                memory::check(what, memory::of_numbers(&[*points, *dimensions]))?;
+                self.generate(0, *points)
+            }
         }
     }
 
     /// The points of part `index` of `parts`.
     pub fn part(&self, index: usize, parts: usize) -> Result<Array2<f64>, Error> {
         if let Source::Generated { points, .. } = self {
-            return self.generate(index * points / parts, (index + 1) * points / parts);
+            let bound = |index: usize| (index as u128 * *points as u128 / parts as u128) as usize;
+            return self.generate(bound(index), bound(index + 1));
         }
         let all = self.load()?;
         let (start, end) = (
@@ -96,94 +111,8 @@ impl Source {
 
 /// The handwritten digits; the last column is the label.
 pub(crate) fn digits() -> Result<Array2<f64>, Error> {
-    csv_points(flate2::read::GzDecoder::new(DIGITS), "digits")
-}
-
-pub(crate) fn load_file(path: &Path) -> Result<Array2<f64>, Error> {
-    let name = path.display().to_string();
-    let file = File::open(path).map_err(|source| Error::File {
-        path: name.clone(),
-        source,
-    })?;
-    let reader = BufReader::new(file);
-    let lower = name.to_lowercase();
-    if lower.ends_with(".npy") {
-        npy_points(reader, &name)
-    } else if lower.ends_with(".csv.gz") {
-        csv_points(flate2::read::GzDecoder::new(reader), &name)
-    } else if lower.ends_with(".csv") {
-        csv_points(reader, &name)
-    } else {
-        Err(Error::Option(format!(
-            "{name}: the name must end in .csv, .csv.gz or .npy"
-        )))
-    }
-}
-
-pub(crate) fn csv_points(reader: impl Read, path: &str) -> Result<Array2<f64>, Error> {
-    let bad = |detail: String| Error::Content {
-        path: path.to_owned(),
-        detail,
-    };
-    let mut csv = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_reader(reader);
-    let mut values = Vec::new();
-    let mut columns = 0;
-    for record in csv.records() {
-        let record = record.map_err(|error| bad(error.to_string()))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let row: Result<Vec<f64>, _> = record.iter().map(str::parse::<f64>).collect();
-        match row {
-            // The first line may contain names.
-            Err(_) if line == 1 => continue,
-            _ if columns != 0 && columns != record.len() => {
-                return Err(bad(format!(
-                    "line {line} has {} values, the lines before it have {columns}",
-                    record.len()
-                )));
-            }
-            Ok(row) if row.iter().all(|value| value.is_finite()) => values.extend(row),
-            _ => return Err(bad(format!("line {line} is not a row of finite numbers"))),
-        }
-        columns = record.len();
-    }
-    if values.is_empty() {
-        return Err(bad("no points".to_owned()));
-    }
-    let rows = values.len() / columns;
-    Array2::from_shape_vec((rows, columns), values).map_err(|error| bad(error.to_string()))
-}
-
-fn npy_points(reader: impl Read, path: &str) -> Result<Array2<f64>, Error> {
-    let bad = |detail: String| Error::Content {
-        path: path.to_owned(),
-        detail,
-    };
-    let npy = npyz::NpyFile::new(reader).map_err(|error| bad(error.to_string()))?;
-    let shape = npy.shape().to_vec();
-    let &[rows, columns] = &shape[..] else {
-        return Err(bad(format!(
-            "the array has the shape {shape:?}, and must have two dimensions"
-        )));
-    };
-    if npy.order() != npyz::Order::C || rows == 0 || columns == 0 {
-        return Err(bad(
-            "the array must contain at least one point, in row-major order".to_owned(),
-        ));
-    }
-    let narrow = npy.dtype().num_bytes() == Some(4);
-    let values: Result<Vec<f64>, std::io::Error> = if narrow {
-        npy.into_vec::<f32>()
-            .map(|v| v.into_iter().map(f64::from).collect())
-    } else {
-        npy.into_vec::<f64>()
-    };
-    let values = values.map_err(|error| bad(error.to_string()))?;
-    Array2::from_shape_vec((rows as usize, columns as usize), values)
-        .map_err(|error| bad(error.to_string()))
+    let unpacked = table::unpack(DIGITS, "digits")?;
+    Ok(table::csv(&unpacked, "digits")?.values)
 }
 
 #[cfg(test)]
@@ -214,32 +143,5 @@ mod tests {
                 whole
             );
         }
-    }
-
-    #[test]
-    fn a_bad_line_is_named() {
-        let read = |text: &str| csv_points(text.as_bytes(), "file");
-        assert_eq!(read("x,y\n1,2\n3,4\n").unwrap().dim(), (2, 2));
-        for (text, expected) in [
-            ("1,2\n3,oops\n", "line 2"),
-            ("1,2\n3\n", "line 2 has 1 values"),
-            ("", "no points"),
-            ("1,inf\n", "line 1"),
-        ] {
-            let error = read(text).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn npy_files_are_read() {
-        use npyz::WriterBuilder;
-        let mut bytes = Vec::new();
-        let options = npyz::WriteOptions::new().default_dtype().shape(&[2, 3]);
-        let mut writer = options.writer(&mut bytes).begin_nd().unwrap();
-        writer.extend([1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
-        writer.finish().unwrap();
-        let points = npy_points(&bytes[..], "file").unwrap();
-        assert_eq!(points, ndarray::array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
     }
 }

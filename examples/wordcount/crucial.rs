@@ -50,7 +50,7 @@ fn count(texts: &[Text], counts: &Shared<Map<String, u64>>) -> Result<()> {
 fn main() -> Result<()> {
     let options = Options::parse();
     let texts = options.texts()?;
-    let parts = deal(&texts, options.threads.into())?;
+    let parts = deal(&texts, options.threads.into());
     let counts = &Shared::new(Map::new())?;
     thread::scope(|scope| -> Result<()> {
         let threads: Vec<_> = (parts.iter())

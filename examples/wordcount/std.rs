@@ -53,7 +53,7 @@ fn count(texts: &[Text], counts: &Monitor<BTreeMap<String, u64>>) -> Result<()> 
 fn main() -> Result<()> {
     let options = Options::parse();
     let texts = options.texts()?;
-    let parts = deal(&texts, options.threads.into())?;
+    let parts = deal(&texts, options.threads.into());
     let counts = &Monitor::new(BTreeMap::new());
     thread::scope(|scope| -> Result<()> {
         let threads: Vec<_> = (parts.iter())

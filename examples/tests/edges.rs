@@ -1,0 +1,353 @@
+//! K1 to K11: data files, numbers and output that users of such programs have met. Each program is run as a user runs it,
+//! the version with std threads beside the other.
+
+mod programs;
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use programs::{example, fails, output, refuses};
+
+const KMEANS: [&str; 2] = ["kmeans-std", "kmeans"];
+
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Files {
+        Files(tempfile::tempdir().expect("a directory"))
+    }
+
+    fn write(&self, name: impl AsRef<OsStr>, bytes: impl AsRef<[u8]>) -> String {
+        let path = self.0.path().join(name.as_ref());
+        std::fs::write(&path, bytes).expect("written");
+        path.to_string_lossy().into_owned()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+fn run(command: &mut Command) -> (Output, String) {
+    let output = command.output().expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output, said)
+}
+
+#[test]
+fn k01_a_bad_value_is_named_with_its_true_line() {
+    let files = Files::new();
+    for (text, expected) in [
+        ("1,2\r\n3,oops\r\n5,6\r\n9,8\r\n", "line 2, column 2"),
+        ("1,2\r3,oops\r5,6\r9,8\r", "line 2, column 2"),
+        ("1,2\n3,4\n\n5,oops\n", "line 4, column 2"),
+    ] {
+        let path = files.write("points.csv", text);
+        for program in KMEANS {
+            refuses(program, &["-k", "1", "--file", &path], expected);
+        }
+        for program in ["logistic", "forest"] {
+            refuses(program, &["--file", &path], expected);
+        }
+    }
+}
+
+#[test]
+fn k02_a_header_is_said_and_a_bad_first_row_is_an_error() {
+    let files = Files::new();
+    for (row, expected) in [
+        ("1,,3", "line 1, column 2"),
+        ("NA,2,3", "line 1, column 1"),
+        ("1.5,abc,3", "line 1, column 2"),
+    ] {
+        let path = files.write("points.csv", format!("{row}\n4,5,6\n7,8,9\n"));
+        for program in KMEANS {
+            refuses(program, &["-k", "1", "--file", &path], expected);
+        }
+    }
+    let path = files.write("named.csv", "x,y\n1,2\n3,4\n");
+    for program in KMEANS {
+        let (done, said) =
+            run(example(program).args(["-k", "1", "--threads", "2", "--file", &path]));
+        assert!(done.status.success(), "{said}");
+        // Once, and not by each thread.
+        assert_eq!(
+            said.matches("line 1 is a header: x, y").count(),
+            1,
+            "{said}"
+        );
+        assert!(done.stdout.starts_with(b"2 points of 2 dimensions"));
+    }
+}
+
+fn packed(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).expect("in memory");
+    encoder.finish().expect("in memory")
+}
+
+#[test]
+fn k03_all_members_of_a_gzip_file_are_read() {
+    let files = Files::new();
+    let both = [packed("1,2\n3,4\n"), packed("5,6\n")].concat();
+    let whole = files.write("whole.csv.gz", &both);
+    let garbage = files.write("garbage.csv.gz", [both, b"garbage".to_vec()].concat());
+    let plain = files.write("plain.csv.gz", "1,2\n");
+    for program in KMEANS {
+        let said = output(example(program).args(["-k", "1", "--file", &whole]));
+        assert!(said.starts_with("3 points of 2 dimensions"), "{said}");
+        refuses(program, &["-k", "1", "--file", &garbage], "no gzip data");
+        refuses(program, &["-k", "1", "--file", &plain], "not a gzip file");
+    }
+}
+
+/// An array of two dimensions.
+fn npy(values: &[f64], columns: usize) -> Vec<u8> {
+    use npyz::WriterBuilder;
+    let shape = [(values.len() / columns) as u64, columns as u64];
+    let mut bytes = Vec::new();
+    let options = npyz::WriteOptions::new().default_dtype().shape(&shape);
+    let mut writer = options.writer(&mut bytes).begin_nd().expect("in memory");
+    writer.extend(values.iter().copied()).expect("in memory");
+    writer.finish().expect("in memory");
+    bytes
+}
+
+#[test]
+fn k04_numbers_that_are_none_are_refused() {
+    let files = Files::new();
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let path = files.write("values.npy", npy(&[0.0, 1.0, 2.0, bad, 4.0, 1.0], 2));
+        for program in [
+            "kmeans",
+            "kmeans-std",
+            "logistic",
+            "logistic-std",
+            "forest",
+            "forest-std",
+        ] {
+            refuses(program, &["--file", &path], "row 2, column 2");
+        }
+    }
+    for program in KMEANS {
+        refuses(
+            program,
+            &["--tolerance", "nan"],
+            "a finite number is needed",
+        );
+        refuses(
+            program,
+            &["--tolerance", "inf"],
+            "a finite number is needed",
+        );
+    }
+    for program in ["logistic", "logistic-std"] {
+        refuses(program, &["--rate", "1e308"], "give a smaller --rate");
+        refuses(program, &["--rate", "nan"], "a positive number");
+    }
+}
+
+#[test]
+fn k05_points_far_from_zero_have_the_same_clusters() {
+    let files = Files::new();
+    let points = |offset: f64| {
+        let row = |i: u32| {
+            format!(
+                "{}\n",
+                offset + f64::from(i / 8) * 20.0 + f64::from(i % 8) / 4.0
+            )
+        };
+        (0..16).map(row).collect::<String>()
+    };
+    let (near, far) = (
+        files.write("near.csv", points(0.0)),
+        files.write("far.csv", points(1.7e9)),
+    );
+    for program in KMEANS {
+        let clusters = |path: &str| {
+            output(example(program).args(["-k", "2", "--threads", "2", "--file", path]))
+        };
+        let said = clusters(&far);
+        assert_eq!(clusters(&near), said);
+        assert!(said.contains("cluster sizes: [8, 8]"), "{said}");
+    }
+}
+
+#[test]
+fn k06_a_constant_column_changes_no_loss() {
+    let files = Files::new();
+    let rows = |constant: &str| {
+        let row = |i: u32| format!("{},{constant}{}\n", (i * 7) % 11, i % 2);
+        (0..100).map(row).collect::<String>()
+    };
+    let (with, without) = (
+        files.write("with.csv", rows("0.1,")),
+        files.write("without.csv", rows("")),
+    );
+    for program in ["logistic", "logistic-std"] {
+        let losses = |path: &str| {
+            let said = output(example(program).args(["--file", path]));
+            said.split_once('\n').map(|(_, losses)| losses.to_owned())
+        };
+        assert_eq!(losses(&with), losses(&without));
+    }
+}
+
+#[test]
+fn k07_names_need_not_be_text() {
+    let files = Files::new();
+    files.write(OsStr::from_bytes(b"caf\xe9.txt"), "a b a");
+    files.write("plain.txt", "b c");
+    let table = OsStr::from_bytes(b"p\xf6ints.csv");
+    files.write(table, "1,0\n2,1\n3,0\n4,1\n");
+    let counts = |program: &str| {
+        output(
+            example(program)
+                .arg(files.0.path())
+                .args(["--threads", "2"]),
+        )
+    };
+    assert_eq!(counts("wordcount"), counts("wordcount-std"));
+    let path = files.0.path().join(table);
+    for program in ["kmeans", "logistic"] {
+        let run = |program: &str| {
+            let mut command = example(program);
+            command.arg("--file").arg(&path).args(["--threads", "2"]);
+            if program.starts_with("kmeans") {
+                command.args(["-k", "2"]);
+            }
+            output(&mut command)
+        };
+        assert_eq!(run(program), run(&format!("{program}-std")));
+    }
+}
+
+#[test]
+fn k08_few_things_for_many_threads_and_too_many_for_the_memory() {
+    let files = Files::new();
+    files.write("one.txt", "a b a");
+    for program in ["wordcount", "wordcount-std"] {
+        let said = output(example(program).arg(files.0.path()));
+        assert!(said.starts_with("3 words, 2 different"), "{said}");
+        refuses(program, &["--words", "18446744073709551615"], "memory");
+    }
+    for (program, arguments) in [
+        ("logistic", vec!["--threads", "600", "--iterations", "2"]),
+        ("forest", vec!["--threads", "3", "--trees", "2"]),
+        ("inference", vec!["--requests", "3", "--threads", "4"]),
+    ] {
+        output(example(program).args(&arguments));
+        output(example(&format!("{program}-std")).args(&arguments));
+    }
+    for number in ["100000000000", "18446744073709551615"] {
+        for program in KMEANS {
+            refuses(program, &["--generate", number], "memory");
+        }
+        for program in ["logistic", "logistic-std"] {
+            refuses(program, &["--generate", number, "100"], "memory");
+        }
+    }
+}
+
+#[test]
+fn k09_output_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
+    let full = Path::new("/dev/full");
+    for program in ["mandelbrot", "mandelbrot-std"] {
+        fails(
+            example(program).args(["--size", "50", "--out"]).arg(full),
+            "No space left",
+        );
+    }
+    for program in KMEANS {
+        fails(example(program).arg("--out").arg(full), "No space left");
+        fails(example(program).arg("--plot").arg(full), "");
+    }
+    let all = [
+        "montecarlo",
+        "kmeans",
+        "logistic",
+        "santa",
+        "mandelbrot",
+        "wordcount",
+        "philosophers",
+        "forest",
+        "mapreduce",
+        "inference",
+    ];
+    let files = Files::new();
+    for name in all {
+        for program in [name.to_owned(), format!("{name}-std")] {
+            let picture = files.path("picture.png");
+            let command = || {
+                let mut command = example(&program);
+                match name {
+                    "montecarlo" => command.args(["--points", "1000", "--threads", "2"]),
+                    "mandelbrot" => command.args(["--size", "50", "--out"]).arg(&picture),
+                    "forest" => command.args(["--trees", "2", "--threads", "1"]),
+                    "inference" => command.args(["--requests", "10"]),
+                    "mapreduce" => {
+                        command.args(["--points", "10", "--rounds", "1", "--tasks", "2"])
+                    }
+                    "santa" => command.args(["--millis", "1"]),
+                    _ => command.args(["--threads", "2"].iter().filter(|_| name != "philosophers")),
+                };
+                command
+            };
+            let full = std::fs::File::options()
+                .write(true)
+                .open(full)
+                .expect("it is there");
+            let (failed, said) = run(command().stdout(full).stderr(Stdio::piped()));
+            assert_eq!(failed.status.code(), Some(1), "{program}: {said}");
+            assert!(
+                said.contains("cannot print") && !said.contains("panicked"),
+                "{program}: {said}"
+            );
+            let mut closed = command()
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("the program runs");
+            // Before it prints anything.
+            drop(closed.stdout.take());
+            let ended = closed.wait_with_output().expect("it ends");
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert_eq!(ended.status.code(), Some(0), "{program}: {said}");
+            assert_eq!(said, "", "{program}");
+        }
+    }
+}
+
+#[test]
+fn k11_words_are_those_of_unicode() {
+    let files = Files::new();
+    files.write("a.txt", "हिन्दी हिन्दी \u{130}stanbul cafe\u{301} caf\u{e9}");
+    for program in ["wordcount", "wordcount-std"] {
+        let said = output(example(program).arg(files.0.path()));
+        assert!(said.starts_with("5 words, 3 different"), "{said}");
+        assert!(
+            said.contains("2 हिन्दी") && said.contains("2 café"),
+            "{said}"
+        );
+        assert!(said.contains("1 i\u{307}stanbul"), "{said}");
+    }
+}
+
+#[test]
+fn k11_arrays_of_integers_are_converted() {
+    use npyz::WriterBuilder;
+    let mut bytes = Vec::new();
+    let options = npyz::WriteOptions::new().default_dtype().shape(&[3, 2]);
+    let mut writer = options.writer(&mut bytes).begin_nd().expect("in memory");
+    writer.extend(1i64..=6).expect("in memory");
+    writer.finish().expect("in memory");
+    let files = Files::new();
+    let path = files.write("values.npy", bytes);
+    for program in KMEANS {
+        let said = output(example(program).args(["-k", "1", "--file", &path]));
+        assert!(said.starts_with("3 points of 2 dimensions"), "{said}");
+    }
+}
