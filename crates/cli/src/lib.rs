@@ -7,7 +7,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, Command, FromArgMatches, Subcommand};
 use crucial_object::Error;
-use crucial_runtime::{Config, runtime};
+use crucial_runtime::{Config, roles, runtime};
 
 mod cluster;
 mod data;
@@ -37,6 +37,7 @@ const TIMED_OUT: u8 = 124;
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
     // Also in a script that a cloud thread runs: the explicit command comes before the environment of a worker.
     runtime::declare_roles();
+    roles::hear_of_children();
     let matches = command().get_matches_from(arguments);
     let code = match matches.subcommand() {
         Some(("server", matches)) => code(server::run(matches)),
@@ -59,6 +60,7 @@ fn code(outcome: Result<(), String>) -> u8 {
 
 fn command() -> Command {
     let command = Command::new("crucial")
+        .version(env!("CARGO_PKG_VERSION"))
         .after_help(
             "Exit status: 0; 1 for an error; 2 for wrong usage; 3 where there is no value; 124 for a time-out.",
         )

@@ -10,7 +10,10 @@ use crucial_proto::Endpoint;
 use crucial_server::{Config, Limits, Parts, Server};
 use signal_hook::iterator::Signals;
 
-use super::print;
+use super::{print, signals};
+
+/// A server of `crucial up` ends with that command, however that ends.
+pub const WITH_PARENT: &str = "end-with-parent";
 
 /// The default address.
 const LISTEN: &str = "127.0.0.1:7171";
@@ -21,7 +24,7 @@ pub const CAN_JOIN: bool = cfg!(feature = "cluster");
 /// The command.
 pub fn command() -> Command {
     Command::new("server")
-        .about("Runs a server of shared objects until SIGTERM or SIGINT")
+        .about("Runs a server of shared objects until a signal ends it: in a cluster its objects are moved first")
         .args(server_arguments())
         .args(part_arguments())
 }
@@ -76,6 +79,10 @@ fn server_arguments() -> Vec<Arg> {
             1,
             "In a cluster: how many servers must have a change of an object with as many replicas before it is acknowledged; with fewer it waits. The same at all servers",
         ),
+        Arg::new(WITH_PARENT)
+            .long(WITH_PARENT)
+            .action(clap::ArgAction::SetTrue)
+            .hide(true),
         Arg::new("at-least-once")
             .long("at-least-once")
             .action(clap::ArgAction::SetTrue)
@@ -331,12 +338,13 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the command.
 pub fn run(matches: &ArgMatches) -> Result<(), String> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-
     crucial_runtime::roles::show_tracing(tracing::Level::WARN);
     // Before the server is ready, so that no signal is missed.
-    let mut signals = Signals::new([SIGTERM, SIGINT])
-        .map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let mut signals = signals::ending().map_err(|error| error.to_string())?;
+    if matches.get_flag(WITH_PARENT) {
+        let signal = Some(rustix::process::Signal::KILL);
+        let _ = rustix::process::set_parent_process_death_signal(signal);
+    }
     let config = config(matches);
     #[cfg_attr(not(any(feature = "modules", feature = "cluster")), expect(unused_mut))]
     let mut parts = Parts::default();

@@ -9,8 +9,26 @@ use crucial_object::{Error, Result};
 use crucial_runtime::runtime;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGQUIT};
 use signal_hook::iterator::Signals;
+
+/// The signals by which somebody ends a process that does not handle them. (Of the others, some are those of faults, and those
+/// of real time have no names.)
+const ENDING: [Signal; 13] = [
+    Signal::ALARM,
+    Signal::HUP,
+    Signal::INT,
+    Signal::IO,
+    Signal::POWER,
+    Signal::PROF,
+    Signal::QUIT,
+    Signal::TERM,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::VTALARM,
+    Signal::XCPU,
+    Signal::XFSZ,
+];
 
 /// How long a command that a signal ends tries to close its session.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
@@ -33,14 +51,21 @@ fn phase() -> MutexGuard<'static, Phase> {
     PHASE.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// Handles signals from here on, but not those that this process was started to ignore, for instance by nohup(1).
-pub fn listen() -> Result<()> {
+/// The signals that end this process, from here on to be handled; but not those that this process was started to ignore,
+/// for instance by nohup(1).
+pub fn ending() -> Result<Signals> {
     let ignored = ignored();
-    let handled = [SIGHUP, SIGINT, SIGQUIT, SIGTERM]
+    let handled = ENDING
         .into_iter()
+        .map(Signal::as_raw)
         .filter(|signal| ignored & (1 << (signal - 1)) == 0);
-    let mut signals = Signals::new(handled)
-        .map_err(|error| Error::Other(format!("cannot listen for signals: {error}")))?;
+    Signals::new(handled)
+        .map_err(|error| Error::Other(format!("cannot listen for signals: {error}")))
+}
+
+/// Handles signals from here on.
+pub fn listen() -> Result<()> {
+    let mut signals = ending()?;
     std::thread::Builder::new()
         .name("crucial-signals".to_owned())
         .spawn(move || {
@@ -79,16 +104,14 @@ fn end(signal: i32, code: Option<u8>) {
 
 /// Passes a signal on to the program, which decides how to end.
 fn pass_on(signal: i32, program: Pid) {
-    let passed = match signal {
-        SIGHUP => Signal::HUP,
-        SIGTERM => Signal::TERM,
-        // A key press reaches all processes in the foreground of the terminal. Many programs take a second signal to
-        // mean "at once".
-        _ if is_in_foreground() => return,
-        SIGINT => Signal::INT,
-        _ => Signal::QUIT,
-    };
-    let _ = kill_process(program, passed);
+    // A key press reaches all processes in the foreground of the terminal. Many programs take a second signal to mean
+    // "at once".
+    if matches!(signal, SIGINT | SIGQUIT) && is_in_foreground() {
+        return;
+    }
+    if let Some(signal) = Signal::from_named_raw(signal) {
+        let _ = kill_process(program, signal);
+    }
 }
 
 /// Runs a program to its end. From then on a signal ends this process with the program's exit status, as `code`

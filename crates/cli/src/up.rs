@@ -9,7 +9,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use crucial_runtime::roles;
 
 use super::data::{self, DataDirectory};
-use super::print;
+use super::{print, signals};
 
 /// The first server's port by default; the others have the next ones.
 const PORT: u16 = 7171;
@@ -20,7 +20,7 @@ const SERVERS_MAX: u16 = 16;
 /// The command.
 pub fn command() -> Command {
     Command::new("up")
-        .about("Starts a cluster on this machine, and ends it on SIGTERM or SIGINT")
+        .about("Starts a cluster on this machine, and ends it when a signal ends this command")
         .args([
             Arg::new("servers")
                 .short('n')
@@ -76,11 +76,8 @@ enum Event {
 
 /// Runs the command.
 pub fn run(matches: &ArgMatches) -> Result<(), String> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-
     let (events, next_event) = mpsc::channel();
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])
-        .map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let mut signals = signals::ending().map_err(|error| error.to_string())?;
     let stop = events.clone();
     std::thread::spawn(move || signals.forever().try_for_each(|_| stop.send(Event::Stop)));
     let count = *matches
@@ -98,7 +95,8 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
     for (index, address) in addresses.iter().enumerate() {
         let mut server = this_command()?;
         server
-            .args(["server", "--listen", address, "--join", &all, "--data"])
+            .args(["server", "--end-with-parent"])
+            .args(["--listen", address, "--join", &all, "--data"])
             .arg(directory.path().join(address.replace([':', '.'], "-")))
             .args(matches.get_many::<String>("options").into_iter().flatten())
             .stdin(Stdio::null())

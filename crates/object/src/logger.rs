@@ -117,6 +117,13 @@ impl Logger {
         self.lines.iter().cloned().collect()
     }
 
+    /// At most `count` of the lines that are kept, from the number `from` on.
+    pub fn page(&self, from: u64, count: u64) -> Vec<LogLine> {
+        let lines = self.lines.iter().filter(|line| line.number >= from);
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        lines.take(count).cloned().collect()
+    }
+
     /// How many lines were written, kept or not.
     pub fn len(&self) -> u64 {
         self.next

@@ -1,5 +1,6 @@
 //! Settings.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use crucial_object::{Error, Result, RunId};
@@ -90,50 +91,55 @@ impl Config {
     ///
     /// [`Error::Config`], which names the variable and says what is expected.
     pub fn from_env() -> Result<Config> {
-        Config::read(|name| std::env::var(name).ok())
+        Config::read(|name| std::env::var_os(name))
     }
 
-    fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Config> {
+    fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Config> {
         let mut config = Config::default();
-        let get = |name: &'static str| {
-            let value = variable(name).filter(|value| !value.is_empty())?;
-            Some(Variable { name, value })
+        let get = |name: &'static str| -> Result<Option<Variable>> {
+            let value = variable(name).filter(|value| !value.is_empty());
+            let value = value.map(|value| {
+                value.into_string().map_err(|value| Error::Config {
+                    detail: format!("{name}={value:?}: it is not UTF-8"),
+                })
+            });
+            Ok(value.transpose()?.map(|value| Variable { name, value }))
         };
-        if let Some(v) = get("CRUCIAL_CLUSTER") {
+        if let Some(v) = get("CRUCIAL_CLUSTER")? {
             config.cluster = Some(v.value.parse().map_err(|e| v.bad(&e))?);
         }
-        if let Some(v) = get("CRUCIAL_NAMESPACE") {
+        if let Some(v) = get("CRUCIAL_NAMESPACE")? {
             config.namespace = v.value;
         }
-        if let Some(v) = get("CRUCIAL_REPLICAS") {
+        if let Some(v) = get("CRUCIAL_REPLICAS")? {
             config.replicas = u8::try_from(v.number(1)?).map_err(|e| v.bad(&e))?;
         }
-        if let Some(v) = get("CRUCIAL_RUN") {
+        if let Some(v) = get("CRUCIAL_RUN")? {
             config.run = Some(v.value.parse().map_err(|e| v.bad(&e))?);
         }
-        if let Some(v) = get("CRUCIAL_PLATFORM") {
+        if let Some(v) = get("CRUCIAL_PLATFORM")? {
             config.platform = match v.value.as_str() {
                 "local" => PlatformKind::Local,
                 "in-process" => PlatformKind::InProcess,
                 _ => return Err(v.bad(&"`local` or `in-process` is expected")),
             };
         }
-        if let Some(v) = get("CRUCIAL_CONCURRENCY") {
+        if let Some(v) = get("CRUCIAL_CONCURRENCY")? {
             config.concurrency_max = v.number(1)? as usize;
         }
-        if let Some(v) = get("CRUCIAL_MEMORY_MB") {
+        if let Some(v) = get("CRUCIAL_MEMORY_MB")? {
             config.memory_mb = u32::try_from(v.number(1)?).map_err(|e| v.bad(&e))?;
         }
-        if let Some(v) = get("CRUCIAL_TIME_LIMIT_S") {
+        if let Some(v) = get("CRUCIAL_TIME_LIMIT_S")? {
             config.time_limit = Duration::from_secs(v.number(1)?);
         }
-        if let Some(v) = get("CRUCIAL_LEASE_MS") {
+        if let Some(v) = get("CRUCIAL_LEASE_MS")? {
             config.lease = Duration::from_millis(v.number(100)?);
         }
-        if let Some(v) = get("CRUCIAL_PATIENCE_S") {
+        if let Some(v) = get("CRUCIAL_PATIENCE_S")? {
             config.patience = Duration::from_secs(v.number(0)?);
         }
-        if let Some(v) = get("CRUCIAL_SPIN_US") {
+        if let Some(v) = get("CRUCIAL_SPIN_US")? {
             config.spin = Duration::from_micros(v.number(0)?);
         }
         Ok(config)
@@ -165,7 +171,7 @@ mod tests {
     use super::*;
 
     fn with(name: &str, value: &str) -> Result<Config> {
-        Config::read(|requested| (requested == name).then(|| value.to_owned()))
+        Config::read(|requested| (requested == name).then(|| value.into()))
     }
 
     #[test]
@@ -186,6 +192,17 @@ mod tests {
         for (name, value) in settings {
             assert_ne!(with(name, value).unwrap(), Config::default(), "{name}");
             assert_eq!(with(name, "").unwrap(), Config::default(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_not_taken_for_none() {
+        use std::os::unix::ffi::OsStringExt;
+        for name in ["CRUCIAL_NAMESPACE", "CRUCIAL_CLUSTER", "CRUCIAL_RUN"] {
+            let value = OsString::from_vec(b"caf\xe9".to_vec());
+            let read = Config::read(|requested| (requested == name).then(|| value.clone()));
+            let error = read.unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("UTF-8"), "{error}");
         }
     }
 

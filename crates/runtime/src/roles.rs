@@ -1,6 +1,7 @@
 //! The roles of an executable: program, worker, command line.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use crucial_platform::worker;
 use tracing::Level;
@@ -25,6 +26,7 @@ pub fn is_command_of_program() -> bool {
 /// which adds the command line if there is one.
 pub fn main<R>(program: fn() -> R, command_line: Option<CommandLine>) -> R {
     runtime::declare_roles();
+    hear_of_children();
     // An explicit argument comes before the environment, in which a script that a worker runs may find itself.
     if let Some(command_line) = command_line
         && is_command_of_program()
@@ -38,6 +40,13 @@ pub fn main<R>(program: fn() -> R, command_line: Option<CommandLine>) -> R {
     // Also when the program panics.
     let _end = EndRun;
     program()
+}
+
+/// Lets this process learn how its children end, also if it was started by one that does not want to know: a process
+/// that ignores SIGCHLD is told nothing, and its children inherit that.
+pub fn hear_of_children() {
+    // With a handler, which does nothing, the signal is not ignored any more, neither here nor in a child.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, Arc::default());
 }
 
 struct EndRun;

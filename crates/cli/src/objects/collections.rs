@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use crucial_object::collections::{List, Map, Merge, Mergeable, Queue, Set};
+use crucial_object::collections::{List, Map, Merge, Mergeable, QUEUE_CLOSED, Queue, Set};
 use crucial_object::{Error, Result, Shared};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::open::patient;
 use crate::lines::{self, each};
+use crate::print;
 use crate::value::{Answer, duration};
 
 /// The type of a map's values.
@@ -34,17 +35,20 @@ pub enum How {
 #[derive(Subcommand)]
 pub enum MapOperation {
     /// Sets a value, and prints the previous one
-    #[command(allow_negative_numbers = true)]
-    Put { key: String, value: String },
+    Put {
+        key: String,
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
     /// Prints a value
     Get { key: String },
     /// Removes a value, and prints it
     Remove { key: String },
-    /// Merges a value, or, with -, each line "KEY VALUE" of standard input
-    #[command(allow_negative_numbers = true)]
+    /// Merges a value, or, with -, each line "KEY VALUE" of standard input: two words
     Merge {
         /// - for standard input
         key: String,
+        #[arg(allow_hyphen_values = true)]
         value: Option<String>,
         #[arg(long, value_enum, default_value_t = How::Sum)]
         how: How,
@@ -65,7 +69,7 @@ pub enum MapOperation {
 pub enum ListOperation {
     /// Appends items, or, with -, each line of standard input
     Push {
-        #[arg(required = true)]
+        #[arg(required = true, allow_hyphen_values = true)]
         items: Vec<String>,
     },
     /// Removes the last item, and prints it
@@ -73,7 +77,11 @@ pub enum ListOperation {
     /// Prints an item
     Get { index: u64 },
     /// Sets an item, and prints the previous one
-    Set { index: u64, item: String },
+    Set {
+        index: u64,
+        #[arg(allow_hyphen_values = true)]
+        item: String,
+    },
     /// Removes an item, and prints it
     Remove { index: u64 },
     /// Prints COUNT items from START on
@@ -90,16 +98,19 @@ pub enum ListOperation {
 pub enum SetOperation {
     /// Adds items, or, with -, each line of standard input, and prints how many are new
     Add {
-        #[arg(required = true)]
+        #[arg(required = true, allow_hyphen_values = true)]
         items: Vec<String>,
     },
     /// Removes items, or, with -, each line of standard input, and prints how many of them existed
     Remove {
-        #[arg(required = true)]
+        #[arg(required = true, allow_hyphen_values = true)]
         items: Vec<String>,
     },
     /// Whether the set has an item
-    Contains { item: String },
+    Contains {
+        #[arg(allow_hyphen_values = true)]
+        item: String,
+    },
     /// Prints all items
     All,
     /// Prints the number of items
@@ -110,7 +121,8 @@ pub enum SetOperation {
 
 #[derive(Subcommand)]
 pub enum QueueOperation {
-    /// Appends items, or, with -, each line of standard input; waits while the queue is full
+    /// Appends items, or, with -, each line of standard input; waits while the queue is full. Items that begin with a
+    /// hyphen come behind --
     Push {
         #[arg(required = true)]
         items: Vec<String>,
@@ -132,15 +144,15 @@ pub enum QueueOperation {
 
 pub(super) fn map<V>(map: &Shared<Map<String, V>>, operation: MapOperation) -> Result<Answer>
 where
-    V: Mergeable + FromStr + Clone + Into<Value> + Serialize + DeserializeOwned + 'static,
+    V: Mergeable + FromStr + Clone + Shown + Serialize + DeserializeOwned + 'static,
 {
     match operation {
         MapOperation::Put { key, value } => {
             let previous = map.insert(key, parse(&value)?)?;
-            Ok(previous.map_or_else(Answer::done, Answer::of))
+            Ok(previous.map_or_else(Answer::done, |previous| Answer::of(previous.shown())))
         }
-        MapOperation::Get { key } => map.get(&key).map(Answer::maybe),
-        MapOperation::Remove { key } => map.remove(&key).map(Answer::maybe),
+        MapOperation::Get { key } => Ok(Answer::maybe(map.get(&key)?.map(V::shown))),
+        MapOperation::Remove { key } => Ok(Answer::maybe(map.remove(&key)?.map(V::shown))),
         MapOperation::Merge { key, value, how } => {
             let how = match how {
                 How::Sum => Merge::Sum,
@@ -149,7 +161,7 @@ where
                 How::Append => Merge::Append,
             };
             match value {
-                Some(value) => map.merge(key, parse(&value)?, how).map(Answer::of),
+                Some(value) => Ok(Answer::of(map.merge(key, parse(&value)?, how)?.shown())),
                 None if key == "-" => {
                     let merge = |entries| map.merge_all(entries, how);
                     lines::apply(std::io::stdin(), lines::BATCH_LINES, entry, merge)?;
@@ -162,9 +174,12 @@ where
                 }),
             }
         }
-        MapOperation::Keys => map.keys().map(Answer::of),
-        MapOperation::Entries => map.entries().map(Answer::entries),
-        MapOperation::Top { count } => map.top(count).map(Answer::entries),
+        MapOperation::Keys => {
+            let keys = entries(map)?.into_iter().map(|(key, _)| key);
+            Ok(Answer::of(keys.collect::<Vec<_>>()))
+        }
+        MapOperation::Entries => Ok(Answer::entries(shown(entries(map)?))),
+        MapOperation::Top { count } => Ok(Answer::entries(shown(map.top(count)?))),
         MapOperation::Len => map.len().map(Answer::of),
         MapOperation::Clear => map.clear().map(|()| Answer::done()),
     }
@@ -180,7 +195,10 @@ pub(super) fn list(list: &Shared<List<String>>, operation: ListOperation) -> Res
         ListOperation::Set { index, item } => list.set(index, item).map(Answer::of),
         ListOperation::Remove { index } => list.remove(index).map(Answer::of),
         ListOperation::Range { start, count } => list.range(start, count).map(Answer::of),
-        ListOperation::All => list.to_vec().map(Answer::of),
+        ListOperation::All => {
+            let page = |_: Option<&String>, start, count| list.range(start, count);
+            in_pages(page).map(Answer::of)
+        }
         ListOperation::Len => list.len().map(Answer::of),
         ListOperation::Clear => list.clear().map(|()| Answer::done()),
     }
@@ -199,7 +217,10 @@ pub(super) fn set(set: &Shared<Set<String>>, operation: SetOperation) -> Result<
         SetOperation::Add { items } => count(items, &|items| set.extend(items)),
         SetOperation::Remove { items } => count(items, &|items| set.remove_all(&items)),
         SetOperation::Contains { item } => set.contains(&item).map(Answer::whether),
-        SetOperation::All => set.to_vec().map(Answer::of),
+        SetOperation::All => {
+            let page = |last: Option<&String>, _, count| set.page(last.cloned(), count);
+            in_pages(page).map(Answer::of)
+        }
         SetOperation::Len => set.len().map(Answer::of),
         SetOperation::Clear => set.clear().map(|()| Answer::done()),
     }
@@ -211,7 +232,13 @@ pub(super) fn queue(queue: Shared<Queue<String>>, operation: QueueOperation) -> 
             let queue = patient(queue, timeout);
             let push = |items: Vec<String>| items.into_iter().try_for_each(|item| queue.push(item));
             // One at a time, so that after an error it is clear which items were pushed.
-            each(items, 1, push).map(|()| Answer::done())
+            match each(items, 1, push) {
+                Err(error) if error.to_string().contains(QUEUE_CLOSED) => {
+                    print::error(error);
+                    Ok(Answer::maybe(None::<String>))
+                }
+                pushed => pushed.map(|()| Answer::done()),
+            }
         }
         QueueOperation::Pop { timeout } => patient(queue, timeout).pop().map(Answer::maybe),
         QueueOperation::TryPop => queue.try_pop().map(Answer::maybe),
@@ -231,13 +258,110 @@ fn number<V: FromStr>(text: &str) -> Result<V, String> {
     text.parse().map_err(wrong)
 }
 
-/// Parses a line "KEY VALUE"; an empty line has no entry.
+/// Parses a line "KEY VALUE", two words with blanks around them; an empty line has no entry.
 fn entry<V: FromStr>(line: &str) -> Result<Option<(String, V)>, String> {
-    if line.trim().is_empty() {
-        return Ok(None);
+    let mut words = line.split_whitespace();
+    match (words.next(), words.next(), words.next()) {
+        (None, ..) => Ok(None),
+        (Some(key), Some(value), None) => Ok(Some((key.to_owned(), number(value)?))),
+        _ => Err(format!("{line:?} is not a line \"KEY VALUE\" of two words")),
     }
-    let Some((key, value)) = line.trim().rsplit_once(char::is_whitespace) else {
-        return Err(format!("{line:?} is not a line \"KEY VALUE\""));
-    };
-    Ok(Some((key.trim_end().to_owned(), number(value)?)))
+}
+
+/// A value of a map, as it is printed.
+pub(super) trait Shown {
+    fn shown(self) -> Value;
+}
+
+impl Shown for i64 {
+    fn shown(self) -> Value {
+        self.into()
+    }
+}
+
+impl Shown for String {
+    fn shown(self) -> Value {
+        self.into()
+    }
+}
+
+impl Shown for f64 {
+    /// JSON has no infinite number and none that is not one: these are texts, as `--values float` reads them.
+    fn shown(self) -> Value {
+        match self.is_finite() {
+            true => self.into(),
+            false => self.to_string().into(),
+        }
+    }
+}
+
+fn shown<V: Shown>(entries: Vec<(String, V)>) -> Vec<(String, Value)> {
+    let entries = entries.into_iter();
+    entries.map(|(key, value)| (key, value.shown())).collect()
+}
+
+fn entries<V>(map: &Shared<Map<String, V>>) -> Result<Vec<(String, V)>>
+where
+    V: Clone + Serialize + DeserializeOwned + 'static,
+{
+    in_pages(|last: Option<&(String, V)>, _, count| {
+        map.page(last.map(|(key, _)| key.clone()), count)
+    })
+}
+
+/// The number of items in a page.
+const PAGE: u64 = 10_000;
+
+/// All items, as `page` gives them behind the last one and from a position on. A page that is too large for a reply is asked for
+/// again in parts.
+pub(super) fn in_pages<T>(page: impl Fn(Option<&T>, u64, u64) -> Result<Vec<T>>) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    let mut count = PAGE;
+    loop {
+        match page(all.last(), all.len() as u64, count) {
+            Ok(items) if items.is_empty() => return Ok(all),
+            Ok(items) => all.extend(items),
+            Err(Error::LimitExceeded { limit, .. }) if limit == "frame_bytes_max" && count > 1 => {
+                count = (count / 8).max(1);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_an_entry_has_two_words() {
+        assert_eq!(entry::<i64>(" a\t5 "), Ok(Some(("a".to_owned(), 5))));
+        assert_eq!(entry::<i64>("  "), Ok(None));
+        assert_eq!(
+            entry::<String>("alice hello"),
+            Ok(Some(("alice".to_owned(), "hello".to_owned())))
+        );
+        for line in ["alice", "alice hello world", "new york 5", "alice hello"] {
+            let error = entry::<i64>(line).unwrap_err();
+            assert!(
+                error.contains(if line == "alice hello" { "hello" } else { line }),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn pages_that_are_too_large_are_asked_for_in_parts() {
+        let page = |_: Option<&u64>, start: u64, count: u64| {
+            if count > 3 {
+                return Err(Error::LimitExceeded {
+                    limit: "frame_bytes_max".to_owned(),
+                    max: 3,
+                    detail: String::new(),
+                });
+            }
+            Ok((start..10.min(start + count)).collect())
+        };
+        assert_eq!(in_pages(page), Ok((0..10).collect()));
+    }
 }

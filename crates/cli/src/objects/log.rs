@@ -1,8 +1,9 @@
 //! `crucial log`: lines of many writers.
 
 use clap::Subcommand;
-use crucial_object::{Logger, Result, Shared};
+use crucial_object::{LogLine, Logger, Result, Shared};
 
+use super::collections::in_pages;
 use crate::lines::each;
 use crate::print;
 use crate::value::Answer;
@@ -11,7 +12,7 @@ use crate::value::Answer;
 pub enum LogOperation {
     /// Appends a line of these words, or, with -, each line of standard input
     Write {
-        #[arg(required = true)]
+        #[arg(required = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
     /// Prints the lines
@@ -26,12 +27,12 @@ pub(super) fn log(log: &Shared<Logger>, operation: LogOperation) -> Result<Answe
             each(words, 1, |words| log.log(words.join(" "))).map(|()| Answer::done())
         }
         LogOperation::Lines => {
-            let lines = log
-                .lines()?
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>();
-            Ok(Answer::of(lines))
+            let page = |last: Option<&LogLine>, _, count| {
+                log.page(last.map_or(0, |last| last.number + 1), count)
+            };
+            let lines = in_pages(page)?;
+            let lines = lines.iter().map(ToString::to_string);
+            Ok(Answer::of(lines.collect::<Vec<_>>()))
         }
         LogOperation::Follow => {
             let mut next = 0;

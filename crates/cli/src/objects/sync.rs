@@ -43,7 +43,10 @@ pub enum LatchOperation {
 #[derive(Subcommand)]
 pub enum PromiseOperation {
     /// Sets the value, if the promise has none
-    Set { value: String },
+    Set {
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
     /// Prints the value; waits until the promise has one
     Get {
         #[arg(long, value_parser = duration)]

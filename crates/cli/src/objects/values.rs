@@ -27,11 +27,22 @@ pub enum CellOperation {
     /// Prints the value
     Get,
     /// Sets the value
-    Set { value: String },
+    Set {
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
     /// Sets the value, and prints the previous one
-    Swap { value: String },
+    Swap {
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
     /// Sets the value to NEW if it is OLD
-    Cas { old: String, new: String },
+    Cas {
+        #[arg(allow_hyphen_values = true)]
+        old: String,
+        #[arg(allow_hyphen_values = true)]
+        new: String,
+    },
 }
 
 pub(super) fn counter(counter: &Shared<Counter>, operation: CounterOperation) -> Result<Answer> {
@@ -55,8 +66,9 @@ pub(super) fn cell(name: &str, operation: CellOperation) -> Result<Answer> {
         },
         CellOperation::Set { value } => set(&value)?.set(value).map(|()| Answer::done()),
         CellOperation::Swap { value } => set(&value)?.swap(value).map(Answer::of),
-        CellOperation::Cas { old, new } => {
-            existing()?.compare_and_set(old, new).map(Answer::whether)
-        }
+        CellOperation::Cas { old, new } => match existing() {
+            Err(Error::NotFound { .. }) => Ok(Answer::whether(false)),
+            cell => cell?.compare_and_set(old, new).map(Answer::whether),
+        },
     }
 }

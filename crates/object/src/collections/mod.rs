@@ -25,6 +25,8 @@ pub use list::{List, ListDeferred, ListProxy};
 pub use map::{Map, MapDeferred, MapProxy};
 pub use matrix::{Matrix, MatrixDeferred, MatrixProxy};
 pub use ordered_map::{OrderedMap, OrderedMapDeferred, OrderedMapProxy};
+#[doc(hidden)]
+pub use queue::QUEUE_CLOSED;
 pub use queue::{Queue, QueueDeferred, QueueProxy};
 pub use serde_bytes::ByteBuf;
 pub use set::{Set, SetDeferred, SetProxy};

@@ -42,6 +42,10 @@ impl<T> Default for Queue<T> {
     }
 }
 
+/// The text of the error of a push to a closed queue.
+#[doc(hidden)]
+pub const QUEUE_CLOSED: &str = "the queue is closed: it takes no more items";
+
 #[shared(name = "crucial::Queue", crate = crate)]
 impl<T: Clone> Queue<T> {
     /// There is room for the items.
@@ -63,9 +67,7 @@ impl<T: Clone> Queue<T> {
     #[fallible]
     pub fn push(&mut self, item: T) -> Poll<Result<()>> {
         if self.closed {
-            return Poll::Ready(Err(Error::from(
-                "the queue is closed: it takes no more items",
-            )));
+            return Poll::Ready(Err(Error::from(QUEUE_CLOSED)));
         }
         if self.is_full() {
             return Poll::Pending;

@@ -1,0 +1,326 @@
+//! K33 to K39: signals, exit statuses, values and standard input, by the command itself.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crucial_testing::{Executable, Server};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+const CRUCIAL: &str = env!("CARGO_BIN_EXE_crucial");
+
+/// For what takes moments.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn server() -> Server {
+    Server::start(&Executable::crucial(CRUCIAL), &[]).unwrap()
+}
+
+fn command(server: &Server, words: &[&str]) -> Command {
+    let mut command = Command::new(CRUCIAL);
+    command.args(["--cluster", &server.address]).args(words);
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end().to_owned()
+}
+
+/// The exit status, and what was printed.
+fn run(server: &Server, words: &[&str]) -> (i32, String) {
+    let output = command(server, words).output().unwrap();
+    said(&output)
+}
+
+fn said(output: &Output) -> (i32, String) {
+    let status = output.status.code().unwrap_or(-1);
+    let said = match output.stdout.is_empty() {
+        true => text(&output.stderr),
+        false => text(&output.stdout),
+    };
+    (status, said)
+}
+
+fn with_input(mut command: Command, input: &[u8]) -> (i32, String) {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        // A command that fails reads no more.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        said(&child.wait_with_output().unwrap())
+    })
+}
+
+fn wait(child: &mut Child) -> std::process::ExitStatus {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < until, "the process does not end");
+        // Nothing tells of the end of a child and has a limit of time.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn k33_every_signal_that_ends_a_process_lets_a_server_leave() {
+    for signal in [
+        Signal::HUP,
+        Signal::USR1,
+        Signal::QUIT,
+        Signal::ALARM,
+        Signal::TERM,
+    ] {
+        let mut server = Command::new(CRUCIAL)
+            .args(["server", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().contains("ready"));
+        kill_process(Pid::from_child(&server), signal).unwrap();
+        assert_eq!(wait(&mut server).code(), Some(0), "{signal:?}");
+    }
+}
+
+#[test]
+fn k21_no_server_outlives_crucial_up_however_that_ends() {
+    for signal in [Signal::KILL, Signal::HUP, Signal::TERM] {
+        let mut up = Command::new(CRUCIAL)
+            .args(["up", "-n", "2", "--port", "7411"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(up.stdout.take().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().contains("ready"));
+        let id = Pid::from_child(&up);
+        let children = format!("/proc/{0}/task/{0}/children", id.as_raw_nonzero());
+        let children = std::fs::read_to_string(children).unwrap();
+        let children: Vec<Pid> = children
+            .split_whitespace()
+            .filter_map(|id| Pid::from_raw(id.parse().unwrap()))
+            .collect();
+        assert_eq!(children.len(), 2);
+        kill_process(id, signal).unwrap();
+        wait(&mut up);
+        let until = Instant::now() + PATIENCE;
+        while children
+            .iter()
+            .any(|child| test_kill_process(*child).is_ok())
+        {
+            assert!(Instant::now() < until, "{signal:?} leaves servers");
+            // The servers are no children of this process, which is told nothing of their ends.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[test]
+fn k34_run_passes_every_signal_on_that_ends_a_process() {
+    let server = server();
+    for signal in [
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ALARM,
+        Signal::HUP,
+        Signal::TERM,
+    ] {
+        let script =
+            "trap 'exit 7' USR1 USR2 ALRM HUP TERM; echo runs; while :; do sleep 0.05; done";
+        let mut holder = command(&server, &["mutex", "m", "run", "--", "sh", "-c", script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(holder.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "runs");
+        kill_process(Pid::from_child(&holder), signal).unwrap();
+        assert_eq!(wait(&mut holder).code(), Some(7), "{signal:?}");
+        assert_eq!(run(&server, &["mutex", "m", "is-locked"]).1, "false");
+        // A command that makes a call ends by the signal itself.
+        let mut waiting = command(&server, &["queue", "q", "pop"]).spawn().unwrap();
+        while run(&server, &["--json", "cluster", "objects"]).1.is_empty() {}
+        let until = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < until && waiting.try_wait().unwrap().is_none() {
+            // Until the command has its handlers, a signal ends it all the same.
+            let _ = kill_process(Pid::from_child(&waiting), signal);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(wait(&mut waiting).signal(), Some(signal.as_raw()));
+    }
+}
+
+#[test]
+fn k35_a_parent_that_ignores_its_children_changes_nothing() {
+    let server = server();
+    let output = Command::new("env")
+        .args([
+            "--ignore-signal=CHLD",
+            CRUCIAL,
+            "--cluster",
+            &server.address,
+        ])
+        .args(["mutex", "m", "run", "--", "sh", "-c", "sh -c 'exit 7'"])
+        .output()
+        .unwrap();
+    assert_eq!(said(&output), (7, String::new()));
+}
+
+#[test]
+fn k36_numbers_that_json_does_not_have_are_printed() {
+    let server = server();
+    for number in ["inf", "-inf", "NaN"] {
+        let put = ["map", "m", "--values", "float", "put", "k", number];
+        assert_eq!(run(&server, &put).0, 0);
+        let get = ["map", "m", "--values", "float", "get", "k"];
+        assert_eq!(run(&server, &get), (0, number.to_owned()));
+        let entries = ["--json", "map", "m", "--values", "float", "entries"];
+        assert_eq!(
+            run(&server, &entries),
+            (0, format!("[[\"k\",\"{number}\"]]"))
+        );
+    }
+}
+
+#[test]
+fn k37_a_variable_that_is_no_text_is_an_error() {
+    let server = server();
+    assert_eq!(
+        run(&server, &["counter", "c", "add", "5"]),
+        (0, "5".to_owned())
+    );
+    for name in ["CRUCIAL_NAMESPACE", "CRUCIAL_REPLICAS", "CRUCIAL_RUN"] {
+        let mut clear = command(&server, &["clear"]);
+        let output = clear
+            .env(name, OsStr::from_bytes(b"caf\xe9"))
+            .output()
+            .unwrap();
+        let (status, error) = said(&output);
+        assert!(status == 1 && error.contains(name), "{error}");
+    }
+    assert_eq!(run(&server, &["counter", "c", "get"]), (0, "5".to_owned()));
+}
+
+#[test]
+fn k38_a_line_of_a_merge_is_two_words() {
+    let server = server();
+    let merge = |values: &str, line: &str| {
+        let how = if values == "text" { "append" } else { "max" };
+        let words = [
+            "map", values, "--values", values, "merge", "--how", how, "-",
+        ];
+        with_input(command(&server, &words), line.as_bytes())
+    };
+    assert_eq!(merge("text", "alice hello\n"), (0, String::new()));
+    let get = ["map", "text", "--values", "text", "get", "alice"];
+    assert_eq!(run(&server, &get), (0, "hello".to_owned()));
+    for (values, line) in [
+        ("text", "alice hello world"),
+        ("int", "new york 5"),
+        ("int", "alice"),
+    ] {
+        let (status, error) = merge(values, &format!("ok 1\n{line}\n"));
+        assert_eq!(status, 1);
+        assert!(error.contains("line 2") && error.contains(line), "{error}");
+    }
+    let keys = ["--json", "map", "text", "--values", "text", "keys"];
+    assert_eq!(run(&server, &keys).1, r#"["alice","ok"]"#);
+}
+
+#[test]
+fn k39_much_is_read_in_pages() {
+    let server = server();
+    // More than fits into a reply.
+    let line = |index: u32| format!("{index}{}\n", "x".repeat(9_000_000));
+    let lines: String = (0..8).map(line).collect();
+    for (words, all) in [
+        (["list", "l", "push", "-"], ["list", "l", "all"]),
+        (["set", "s", "add", "-"], ["set", "s", "all"]),
+        (["log", "l", "write", "-"], ["log", "l", "lines"]),
+    ] {
+        assert_eq!(with_input(command(&server, &words), lines.as_bytes()).0, 0);
+        let output = command(&server, &all).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(
+            output.stdout.iter().filter(|byte| **byte == b'\n').count(),
+            8
+        );
+    }
+    let entries: String = (0..8)
+        .map(|index| format!("{index} {}", line(index)))
+        .collect();
+    let merge = [
+        "map", "m", "--values", "text", "merge", "--how", "append", "-",
+    ];
+    assert_eq!(
+        with_input(command(&server, &merge), entries.as_bytes()).0,
+        0
+    );
+    for operation in ["entries", "keys"] {
+        let words = ["map", "m", "--values", "text", operation];
+        let output = command(&server, &words).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(
+            output.stdout.iter().filter(|byte| **byte == b'\n').count(),
+            8
+        );
+    }
+}
+
+#[test]
+fn k39_exit_statuses_are_the_documented_ones() {
+    let server = server();
+    assert_eq!(
+        run(&server, &["cell", "none", "cas", "a", "b"]),
+        (3, "false".to_owned())
+    );
+    assert_eq!(run(&server, &["queue", "q", "push", "a"]).0, 0);
+    assert_eq!(run(&server, &["queue", "q", "close"]).0, 0);
+    let (status, error) = run(&server, &["queue", "q", "push", "b"]);
+    assert!(status == 3 && error.contains("closed"), "{error}");
+    let (status, error) = with_input(command(&server, &["queue", "q", "push", "-"]), b"b\n");
+    assert!(status == 3 && error.contains("closed"), "{error}");
+    for flag in ["--version", "-V"] {
+        let (status, version) = run(&server, &[flag]);
+        assert_eq!(
+            (status, version.as_str()),
+            (0, concat!("crucial ", env!("CARGO_PKG_VERSION")))
+        );
+    }
+}
+
+#[test]
+fn k39_values_may_begin_with_a_hyphen() {
+    let server = server();
+    for words in [
+        &["log", "l", "write", "-hello", "--world"][..],
+        &["list", "l", "push", "-x", "--help"],
+        &["set", "s", "add", "-x"],
+        &["queue", "q", "push", "--timeout", "5s", "--", "-x"],
+        &["cell", "c", "set", "-x"],
+        &["promise", "p", "set", "-x"],
+        &["map", "m", "--values", "text", "put", "k", "-x"],
+    ] {
+        let (status, said) = run(&server, words);
+        assert_eq!(status, 0, "{words:?}: {said}");
+    }
+    assert!(
+        run(&server, &["log", "l", "lines"])
+            .1
+            .contains("-hello --world")
+    );
+    assert_eq!(run(&server, &["list", "l", "all"]).1, "-x\n--help");
+    assert_eq!(run(&server, &["queue", "q", "len"]).1, "1");
+    assert_eq!(run(&server, &["cell", "c", "get"]).1, "-x");
+    assert_eq!(
+        run(&server, &["map", "m", "--values", "text", "get", "k"]).1,
+        "-x"
+    );
+}
