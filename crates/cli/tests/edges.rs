@@ -231,7 +231,11 @@ fn k38_a_line_of_a_merge_is_two_words() {
         assert!(error.contains("line 2") && error.contains(line), "{error}");
     }
     let keys = ["--json", "map", "text", "--values", "text", "keys"];
-    assert_eq!(run(&server, &keys).1, r#"["alice","ok"]"#);
+    let keys = run(&server, &keys).1;
+    assert!(
+        keys == r#"["alice","ok"]"# || keys == r#"["ok","alice"]"#,
+        "{keys}"
+    );
 }
 
 #[test]
