@@ -345,6 +345,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
         let signal = Some(rustix::process::Signal::KILL);
         let _ = rustix::process::set_parent_process_death_signal(signal);
     }
+    crucial_local::files::raise_limit();
     let config = config(matches);
     #[cfg_attr(not(any(feature = "modules", feature = "cluster")), expect(unused_mut))]
     let mut parts = Parts::default();

@@ -1,7 +1,9 @@
-//! K33 to K39: signals, exit statuses, values and standard input, by the command itself.
+//! K28 to K39: addresses, signals, exit statuses, values and standard input, by the command itself.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
@@ -327,4 +329,174 @@ fn k39_values_may_begin_with_a_hyphen() {
         run(&server, &["map", "m", "--values", "text", "get", "k"]).1,
         "-x"
     );
+}
+
+/// A port that is free just now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn get(address: &str, patience_s: &str) -> Command {
+    let mut command = Command::new(CRUCIAL);
+    command.args(["--cluster", address, "counter", "c", "get"]);
+    command.env("CRUCIAL_PATIENCE_S", patience_s);
+    command
+}
+
+#[test]
+fn k28_a_client_waits_for_a_server_that_is_about_to_start() {
+    let address = format!("127.0.0.1:{}", free_port());
+    let early = get(&address, "20").stdout(Stdio::piped()).spawn().unwrap();
+    // So that it is too early.
+    std::thread::sleep(Duration::from_millis(300));
+    let mut server = Command::new(CRUCIAL)
+        .args(["server", "--listen", &address])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert_eq!(
+        said(&early.wait_with_output().unwrap()),
+        (0, "0".to_owned())
+    );
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let begun = Instant::now();
+    let (status, error) = said(&get(&address, "1").output().unwrap());
+    assert!(status == 1 && error.contains(&address), "{error}");
+    assert!(
+        (1..10).contains(&begun.elapsed().as_secs()),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn k28_what_is_no_server_is_said_to_be_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (_, error) = said(&get(&address, "1").output().unwrap());
+    assert!(error.contains("may not be a Crucial server"), "{error}");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = stream
+                .unwrap()
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let begun = Instant::now();
+    let (_, error) = said(&get(&address, "20").output().unwrap());
+    assert!(error.contains("does not speak this protocol"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+/// A server behind limits of open files, as a shell sets them.
+fn limited(limits: &str) -> (Child, String) {
+    let script = format!("{limits}; exec {CRUCIAL} server --listen 127.0.0.1:0");
+    let mut server = Command::new("sh")
+        .args(["-c", &script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    let address = line.rsplit(' ').next().unwrap().to_owned();
+    (server, address)
+}
+
+#[test]
+fn k31_a_server_uses_all_files_that_it_may_and_recovers_from_too_few() {
+    let connect = |address: &str| TcpStream::connect(address).unwrap();
+    let (mut server, address) = limited("ulimit -Sn 64");
+    let many: Vec<_> = (0..100).map(|_| connect(&address)).collect();
+    assert_eq!(
+        said(&get(&address, "10").output().unwrap()),
+        (0, "0".to_owned())
+    );
+    drop(many);
+    server.kill().unwrap();
+    server.wait().unwrap();
+
+    let (mut server, address) = limited("ulimit -n 40");
+    let many: Vec<_> = (0..80).map(|_| connect(&address)).collect();
+    let (status, error) = said(&get(&address, "1").output().unwrap());
+    assert_eq!(status, 1, "{error}");
+    drop(many);
+    assert_eq!(
+        said(&get(&address, "20").output().unwrap()),
+        (0, "0".to_owned())
+    );
+    server.kill().unwrap();
+    let complaints = text(&server.wait_with_output().unwrap().stderr);
+    assert_eq!(
+        complaints
+            .matches("no connection can be accepted now")
+            .count(),
+        1,
+        "{complaints}"
+    );
+}
+
+#[test]
+fn k32_servers_of_a_cluster_may_have_several_names() {
+    let ports = [free_port(), free_port(), free_port()];
+    let join = ports.map(|port| format!("localhost:{port}")).join(",");
+    let mut servers: Vec<_> = ports
+        .iter()
+        .map(|port| {
+            Command::new(CRUCIAL)
+                .args([
+                    "server",
+                    "--listen",
+                    &format!("127.0.0.1:{port}"),
+                    "--join",
+                    &join,
+                ])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for server in &mut servers {
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        let line = lines
+            .next()
+            .expect("the server says that it is ready")
+            .unwrap();
+        assert!(line.contains("ready at 127.0.0.1:"), "{line}");
+    }
+    for server in &mut servers {
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+}
+
+#[test]
+fn k32_a_server_listens_on_all_addresses_of_a_name_and_says_which() {
+    let mut server = Command::new(CRUCIAL)
+        .args(["server", "--listen", "localhost:0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(server.stdout.take().unwrap());
+    let mut addresses: BTreeSet<_> = ("localhost", 0)
+        .to_socket_addrs()
+        .unwrap()
+        .map(|one| one.ip())
+        .collect();
+    // Not all machines have all addresses that they know.
+    addresses.retain(|address| TcpListener::bind((*address, 0)).is_ok());
+    for (_, line) in (0..addresses.len()).zip(output.lines()) {
+        let line = line.unwrap();
+        let address: SocketAddr = line.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(addresses.remove(&address.ip()), "{line}");
+        assert_eq!(
+            said(&get(&address.to_string(), "5").output().unwrap()),
+            (0, "0".to_owned())
+        );
+    }
+    assert!(addresses.is_empty(), "{addresses:?}");
+    server.kill().unwrap();
+    server.wait().unwrap();
 }

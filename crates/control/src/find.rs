@@ -72,7 +72,7 @@ impl Shared {
             }
             // Most of the servers say that there is no cluster: otherwise this one may just have lost its disk, while the
             // others live on and cannot be reached.
-            let is_first = self.config.join.first() == Some(&self.config.address);
+            let is_first = self.is_first().await;
             let expected = self.config.expect.unwrap_or(self.config.join.len());
             if is_first && own == 0 && 2 * (without + 1) > expected {
                 return self.found(raft).await;
@@ -90,6 +90,24 @@ impl Shared {
             }
             tokio::time::sleep(PROBE_PAUSE).await;
         }
+    }
+
+    /// Whether this server is the first seed, by whichever names: of a name with several addresses the lowest counts.
+    async fn is_first(&self) -> bool {
+        let Some(first) = self.config.join.first() else {
+            return false;
+        };
+        if *first == self.config.address {
+            return true;
+        }
+        let (Ok(first), Ok(own)) = (
+            tokio::net::lookup_host(first).await,
+            tokio::net::lookup_host(&self.config.address).await,
+        ) else {
+            return false;
+        };
+        let own: Vec<_> = own.collect();
+        first.min().is_some_and(|first| own.contains(&first))
     }
 
     /// Founds a cluster. An interrupted founding is resumed at the next start: no server can join before the cluster

@@ -9,11 +9,13 @@
 //! - [`Clock`]: the machine's clock.
 //! - [`directory`]: private directories, and the places where one may be.
 //! - [`embedded`]: the socket of an embedded server; [`tcp`]: those of a server on TCP.
+//! - [`files`]: how many files a process may have open.
 //! - [`socket`]: binding, connecting, credentials.
 
 mod clock;
 pub mod directory;
 pub mod embedded;
+pub mod files;
 mod names;
 pub mod socket;
 pub mod tcp;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use crucial_node::{Connection, Input, Job, Outputs};
+use crucial_node::{Connection, Input, Job, Millis, Outputs};
 use crucial_object::Error;
 use crucial_proto::SpinPolicy;
 use crucial_proto::frame::{self, Request, peer};
@@ -33,12 +33,17 @@ const EVENTS_MAX: usize = 1024;
 /// How soon to try again when the process is out of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
+/// How often somebody is told that no connection can be accepted, in milliseconds.
+const COMPLAINT_PAUSE_MS: Millis = 10_000;
+
 pub(crate) struct Io {
     poll: Poll,
     events: Events,
     listeners: Vec<Listener>,
     /// The listeners may have more to accept.
     accepting: bool,
+    /// When somebody was told last that no connection can be accepted.
+    complained: Option<Millis>,
     readers: Slab<Reader>,
     /// Readers that are to be read from.
     readable: VecDeque<usize>,
@@ -98,6 +103,7 @@ impl Io {
             events: Events::with_capacity(EVENTS_MAX),
             listeners,
             accepting: false,
+            complained: None,
             readers: Slab::new(),
             readable: VecDeque::new(),
             splitting: VecDeque::new(),
@@ -265,7 +271,15 @@ impl Io {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
-                        tracing::error!(%error, "cannot accept connections now");
+                        let now = shell.now();
+                        let is_told = |last: Millis| now.saturating_sub(last) < COMPLAINT_PAUSE_MS;
+                        if !self.complained.is_some_and(is_told) {
+                            self.complained = Some(now);
+                            tracing::error!(
+                                %error,
+                                "no connection can be accepted now: those that come wait until others end"
+                            );
+                        }
                         self.accepting = true;
                         break;
                     }

@@ -1,5 +1,6 @@
 //! Where a server listens.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener, ToSocketAddrs};
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::path::Path;
 use crucial_local::{SocketFile, check_peer, is_own, tcp};
 use crucial_proto::Endpoint;
 use mio::net::{TcpListener, UnixListener};
+use rustix::io::Errno;
 
 use crate::socket::Stream;
 use crate::start::StartError;
@@ -32,12 +34,17 @@ impl Bound {
                 self.endpoints.push(endpoint.clone());
             }
             Endpoint::Tcp { host, port } => {
-                let (bound, also_ipv4) = self.listen_tcp(host, *port).map_err(refused)?;
-                self.endpoints.push(Endpoint::Tcp {
-                    host: host.clone(),
-                    port: bound.port(),
-                });
-                self.listen_locally(bound, also_ipv4);
+                for (bound, also_ipv4) in self.listen_tcp(host, *port).map_err(refused)? {
+                    let host = match bound {
+                        SocketAddr::V4(_) => bound.ip().to_string(),
+                        SocketAddr::V6(_) => format!("[{}]", bound.ip()),
+                    };
+                    self.endpoints.push(Endpoint::Tcp {
+                        host,
+                        port: bound.port(),
+                    });
+                    self.listen_locally(bound, also_ipv4);
+                }
             }
         }
         Ok(())
@@ -53,10 +60,33 @@ impl Bound {
         }
     }
 
-    /// The address that was bound, and whether it is one of IPv6 that answers to IPv4, too.
-    fn listen_tcp(&mut self, host: &str, port: u16) -> io::Result<(SocketAddr, bool)> {
-        let addresses: Vec<_> = (host, port).to_socket_addrs()?.collect();
-        let listener = StdTcpListener::bind(&addresses[..])?;
+    /// Listens on all addresses of a host: a client may try any of them. Gives those that were bound, each with whether it is one of
+    /// IPv6 that answers to IPv4, too.
+    fn listen_tcp(&mut self, host: &str, port: u16) -> io::Result<Vec<(SocketAddr, bool)>> {
+        let addresses: BTreeSet<_> = (host, port).to_socket_addrs()?.collect();
+        let (mut all, mut port) = (Vec::new(), port);
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for mut address in addresses {
+            // Where any port is good, it is the same for all addresses.
+            address.set_port(port);
+            match self.listen_at(address) {
+                Ok(bound) => {
+                    port = bound.0.port();
+                    all.push(bound);
+                }
+                // The machine knows the address by its name, and does not have it.
+                Err(error) if is_not_here(&error) => failure = error,
+                Err(error) => return Err(error),
+            }
+        }
+        match all.is_empty() {
+            true => Err(failure),
+            false => Ok(all),
+        }
+    }
+
+    fn listen_at(&mut self, address: SocketAddr) -> io::Result<(SocketAddr, bool)> {
+        let listener = StdTcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let bound = listener.local_addr()?;
         let is_any_ipv6 = bound.is_ipv6() && bound.ip().is_unspecified();
@@ -76,6 +106,11 @@ impl Bound {
         self.files.extend(bound.file);
         Ok(())
     }
+}
+
+fn is_not_here(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
 }
 
 /// A bound socket.

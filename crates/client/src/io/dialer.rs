@@ -153,7 +153,6 @@ fn keep_dialing(net: &Weak<Net>, link: &Arc<Link>) {
         drop(strong);
         let dialed = endpoint.clone().and_then(|endpoint| {
             handshake::dial(&endpoint, &config, introduction.hello.clone(), limits)
-                .map_err(|rejected| rejected.error)
         });
         let Some(strong) = net.upgrade() else { return };
         if strong.on_dialed(link, &introduction, dialed) {

@@ -44,6 +44,9 @@ pub(crate) const BRISK: Limits = Limits {
     welcome: Duration::from_secs(2),
 };
 
+/// For a welcome, of a client with little patience.
+const WELCOME_MIN: Duration = Duration::from_secs(1);
+
 /// A connection whose server has said welcome.
 pub(crate) struct Dialed {
     pub socket: Socket,
@@ -52,24 +55,8 @@ pub(crate) struct Dialed {
     pub rest: BytesMut,
 }
 
-/// Why there is no connection.
-pub(crate) struct Rejected {
-    pub error: Error,
-    /// A server is there, and is not ready.
-    is_there: bool,
-}
-
-impl From<Error> for Rejected {
-    fn from(error: Error) -> Self {
-        Rejected {
-            error,
-            is_there: false,
-        }
-    }
-}
-
-/// Connects to the first of the configured servers that answers. Those that are there and not ready are tried again
-/// while the client has patience.
+/// Connects to the first of the configured servers that answers. Those that cannot be reached or are not ready are tried again
+/// while the client has patience: they may be about to start.
 ///
 /// # Errors
 ///
@@ -82,21 +69,20 @@ pub(crate) fn dial_first(config: &Config, hello: &Hello) -> Result<(Endpoint, Di
     let started = Instant::now();
     let mut pause = PAUSE_FIRST;
     loop {
-        let (mut errors, mut is_there) = (Vec::new(), false);
+        let mut errors = Vec::new();
         for endpoint in config.candidates() {
             match dial(&endpoint, config, hello.clone(), limits) {
                 Ok(dialed) => return Ok((endpoint, dialed)),
-                Err(rejected) => {
-                    is_there |= rejected.is_there;
-                    errors.push(rejected.error);
-                }
+                Err(error) => errors.push(error),
             }
         }
-        if !is_there || started.elapsed() + pause >= config.patience {
+        let is_late = |error: &Error| matches!(error, Error::Unavailable { .. });
+        let left = config.patience.saturating_sub(started.elapsed());
+        if !errors.iter().all(is_late) || left.is_zero() {
             return Err(all_of(errors));
         }
         // Back-off: nothing announces that a server has started.
-        std::thread::sleep(pause);
+        std::thread::sleep(pause.min(left));
         pause = (2 * pause).min(PAUSE_LAST);
     }
 }
@@ -129,8 +115,10 @@ pub(crate) fn dial(
     config: &Config,
     hello: Hello,
     limits: Limits,
-) -> Result<Dialed, Rejected> {
+) -> Result<Dialed> {
     let failed = |error: io::Error| unavailable(endpoint, error.to_string());
+    // Somebody without patience does not wait for long for one that says nothing.
+    let welcome_max = limits.welcome.min(config.patience.max(WELCOME_MIN));
     let mut tries = HANDSHAKE_TRIES_MAX;
     let started = Instant::now();
     loop {
@@ -142,7 +130,7 @@ pub(crate) fn dial(
         socket.write(&bytes);
         let mut rest = BytesMut::new();
         tries -= 1;
-        match read_welcome(&socket, &mut rest, limits.welcome) {
+        match read_welcome(&socket, &mut rest, welcome_max) {
             Ok(Ok(Response::Welcome(welcome))) => {
                 return Ok(Dialed {
                     socket,
@@ -152,17 +140,13 @@ pub(crate) fn dial(
             }
             // The server does not know by which address it was reached.
             Ok(Ok(Response::Refused(Error::Unavailable { reason, .. }))) => {
-                return Err(Rejected {
-                    error: unavailable(endpoint, reason),
-                    is_there: true,
-                });
+                return Err(unavailable(endpoint, reason));
             }
-            Ok(Ok(Response::Refused(error)) | Err(error)) => return Err(error.into()),
+            Ok(Ok(Response::Refused(error)) | Err(error)) => return Err(error),
             Ok(Ok(Response::Reply { .. } | Response::Routes(_) | Response::Moved { .. })) => {
                 return Err(Error::Protocol {
                     detail: "the server answered before it said welcome".to_owned(),
-                }
-                .into());
+                });
             }
             // Somebody is there, but the connection broke; perhaps behind the hello.
             Err(error)
@@ -173,7 +157,19 @@ pub(crate) fn dial(
                 // Back-off: nothing announces that the server takes connections again.
                 std::thread::sleep(PAUSE_FIRST);
             }
-            Err(error) => return Err(failed(error).into()),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                let reason = format!(
+                    "something listens there, and said nothing for {} s: it may not be a Crucial server",
+                    welcome_max.as_secs()
+                );
+                return Err(unavailable(endpoint, reason));
+            }
+            Err(error) => {
+                let reason = format!(
+                    "the connection ended before a welcome ({error}): it may not be a Crucial server"
+                );
+                return Err(unavailable(endpoint, reason));
+            }
         }
     }
 }
@@ -199,7 +195,7 @@ fn read_welcome(
             Ok(Some(frame)) => return Ok(frame::decode_response(frame)),
             Err(_) => {
                 return Ok(Err(Error::Protocol {
-                    detail: "not a Crucial server".to_owned(),
+                    detail: "what listens there is not a Crucial server: it does not speak this protocol".to_owned(),
                 }));
             }
         }

@@ -51,7 +51,7 @@ impl LocalPlatform {
     ///
     /// If the operating system gives no thread or no socket.
     pub fn start(config: LocalConfig) -> io::Result<LocalPlatform> {
-        process::raise_file_limit();
+        crucial_local::files::raise_limit();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;

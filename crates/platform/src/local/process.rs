@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::process::{Child, Command};
 
 use super::config::LocalConfig;
@@ -14,18 +14,6 @@ use crate::platform::Failure;
 use crate::worker::{
     API_VARIABLE, LOCAL_VARIABLE, MEMORY_VARIABLE, PARENT_VARIABLE, RESULT_VARIABLE,
 };
-
-/// Raises the soft limit of open files: each worker needs several file descriptors in this process, and the usual
-/// limit of 1024 is too low for many workers.
-pub(super) fn raise_file_limit() {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    // Best effort: with the old limit fewer workers can run, and starting one too many reports the cause.
-    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
-}
 
 /// A started process and the read ends of its output pipes.
 pub(super) struct Started {
