@@ -71,16 +71,8 @@ fn main() -> Result<()> {
     let model = &Shared::new(Model { classifier })?;
     for job in &options.jobs() {
         let all = &Shared::new(Barrier::new(job.threads))?;
-        let served = thread::scope(|scope| -> Result<Vec<_>> {
-            let threads: Vec<_> = (0..job.threads)
-                .map(|thread| scope.spawn(serve(thread, job, model, all)))
-                .collect();
-            let mut served = Vec::new();
-            for thread in threads {
-                served.push(thread.join()??);
-            }
-            Ok(served)
-        })??;
+        let threads = (0..job.threads).map(|thread| thread::spawn(serve(thread, job, model, all)));
+        let served = thread::join_all(threads)?;
         report(job, &served);
     }
     Ok(())

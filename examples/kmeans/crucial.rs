@@ -130,12 +130,8 @@ fn main() -> Result<()> {
         iterations: Shared::new(AtomicU64::new(0))?,
         barrier: Shared::new(Barrier::new(job.threads))?,
     };
-    let threads: Vec<_> = (0..job.threads)
-        .map(|index| thread::spawn(cluster(index, &job, &globals)))
-        .collect();
-    for thread in threads {
-        thread.join()??;
-    }
+    let threads = (0..job.threads).map(|index| thread::spawn(cluster(index, &job, &globals)));
+    thread::join_all(threads)?;
     let history = globals.delta.history()?;
     report(&history, &globals.centroids.counts()?);
     if let Some(path) = &options.out {

@@ -81,16 +81,8 @@ fn main() -> Result<()> {
     say!("{rows} rows of {columns} features");
     let descent = job.descent(columns);
     let model = &Shared::new(Model { descent })?;
-    let hits = thread::scope(|scope| -> Result<u64> {
-        let threads: Vec<_> = (0..job.threads)
-            .map(|index| scope.spawn(train(index, job, model)))
-            .collect();
-        let mut hits = 0;
-        for thread in threads {
-            hits += thread.join()??;
-        }
-        Ok(hits)
-    })??;
+    let threads = (0..job.threads).map(|index| thread::spawn(train(index, job, model)));
+    let hits = thread::join_all(threads)?.iter().sum();
     let losses = model.losses()?;
     report(&losses, hits, rows)?;
     if let Some(path) = &options.plot {

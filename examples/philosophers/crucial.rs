@@ -63,15 +63,9 @@ fn main() -> Result<()> {
     let forks: &Vec<_> = &forks.collect::<Result<_>>()?;
     let seats = Seats::new(dinner.philosophers);
     let table = &Shared::new(Table { seats })?;
-    thread::scope(|scope| -> Result<()> {
-        let threads: Vec<_> = (0..dinner.philosophers)
-            .map(|philosopher| scope.spawn(dine(philosopher, dinner, forks, table)))
-            .collect();
-        for thread in threads {
-            thread.join()??;
-        }
-        Ok(())
-    })??;
+    let threads = (0..dinner.philosophers)
+        .map(|philosopher| thread::spawn(dine(philosopher, dinner, forks, table)));
+    thread::join_all(threads)?;
     report(&table.meals()?);
     Ok(())
 }

@@ -137,9 +137,7 @@ fn run(deliveries: u64, millis: u64) -> Result<Vec<Event>> {
     for number in 0..ELVES {
         threads.push(thread::spawn(helper(pole.clone(), Kind::Elf, number)));
     }
-    for thread in threads {
-        thread.join()??;
-    }
+    thread::join_all(threads)?;
     pole.log.events()
 }
 

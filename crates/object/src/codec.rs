@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::complete::{Complete, LeftOut};
 use crate::{Error, Result};
 
 /// The memory of a parked call: its `#[ticket]`, encoded.
@@ -18,11 +19,48 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
 /// Appends the encoding of `value` to `out`.
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()> {
     let start = out.len();
-    if let Err(error) = postcard::serialize_with_flavor(value, Appended(out)) {
+    let left_out = LeftOut::default();
+    let value = Complete(value, &left_out);
+    if let Err(error) = postcard::serialize_with_flavor(&value, Appended(out)) {
         out.truncate(start);
-        return Err(Error::encoding(std::any::type_name::<T>(), error));
+        let cause = match left_out.get() {
+            Some((name, field)) => format!(
+                "{name} leaves its field {field:?} out, by #[serde(skip_serializing_if)]: the encoding has no names, and whoever \
+                 decodes it would take other fields for it; remove the attribute"
+            ),
+            None => cause(error),
+        };
+        return Err(Error::encoding(std::any::type_name::<T>(), cause));
     }
     Ok(())
+}
+
+/// The cause of an error of the encoding, and what to do.
+fn cause(error: postcard::Error) -> String {
+    use postcard::Error as E;
+    match error {
+        E::WontImplement => "it wants to know what comes before it reads it, as types with #[serde(untagged)], #[serde(tag)] or \
+             #[serde(flatten)] and serde_json::Value do: the encoding does not say; use an enum without these attributes, or \
+             carry it as a String of JSON"
+            .to_owned(),
+        E::SerializeSeqLengthUnknown => {
+            "it does not know its length before its end, as types with #[serde(flatten)]: carry a Vec or a map instead"
+                .to_owned()
+        }
+        E::DeserializeUnexpectedEnd => {
+            "the bytes end too early: they are those of another type, or cut off".to_owned()
+        }
+        E::DeserializeBadVarint => "a number is too large for its type".to_owned(),
+        E::DeserializeBadBool
+        | E::DeserializeBadChar
+        | E::DeserializeBadUtf8
+        | E::DeserializeBadOption
+        | E::DeserializeBadEnum
+        | E::DeserializeBadEncoding => "the bytes are those of another type".to_owned(),
+        E::SerdeSerCustom => "its own Serialize refuses it".to_owned(),
+        E::SerdeDeCustom => "its own Deserialize refuses it".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// postcard's output, at the end of a vector.
@@ -52,7 +90,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 }
 
 fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let (value, rest) = postcard::take_from_bytes(bytes).map_err(|error| error.to_string())?;
+    let (value, rest) = postcard::take_from_bytes(bytes).map_err(cause)?;
     match rest.len() {
         0 => Ok(value),
         more => Err(format!("{more} bytes too many")),
@@ -116,6 +154,58 @@ mod tests {
             decode_arguments::<(u32, String)>("T::m", &bytes),
             Err(Error::BadArguments { .. })
         ));
+    }
+
+    #[derive(Serialize, serde::Deserialize, PartialEq, Debug, Default)]
+    struct Skips {
+        a: u8,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        b: Option<u8>,
+        #[serde(skip)]
+        never: u8,
+        c: u8,
+    }
+
+    #[test]
+    fn a_value_that_leaves_a_field_out_is_refused_wherever_it_is() {
+        let whole = || Skips {
+            b: Some(2),
+            ..Skips::default()
+        };
+        let bytes = encode(&vec![whole()]).unwrap();
+        assert_eq!(decode::<Vec<Skips>>(&bytes).unwrap(), [whole()]);
+        let nested = (1u8, Some(vec![Box::new(Skips::default())]));
+        let error = encode(&nested).unwrap_err().to_string();
+        assert!(
+            error.contains("Skips leaves its field \"b\" out"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn types_that_describe_themselves_are_refused_with_the_cause() {
+        #[derive(Serialize, serde::Deserialize, Debug)]
+        #[serde(untagged)]
+        enum Untagged {
+            Number(u8),
+        }
+        let bytes = encode(&Untagged::Number(1)).unwrap();
+        let error = decode::<Untagged>(&bytes).unwrap_err().to_string();
+        assert!(
+            error.contains("untagged") && error.contains("String of JSON"),
+            "{error}"
+        );
+        #[derive(Serialize)]
+        struct Flat {
+            #[serde(flatten)]
+            inner: Skips,
+        }
+        let error = encode(&Flat {
+            inner: Skips::default(),
+        })
+        .unwrap_err()
+        .to_string();
+        assert!(error.contains("flatten"), "{error}");
     }
 
     #[test]

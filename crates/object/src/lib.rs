@@ -36,6 +36,7 @@
 pub mod caller;
 mod codec;
 pub mod collections;
+mod complete;
 #[cfg(not(target_family = "wasm"))]
 pub mod describe;
 mod error;
@@ -74,7 +75,7 @@ pub use object::{
     EncodingVersion, Instance, Invocation, Object, SharedType, State, TypeInfo, Wake,
 };
 pub use opaque::{Element, Opaque, OpaqueKey, SortKey};
-pub use panics::{Panic, catch};
+pub use panics::{Panic, catch, catch_said};
 pub use proxy::{Pending, Proxy, Target};
 pub use signature::{Argument, Encoding, Signature, Supplied, TypeParameter};
 

@@ -9,6 +9,8 @@ use crate::envelope;
 use crate::platform::{
     Completion, Failure, Invocation, InvocationId, PAYLOAD_BYTES_MAX, Platform, complete,
 };
+use crate::queue_watch::{self, QUIET, Queue, QueueWatch};
+use crate::sink::Prefixed;
 use crate::worker::{Context, FunctionError, Handler, run_caught};
 
 /// Runs each invocation on a thread of this process, with the same encoding as a worker process. For tests and
@@ -36,6 +38,7 @@ struct Invocations {
     running: HashMap<u64, Running>,
     deadlines: BTreeSet<(Instant, u64)>,
     last_id: u64,
+    watch: Option<QueueWatch>,
     /// Whether the thread that enforces the deadlines has been started.
     watched: bool,
     stopped: bool,
@@ -44,6 +47,7 @@ struct Invocations {
 /// An invocation that runs and is not completed.
 struct Running {
     invocation: InvocationId,
+    name: String,
     done: Completion,
     limit: Duration,
     /// `None` if the deadline is beyond what the clock can represent.
@@ -87,6 +91,8 @@ impl Platform for InProcess {
         invocations.queue.push_back((invocation, done));
         drop(invocations);
         self.pool.start_waiting();
+        // The queue may have to be looked at from now on.
+        self.pool.changed.notify_one();
     }
 
     fn cancel(&self, id: InvocationId) {
@@ -167,6 +173,7 @@ impl ThreadPool {
         let id = invocations.last_id;
         let running = Running {
             invocation: invocation.id,
+            name: invocation.name.clone(),
             done,
             limit,
             deadline,
@@ -233,6 +240,10 @@ impl ThreadPool {
         let mut invocations = self.invocations();
         while !invocations.stopped {
             let now = Instant::now();
+            if let Some(said) = invocations.look_at_queue(now, self.concurrency_max) {
+                queue_watch::say(&Prefixed, &said);
+            }
+            let look = (!invocations.queue.is_empty()).then_some(now + QUIET);
             match invocations.deadlines.first().copied() {
                 Some((deadline, id)) if deadline <= now => {
                     let limit = invocations
@@ -244,18 +255,44 @@ impl ThreadPool {
                     self.start_waiting();
                     invocations = self.invocations();
                 }
-                Some((deadline, _)) => {
-                    let waited = self.changed.wait_timeout(invocations, deadline - now);
-                    invocations = waited.unwrap_or_else(|e| e.into_inner()).0;
-                }
-                None => {
-                    invocations = self
-                        .changed
-                        .wait(invocations)
-                        .unwrap_or_else(|e| e.into_inner())
+                next => {
+                    let deadline = next.map(|(deadline, _)| deadline);
+                    invocations = match deadline.into_iter().chain(look).min() {
+                        Some(until) => {
+                            let waited = self.changed.wait_timeout(invocations, until - now);
+                            waited.unwrap_or_else(|e| e.into_inner()).0
+                        }
+                        None => {
+                            let waited = self.changed.wait(invocations);
+                            waited.unwrap_or_else(|e| e.into_inner())
+                        }
+                    };
                 }
             }
         }
+    }
+}
+
+impl Invocations {
+    fn look_at_queue(&mut self, now: Instant, concurrency_max: usize) -> Option<String> {
+        let mut running: Vec<_> = self
+            .running
+            .values()
+            .map(|running| &running.name[..])
+            .collect();
+        running.sort_unstable();
+        let queue = Queue {
+            steps: self.last_id,
+            waiting: self
+                .queue
+                .iter()
+                .map(|(waiting, _)| &waiting.name[..])
+                .collect(),
+            running,
+            concurrency_max,
+        };
+        let watch = self.watch.get_or_insert_with(|| QueueWatch::new(now));
+        watch.look(&queue, now)
     }
 }
 

@@ -41,6 +41,7 @@ mod environment;
 mod in_process;
 mod local;
 mod platform;
+mod queue_watch;
 mod sink;
 pub mod worker;
 

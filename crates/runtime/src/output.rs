@@ -6,6 +6,15 @@ use crucial_platform::{OutputSink, Stream};
 
 use crate::progress;
 
+/// Tells the user what has become of a thread, at once.
+pub(crate) fn note(text: std::fmt::Arguments<'_>) {
+    let text = format!("crucial: {text}\n");
+    progress::suspended(|| {
+        // There is nobody to tell that nobody can be told.
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    });
+}
+
 /// Prints each line on this process's terminal, after the thread's name.
 pub(crate) struct Lines;
 

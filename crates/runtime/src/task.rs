@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
-use crucial_object::{Error, Result, RunId, ThreadId, catch, decode, encode};
+use crucial_object::{Error, Result, RunId, ThreadId, catch_said, decode, encode};
 use crucial_proto::frame::Attempt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,8 @@ impl FunctionCall {
                 ),
             }
         })?;
-        catch(|| function(&self.arguments)).unwrap_or_else(|panic| {
+        // As that of a thread of std: whoever looks on hears of it at once.
+        catch_said(|| function(&self.arguments)).unwrap_or_else(|panic| {
             Err(Error::Panicked {
                 what: self.function.clone(),
                 message: panic.message,

@@ -48,10 +48,14 @@ impl Worker {
     fn run(&self, payload: &[u8]) -> Result<Results> {
         let payload: Payload = decode(payload)?;
         let client = self.begin(&payload)?;
-        let outcome = if payload.exactly_once {
-            self.run_recorded(&client, &payload)
-        } else {
-            run_calls(client.clone(), &payload, None)
+        let run = || match payload.exactly_once {
+            true => self.run_recorded(&client, &payload),
+            false => run_calls(client.clone(), &payload, None),
+        };
+        // An in-process platform has given the thread its name.
+        let outcome = match self.adopt {
+            Some(_) => in_thread(&payload.name, run),
+            None => run(),
         };
         match &outcome {
             Ok(_) => self.idle_clients().push(client),
@@ -131,6 +135,22 @@ fn config(payload: &Payload) -> Result<crucial_client::Config> {
     config.namespace.clone_from(&payload.namespace);
     config.replicas = payload.replicas;
     Ok(config)
+}
+
+/// The stack of a cloud thread, as large as that of a process usually is, so that what runs in `main` runs here.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Runs something in a thread of this name, by which a panic is printed.
+fn in_thread<R: Send>(name: &str, run: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    let thread = std::thread::Builder::new()
+        // The standard library refuses NUL.
+        .name(name.replace('\0', " "))
+        .stack_size(STACK_BYTES);
+    std::thread::scope(|scope| {
+        let thread = thread.spawn_scoped(scope, run).map_err(Error::other)?;
+        let unwind = |payload| std::panic::resume_unwind(payload);
+        thread.join().unwrap_or_else(unwind)
+    })
 }
 
 /// Runs the payload's functions, with `caller` for their calls.

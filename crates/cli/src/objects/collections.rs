@@ -44,7 +44,8 @@ pub enum MapOperation {
     Get { key: String },
     /// Removes a value, and prints it
     Remove { key: String },
-    /// Merges a value, or, with -, each line "KEY VALUE" of standard input: two words
+    /// Merges a value, or, with -, each line "KEY VALUE" of standard input: two words, or
+    /// with a tab between them
     Merge {
         /// - for standard input
         key: String,
@@ -258,14 +259,27 @@ fn number<V: FromStr>(text: &str) -> Result<V, String> {
     text.parse().map_err(wrong)
 }
 
-/// Parses a line "KEY VALUE", two words with blanks around them; an empty line has no entry.
+/// Parses a line "KEY VALUE": two words, or what is before and behind a tab, where there may be blanks. An empty line has no
+/// entry.
 fn entry<V: FromStr>(line: &str) -> Result<Option<(String, V)>, String> {
-    let mut words = line.split_whitespace();
-    match (words.next(), words.next(), words.next()) {
-        (None, ..) => Ok(None),
-        (Some(key), Some(value), None) => Ok(Some((key.to_owned(), number(value)?))),
-        _ => Err(format!("{line:?} is not a line \"KEY VALUE\" of two words")),
+    if line.trim().is_empty() {
+        return Ok(None);
     }
+    let (key, value) = match line.split_once('\t') {
+        Some((key, value)) => (key.trim(), value.trim()),
+        None => {
+            let mut words = line.split_whitespace();
+            match (words.next(), words.next(), words.next()) {
+                (Some(key), Some(value), None) => (key, value),
+                _ => {
+                    return Err(format!(
+                        "{line:?} is not a line \"KEY VALUE\" of two words: with blanks in them, put a tab between the two"
+                    ));
+                }
+            }
+        }
+    };
+    Ok(Some((key.to_owned(), number(value)?)))
 }
 
 /// A value of a map, as it is printed.
@@ -335,7 +349,11 @@ mod tests {
 
     #[test]
     fn a_line_of_an_entry_has_two_words() {
-        assert_eq!(entry::<i64>(" a\t5 "), Ok(Some(("a".to_owned(), 5))));
+        assert_eq!(entry::<i64>(" a  5 "), Ok(Some(("a".to_owned(), 5))));
+        assert_eq!(
+            entry::<i64>("new york\t5"),
+            Ok(Some(("new york".to_owned(), 5)))
+        );
         assert_eq!(entry::<i64>("  "), Ok(None));
         assert_eq!(
             entry::<String>("alice hello"),

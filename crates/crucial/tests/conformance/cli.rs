@@ -111,7 +111,7 @@ fn h03_map_merge() -> Outcome {
     let mut command = crucial(&server, "map words merge -")?;
     let mut process = command.stdin(Stdio::piped()).spawn()?;
     let mut input = process.stdin.take().ok_or("no stdin")?;
-    input.write_all(b"crucial 3\nred fox 1\n\ncrucial 1\n")?;
+    input.write_all(b"crucial 3\nred fox\t1\n\ncrucial 1\n")?;
     drop(input);
     assert!(process.wait()?.success());
     assert_eq!(says(&server, "map words get crucial")?, "6");

@@ -11,6 +11,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 mod cli;
 mod coordination;
 mod exactly_once;
+mod failures;
 mod histories;
 mod library;
 mod meeting;
@@ -99,6 +100,7 @@ fn all() -> Vec<Trial> {
         totals::trials(),
         threads::trials(),
         output::trials(),
+        failures::trials(),
         operation::trials(),
         cli::trials(),
         shell::trials(),

@@ -383,7 +383,7 @@ fn h13_a_bad_line_is_named() -> Outcome {
         (code, error.as_str()),
         (
             1,
-            "crucial: line 4 of standard input: \"c\" is not a line \"KEY VALUE\" of two words (the 3 lines before it are applied)\n"
+            "crucial: line 4 of standard input: \"c\" is not a line \"KEY VALUE\" of two words: with blanks in them, put a tab between the two (the 3 lines before it are applied)\n"
         )
     );
     assert_eq!(says(&server, "map counts entries")?, "a\t1\nb\t2");

@@ -15,9 +15,13 @@ use super::output::Output;
 use super::process;
 use super::process_state::{Event, ProcessState, WorkerProcess};
 use crate::platform::{Completion, Failure, InvocationId, complete};
+use crate::queue_watch::{self, Queue, QueueWatch};
 
 /// A start may take at most this multiple of `start_timeout`, even when other workers start at the same time.
 const START_TIMEOUT_FACTOR: u32 = 10;
+
+/// How often somebody looks whether a queue stands still.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// A memory limit. A worker runs only invocations with the same memory limit.
 type MemoryMb = Option<u32>;
@@ -35,6 +39,8 @@ pub(super) struct Pool {
     pub busy: Notify,
     /// Notified when the last worker has ended.
     empty: Notify,
+    /// Whether somebody looks at the queue.
+    is_watched: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -46,6 +52,8 @@ pub(super) struct PoolState {
     pub idle: HashMap<MemoryMb, Vec<u64>>,
     last_worker: u64,
     last_order: u64,
+    /// How many invocations were assigned to workers.
+    assigned: u64,
     stopping: bool,
 }
 
@@ -76,6 +84,7 @@ impl Pool {
             wanted: Notify::new(),
             busy: Notify::new(),
             empty: Notify::new(),
+            is_watched: Cell::new(false),
         })
     }
 
@@ -88,6 +97,48 @@ impl Pool {
             queue.push_back(Waiting { order, job });
         }
         self.dispatch();
+        self.watch_queue();
+    }
+
+    /// Says from time to time that invocations queue while nothing goes on.
+    fn watch_queue(self: &Rc<Self>) {
+        if self.state.borrow().queues.is_empty() || self.is_watched.replace(true) {
+            return;
+        }
+        let pool = self.clone();
+        tokio::task::spawn_local(async move {
+            let mut watch = QueueWatch::new(Instant::now());
+            while !pool.state.borrow().queues.is_empty() {
+                // Nothing announces that nothing happens.
+                tokio::time::sleep(LOOK_PAUSE).await;
+                let said = pool.look_at_queue(&mut watch);
+                if let Some(said) = said {
+                    queue_watch::say(&*pool.config.output, &said);
+                }
+            }
+            pool.is_watched.set(false);
+        });
+    }
+
+    fn look_at_queue(&self, watch: &mut QueueWatch) -> Option<String> {
+        let state = self.state.borrow();
+        let is_full = state.workers.len() >= self.concurrency_max();
+        let waiting = state.queues.values().flatten().filter(|_| is_full);
+        let running = state
+            .workers
+            .values()
+            .filter_map(|worker| match &worker.state {
+                ProcessState::Busy { name, .. } => Some(&name[..]),
+                _ => None,
+            });
+        let mut queue = Queue {
+            steps: state.assigned,
+            waiting: waiting.map(|waiting| &waiting.job.name[..]).collect(),
+            running: running.collect(),
+            concurrency_max: self.concurrency_max(),
+        };
+        queue.running.sort_unstable();
+        watch.look(&queue, Instant::now())
     }
 
     /// Ends a waiting or running invocation.
@@ -157,8 +208,10 @@ impl Pool {
             .get_mut(&id)
             .expect("the worker was found above");
         worker.output.begin(&job.name);
+        state.assigned += 1;
         worker.state = ProcessState::Busy {
             id: job.id,
+            name: job.name,
             request_id: request_id.clone(),
             done: job.done,
             limit: kill_after(self, id, job.limit, request_id.clone()),

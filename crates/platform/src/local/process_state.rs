@@ -42,6 +42,7 @@ pub(super) enum ProcessState {
     },
     Busy {
         id: InvocationId,
+        name: String,
         request_id: String,
         done: Completion,
         limit: AbortHandle,

@@ -52,6 +52,7 @@ pub fn spawn<R: DeserializeOwned>(task: Task<R>) -> JoinHandle<R> {
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
     pub(super) name: Option<String>,
+    pub(super) lets_others_finish: bool,
     settings: Settings,
 }
 
@@ -65,6 +66,13 @@ impl Builder {
     /// function's name and a number.
     pub fn name(mut self, name: impl Into<String>) -> Builder {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Of the threads of a [`map`](super::map) or a parallel `for`: one that fails does not cancel the others, and its error is
+    /// returned when all have ended.
+    pub fn let_others_finish(mut self) -> Builder {
+        self.lets_others_finish = true;
         self
     }
 

@@ -42,6 +42,15 @@ impl<R: DeserializeOwned> JoinHandle<R> {
         JoinHandle::new("(not started)".to_owned(), packet, None)
     }
 
+    /// The thread without its name.
+    pub(super) fn into_parts(self) -> (Packet, Option<Arc<Control>>) {
+        (self.packet, self.control)
+    }
+
+    pub(super) fn control(&self) -> Option<&Arc<Control>> {
+        self.control.as_ref()
+    }
+
     pub(crate) fn packet(&self) -> &Packet {
         &self.packet
     }

@@ -13,6 +13,7 @@ use super::control::Control;
 use super::current::current;
 use super::packet::Packet;
 use super::settings::Settings;
+use crate::output;
 use crate::runtime::Runtime;
 use crate::task::{FunctionCall, Payload};
 use crate::worker::PANICKED;
@@ -135,12 +136,28 @@ impl Launch {
         }
         if self.payload.attempt <= self.settings.retries_max() && failure.may_be_retried() {
             tracing::info!(thread = self.payload.name, %failure, "retried");
+            self.say(&failure, " (it is started again)");
             self.payload.attempt += 1;
             self.control.expect_attempt(self.payload.attempt());
             return retry_after(self.settings.retry_delay, self);
         }
         self.control.on_ended(failure.leaves_state_behind());
+        self.say(&failure, "");
         self.packet.fill(Err(failure.error(&self.payload.name)));
+    }
+
+    /// Prints that an attempt has died. A panic was printed where it happened, and an error is a result.
+    fn say(&self, failure: &AttemptFailure, then: &str) {
+        match failure {
+            AttemptFailure::Failed(_)
+            | AttemptFailure::Lost(
+                Failure::Function { .. } | Failure::Cancelled | Failure::Shutdown,
+            ) => {}
+            AttemptFailure::Lost(failure) => {
+                let error = error(&self.payload.name, failure.clone());
+                output::note(format_args!("{error}{then}"));
+            }
+        }
     }
 
     fn relaunch(self) {

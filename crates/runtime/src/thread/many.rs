@@ -6,9 +6,9 @@ use crucial_object::{Error, Result, decode};
 use serde::de::DeserializeOwned;
 
 use super::builder::{Builder, check_name};
-use super::packet::Packet;
+use super::group::{cancel_all, join_together};
 use crate::progress::Progress;
-use crate::task::{FunctionCall, Task};
+use crate::task::{FunctionCall, Results, Task};
 
 /// Runs a cloud thread for each input, and returns their results in the order of the inputs. Shows a
 /// progress bar if standard error is a terminal. Blocks until all have ended.
@@ -29,7 +29,8 @@ use crate::task::{FunctionCall, Task};
 ///
 /// # Errors
 ///
-/// The error of the first thread, in the order of the inputs, that did not return.
+/// The error of the first thread that did not return; the others are cancelled then, unless
+/// [`let_others_finish`](Builder::let_others_finish) says otherwise.
 #[doc(alias = "invokeAll")]
 pub fn map<I, R: DeserializeOwned>(
     inputs: impl IntoIterator<Item = I>,
@@ -66,24 +67,22 @@ impl Builder {
             check_name(name)?;
         }
         let progress = Progress::new(&what, batches.len() as u64);
-        let mut packets: Vec<Packet> = Vec::with_capacity(batches.len());
+        let mut threads = Vec::with_capacity(batches.len());
         for (index, calls) in batches.into_iter().enumerate() {
             let name = format!("{}-{index}", self.name.as_ref().unwrap_or(&what));
-            packets.push(self.launch(&name, calls)?.0);
-        }
-        let mut outcome = Ok(Vec::new());
-        for packet in packets {
-            let results = packet.take();
-            progress.step();
-            outcome = match (outcome, results) {
-                (Ok(mut all), Ok(results)) => {
-                    all.extend(results.0.into_iter().map(|result| result.into_vec()));
-                    Ok(all)
+            match self.launch(&name, calls) {
+                Ok((packet, control)) => threads.push((packet, Some(control))),
+                Err(error) => {
+                    cancel_all(&threads);
+                    return Err(error);
                 }
-                (Err(first), _) | (Ok(_), Err(first)) => Err(first),
-            };
+            }
         }
-        outcome
+        let take = |results: Results| Ok(results.0);
+        let cancels = !self.lets_others_finish;
+        let results = join_together(threads, cancels, take, || progress.step())?;
+        let results = results.into_iter().flatten();
+        Ok(results.map(|result| result.into_vec()).collect())
     }
 }
 

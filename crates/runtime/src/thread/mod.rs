@@ -14,6 +14,7 @@
 mod builder;
 mod control;
 pub(crate) mod current;
+mod group;
 mod join;
 mod launch;
 mod many;
@@ -24,6 +25,7 @@ mod settings;
 
 pub use builder::{Builder, spawn};
 pub use current::{Thread, current, now, random};
+pub use group::join_all;
 pub use join::JoinHandle;
 pub use many::{ParallelFor, map, parallel_for};
 pub use recorded::EXACTLY_ONCE_CALLS_MAX;

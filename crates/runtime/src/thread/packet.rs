@@ -1,11 +1,19 @@
 //! The outcome of a cloud thread, on its way to whoever joins the thread.
 
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crucial_object::{Error, Result};
 
 use crate::task::Results;
+
+fn tell(listener: Option<(Sender<usize>, usize)>) {
+    if let Some((listener, number)) = listener {
+        // Whoever does not listen any more knows enough.
+        let _ = listener.send(number);
+    }
+}
 
 /// The place where a thread leaves its results.
 #[derive(Clone, Default)]
@@ -21,6 +29,8 @@ struct Shared {
 struct Outcome {
     result: Option<Result<Results>>,
     finished: bool,
+    /// Who is told when the thread has ended, and by which number.
+    listener: Option<(Sender<usize>, usize)>,
 }
 
 impl Packet {
@@ -36,8 +46,23 @@ impl Packet {
         }
         outcome.result = Some(result);
         outcome.finished = true;
+        let listener = outcome.listener.take();
         drop(outcome);
         self.0.changed.notify_all();
+        tell(listener);
+    }
+
+    /// Sends the number when the thread has ended, or now if it has.
+    pub fn tell(&self, listener: Sender<usize>, number: usize) {
+        let mut outcome = self.outcome();
+        let listener = Some((listener, number));
+        match outcome.finished {
+            true => {
+                drop(outcome);
+                tell(listener);
+            }
+            false => outcome.listener = listener,
+        }
     }
 
     pub fn is_finished(&self) -> bool {

@@ -1,22 +1,23 @@
 //! Threads that end with a scope.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crucial_object::Result;
 use serde::de::DeserializeOwned;
 
 use super::builder::Builder;
+use super::group::{Started, cancel_all};
 use super::join::JoinHandle;
-use super::packet::Packet;
 use crate::task::Task;
 
 /// Starts cloud threads that [`scope`] waits for.
 #[derive(Default)]
 pub struct Scope {
-    threads: RefCell<Vec<Packet>>,
+    threads: RefCell<Vec<Started>>,
 }
 
-/// Runs `f`, then waits for every thread that `f` started in the scope, as [`std::thread::scope`].
+/// Runs `f`, then waits for every thread that `f` started in the scope, as [`std::thread::scope`], also if `f` panics.
 ///
 /// ```no_run
 /// # use crucial::{cloud, sync::AtomicI64, thread, Result, Shared};
@@ -39,17 +40,18 @@ pub struct Scope {
 /// result, even an `Err`, is only seen by `join`.
 pub fn scope<T>(f: impl FnOnce(&Scope) -> T) -> Result<T> {
     let scope = Scope::default();
-    let value = f(&scope);
-    let mut outcome = Ok(value);
-    for packet in scope.threads.into_inner() {
+    let value = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    let mut failure = None;
+    for (packet, _) in scope.threads.into_inner() {
         packet.wait(None);
-        if let Some(error) = packet.error()
-            && outcome.is_ok()
-        {
-            outcome = Err(error);
-        }
+        failure = failure.or_else(|| packet.error());
     }
-    outcome
+    // A panic goes on when nothing of the scope runs any more, as in std.
+    let value = value.unwrap_or_else(|panic| resume_unwind(panic));
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(value),
+    }
 }
 
 impl Scope {
@@ -59,7 +61,7 @@ impl Scope {
             Ok(handle) => handle,
             Err(error) => {
                 let handle = JoinHandle::failed(error);
-                self.threads.borrow_mut().push(handle.packet().clone());
+                self.add(&handle);
                 handle
             }
         }
@@ -72,7 +74,18 @@ impl Scope {
         task: Task<R>,
     ) -> Result<JoinHandle<R>> {
         let handle = builder.spawn(task)?;
-        self.threads.borrow_mut().push(handle.packet().clone());
+        self.add(&handle);
         Ok(handle)
+    }
+
+    fn add<R: DeserializeOwned>(&self, handle: &JoinHandle<R>) {
+        let started = (handle.packet().clone(), handle.control().cloned());
+        self.threads.borrow_mut().push(started);
+    }
+
+    /// Cancels the threads of this scope that have not ended, for instance because one of them has failed and the others would
+    /// wait for it in vain. [`join_all`](super::join_all) does so by itself.
+    pub fn cancel_all(&self) {
+        cancel_all(&self.threads.borrow());
     }
 }

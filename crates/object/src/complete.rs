@@ -1,0 +1,261 @@
+//! Refuses values that leave fields out. The encoding has no names: whoever decodes a value takes the next field for the one that was
+//! left out, and gets other values, silently. `#[serde(skip_serializing_if)]` does that. (A field that is always left out is
+//! left out at both ends, and does no harm.)
+
+use std::cell::Cell;
+use std::fmt::Display;
+
+use serde::ser::{
+    Error as _, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
+    SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
+};
+
+/// A field that was left out: that of this type, and its name.
+pub(crate) type LeftOut = Cell<Option<(&'static str, &'static str)>>;
+
+/// A value that notes a field which it leaves out, and fails then.
+pub(crate) struct Complete<'a, T: ?Sized>(pub &'a T, pub &'a LeftOut);
+
+impl<T: Serialize + ?Sized> Serialize for Complete<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(Checked(serializer, self.1))
+    }
+}
+
+/// A serializer that wraps all values inside.
+struct Checked<'a, S>(S, &'a LeftOut);
+
+/// A part of a value: of this type, if that has a name.
+struct Part<'a, S> {
+    inner: S,
+    left_out: &'a LeftOut,
+    name: &'static str,
+}
+
+macro_rules! forward {
+    ($($method:ident($kind:ty)),+ $(,)?) => {
+        $(#[inline]
+        fn $method(self, value: $kind) -> Result<S::Ok, S::Error> {
+            self.0.$method(value)
+        })+
+    };
+}
+
+impl<'a, S> Checked<'a, S> {
+    fn part<P>(left_out: &'a LeftOut, name: &'static str) -> impl FnOnce(P) -> Part<'a, P> {
+        move |inner| Part {
+            inner,
+            left_out,
+            name,
+        }
+    }
+}
+
+impl<'a, S: Serializer> Serializer for Checked<'a, S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+    type SerializeSeq = Part<'a, S::SerializeSeq>;
+    type SerializeTuple = Part<'a, S::SerializeTuple>;
+    type SerializeTupleStruct = Part<'a, S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Part<'a, S::SerializeTupleVariant>;
+    type SerializeMap = Part<'a, S::SerializeMap>;
+    type SerializeStruct = Part<'a, S::SerializeStruct>;
+    type SerializeStructVariant = Part<'a, S::SerializeStructVariant>;
+
+    forward!(
+        serialize_bool(bool),
+        serialize_i8(i8),
+        serialize_i16(i16),
+        serialize_i32(i32),
+        serialize_i64(i64),
+        serialize_i128(i128),
+        serialize_u8(u8),
+        serialize_u16(u16),
+        serialize_u32(u32),
+        serialize_u64(u64),
+        serialize_u128(u128),
+        serialize_f32(f32),
+        serialize_f64(f64),
+        serialize_char(char),
+        serialize_str(&str),
+        serialize_bytes(&[u8]),
+        serialize_unit_struct(&'static str),
+    );
+
+    fn serialize_none(self) -> Result<S::Ok, S::Error> {
+        self.0.serialize_none()
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        self.0.serialize_some(&Complete(value, self.1))
+    }
+
+    fn serialize_unit(self) -> Result<S::Ok, S::Error> {
+        self.0.serialize_unit()
+    }
+
+    fn serialize_unit_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+    ) -> Result<S::Ok, S::Error> {
+        self.0.serialize_unit_variant(name, index, variant)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        self.0
+            .serialize_newtype_struct(name, &Complete(value, self.1))
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error> {
+        let value = &Complete(value, self.1);
+        self.0
+            .serialize_newtype_variant(name, index, variant, value)
+    }
+
+    fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
+        self.0.serialize_seq(len).map(Self::part(self.1, ""))
+    }
+
+    fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
+        self.0.serialize_tuple(len).map(Self::part(self.1, ""))
+    }
+
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeTupleStruct, S::Error> {
+        let part = Self::part(self.1, name);
+        self.0.serialize_tuple_struct(name, len).map(part)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeTupleVariant, S::Error> {
+        let part = Self::part(self.1, variant);
+        self.0
+            .serialize_tuple_variant(name, index, variant, len)
+            .map(part)
+    }
+
+    fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
+        self.0.serialize_map(len).map(Self::part(self.1, ""))
+    }
+
+    fn serialize_struct(
+        self,
+        name: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeStruct, S::Error> {
+        let part = Self::part(self.1, name);
+        self.0.serialize_struct(name, len).map(part)
+    }
+
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Self::SerializeStructVariant, S::Error> {
+        let part = Self::part(self.1, variant);
+        self.0
+            .serialize_struct_variant(name, index, variant, len)
+            .map(part)
+    }
+
+    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        self.0.collect_str(value)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.0.is_human_readable()
+    }
+}
+
+macro_rules! elements {
+    ($($kind:ident :: $method:ident),+ $(,)?) => {
+        $(impl<S: $kind> $kind for Part<'_, S> {
+            type Ok = S::Ok;
+            type Error = S::Error;
+
+            #[inline]
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), S::Error> {
+                self.inner.$method(&Complete(value, self.left_out))
+            }
+
+            fn end(self) -> Result<S::Ok, S::Error> {
+                self.inner.end()
+            }
+        })+
+    };
+}
+
+elements!(
+    SerializeSeq::serialize_element,
+    SerializeTuple::serialize_element,
+    SerializeTupleStruct::serialize_field,
+    SerializeTupleVariant::serialize_field,
+);
+
+impl<S: SerializeMap> SerializeMap for Part<'_, S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), S::Error> {
+        self.inner.serialize_key(&Complete(key, self.left_out))
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), S::Error> {
+        self.inner.serialize_value(&Complete(value, self.left_out))
+    }
+
+    fn end(self) -> Result<S::Ok, S::Error> {
+        self.inner.end()
+    }
+}
+
+macro_rules! fields {
+    ($($kind:ident),+) => {
+        $(impl<S: $kind> $kind for Part<'_, S> {
+            type Ok = S::Ok;
+            type Error = S::Error;
+
+            #[inline]
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                key: &'static str,
+                value: &T,
+            ) -> Result<(), S::Error> {
+                self.inner.serialize_field(key, &Complete(value, self.left_out))
+            }
+
+            fn skip_field(&mut self, key: &'static str) -> Result<(), S::Error> {
+                self.left_out.set(Some((self.name, key)));
+                Err(S::Error::custom("a field is left out"))
+            }
+
+            fn end(self) -> Result<S::Ok, S::Error> {
+                self.inner.end()
+            }
+        })+
+    };
+}
+
+fields!(SerializeStruct, SerializeStructVariant);
