@@ -21,8 +21,15 @@ fn server() -> Server {
     Server::start(&Executable::crucial(CRUCIAL), &[]).unwrap()
 }
 
+/// The command, with all signals, whatever this process was started to ignore.
+fn with_signals() -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,QUIT,USR1,USR2,ALRM,TERM", CRUCIAL]);
+    command
+}
+
 fn command(server: &Server, words: &[&str]) -> Command {
-    let mut command = Command::new(CRUCIAL);
+    let mut command = with_signals();
     command.args(["--cluster", &server.address]).args(words);
     command
 }
@@ -81,7 +88,7 @@ fn k33_every_signal_that_ends_a_process_lets_a_server_leave() {
         Signal::ALARM,
         Signal::TERM,
     ] {
-        let mut server = Command::new(CRUCIAL)
+        let mut server = with_signals()
             .args(["server", "--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
             .spawn()
@@ -96,7 +103,7 @@ fn k33_every_signal_that_ends_a_process_lets_a_server_leave() {
 #[test]
 fn k21_no_server_outlives_crucial_up_however_that_ends() {
     for signal in [Signal::KILL, Signal::HUP, Signal::TERM] {
-        let mut up = Command::new(CRUCIAL)
+        let mut up = with_signals()
             .args(["up", "-n", "2", "--port", "7411"])
             .stdout(Stdio::piped())
             .spawn()

@@ -183,6 +183,28 @@ mod tests {
     }
 
     #[test]
+    fn equal_collections_without_an_order_have_equal_encodings() {
+        use std::collections::{HashMap, HashSet};
+        let numbers = || 0..100u32;
+        let map = || -> HashMap<String, HashSet<u32>> {
+            let entry = |n: u32| (n.to_string(), numbers().map(|m| m * n).collect());
+            numbers().map(entry).collect()
+        };
+        // Each map has an order of its own.
+        assert!(map().keys().ne(map().keys()));
+        let bytes = encode(&(map(), 1)).unwrap();
+        for _ in 0..10 {
+            assert_eq!(encode(&(map(), 1)).unwrap(), bytes);
+        }
+        assert_eq!(
+            decode::<(HashMap<String, HashSet<u32>>, i32)>(&bytes).unwrap(),
+            (map(), 1)
+        );
+        // Of others the order is theirs.
+        assert_ne!(encode(&vec![1, 2]).unwrap(), encode(&vec![2, 1]).unwrap());
+    }
+
+    #[test]
     fn types_that_describe_themselves_are_refused_with_the_cause() {
         #[derive(Serialize, serde::Deserialize, Debug)]
         #[serde(untagged)]

@@ -1,10 +1,14 @@
-//! Refuses values that leave fields out. The encoding has no names: whoever decodes a value takes the next field for the one that was
+//! What the encoding needs beside serde's own serializers: equal values have equal encodings, also where a collection has no order;
+//! and values that leave fields out are refused.
+//!
+//! Of the latter: the encoding has no names: whoever decodes a value takes the next field for the one that was
 //! left out, and gets other values, silently. `#[serde(skip_serializing_if)]` does that. (A field that is always left out is
 //! left out at both ends, and does no harm.)
 
 use std::cell::Cell;
 use std::fmt::Display;
 
+use crate::codec::encode;
 use serde::ser::{
     Error as _, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
@@ -180,6 +184,51 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
             .map(part)
     }
 
+    fn collect_seq<I>(self, items: I) -> Result<S::Ok, S::Error>
+    where
+        I: IntoIterator,
+        I::Item: Serialize,
+    {
+        let is_unordered = is_unordered::<I>();
+        let items = items.into_iter();
+        if !is_unordered {
+            let mut seq = self.serialize_seq(exact(items.size_hint()))?;
+            for item in items {
+                seq.serialize_element(&item)?;
+            }
+            return seq.end();
+        }
+        let items = sorted(items, |item| encode(item))?;
+        let mut seq = self.serialize_seq(Some(items.len()))?;
+        for item in items {
+            seq.serialize_element(&item)?;
+        }
+        seq.end()
+    }
+
+    fn collect_map<K, V, I>(self, entries: I) -> Result<S::Ok, S::Error>
+    where
+        K: Serialize,
+        V: Serialize,
+        I: IntoIterator<Item = (K, V)>,
+    {
+        let is_unordered = is_unordered::<I>();
+        let entries = entries.into_iter();
+        if !is_unordered {
+            let mut map = self.serialize_map(exact(entries.size_hint()))?;
+            for (key, value) in entries {
+                map.serialize_entry(&key, &value)?;
+            }
+            return map.end();
+        }
+        let entries = sorted(entries, |(key, _)| encode(key))?;
+        let mut map = self.serialize_map(Some(entries.len()))?;
+        for (key, value) in entries {
+            map.serialize_entry(&key, &value)?;
+        }
+        map.end()
+    }
+
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
         self.0.collect_str(value)
     }
@@ -187,6 +236,32 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
     fn is_human_readable(&self) -> bool {
         self.0.is_human_readable()
     }
+}
+
+/// Whether a collection has its items in an order that says nothing: a `HashMap` or `HashSet`, of the standard library or of
+/// `hashbrown`. Its items are sorted, so that equal collections have equal encodings, on all machines and in all attempts of
+/// a thread.
+fn is_unordered<I>() -> bool {
+    // The only way to tell a set from a vector, which is serialized by the same call; a test holds on to it.
+    let name = std::any::type_name::<I>();
+    name.starts_with("&std::collections::hash::") || name.starts_with("&hashbrown::")
+}
+
+/// The number of items, if it is known.
+fn exact(size: (usize, Option<usize>)) -> Option<usize> {
+    let (at_least, at_most) = size;
+    at_most.filter(|at_most| *at_most == at_least)
+}
+
+/// The items in the order of their keys' encodings.
+fn sorted<T, E: serde::ser::Error>(
+    items: impl Iterator<Item = T>,
+    key: impl Fn(&T) -> crate::Result<Vec<u8>>,
+) -> Result<Vec<T>, E> {
+    let keyed = items.map(|item| Ok((key(&item).map_err(E::custom)?, item)));
+    let mut keyed = keyed.collect::<Result<Vec<_>, E>>()?;
+    keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(keyed.into_iter().map(|(_, item)| item).collect())
 }
 
 macro_rules! elements {

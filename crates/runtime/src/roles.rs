@@ -45,7 +45,15 @@ pub fn main<R>(program: fn() -> R, command_line: Option<CommandLine>) -> R {
 /// Lets this process learn how its children end, also if it was started by one that does not want to know: a process
 /// that ignores SIGCHLD is told nothing, and its children inherit that.
 pub fn hear_of_children() {
-    // With a handler, which does nothing, the signal is not ignored any more, neither here nor in a child.
+    const SIGCHLD: u32 = signal_hook::consts::SIGCHLD as u32;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    if ignored.unwrap_or_default() & (1 << (SIGCHLD - 1)) == 0 {
+        return;
+    }
+    // With a handler, which does nothing, the signal is not ignored any more, neither here nor in a child. (Everybody else
+    // is spared it: it interrupts system calls.)
     let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, Arc::default());
 }
 
