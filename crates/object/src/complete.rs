@@ -198,7 +198,7 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
             }
             return seq.end();
         }
-        let items = sorted(items, |item| encode(item))?;
+        let items = sorted(items, encode)?;
         let mut seq = self.serialize_seq(Some(items.len()))?;
         for item in items {
             seq.serialize_element(&item)?;
