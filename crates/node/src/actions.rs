@@ -412,7 +412,9 @@ impl Node {
         for session in clients {
             self.sessions.expect(session, (Some(object), run), now);
         }
-        if let Some(newer) = replica.info().and_then(|info| self.newer_code(info)) {
+        if let Some(newer) = replica.info().and_then(|info| self.newer_code(info))
+            && !Mutant::KeepsOldCode.is_planted()
+        {
             self.offer(object, Event::Task(Task::Move(newer), None), out);
         }
         if let Some(run) = run {
