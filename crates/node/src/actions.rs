@@ -423,7 +423,9 @@ impl Node {
                 self.offer(object, Event::EndCall(call, CallEnd::Fenced), out);
             }
         }
-        if let Some(newer) = replica.info().and_then(|info| self.newer_code(info)) {
+        if let Some(newer) = replica.info().and_then(|info| self.newer_code(info))
+            && !Mutant::KeepsOldCode.is_planted()
+        {
             self.offer(object, Event::Task(Task::Move(newer), None), out);
         }
         if let Some(run) = run {

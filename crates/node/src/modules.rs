@@ -6,13 +6,15 @@ use bytes::Bytes;
 use crucial_object::{Error, TypeInfo, encode};
 use crucial_proto::frame::{ModuleInfo, Pushed};
 
-use crate::catalog::{Action, Done, ModuleMessage, Order, Peer, Push, Reply, Work as ModuleWork};
+use crate::catalog::{
+    Action, Done, ModuleMessage, Order, Peer, Push, Reply, RequestId, Work as ModuleWork,
+};
 use crate::ids::{Millis, ModuleId};
 use crate::node::Node;
 use crate::objects::{RequestContext, Task};
 use crate::outputs::{Output, Outputs};
 use crate::peer_message::PeerMessage;
-use crate::replication::{Incarnation, Message, View, ViewVersion};
+use crate::replication::{Incarnation, Message, Mutant, View, ViewVersion};
 use crate::rounds::RoundKind;
 use crate::work::{Work, WorkDone, module_id};
 
@@ -42,17 +44,32 @@ impl Node {
                 self.peers.send(to, PeerMessage::Module(message), out);
             }
             Action::Propose(command) => out.push(Output::Propose(command)),
-            Action::Reply(request, reply) => {
-                let Some(call) = self.modules.close_request(request) else {
-                    return;
-                };
-                let result = match reply {
-                    Reply::Pushed(pushed) => pushed.and_then(|pushed| encode(&pushed)),
-                    Reply::Removed(removed) => removed.and_then(|removed| encode(&removed)),
-                };
-                self.reply_parked(call, result.as_deref(), out);
+            // Without a lease this server may not know any more what modules there are. A failure says nothing of that.
+            Action::Reply(request, reply @ (Reply::Pushed(Ok(_)) | Reply::Removed(Ok(_))))
+                if !self.membership.has_lease(now) =>
+            {
+                self.modules.withhold(request, reply)
             }
+            Action::Reply(request, reply) => self.reply_about_modules(request, reply, out),
             Action::Start(work) => self.start_work(work, now, out),
+        }
+    }
+
+    fn reply_about_modules(&self, request: RequestId, reply: Reply, out: &mut Outputs) {
+        let Some(call) = self.modules.close_request(request) else {
+            return;
+        };
+        let result = match reply {
+            Reply::Pushed(pushed) => pushed.and_then(|pushed| encode(&pushed)),
+            Reply::Removed(removed) => removed.and_then(|removed| encode(&removed)),
+        };
+        self.reply_parked(call, result.as_deref(), out);
+    }
+
+    /// This server has a lease: sends the answers that waited for one.
+    pub(crate) fn answer_about_modules(&self, out: &mut Outputs) {
+        for (request, reply) in self.modules.take_withheld() {
+            self.reply_about_modules(request, reply, out);
         }
     }
 
@@ -192,7 +209,9 @@ impl Node {
         now: Millis,
         out: &mut Outputs,
     ) {
-        let request = self.modules.open_request(context.call());
+        let Some(request) = self.modules.open_request(context.call()) else {
+            return;
+        };
         let push = Push {
             module: module_id(&bytes),
             bytes,
@@ -210,7 +229,9 @@ impl Node {
         now: Millis,
         out: &mut Outputs,
     ) {
-        let request = self.modules.open_request(context.call());
+        let Some(request) = self.modules.open_request(context.call()) else {
+            return;
+        };
         self.with_catalog(now, out, |catalog| catalog.remove(request, id));
     }
 
@@ -233,6 +254,7 @@ impl Node {
     }
 
     pub(crate) fn begin_modules(&self, incarnation: Incarnation, now: Millis, out: &mut Outputs) {
+        self.modules.forget_withheld();
         self.with_catalog(now, out, |catalog| catalog.begin(incarnation));
     }
 
@@ -285,7 +307,7 @@ impl Node {
             .modules()
             .filter(|id| !self.types.has(id))
             .peekable();
-        if missing.peek().is_none() {
+        if missing.peek().is_none() || Mutant::TakesUnknownCode.is_planted() {
             return false;
         }
         let mut is_known = false;
@@ -299,8 +321,19 @@ impl Node {
         is_known || sender > self.version()
     }
 
+    /// The modules of its view that it has installed, in the view's order.
+    pub fn installed_modules(&self) -> Vec<ModuleId> {
+        let catalog = self.modules.catalog.lock();
+        catalog.kept().map(|(id, _)| id).collect()
+    }
+
+    /// Whether it has installed all modules of its view, and nothing about modules is under way.
+    pub fn has_settled_modules(&self) -> bool {
+        self.modules.catalog.lock().is_at_rest()
+    }
+
     /// The modules that an object is of or would be, and others that the cluster keeps, which have no types here.
-    pub(crate) fn list_modules(&self) -> Vec<ModuleInfo> {
+    pub fn list_modules(&self) -> Vec<ModuleInfo> {
         let mut modules = self.types.modules();
         let kept: Vec<_> = self.modules.catalog.lock().kept().collect();
         for (id, bytes) in kept {

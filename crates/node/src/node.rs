@@ -352,6 +352,7 @@ impl Node {
     /// If one is broken.
     pub fn check(&self) {
         self.sessions.check();
+        self.modules.catalog.lock().check();
         for id in self.partitions.ids() {
             self.partitions.lock(id).check();
         }

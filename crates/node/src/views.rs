@@ -102,6 +102,7 @@ impl Node {
             self.deliver(&reply, out);
         }
         self.answer_held_pings(out);
+        self.answer_about_modules(out);
         for id in self.partitions.ids() {
             self.retry(&mut self.partitions.lock(id), out);
         }

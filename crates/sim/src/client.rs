@@ -13,8 +13,10 @@ use serde_bytes::ByteBuf;
 
 use crate::attempt::{Awaited, Positions, Work};
 use crate::caller::Caller;
+use crate::events::Now;
 use crate::model::{Input, Output};
 use crate::objects::{Kind, Object};
+use crate::pushes::Pushes;
 
 pub struct Client {
     /// Names the process. An exactly-once thread's attempts have a session in common.
@@ -35,6 +37,8 @@ pub struct Client {
     pub is_dead: bool,
     /// What it has done.
     pub history: Vec<Operation<ObjectId, Input, Output>>,
+    /// Its requests about modules.
+    pub pushes: Pushes,
     /// Answers that no request can have.
     pub wrong: Vec<String>,
 }
@@ -52,6 +56,7 @@ impl Client {
             held: BTreeMap::new(),
             is_dead: false,
             history: Vec::new(),
+            pushes: Pushes::default(),
             wrong: Vec::new(),
         }
     }
@@ -60,7 +65,7 @@ impl Client {
     pub fn is_done(&self) -> bool {
         match &self.current {
             _ if self.is_dead => true,
-            None => self.left == 0,
+            None => self.left == 0 && self.pushes.are_done(),
             Some((operation, _)) => operation.input.may_wait(),
         }
     }
@@ -104,6 +109,11 @@ impl Client {
         } else if random.random_range(0..10) == 0 {
             self.withdraw();
         }
+    }
+
+    /// Whether it may ask for something about modules.
+    pub fn may_push(&self) -> bool {
+        !self.is_dead && self.work.is_none() && self.left > 0
     }
 
     /// Whether its attempt has begun, if it runs one.
@@ -169,6 +179,7 @@ impl Client {
             (Kind::Lock, _) if self.held.contains_key(&object.id) => Input::Release(self.session.0),
             (Kind::Lock, _) => Input::Acquire(self.session.0),
             (_, 15..18) if object.is_volatile => Input::Delete,
+            (_, 18..25) if object.is_uploaded => Input::Delete,
             (Kind::Counter, ..60) => Input::Add(item % 10 + 1),
             (Kind::Counter, _) => Input::Load,
             (Kind::Queue, ..60) => Input::Push(item),
@@ -210,6 +221,11 @@ impl Client {
                 *awaited = Some(result.map(drop));
                 continue;
             }
+            match self.pushes.take(sequence, &result, now) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(wrong) => self.wrong.push(wrong),
+            }
             let is_it = |(_, current): &mut (_, Sequence)| *current == sequence;
             if let Some((operation, _)) = self.current.take_if(is_it) {
                 self.on_result(operation, result, now.event);
@@ -250,6 +266,9 @@ impl Client {
         if self.is_exactly_once() {
             return self.on_recorded(operation, result, now);
         }
+        if let Err(Error::UnknownType { type_name }) = &result {
+            self.pushes.want(type_name);
+        }
         if let (Input::Acquire(_), Ok(token)) = (operation.input, &result)
             && let Ok(token) = decode(token)
         {
@@ -267,13 +286,6 @@ impl Client {
             }
         }
     }
-}
-
-/// A moment, by the number of the event in it and in milliseconds.
-#[derive(Clone, Copy)]
-pub struct Now {
-    pub event: u64,
-    pub ms: u64,
 }
 
 fn wanted(input: Input, object: &Object, (token, timeout_ms): (u64, u32)) -> Wanted {
@@ -309,8 +321,10 @@ fn output(input: Input, result: Result<Vec<u8>>) -> Result<Option<Output>, Strin
         Err(Error::LockLost { .. }) => return Ok(Some(Output::NotHeld)),
         Err(Error::Cancelled | Error::TimedOut { .. }) => return Ok(Some(Output::Withdrawn)),
         Err(Error::LimitExceeded { .. }) => return Ok(Some(Output::Refused)),
-        // Of a brittle object, which could not be made.
-        Err(Error::Encoding { .. } | Error::BadArguments { .. }) if input.creates() => {
+        // Of a brittle object, which could not be made; or of one whose type is one of no module now.
+        Err(Error::Encoding { .. } | Error::BadArguments { .. } | Error::UnknownType { .. })
+            if input.creates() =>
+        {
             return Ok(Some(Output::Refused));
         }
         Err(Error::NotFound { .. }) => return Ok(Some(Output::NotFound)),

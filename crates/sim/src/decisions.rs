@@ -77,6 +77,7 @@ impl World {
         let view = self.control.view().clone();
         if view.version > old.version {
             self.note_losses(&old);
+            self.note_modules(&old, &view);
             for (node, member) in &view.members {
                 // A node that does not hear of it hears of a later one.
                 if self.kind == Kind::Overlapping && self.random.random_range(0..3) == 0 {

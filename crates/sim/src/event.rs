@@ -1,5 +1,6 @@
 //! What happens: to nodes, to the control group, to clients, and on the way between them.
 
+use crucial_node::Work;
 use crucial_node::replication::{Incarnation, NodeId};
 use crucial_object::SessionId;
 
@@ -24,7 +25,7 @@ pub enum Event {
     Start(NodeId),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum ProcessEvent {
     Heartbeat,
     /// The node is to be called at this time of its clock.
@@ -33,6 +34,8 @@ pub enum ProcessEvent {
     Execute(u64),
     /// A job is completed that took its time.
     Complete(u64),
+    /// Work of this number ends that took its time.
+    Work(u64, Work),
     /// The next incarnation begins in the same process.
     Incarnate,
 }

@@ -46,6 +46,13 @@ impl<E> Events<E> {
     }
 }
 
+/// A moment, by the number of the event in it and in milliseconds.
+#[derive(Clone, Copy)]
+pub struct Now {
+    pub event: u64,
+    pub ms: u64,
+}
+
 /// A clock that drifts.
 #[derive(Clone, Copy)]
 pub struct Clock {

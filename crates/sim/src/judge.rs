@@ -31,6 +31,7 @@ impl World {
             })
             && self.events.len() < 10_000
             && self.replicas_agree().is_ok()
+            && self.have_settled_modules()
             && !self.dead_hold_something()
     }
 
@@ -101,6 +102,7 @@ impl World {
             )));
         }
         self.images_agree().map_err(|what| self.broken(what))?;
+        self.check_modules().map_err(|what| self.broken(what))?;
         let clients = std::mem::take(&mut self.clients);
         let has_lost = |client: &&Client| client.is_dead || self.lapsed.contains(&client.session);
         let dead = clients.values().filter(has_lost);

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use crucial_node::replication::Mutant;
-use crucial_sim::{Kind, RARE, run};
+use crucial_sim::{Bug, Kind, run};
 
 /// Simulates a cluster from seeds.
 #[derive(Parser)]
@@ -85,20 +84,21 @@ fn mutants((first, end): (u64, u64), kind: Kind, args: &Args) -> ExitCode {
     let mut missed = 0;
     // A planted bug may panic; the report is enough.
     std::panic::set_hook(Box::new(|_| {}));
-    for mutant in Mutant::ALL {
-        let is_named = format!("{mutant:?}").contains(&args.only);
-        if !is_named || args.only.is_empty() && RARE.contains(&mutant) {
+    for bug in Bug::all() {
+        let is_named = format!("{bug:?}").contains(&args.only);
+        if !is_named || args.only.is_empty() && bug.is_rare() {
             continue;
         }
-        match (first..end).find_map(|seed| run(seed, kind, Some(mutant), args.trace).err()) {
+        let mut seeds = (first..end).filter(|seed| bug.may_show_in(*seed));
+        match seeds.find_map(|seed| run(seed, kind, Some(bug), args.trace).err()) {
             Some(broken) => {
                 let what = broken.what.lines().next().unwrap_or_default();
                 let what: String = what.chars().take(120).collect();
-                println!("{mutant:?}: seed {}: {what}", broken.seed);
+                println!("{bug:?}: seed {}: {what}", broken.seed);
             }
             None => {
                 missed += 1;
-                println!("{mutant:?}: not found");
+                println!("{bug:?}: not found");
             }
         }
     }

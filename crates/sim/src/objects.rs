@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_bytes::ByteBuf;
 
 use crate::brittle::Brittle;
+use crate::modules;
 
 /// The namespace of all objects.
 pub const NAMESPACE: &str = "simulation";
@@ -24,6 +25,8 @@ pub struct Object {
     pub is_volatile: bool,
     /// Whether servers can now and then not encode or decode it.
     pub is_brittle: bool,
+    /// Whether its type is one of modules.
+    pub is_uploaded: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +37,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn type_name(self, is_brittle: bool) -> &'static str {
+    fn type_name(self, (is_brittle, is_uploaded): (bool, bool)) -> &'static str {
         match self {
             Kind::Counter if is_brittle => <Brittle as SharedType>::NAME,
+            Kind::Counter if is_uploaded => modules::COUNTER,
+            Kind::Queue if is_uploaded => modules::QUEUE,
             Kind::Counter => "crucial::AtomicI64",
             Kind::Queue => "crucial::Queue",
             Kind::Lock => "crucial::Semaphore",
@@ -54,9 +59,13 @@ impl Kind {
 }
 
 impl Object {
+    pub fn type_name(&self) -> &'static str {
+        self.kind.type_name((self.is_brittle, self.is_uploaded))
+    }
+
     pub fn open(&self, mode: OpenMode) -> OpenRequest {
         OpenRequest {
-            type_name: self.kind.type_name(self.is_brittle).to_owned(),
+            type_name: self.type_name().to_owned(),
             key: self.key.to_string(),
             persistent: true,
             mode,
@@ -78,19 +87,44 @@ pub fn objects(random: &mut ChaCha8Rng, choices: [u8; 4]) -> Vec<Object> {
         };
         let is_brittle = kind == Kind::Counter && random.random_range(0..3) == 0;
         Object {
-            id: object_id(
-                Lifetime::Persistent,
-                &RunId([0; 16]),
-                NAMESPACE,
-                kind.type_name(is_brittle),
-                &key.to_string(),
-            ),
+            id: id(kind.type_name((is_brittle, false)), key),
             key,
             kind,
             replicas: choices[random.random_range(0..4)],
             is_volatile: random.random_range(0..3) == 0,
             is_brittle,
+            is_uploaded: false,
         }
     };
     (0..count).map(object).collect()
+}
+
+/// Objects of uploaded types. A module can be removed when they are deleted.
+pub fn uploaded_objects(random: &mut ChaCha8Rng, choices: [u8; 4]) -> Vec<Object> {
+    let count = random.random_range(1..=2);
+    let object = |_| {
+        let key: u32 = random.random();
+        let kind = [Kind::Counter, Kind::Queue][random.random_range(0..2)];
+        Object {
+            id: id(kind.type_name((false, true)), key),
+            key,
+            kind,
+            replicas: choices[random.random_range(0..4)],
+            is_volatile: true,
+            is_brittle: false,
+            is_uploaded: true,
+        }
+    };
+    (0..count).map(object).collect()
+}
+
+fn id(type_name: &str, key: u32) -> ObjectId {
+    let run = RunId([0; 16]);
+    object_id(
+        Lifetime::Persistent,
+        &run,
+        NAMESPACE,
+        type_name,
+        &key.to_string(),
+    )
 }

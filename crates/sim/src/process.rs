@@ -1,11 +1,11 @@
 //! A server's process: a node, its connections, and the jobs that take long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use crucial_node::replication::{Incarnation, NodeId, Timing};
-use crucial_node::{Config, Connection, ConnectionId, Done, Input, Job, Node, Outputs};
+use crucial_node::{Config, Connection, ConnectionId, Done, Input, Job, ModuleId, Node, Outputs};
 use crucial_object::SessionId;
 use crucial_proto::frame::{self, Request, VERSION, peer};
 
@@ -23,10 +23,15 @@ pub struct Settings {
     /// A client that was silent for longer has died.
     pub client_lease_ms: u64,
     pub hash_seed: u64,
+    /// Clients push modules and remove them.
+    pub has_modules: bool,
 }
 
 /// The lease of a server.
 pub const LEASE_MS: u64 = 1000;
+
+/// The modules on a machine's disk, which outlive its processes.
+pub type Disk = BTreeMap<ModuleId, Bytes>;
 
 /// A server's process.
 pub struct Process {
@@ -52,6 +57,8 @@ pub struct Process {
     pub was_member: bool,
     /// The process waits for its next incarnation.
     pub is_evicted: bool,
+    /// Modules that it has ever installed.
+    pub has_installed: BTreeSet<ModuleId>,
 }
 
 /// Whether the node that dialed has a link.
@@ -90,6 +97,7 @@ impl Process {
             wakes_at: None,
             was_member: false,
             is_evicted: false,
+            has_installed: BTreeSet::new(),
         }
     }
 

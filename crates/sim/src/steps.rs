@@ -1,8 +1,8 @@
 //! What comes to a process, and what its node wants done.
 
 use crucial_node::replication::{Command, Incarnation, NodeId};
-use crucial_node::{ControlInfo, Input, Output, Outputs, PeerMessage, Work, WorkDone};
-use crucial_object::{Error, decode};
+use crucial_node::{ControlInfo, Input, Output, Outputs, PeerMessage, Work};
+use crucial_object::decode;
 use crucial_proto::frame::{self, Response};
 use rand::Rng;
 
@@ -33,6 +33,11 @@ impl World {
             }
         }
         process.node.check();
+        if self.settings.has_modules {
+            process
+                .has_installed
+                .extend(process.node.installed_modules());
+        }
         self.outputs = out;
         self.set_wake(&mut process);
         if let Some(host) = self.hosts.get_mut(&id) {
@@ -127,6 +132,14 @@ impl World {
         });
     }
 
+    /// Work ends that took its time.
+    pub fn end_work(&mut self, id: NodeId, work: Work) {
+        let done = self.do_work(id, work);
+        self.step(id, |process, now, out| {
+            process.node.handle(Input::WorkDone(done), now, out);
+        });
+    }
+
     fn send_frames(&mut self, process: &Process, out: &mut Outputs) {
         if out.frames.is_empty() {
             return;
@@ -193,10 +206,7 @@ impl World {
                 let input = Input::ControlInfo(query, ControlInfo::default());
                 process.node.handle(input, now, out);
             }
-            Output::Start(work) => {
-                let input = Input::WorkDone(done(&work));
-                process.node.handle(input, now, out);
-            }
+            Output::Start(work) => self.begin_work(process, work, now, out),
             Output::Saved(..) => panic!("nobody asked for {output:?}"),
         }
     }
@@ -345,17 +355,4 @@ impl World {
 /// The message that is in a packet.
 fn decode_message(bytes: &[u8]) -> PeerMessage {
     decode(bytes).expect("a message of another node")
-}
-
-/// The end of work with modules, of which the clients of this simulation have none.
-fn done(work: &Work) -> WorkDone {
-    match work {
-        Work::Load(_) => WorkDone::Loaded(None),
-        Work::Store(..) => WorkDone::Stored(Ok(())),
-        Work::Remove(_) => WorkDone::Removed,
-        Work::Prune(_) => WorkDone::Pruned,
-        Work::Compile(_) => WorkDone::Compiled(Err(Error::Refused {
-            reason: "the simulation has no compiler".to_owned(),
-        })),
-    }
 }

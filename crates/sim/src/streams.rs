@@ -8,9 +8,8 @@ use crucial_proto::frame;
 use rand::Rng;
 
 use crate::caller::{Ask, WELCOME_MS};
-use crate::client::Now;
 use crate::event::{ClientEvent, Direction, Event};
-use crate::events::MS;
+use crate::events::{MS, Now};
 use crate::places::place_of;
 use crate::stream::{Pipe, Stream};
 use crate::wire::{End, Packet, frames_of};
@@ -65,12 +64,14 @@ impl World {
         };
         let was_dead = client.is_dead;
         client.take_results(now);
+        let answered = client.pushes.take_answered();
         let has_expired = std::mem::take(&mut client.caller.has_expired);
         let session = client.caller.session_id();
         let ends = client.is_dead && !was_dead;
         for ask in std::mem::take(&mut client.caller.asks) {
             self.on_ask(id, ask);
         }
+        self.on_modules_answered(answered);
         if has_expired {
             self.lapsed.insert(session);
             self.report.resumed += usize::from(!ends);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crucial_node::Outputs;
-use crucial_node::replication::{Control, Incarnation, NodeId};
+use crucial_node::replication::{Control, Incarnation, NodeId, View};
 use crucial_object::{ObjectId, SessionId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -15,8 +15,10 @@ use crate::event::{ClientEvent, Event, ProcessEvent};
 use crate::events::{Clock, Events, MS};
 use crate::fault::{Fault, Kind};
 use crate::model::Loss;
-use crate::objects::{Object, objects};
-use crate::process::{LEASE_MS, Process, Settings};
+use crate::modules;
+use crate::objects::{Object, objects, uploaded_objects};
+use crate::process::{Disk, LEASE_MS, Process, Settings};
+use crate::pushes::ModuleRequest;
 use crate::stream::Stream;
 use crate::thread::CloudThread;
 
@@ -50,7 +52,14 @@ pub struct Report {
     pub time_ms: u64,
     /// Messages between servers in one second, at most.
     pub messages_max: usize,
+    /// Modules that were pushed.
+    pub pushes: usize,
+    /// Modules that were removed.
+    pub removals: usize,
 }
+
+/// In one of this number of schedules with overlapping faults clients push modules.
+pub const MODULES_IN: u64 = 4;
 
 /// What a clock may be wrong by, in parts of a thousand.
 pub const DRIFT: u64 = 10;
@@ -66,6 +75,7 @@ pub struct Host {
     pub paused_until: u64,
     /// The machine is off: no kernel says that the process is gone.
     pub is_off: bool,
+    pub disk: Disk,
 }
 
 pub struct World {
@@ -108,6 +118,10 @@ pub struct World {
     pub losses: BTreeMap<ObjectId, Loss>,
     /// At which events nobody was left who knew of an object.
     pub forgotten: BTreeSet<(ObjectId, u64)>,
+    /// Requests about modules that were answered.
+    pub module_requests: Vec<ModuleRequest>,
+    /// Views that have other modules than those before them.
+    pub module_views: Vec<View>,
     /// Changes that came out differently at a backup, in processes that have ended.
     pub divergences: usize,
     pub outputs: Outputs,
@@ -138,13 +152,18 @@ impl World {
                     Kind::Overlapping => [1, 2, 6][random.random_range(0..3)],
                 },
             hash_seed: seed,
+            has_modules: kind == Kind::Overlapping && seed.is_multiple_of(MODULES_IN),
         };
         // Where all have three, all wait for the same nodes.
         let replicas = match kind {
             Kind::Overlapping if random.random_range(0..3) == 0 => [3; 4],
             _ => [1, 2, 2, 3],
         };
-        let objects = objects(&mut random, replicas);
+        let mut objects = objects(&mut random, replicas);
+        if settings.has_modules {
+            modules::forget_all();
+            objects.extend(uploaded_objects(&mut random, replicas));
+        }
         let control =
             ControlGroup::new(Control::new(settings.partitions), random_rate(&mut random));
         let mut world = World {
@@ -174,6 +193,8 @@ impl World {
             lapsed: BTreeSet::new(),
             losses: BTreeMap::new(),
             forgotten: BTreeSet::new(),
+            module_requests: Vec::new(),
+            module_views: Vec::new(),
             divergences: 0,
             outputs: Outputs::new(),
             messages: (0, 0),
@@ -244,6 +265,7 @@ impl World {
             is_leaving: false,
             paused_until: 0,
             is_off: false,
+            disk: Disk::new(),
         });
         host.process = Some(Box::new(process));
         host.is_off = false;
@@ -333,6 +355,10 @@ impl World {
             ProcessEvent::Wake(at) => self.wake(id, at),
             ProcessEvent::Execute(number) => self.execute(id, number),
             ProcessEvent::Complete(number) => self.complete(id, number),
+            ProcessEvent::Work(number, work) => {
+                self.trace(|| format!("{id:?} ends work {number}: {work:?}"));
+                self.end_work(id, work);
+            }
             ProcessEvent::Incarnate => {
                 let incarnation = self.next_incarnation();
                 self.begin_incarnation(id, incarnation);
@@ -382,6 +408,11 @@ impl World {
             false => &objects,
         };
         client.tick(now, objects, &mut self.random);
+        if self.settings.has_modules && client.may_push() {
+            client
+                .pushes
+                .tick(&mut client.caller, now, &mut self.random);
+        }
         self.after_client(id);
         let delay_us = self.random.random_range(20..400) * MS;
         self.after(delay_us, Event::Client(id, ClientEvent::Tick));

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crucial_node::replication::Mutant;
-use crucial_sim::{Kind, RARE, run};
+use crucial_sim::{Bug, Kind, run};
 
 /// What became of the schedules of these seeds: requests, faults, and objects of one replica that were lost.
 fn hold(kind: Kind, seeds: Range<u64>) -> (usize, usize, usize) {
@@ -73,8 +73,21 @@ fn a_trace_shows_what_servers_say_to_each_other() {
     );
 }
 
+#[test]
+fn modules_are_pushed_and_removed_while_faults_go_on() {
+    let (mut pushes, mut removals) = (0, 0);
+    for seed in (0..400).filter(|seed| Bug::Replication(Mutant::KeepsOldCode).may_show_in(*seed)) {
+        let report = run(seed, Kind::Overlapping, None, false);
+        let report = report.unwrap_or_else(|broken| panic!("seed {seed}: {}", broken.what));
+        pushes += report.pushes;
+        removals += report.removals;
+    }
+    assert!(pushes > 500, "{pushes} modules were pushed");
+    assert!(removals > 50, "{removals} modules were removed");
+}
+
 /// Bugs that only overlapping faults show.
-const OVERLAPPING: [Mutant; 10] = [
+const OVERLAPPING: [Mutant; 14] = [
     Mutant::ServeInHandOver,
     Mutant::LackingInSilence,
     Mutant::DropsUnencodable,
@@ -85,28 +98,29 @@ const OVERLAPPING: [Mutant; 10] = [
     Mutant::OlderAttemptBegins,
     Mutant::FenceEndsNothing,
     Mutant::FenceEndsRecords,
+    Mutant::FencedWaitsOn,
+    Mutant::PushesTwice,
+    Mutant::TakesUnknownCode,
+    Mutant::KeepsOldCode,
 ];
 
 #[test]
 fn planted_bugs_are_found() {
-    for mutant in Mutant::ALL
-        .into_iter()
-        .filter(|mutant| !RARE.contains(mutant))
-    {
-        let kind = match OVERLAPPING.contains(&mutant) {
-            true => Kind::Overlapping,
-            false => Kind::OneFault,
+    for bug in Bug::all().filter(|bug| !bug.is_rare()) {
+        let kind = match bug {
+            Bug::Replication(mutant) if !OVERLAPPING.contains(&mutant) => Kind::OneFault,
+            _ => Kind::Overlapping,
         };
-        let first = match mutant {
+        let first = match bug {
             // Rare: a primary has to miss what came of its hand-over, while clients reach just it.
-            Mutant::ServeInHandOver => 11_500,
+            Bug::Replication(Mutant::ServeInHandOver) => 11_500,
             _ => 0,
         };
-        let mut seeds = first..first + 3000;
-        let found = seeds.find(|seed| run(*seed, kind, Some(mutant), false).is_err());
+        let mut seeds = (first..first + 3000).filter(|seed| bug.may_show_in(*seed));
+        let found = seeds.find(|seed| run(*seed, kind, Some(bug), false).is_err());
         assert!(
             found.is_some(),
-            "{mutant:?} breaks no promise in 3000 schedules"
+            "{bug:?} breaks no promise in 3000 schedules"
         );
     }
 }

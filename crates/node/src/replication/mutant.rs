@@ -71,5 +71,11 @@ mutants! {
         FencedWaitsOn,
         /// The end of an older attempt of an exactly-once thread ends the session that all attempts share.
         FenceEndsRecords,
+        /// A request about modules is done as often as it comes.
+        PushesTwice,
+        /// A server takes objects whose code it does not have yet.
+        TakesUnknownCode,
+        /// A new primary leaves its objects with the code that they came with.
+        KeepsOldCode,
     }
 }
