@@ -111,18 +111,21 @@ fn push(client: &Client, module: &[u8], version: u32, replace: bool) -> crucial:
     }
 }
 
-/// Makes a request that servers refuse, without an effect, when another joins or dies meanwhile. Gives how many times
-/// they did.
+/// Makes a request that servers refuse, without an effect, when another joins or dies meanwhile. If the server that sees to
+/// the request is taken for dead itself, the request is unavailable and may have had its effect: made again, it succeeds all
+/// the same. Gives how many times a request was made in vain.
 fn insist<T>(mut request: impl FnMut() -> crucial::Result<T>) -> Result<(T, u64)> {
     let begun = Instant::now();
     let mut refused = 0;
     loop {
         match request() {
             Ok(done) => return Ok((done, refused)),
-            Err(crucial::Error::Refused { reason }) if begun.elapsed() > PATIENCE => {
+            Err(
+                crucial::Error::Refused { reason } | crucial::Error::Unavailable { reason, .. },
+            ) if begun.elapsed() > PATIENCE => {
                 return Err(Error::Late(PATIENCE, format!("modules change: {reason}")));
             }
-            Err(crucial::Error::Refused { .. }) => {
+            Err(crucial::Error::Refused { .. } | crucial::Error::Unavailable { .. }) => {
                 refused += 1;
                 // Back-off: no client is told when the servers have agreed on who is there.
                 std::thread::sleep(RETRY);
