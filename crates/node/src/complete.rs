@@ -66,7 +66,10 @@ impl Node {
             (Plan::Call(term, attempt), Outcome::Called(disposition))
                 if disposition != Some(Disposition::Refused) =>
             {
-                let called = (disposition, attempt.as_deref());
+                let called = Called {
+                    disposition,
+                    attempt: attempt.as_deref(),
+                };
                 self.complete_call(hand, event, finished(term, image), called, now, out);
             }
             (Plan::Call(term, _) | Plan::Look(term), Outcome::Called(disposition)) => {
@@ -126,19 +129,19 @@ impl Node {
         hand: &mut Hand<'_>,
         event: &Event,
         finished: Finished<'_>,
-        (disposition, attempt): (Option<Disposition>, Option<&Attempt>),
+        called: Called<'_>,
         now: Millis,
         out: &mut Outputs,
     ) {
         let Event::Request(context, ObjectRequest::Call(request)) = event else {
             return;
         };
-        let call = self.cell_call(context, request, attempt);
+        let call = self.cell_call(context, request, called.attempt);
         let change = || change_of(&call);
         if !self.replicate(hand, finished, (Some(context), &change), now, out) {
             return self.send_moved(context, out);
         }
-        if disposition == Some(Disposition::Parked) {
+        if called.disposition == Some(Disposition::Parked) {
             self.park(hand.id(), (context, request), now, out);
         }
     }
@@ -480,6 +483,13 @@ impl Node {
             out.reply(to, call.sequence, result, self.limits.frame_bytes_max);
         }
     }
+}
+
+/// A call that was executed.
+struct Called<'a> {
+    disposition: Option<Disposition>,
+    /// The attempt that it was executed for.
+    attempt: Option<&'a Attempt>,
 }
 
 /// A change or a look that was executed.

@@ -8,7 +8,6 @@
 use std::cell::Cell;
 use std::fmt::Display;
 
-use crate::codec::encode;
 use serde::ser::{
     Error as _, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
@@ -198,7 +197,7 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
             }
             return seq.end();
         }
-        let items = sorted(items, encode)?;
+        let items = sorted(items, |item| postcard::to_allocvec(&Complete(item, self.1)))?;
         let mut seq = self.serialize_seq(Some(items.len()))?;
         for item in items {
             seq.serialize_element(&item)?;
@@ -221,7 +220,9 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
             }
             return map.end();
         }
-        let entries = sorted(entries, |(key, _)| encode(key))?;
+        let entries = sorted(entries, |(key, _)| {
+            postcard::to_allocvec(&Complete(key, self.1))
+        })?;
         let mut map = self.serialize_map(Some(entries.len()))?;
         for (key, value) in entries {
             map.serialize_entry(&key, &value)?;
@@ -256,7 +257,7 @@ fn exact(size: (usize, Option<usize>)) -> Option<usize> {
 /// The items in the order of their keys' encodings.
 fn sorted<T, E: serde::ser::Error>(
     items: impl Iterator<Item = T>,
-    key: impl Fn(&T) -> crate::Result<Vec<u8>>,
+    key: impl Fn(&T) -> postcard::Result<Vec<u8>>,
 ) -> Result<Vec<T>, E> {
     let keyed = items.map(|item| Ok((key(&item).map_err(E::custom)?, item)));
     let mut keyed = keyed.collect::<Result<Vec<_>, E>>()?;

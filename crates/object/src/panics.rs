@@ -64,7 +64,7 @@ fn catch_as<R>(f: impl FnOnce() -> R, is_said: bool) -> Result<R, Panic> {
     })
 }
 
-/// Whether nobody else is to hear of the panic.
+/// Whether the panic is to stay here.
 fn record(info: &PanicHookInfo<'_>) -> bool {
     CAUGHT
         .try_with(|caught| match caught.borrow_mut().as_mut() {

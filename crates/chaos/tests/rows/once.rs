@@ -159,7 +159,7 @@ fn e01_a_call_of_an_exactly_once_thread_waits_until_its_journal_has_it() -> Outc
     }
     cluster.pause(journal)?;
     queue.push(Some(index))?;
-    // That something does not happen shows only as time passes.
+    // Only time shows what does not happen.
     std::thread::sleep(QUIET);
     let before = counters[index].load()?;
     cluster.resume(journal)?;

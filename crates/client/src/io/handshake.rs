@@ -195,7 +195,8 @@ fn read_welcome(
             Ok(Some(frame)) => return Ok(frame::decode_response(frame)),
             Err(_) => {
                 return Ok(Err(Error::Protocol {
-                    detail: "what listens there is not a Crucial server: it does not speak this protocol".to_owned(),
+                    detail: "not a Crucial server: what listens there does not speak this protocol"
+                        .to_owned(),
                 }));
             }
         }

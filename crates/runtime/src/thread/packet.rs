@@ -29,7 +29,7 @@ struct Shared {
 struct Outcome {
     result: Option<Result<Results>>,
     finished: bool,
-    /// Who is told when the thread has ended, and by which number.
+    /// The receiver of a number when the thread has ended.
     listener: Option<(Sender<usize>, usize)>,
 }
 
