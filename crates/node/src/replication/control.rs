@@ -62,6 +62,20 @@ pub enum Command {
         /// Its incarnation.
         incarnation: Incarnation,
     },
+    /// A server that was expired again and again has been a member for long enough: it gets partitions like any other.
+    EndDamping {
+        /// The server.
+        node: NodeId,
+        /// Its incarnation.
+        incarnation: Incarnation,
+    },
+    /// A server was not expired for long: its expiries are forgotten.
+    ForgetExpiries {
+        /// The server.
+        node: NodeId,
+        /// The view that the leader has seen. The command has no effect if the server was expired since then.
+        seen: ViewVersion,
+    },
     /// The primary of a partition gives it these assignments.
     Reconfigure {
         /// Which.
@@ -230,6 +244,8 @@ impl Control {
                 ));
             }
         }
+        view.flapping
+            .check(|node| view.members.contains_key(&node))?;
         for (partition, configuration) in view.configurations.iter().enumerate() {
             let assignments = &configuration.assignments;
             let nodes: BTreeSet<_> = assignments.iter().map(|a| a.node).collect();
@@ -299,6 +315,11 @@ impl Control {
             }
             Command::Leave { node, incarnation } => view.leave(*node, *incarnation)?,
             Command::Expire { node, incarnation } => view.expire(*node, *incarnation)?,
+            Command::EndDamping { node, incarnation } => {
+                view.require_member(*node, *incarnation)?;
+                view.flapping.end_damping(*node);
+            }
+            Command::ForgetExpiries { node, seen } => view.flapping.forget_until(*node, *seen),
             Command::Reconfigure {
                 partition,
                 epoch,
@@ -329,6 +350,7 @@ impl Control {
         }
         let is_same = view.members == self.view.members
             && view.configurations == self.view.configurations
+            && view.flapping == self.view.flapping
             && view.has_modules_of(&self.view);
         if is_same {
             // Nothing new: a repeated command.
@@ -416,6 +438,7 @@ impl View {
         };
         self.members.insert(node, member);
         self.joined = self.version;
+        self.flapping.on_joined(node);
         self.fill();
         Ok(())
     }
@@ -436,6 +459,7 @@ impl View {
             return Err(Refusal::NoMember { node });
         }
         self.members.remove(&node);
+        self.flapping.on_expired(node, self.version);
         for partition in self.partitions() {
             let present = self.configuration(partition);
             if present.rank(node).is_some() {
@@ -604,8 +628,14 @@ impl View {
     fn dismiss(&mut self) {
         let configurations = &self.configurations;
         let holds = |node| configurations.iter().any(|c| c.rank(node).is_some());
-        self.members
-            .retain(|node, member| !member.leaving || holds(*node));
+        let flapping = &mut self.flapping;
+        self.members.retain(|node, member| {
+            let stays = !member.leaving || holds(*node);
+            if !stays {
+                flapping.forget(*node);
+            }
+            stays
+        });
     }
 }
 

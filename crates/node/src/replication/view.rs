@@ -8,7 +8,7 @@ use crucial_proto::frame::{RouteServer, Routes};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::mutant::CatalogMutant;
-use crate::replication::{Epoch, Incarnation, NodeId, PartitionId, ViewVersion};
+use crate::replication::{Epoch, Flapping, Incarnation, NodeId, PartitionId, ViewVersion};
 
 /// A state of the cluster. Views follow each other in one order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub struct View {
     pub version: ViewVersion,
     /// The servers.
     pub members: BTreeMap<NodeId, Member>,
+    /// The servers that were expired lately.
+    pub flapping: Flapping,
     /// The lease that they go by, in milliseconds.
     pub lease_ms: u64,
     /// Of each partition.
@@ -89,6 +91,7 @@ impl View {
         View {
             version: ViewVersion::default(),
             members: BTreeMap::new(),
+            flapping: Flapping::default(),
             lease_ms: 0,
             configurations: vec![Arc::default(); partitions],
             joined: ViewVersion::default(),
@@ -180,7 +183,7 @@ impl View {
         }
     }
 
-    /// The nodes that may get assignments.
+    /// The nodes that may get assignments; those that are damped only where there are not enough others.
     pub fn staying(&self) -> impl Iterator<Item = NodeId> {
         let staying = self.members.iter().filter(|(_, member)| !member.leaving);
         staying.map(|(node, _)| *node)

@@ -32,8 +32,7 @@ fn view(number: u64) -> View {
         lease_ms: 1_000,
         configurations: vec![Arc::new(configuration)],
         joined: ViewVersion(1),
-        modules: Vec::new(),
-        modules_changed: ViewVersion(0),
+        ..View::new(1)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The control group's state machine: members and configurations.
 
+mod flapping;
 mod modules;
 
 use super::*;
