@@ -252,7 +252,8 @@ impl Control {
             let is_sound = nodes.len() == assignments.len()
                 && nodes.len() <= ASSIGNMENTS_MAX
                 && nodes.iter().all(|node| view.members.contains_key(node))
-                && assignments.first().is_none_or(|primary| primary.rank == 0);
+                && assignments.first().is_none_or(|primary| primary.rank == 0)
+                && configuration.known_since <= view.routes_version;
             if !is_sound {
                 return Err(format!("the assignments of partition {partition}"));
             }
@@ -277,6 +278,7 @@ impl Control {
         let view = Arc::make_mut(&mut self.view);
         // Later than any view that the old cluster has decided unseen.
         view.version.0 += RESCUE_VIEW_STEP;
+        view.routes_version.0 += RESCUE_VIEW_STEP;
         for configuration in &mut view.configurations {
             if configuration.epoch > Epoch::default() {
                 Arc::make_mut(configuration).amnesic_since = view.version;
@@ -356,6 +358,7 @@ impl Control {
             // Nothing new: a repeated command.
             return Ok(());
         }
+        view.count_routes(&self.view);
         self.view = Arc::new(view);
         Ok(())
     }
@@ -568,6 +571,19 @@ impl View {
         self.modules.retain(|kept| !is_kept(kept));
         self.modules_changed = self.version;
         Ok(())
+    }
+
+    /// Gives the routes of this view, which follows `before`, the next version if they are others.
+    fn count_routes(&mut self, before: &View) {
+        if self.has_routes_of(before) {
+            return;
+        }
+        self.routes_version.0 += 1;
+        for configuration in &mut self.configurations {
+            if configuration.since == self.version {
+                Arc::make_mut(configuration).known_since = self.routes_version;
+            }
+        }
     }
 
     /// The next configuration of a partition. The first assignment is the primary's.

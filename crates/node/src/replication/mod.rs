@@ -27,7 +27,9 @@ pub use damping::Damping;
 pub use flapping::{
     DAMPING_MS_MAX, EXPIRIES_FREE, FLAPPING_MAX, FLAPS_FORGOTTEN_MS, Flapping, Flaps,
 };
-pub use ids::{Epoch, Incarnation, NodeId, PARTITIONS, PartitionId, Version, ViewVersion};
+pub use ids::{
+    Epoch, Incarnation, NodeId, PARTITIONS, PartitionId, RoutesVersion, Version, ViewVersion,
+};
 pub use lease::{FailureDetector, Grant, Lease};
 pub use message::{
     Entry, Form, Holding, Home, Image, ImageBody, Lacks, Lifecycle, Message, Origin,

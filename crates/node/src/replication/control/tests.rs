@@ -2,6 +2,7 @@
 
 mod flapping;
 mod modules;
+mod routes;
 
 use super::*;
 use crate::replication::PARTITIONS;
