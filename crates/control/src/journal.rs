@@ -10,7 +10,7 @@ use std::sync::Arc;
 const MAGIC: [u8; 8] = *b"CRUCIALJ";
 
 /// The version of the format that this build writes, and the only one that it reads.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// The length of the file's header: magic and version.
 pub(crate) const HEADER_BYTES: usize = 10;
@@ -411,7 +411,7 @@ mod tests {
         let bytes = std::fs::read(directory.path().join("journal")).unwrap();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         // docs/disk.md
-        assert_eq!(hex, "4352554349414c4a0200020000003b50a6b0ac2a93d86869");
+        assert_eq!(hex, "4352554349414c4a0300020000003b50a6b0ac2a93d86869");
     }
 
     #[test]

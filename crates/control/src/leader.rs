@@ -1,4 +1,5 @@
-//! The leader's work: it grants leases in response to heartbeats, and expires servers that have become silent.
+//! The leader's work: it grants leases in response to heartbeats, expires servers that have become silent, and ends the
+//! pauses of those that were expired again and again.
 //!
 //! An expired server has no lease any more at the time at which its expiry is committed. The reasons are:
 //!
@@ -154,11 +155,8 @@ impl Shared {
     }
 
     async fn commit(&self, raft: &Raft<Types>, commands: Vec<Command>) -> Response {
-        if commands
-            .iter()
-            .any(|command| matches!(command, Command::Expire { .. }))
-        {
-            return Response::Failed("only the leader itself may expire a server".to_owned());
+        if let Some(command) = commands.iter().find(|command| is_leaders(command)) {
+            return Response::Failed(format!("only the leader itself may propose {command:?}"));
         }
         let decision = Decision {
             term: None,
@@ -202,7 +200,7 @@ impl Shared {
             } else if was_lost {
                 self.restart_detector(term);
             } else {
-                self.expire(&raft, term);
+                self.judge_members(&raft, term);
             }
         }
     }
@@ -245,36 +243,50 @@ impl Shared {
         }
     }
 
-    /// Expires the servers whose leases have ended.
-    fn expire(&self, raft: &Raft<Types>, term: u64) {
+    /// Expires the servers whose leases have ended, and ends the pauses that are over.
+    fn judge_members(&self, raft: &Raft<Types>, term: u64) {
         let (view, wait_ms) = (self.view(), self.config.timing.wait_ms());
         let within = Duration::from_millis(wait_ms);
         let responds = |(node, incarnation)| self.links.has_responded(node, incarnation, within);
-        let expired = match &mut *self.leader_term.lock() {
+        let (expired, paused) = match &mut *self.leader_term.lock() {
             Some(leader_term) if leader_term.term == term => {
-                leader_term.expired(&view, (self.now_ms(), wait_ms), responds)
+                let now_ms = self.now_ms();
+                let expired = leader_term.expired(&view, (now_ms, wait_ms), responds);
+                (expired, leader_term.end_pauses(&view, now_ms))
             }
             _ => return,
         };
-        if expired.is_empty() {
-            return;
-        }
         for command in &expired {
             tracing::warn!(?command, "a server was silent for longer than its lease");
         }
+        for command in &paused {
+            tracing::info!(?command, "a server was not silent for a while");
+        }
+        let commands = [expired, paused].concat();
+        if commands.is_empty() {
+            return;
+        }
         let decision = Decision {
             term: Some(term),
-            commands: expired,
+            commands,
         };
         let raft = raft.clone();
         // The leader's rounds must not wait for the commit.
         tokio::spawn(async move {
             let written = raft.client_write(decision);
             if let Ok(Err(error)) = tokio::time::timeout(PROPOSE_TIMEOUT, written).await {
-                tracing::debug!(%error, "cannot commit the expiry; a later leader will detect the silent server again");
+                tracing::debug!(%error, "cannot commit the leader's decision; it, or a later leader, will make it again");
             }
         });
     }
+}
+
+/// Whether a command rests on the leader's clock.
+fn is_leaders(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Expire { .. } | Command::EndDamping { .. } | Command::ForgetExpiries { .. }
+    )
 }
 
 /// The term in which this server leads.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crucial_node::replication::{Command, FailureDetector, Incarnation, NodeId, View};
+use crucial_node::replication::{Command, Damping, FailureDetector, Incarnation, NodeId, View};
 
 /// A server in one of its incarnations.
 pub(crate) type Instance = (NodeId, Incarnation);
@@ -11,6 +11,8 @@ pub(crate) type Instance = (NodeId, Incarnation);
 pub(crate) struct LeaderTerm {
     pub term: u64,
     detector: FailureDetector,
+    /// The pauses of servers that were expired again and again.
+    damping: Damping,
     /// An entry of this term is committed, and therefore all entries before it.
     pub has_committed: bool,
     /// The incarnations whose expiry was proposed, with the time of the proposal.
@@ -31,6 +33,7 @@ impl LeaderTerm {
         LeaderTerm {
             term,
             detector: FailureDetector::new(now_ms),
+            damping: Damping::default(),
             has_committed: false,
             pending_expiry: BTreeMap::new(),
             heartbeats_ms: BTreeMap::new(),
@@ -85,6 +88,11 @@ impl LeaderTerm {
         expired
     }
 
+    /// The commands to propose because the pause of a server that was expired again and again is over.
+    pub fn end_pauses(&mut self, view: &View, now_ms: u64) -> Vec<Command> {
+        self.damping.due(view, now_ms)
+    }
+
     /// Restarts the failure detector after a time in which the leader could not receive heartbeats: every member counts
     /// as heard now.
     pub fn restart_detector(&mut self, now_ms: u64) {
@@ -103,20 +111,27 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crucial_node::replication::Control;
+    use crucial_node::replication::{Control, EXPIRIES_FREE};
 
     const INSTANCE: Instance = (NodeId(1), Incarnation(1));
 
-    fn view() -> Arc<View> {
-        let mut control = Control::new(4);
-        let join = Command::Join {
-            node: INSTANCE.0,
-            incarnation: INSTANCE.1,
+    fn join((node, incarnation): Instance) -> Command {
+        Command::Join {
+            node,
+            incarnation,
             address: String::new(),
             lease_ms: 1000,
-        };
-        control.apply(&join).unwrap();
-        control.view().clone()
+        }
+    }
+
+    fn control() -> Control {
+        let mut control = Control::new(4);
+        control.apply(&join(INSTANCE)).unwrap();
+        control
+    }
+
+    fn view() -> Arc<View> {
+        control().view().clone()
     }
 
     #[test]
@@ -144,6 +159,28 @@ mod tests {
         assert_eq!(term.expired(&view, (5000, 1000), |_| false), []);
         assert_eq!(term.expired(&view, (6000, 1000), |_| false), []);
         assert_eq!(term.expired(&view, (6001, 1000), |_| false).len(), 1);
+    }
+
+    #[test]
+    fn a_server_that_was_expired_again_and_again_waits_for_the_leaders_clock() {
+        let (node, mut incarnation) = INSTANCE;
+        let mut control = control();
+        for _ in 0..=EXPIRIES_FREE {
+            let expire = Command::Expire { node, incarnation };
+            control.apply(&expire).unwrap();
+            incarnation.0 += 1;
+            control.apply(&join((node, incarnation))).unwrap();
+        }
+        let mut term = LeaderTerm::new(1, 0);
+        let end = Command::EndDamping { node, incarnation };
+        assert_eq!(term.end_pauses(control.view(), 500), []);
+        assert_eq!(term.end_pauses(control.view(), 2499), []);
+        assert_eq!(term.end_pauses(control.view(), 2500), [end.clone()]);
+        // Again after a lease, as long as it is not decided.
+        assert_eq!(term.end_pauses(control.view(), 3499), []);
+        assert_eq!(term.end_pauses(control.view(), 3500), [end.clone()]);
+        control.apply(&end).unwrap();
+        assert_eq!(term.end_pauses(control.view(), 9000), []);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Requests of clients that know a newer view than this server. They wait, each session's for itself, until the server
+//! Requests of clients that know newer routes than this server. They wait, each session's for itself, until the server
 //! knows as much: the client may know of a primary that this server still takes for another one.
 //!
 //! The requests of one session stay in order. So all that come from it while some wait, wait behind them.
@@ -10,11 +10,11 @@ use crucial_object::{ObjectId, SessionId};
 
 use crate::ids::Millis;
 use crate::objects::{ObjectRequest, RequestContext};
-use crate::replication::ViewVersion;
+use crate::replication::RoutesVersion;
 use crate::sync::{AtomicUsize, Mutex};
 
-/// For how long a request waits for the view that its client claims to know, in milliseconds. Then the client is told
-/// that nothing was done. (A view needs much less to get to all servers, and there may be no such view.)
+/// For how long a request waits for the routes that its client claims to know, in milliseconds. Then the client is told
+/// that nothing was done. (A view needs much less to get to all servers, and there may be no such routes.)
 pub(crate) const EARLY_MAX_MS: Millis = 5_000;
 
 /// A request for an object.
@@ -96,18 +96,18 @@ impl EarlyRequests {
     }
 
     /// Takes out the next request of a session that `begin` was called for. `None` ends that: no request is left, or
-    /// the next one waits on. `view` is called behind whatever another thread has done before its own `begin`.
+    /// the next one waits on. `routes` is called behind whatever another thread has done before its own `begin`.
     pub fn next(
         &self,
         session: SessionId,
-        view: impl FnOnce() -> ViewVersion,
+        routes: impl FnOnce() -> RoutesVersion,
     ) -> Option<Addressed> {
         let mut lines = self.lines.lock();
         let line = lines.get_mut(&session)?;
-        let view = view();
+        let routes = routes();
         if let Some((_, next)) = line
             .requests
-            .pop_front_if(|(_, next)| next.context.routes <= view.0)
+            .pop_front_if(|(_, next)| next.context.routes <= routes.0)
         {
             return Some(next);
         }

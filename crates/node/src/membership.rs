@@ -7,7 +7,9 @@ use crucial_proto::frame::{self, Routes};
 
 use crate::ids::Millis;
 use crate::partitions::{Reply, Standing};
-use crate::replication::{Grant, Incarnation, Lease, Mutant, NodeId, View, ViewVersion};
+use crate::replication::{
+    Grant, Incarnation, Lease, Mutant, NodeId, RoutesVersion, View, ViewVersion,
+};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, RwLock};
 
 pub(crate) struct Membership {
@@ -20,6 +22,8 @@ pub(crate) struct Membership {
     view: RwLock<Arc<View>>,
     /// Its version.
     version: AtomicU64,
+    /// The version of its routes.
+    routes_version: AtomicU64,
     /// The part of the view that concerns clients.
     routes: RwLock<Arc<RouteFrame>>,
     lease: Mutex<Lease>,
@@ -63,6 +67,7 @@ impl Membership {
             routes: RwLock::new(Arc::new(RouteFrame::of(&view, 0))),
             view: RwLock::new(view),
             version: AtomicU64::new(0),
+            routes_version: AtomicU64::new(0),
             lease: Mutex::default(),
             lease_until: AtomicU64::new(0),
             lease_view: AtomicU64::new(u64::MAX),
@@ -97,12 +102,23 @@ impl Membership {
         ViewVersion(self.version.load(Ordering::Acquire))
     }
 
+    /// The version of the routes of that view.
+    pub fn routes_version(&self) -> RoutesVersion {
+        RoutesVersion(self.routes_version.load(Ordering::Acquire))
+    }
+
     /// All partitions have taken a view up.
     pub fn set_view(&self, view: Arc<View>) {
-        *self.routes.write() = Arc::new(RouteFrame::of(&view, self.cluster()));
-        let version = view.version.0;
+        let (version, routes_version) = (view.version.0, view.routes_version.0);
+        let known = self.routes();
+        let is_known =
+            (known.routes.cluster, known.routes.version) == (self.cluster(), routes_version);
+        if !is_known {
+            *self.routes.write() = Arc::new(RouteFrame::of(&view, self.cluster()));
+        }
         *self.view.write() = view;
         self.version.store(version, Ordering::Release);
+        self.routes_version.store(routes_version, Ordering::Release);
     }
 
     pub fn routes(&self) -> Arc<RouteFrame> {

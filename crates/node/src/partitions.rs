@@ -8,7 +8,8 @@ use crucial_object::{Error, ObjectId, Result};
 use crate::cell::CallId;
 use crate::objects::{Event, RequestContext, RoundId};
 use crate::replication::{
-    Epoch, Gate, Incarnation, JoinSlots, NodeId, Partition, PartitionId, Timing, ViewVersion,
+    Epoch, Gate, Incarnation, JoinSlots, NodeId, Partition, PartitionId, RoutesVersion, Timing,
+    ViewVersion,
 };
 use crate::sync::{LockMutant, Mutex, MutexGuard};
 
@@ -128,16 +129,16 @@ impl PartitionState {
         if must_queue {
             return Admission::Later;
         }
-        self.admit_by(ViewVersion(context.routes), standing)
+        self.admit_by(RoutesVersion(context.routes), standing)
     }
 
     /// Whether something that this server does by itself may be executed.
     pub fn admit_own(&self, standing: Standing) -> Admission {
-        self.admit_by(ViewVersion(u64::MAX), standing)
+        self.admit_by(RoutesVersion(u64::MAX), standing)
     }
 
-    fn admit_by(&self, view: ViewVersion, standing: Standing) -> Admission {
-        match (self.partition.gate(view), self.partition.term()) {
+    fn admit_by(&self, routes: RoutesVersion, standing: Standing) -> Admission {
+        match (self.partition.gate(routes), self.partition.term()) {
             (Gate::Moved, _) | (_, None) => Admission::Elsewhere,
             (Gate::Wait, _) => Admission::Later,
             (Gate::Serve, _) if self.pending_rounds > 0 || !standing.has_lease => Admission::Later,

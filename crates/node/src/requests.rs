@@ -321,10 +321,10 @@ impl Node {
         }
     }
 
-    /// Offers a request to its object, behind those of its session that wait for a view.
+    /// Offers a request to its object, behind those of its session that wait for routes.
     fn offer_in_order(&self, addressed: Addressed, now: Millis, out: &mut Outputs) {
         let session = addressed.context.session.id;
-        let is_early = addressed.context.routes > self.version().0;
+        let is_early = addressed.context.routes > self.membership.routes_version().0;
         if !is_early && !self.early.has(session) {
             return self.offer_request(addressed, out);
         }
@@ -336,14 +336,15 @@ impl Node {
                 self.reply(&refused.context, Err(&too_many_wait(max)), out);
             }
         }
-        // The view may have come meanwhile.
+        // The routes may have come meanwhile.
         self.release_early(session, out);
     }
 
     /// Offers the requests of a session that waited for a view, if this server has it now.
     pub(crate) fn release_early(&self, session: SessionId, out: &mut Outputs) {
         if self.early.begin(session) {
-            while let Some(addressed) = self.early.next(session, || self.version()) {
+            let version = || self.membership.routes_version();
+            while let Some(addressed) = self.early.next(session, version) {
                 self.offer_request(addressed, out);
             }
         }
@@ -523,15 +524,14 @@ impl Node {
 
     /// The request was not executed here: its client has to look where newer routes say.
     pub(crate) fn send_moved(&self, context: &RequestContext, out: &mut Outputs) {
-        self.send_routes(&context.session, out);
-        let version = self.version().0;
+        let version = self.send_routes(&context.session, out);
         out.frame(context.connection.id, |bytes| {
             crucial_proto::frame::write_moved(context.sequence, version, bytes)
         });
     }
 
-    /// Sends a client the newest routes, unless it was sent them.
-    pub(crate) fn send_routes(&self, session: &Session, out: &mut Outputs) {
+    /// Sends a client the newest routes, unless it was sent them. Gives their version.
+    pub(crate) fn send_routes(&self, session: &Session, out: &mut Outputs) -> u64 {
         let routes = self.membership.routes();
         if let Some(to) = session.must_send_routes(routes.routes.version) {
             out.frame(to, |bytes| {
@@ -539,5 +539,6 @@ impl Node {
                 Ok(())
             });
         }
+        routes.routes.version
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crucial_node::replication::{
-    Command, Control, FailureDetector, Incarnation, NodeId, Refusal, View,
+    Command, Control, Damping, FailureDetector, Incarnation, NodeId, Refusal, View,
 };
 
 use crate::events::Clock;
@@ -11,6 +11,7 @@ use crate::events::Clock;
 pub struct ControlGroup {
     state: Control,
     detector: FailureDetector,
+    damping: Damping,
     clock: Clock,
     pub down_until: u64,
 }
@@ -27,6 +28,7 @@ impl ControlGroup {
         ControlGroup {
             state,
             detector: FailureDetector::new(clock.read(0)),
+            damping: Damping::default(),
             clock,
             down_until: 0,
         }
@@ -37,6 +39,7 @@ impl ControlGroup {
         self.clock = clock;
         self.down_until = at_us;
         self.detector = FailureDetector::new(clock.read(at_us));
+        self.damping = Damping::default();
     }
 
     /// A node was heard.
@@ -45,10 +48,12 @@ impl ControlGroup {
         self.detector.hear(node, incarnation, now_ms);
     }
 
-    /// The nodes whose leases have ended.
-    pub fn expired(&mut self, now_us: u64, wait_ms: u64) -> Vec<Command> {
+    /// The leader's decisions: nodes whose leases have ended, and pauses that are over.
+    pub fn due(&mut self, now_us: u64, wait_ms: u64) -> Vec<Command> {
         let now_ms = self.clock.read(now_us);
-        self.detector.expired(self.state.view(), now_ms, wait_ms)
+        let mut due = self.detector.expired(self.state.view(), now_ms, wait_ms);
+        due.extend(self.damping.due(self.state.view(), now_ms));
+        due
     }
 
     pub fn apply(&mut self, command: &Command) -> Result<(), Refusal> {

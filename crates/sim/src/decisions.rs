@@ -117,7 +117,7 @@ impl World {
     pub fn tick_control(&mut self) {
         if self.control.down_until <= self.now_us {
             let wait_ms = LEASE_MS + LEASE_MS * 2 * DRIFT / 1000 + 2;
-            for command in self.control.expired(self.now_us, wait_ms) {
+            for command in self.control.due(self.now_us, wait_ms) {
                 let _ = self.decide(&command);
             }
         }

@@ -62,6 +62,20 @@ pub enum Command {
         /// Its incarnation.
         incarnation: Incarnation,
     },
+    /// A server that was expired again and again has been a member for long enough: it gets partitions like any other.
+    EndDamping {
+        /// The server.
+        node: NodeId,
+        /// Its incarnation.
+        incarnation: Incarnation,
+    },
+    /// A server was not expired for long: its expiries are forgotten.
+    ForgetExpiries {
+        /// The server.
+        node: NodeId,
+        /// The view that the leader has seen. The command has no effect if the server was expired since then.
+        seen: ViewVersion,
+    },
     /// The primary of a partition gives it these assignments.
     Reconfigure {
         /// Which.
@@ -230,13 +244,16 @@ impl Control {
                 ));
             }
         }
+        view.flapping
+            .check(|node| view.members.contains_key(&node))?;
         for (partition, configuration) in view.configurations.iter().enumerate() {
             let assignments = &configuration.assignments;
             let nodes: BTreeSet<_> = assignments.iter().map(|a| a.node).collect();
             let is_sound = nodes.len() == assignments.len()
                 && nodes.len() <= ASSIGNMENTS_MAX
                 && nodes.iter().all(|node| view.members.contains_key(node))
-                && assignments.first().is_none_or(|primary| primary.rank == 0);
+                && assignments.first().is_none_or(|primary| primary.rank == 0)
+                && configuration.known_since <= view.routes_version;
             if !is_sound {
                 return Err(format!("the assignments of partition {partition}"));
             }
@@ -261,6 +278,7 @@ impl Control {
         let view = Arc::make_mut(&mut self.view);
         // Later than any view that the old cluster has decided unseen.
         view.version.0 += RESCUE_VIEW_STEP;
+        view.routes_version.0 += RESCUE_VIEW_STEP;
         for configuration in &mut view.configurations {
             if configuration.epoch > Epoch::default() {
                 Arc::make_mut(configuration).amnesic_since = view.version;
@@ -299,6 +317,11 @@ impl Control {
             }
             Command::Leave { node, incarnation } => view.leave(*node, *incarnation)?,
             Command::Expire { node, incarnation } => view.expire(*node, *incarnation)?,
+            Command::EndDamping { node, incarnation } => {
+                view.require_member(*node, *incarnation)?;
+                view.flapping.end_damping(*node);
+            }
+            Command::ForgetExpiries { node, seen } => view.flapping.forget_until(*node, *seen),
             Command::Reconfigure {
                 partition,
                 epoch,
@@ -329,11 +352,13 @@ impl Control {
         }
         let is_same = view.members == self.view.members
             && view.configurations == self.view.configurations
+            && view.flapping == self.view.flapping
             && view.has_modules_of(&self.view);
         if is_same {
             // Nothing new: a repeated command.
             return Ok(());
         }
+        view.count_routes(&self.view);
         self.view = Arc::new(view);
         Ok(())
     }
@@ -416,6 +441,7 @@ impl View {
         };
         self.members.insert(node, member);
         self.joined = self.version;
+        self.flapping.on_joined(node);
         self.fill();
         Ok(())
     }
@@ -436,6 +462,7 @@ impl View {
             return Err(Refusal::NoMember { node });
         }
         self.members.remove(&node);
+        self.flapping.on_expired(node, self.version);
         for partition in self.partitions() {
             let present = self.configuration(partition);
             if present.rank(node).is_some() {
@@ -546,6 +573,19 @@ impl View {
         Ok(())
     }
 
+    /// Gives the routes of this view, which follows `before`, the next version if they are others.
+    fn count_routes(&mut self, before: &View) {
+        if self.has_routes_of(before) {
+            return;
+        }
+        self.routes_version.0 += 1;
+        for configuration in &mut self.configurations {
+            if configuration.since == self.version {
+                Arc::make_mut(configuration).known_since = self.routes_version;
+            }
+        }
+    }
+
     /// The next configuration of a partition. The first assignment is the primary's.
     fn set(&mut self, partition: PartitionId, mut assignments: Vec<Assignment>) {
         let present = self.configuration(partition);
@@ -604,8 +644,14 @@ impl View {
     fn dismiss(&mut self) {
         let configurations = &self.configurations;
         let holds = |node| configurations.iter().any(|c| c.rank(node).is_some());
-        self.members
-            .retain(|node, member| !member.leaving || holds(*node));
+        let flapping = &mut self.flapping;
+        self.members.retain(|node, member| {
+            let stays = !member.leaving || holds(*node);
+            if !stays {
+                flapping.forget(*node);
+            }
+            stays
+        });
     }
 }
 

@@ -75,3 +75,9 @@ pub struct Version {
     Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
 )]
 pub struct ViewVersion(pub u64);
+
+/// Counts the views that changed something that clients know: the servers' addresses and incarnations, and the primaries.
+#[derive(
+    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
+)]
+pub struct RoutesVersion(pub u64);

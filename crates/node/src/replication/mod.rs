@@ -4,12 +4,15 @@
 //!
 //! - [`Control`]: the control group's state machine, which makes [`View`]s.
 //! - [`placement`]: which servers should hold a partition.
+//! - [`Flapping`], [`Damping`]: servers that are taken for dead again and again, and when they get partitions.
 //! - [`Lease`], [`FailureDetector`]: until when a node may serve, and from when another one can be certain that it does not.
 //! - [`Partition`]: a server's part in one partition: primary, backup, joining.
 //! - [`Replica`]: an object at one of its servers.
 //! - [`message`]: what servers send to each other.
 
 mod control;
+mod damping;
+mod flapping;
 mod ids;
 mod lease;
 pub mod message;
@@ -20,7 +23,13 @@ mod replica;
 mod view;
 
 pub use control::{Command, Control, MODULE_BYTES_MAX, MODULES_BYTES_MAX, Refusal};
-pub use ids::{Epoch, Incarnation, NodeId, PARTITIONS, PartitionId, Version, ViewVersion};
+pub use damping::Damping;
+pub use flapping::{
+    DAMPING_MS_MAX, EXPIRIES_FREE, FLAPPING_MAX, FLAPS_FORGOTTEN_MS, Flapping, Flaps,
+};
+pub use ids::{
+    Epoch, Incarnation, NodeId, PARTITIONS, PartitionId, RoutesVersion, Version, ViewVersion,
+};
 pub use lease::{FailureDetector, Grant, Lease};
 pub use message::{
     Entry, Form, Holding, Home, Image, ImageBody, Lacks, Lifecycle, Message, Origin,

@@ -3,16 +3,20 @@
 use crate::replication::{Assignment, NodeId, PartitionId, View};
 
 /// The assignments that a partition is to have: one for each of the nodes that rank first, with the ranks 0, 1, 2, ..
+/// Damped nodes come behind all others, so that they have an assignment only where there are not enough others.
 pub fn wanted(partition: PartitionId, view: &View, replicas_max: u8) -> Vec<Assignment> {
     let mut ranked: Vec<_> = view
         .staying()
-        .map(|node| (weight(partition, node), node))
+        .map(|node| {
+            let is_damped = view.flapping.is_damped(node);
+            (!is_damped, weight(partition, node), node)
+        })
         .collect();
     ranked.sort_unstable_by(|one, other| other.cmp(one));
     let ranks = 0..replicas_max;
     ranks
         .zip(ranked)
-        .map(|(rank, (_, node))| Assignment { rank, node })
+        .map(|(rank, (.., node))| Assignment { rank, node })
         .collect()
 }
 

@@ -8,15 +8,21 @@ use crucial_proto::frame::{RouteServer, Routes};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::mutant::CatalogMutant;
-use crate::replication::{Epoch, Incarnation, NodeId, PartitionId, ViewVersion};
+use crate::replication::{
+    Epoch, Flapping, Incarnation, NodeId, PartitionId, RoutesVersion, ViewVersion,
+};
 
 /// A state of the cluster. Views follow each other in one order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     /// Which.
     pub version: ViewVersion,
+    /// The version of the routes that clients get of it.
+    pub routes_version: RoutesVersion,
     /// The servers.
     pub members: BTreeMap<NodeId, Member>,
+    /// The servers that were expired lately.
+    pub flapping: Flapping,
     /// The lease that they go by, in milliseconds.
     pub lease_ms: u64,
     /// Of each partition.
@@ -60,6 +66,8 @@ pub struct Configuration {
     pub epoch: Epoch,
     /// The view with which the present primary began.
     pub since: ViewVersion,
+    /// The routes of that view: a client with these or newer ones knows of this primary, or that it was one.
+    pub known_since: RoutesVersion,
     /// The primary's assignment, then the backups'. None where there has never been a server, or none is left.
     pub assignments: Vec<Assignment>,
     /// The rank at which the primary was assigned before it became the primary. Whatever the primary believes to have, it
@@ -88,7 +96,9 @@ impl View {
     pub fn new(partitions: usize) -> View {
         View {
             version: ViewVersion::default(),
+            routes_version: RoutesVersion::default(),
             members: BTreeMap::new(),
+            flapping: Flapping::default(),
             lease_ms: 0,
             configurations: vec![Arc::default(); partitions],
             joined: ViewVersion::default(),
@@ -160,6 +170,20 @@ impl View {
         places(self) == places(other)
     }
 
+    /// Whether clients know nothing of another view that they do not know of this one, so that its routes are the same.
+    pub fn has_routes_of(&self, other: &View) -> bool {
+        let known = |view: &View| -> Vec<_> {
+            let members = view.members.iter();
+            members
+                .map(|(node, member)| (*node, member.incarnation, member.address.clone()))
+                .collect()
+        };
+        // With another primary, a partition has another view in which that one began.
+        let terms = self.configurations.iter().zip(&other.configurations);
+        let mut terms = terms.map(|(one, other)| one.since == other.since);
+        terms.all(|is_same| is_same) && known(self) == known(other)
+    }
+
     /// What clients of this cluster know of the view.
     pub fn routes(&self, cluster: u64) -> Routes {
         let servers = self.members.iter().map(|(node, member)| RouteServer {
@@ -174,13 +198,13 @@ impl View {
         });
         Routes {
             cluster,
-            version: self.version.0,
+            version: self.routes_version.0,
             servers: servers.collect(),
             primaries: primaries.collect(),
         }
     }
 
-    /// The nodes that may get assignments.
+    /// The nodes that may get assignments; those that are damped only where there are not enough others.
     pub fn staying(&self) -> impl Iterator<Item = NodeId> {
         let staying = self.members.iter().filter(|(_, member)| !member.leaving);
         staying.map(|(node, _)| *node)

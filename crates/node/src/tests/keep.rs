@@ -10,7 +10,7 @@ use super::server::{ME, Server, join};
 use crate::cell::{CallId, Cell, Change};
 use crate::replication::{
     Action, Assignment, Entry, Epoch, Gate, Home, Image, JoinSlots, Lacks, Message, NodeId, Origin,
-    Partition, Replica, Timing, View, ViewVersion,
+    Partition, Replica, RoutesVersion, Timing, View, ViewVersion,
 };
 use crate::types::{linked, name_hash};
 use crate::{Connection, ConnectionId, Input, Output, PeerMessage};
@@ -158,13 +158,13 @@ fn resumes() -> bool {
     let mut replica = counter(2);
     for _ in 0..4 {
         change(&mut part, &mut replica, "acknowledged");
-        assert_eq!(part.partition.gate(ViewVersion(9)), Gate::Serve);
+        assert_eq!(part.partition.gate(RoutesVersion(9)), Gate::Serve);
     }
     change(&mut part, &mut replica, "one too many");
-    assert_eq!(part.partition.gate(ViewVersion(9)), Gate::Wait);
+    assert_eq!(part.partition.gate(RoutesVersion(9)), Gate::Wait);
     part.receive(2, accepted(EPOCH, 100));
     let has_resumed = |action: &Action<_>| matches!(action, Action::Resume);
-    part.actions.iter().any(has_resumed) && part.partition.gate(ViewVersion(9)) == Gate::Serve
+    part.actions.iter().any(has_resumed) && part.partition.gate(RoutesVersion(9)) == Gate::Serve
 }
 
 #[test]

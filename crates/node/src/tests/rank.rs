@@ -7,7 +7,7 @@ use crucial_object::ObjectId;
 
 use crate::replication::{
     Action, Assignment, Configuration, Epoch, Gate, Incarnation, Member, Message, NodeId,
-    Partition, PartitionId, Timing, View, ViewVersion,
+    Partition, PartitionId, RoutesVersion, Timing, View, ViewVersion,
 };
 
 const ME: NodeId = NodeId(1);
@@ -32,8 +32,7 @@ fn view(number: u64) -> View {
         lease_ms: 1_000,
         configurations: vec![Arc::new(configuration)],
         joined: ViewVersion(1),
-        modules: Vec::new(),
-        modules_changed: ViewVersion(0),
+        ..View::new(1)
     }
 }
 
@@ -90,7 +89,7 @@ fn an_epoch_far_beyond_the_view_is_not_taken_up() {
             partition.check();
         }
         assert_eq!(partition.epoch(), Epoch(1));
-        assert_eq!(partition.gate(ViewVersion(1)), Gate::Serve);
+        assert_eq!(partition.gate(RoutesVersion(1)), Gate::Serve);
         // And so the next view's epoch is taken up.
         partition.on_view(&view(2), 20, &mut out);
         assert_eq!(partition.epoch(), Epoch(2));

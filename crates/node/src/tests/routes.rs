@@ -3,9 +3,9 @@
 use crucial_object::{Result, encode};
 use crucial_proto::frame::{Request, Response};
 
-use super::server::{Client, Server, hello, join};
+use super::server::{Client, ME, PARTITIONS, Server, hello, join};
 use crate::early::EARLY_MAX_MS;
-use crate::replication::NodeId;
+use crate::replication::{Assignment, Command, Incarnation, NodeId, PartitionId};
 use crate::{Input, Millis};
 
 fn add(more: i64) -> (Vec<u8>, u32) {
@@ -114,4 +114,84 @@ fn requests_that_wait_for_a_view_have_a_limit() {
     const LONG: Millis = 2 * EARLY_MAX_MS;
     server.pass(LONG);
     assert_eq!(moved(&mut server, &liar), [(1, 1), (2, 1)]);
+}
+
+/// The control group gives a partition to these servers.
+fn assign(server: &mut Server, partition: PartitionId, nodes: &[NodeId]) {
+    let assignments = (0..).zip(nodes).map(|(rank, node)| {
+        let assignment = Assignment { rank, node: *node };
+        (assignment, Incarnation(1))
+    });
+    let command = Command::Reconfigure {
+        partition,
+        epoch: server.view().configuration(partition).epoch,
+        assignments: assignments.collect(),
+    };
+    server.decide(&command);
+}
+
+#[test]
+fn a_client_gets_routes_when_something_that_it_uses_has_changed() {
+    let mut server = Server::new();
+    let (second, third, fourth) = (NodeId(2), NodeId(3), NodeId(4));
+    server.decide(&join(second));
+    server.decide(&join(third));
+    // The other servers have everything, so that this one only hears of it.
+    let partitions = || (0..PARTITIONS as u16).map(PartitionId);
+    for partition in partitions() {
+        assign(&mut server, partition, &[second, third]);
+    }
+    let client = server.client(1);
+    server.take(&client);
+    let before = server.view();
+    server.decide(&join(fourth));
+    for partition in partitions() {
+        assign(&mut server, partition, &[second, third, fourth]);
+        assign(&mut server, partition, &[second, fourth, third]);
+    }
+    // The last one gets another primary.
+    let last = PartitionId(PARTITIONS as u16 - 1);
+    assign(&mut server, last, &[fourth, second, third]);
+    let routes = server
+        .take(&client)
+        .into_iter()
+        .filter_map(|response| match response {
+            Response::Routes(routes) => Some(routes),
+            _ => None,
+        });
+    let routes: Vec<_> = routes.collect();
+    let views = server.view().version.0 - before.version.0;
+    // Before routes had a version of their own, one came for each of these views.
+    assert_eq!(views, 2 * PARTITIONS as u64 + 2);
+    let versions: Vec<u64> = routes.iter().map(|routes| routes.version).collect();
+    let known = before.routes_version.0;
+    assert_eq!(versions, [known + 1, known + 2]);
+    assert_eq!(routes.last(), Some(&server.view().routes(7)));
+}
+
+#[test]
+fn a_client_waits_for_no_routes_that_are_not_sent() {
+    let mut server = Server::new();
+    server.decide(&join(NodeId(2)));
+    let client = server.client(1);
+    let counter = server.counter(&client, "a");
+    let partition = server.view().partition(&counter);
+    // Views that change nothing for clients, so that there are more of them than routes.
+    for _ in 0..3 {
+        assign(&mut server, partition, &[ME]);
+    }
+    server.take(&client);
+    server.move_to(counter, NodeId(2));
+    server.call(&client, 2, (counter, "fetch_add"), add(1));
+    let responses = server.take(&client);
+    let sent = responses.iter().find_map(|response| match response {
+        Response::Routes(routes) => Some(routes.version),
+        _ => None,
+    });
+    let needs = responses.iter().find_map(|response| match response {
+        Response::Moved { routes, .. } => Some(*routes),
+        _ => None,
+    });
+    assert!(needs.is_some());
+    assert_eq!(needs, sent);
 }

@@ -135,10 +135,12 @@ impl Server {
     pub fn move_to(&mut self, object: ObjectId, node: NodeId) {
         let mut view = (*self.view()).clone();
         view.version.0 += 1;
+        view.routes_version.0 += 1;
         let index = view.partition(&object).index();
         let configuration = Arc::make_mut(&mut view.configurations[index]);
         configuration.epoch.0 += 1;
         configuration.since = view.version;
+        configuration.known_since = view.routes_version;
         configuration.assignments = vec![Assignment { rank: 0, node }];
         self.input(Input::View(Arc::new(view)));
     }

@@ -1,6 +1,8 @@
 //! The control group's state machine: members and configurations.
 
+mod flapping;
 mod modules;
+mod routes;
 
 use super::*;
 use crate::replication::PARTITIONS;

@@ -147,6 +147,7 @@ impl<R> Partition<R> {
         let mut primary = Primary {
             epoch: configuration.epoch,
             since: configuration.since,
+            known_since: configuration.known_since,
             assignments: configuration.assignments.clone(),
             phase: Phase::Collecting {
                 missing: others().map(|assignment| assignment.node).collect(),

@@ -10,7 +10,9 @@ use super::requests::Requests;
 use super::stream::{Incoming, Outgoing, StreamPlace, UNASSIGNED};
 use crate::cell::CallId;
 use crate::replication::control::Command;
-use crate::replication::ids::{Epoch, Incarnation, NodeId, PartitionId, ViewVersion};
+use crate::replication::ids::{
+    Epoch, Incarnation, NodeId, PartitionId, RoutesVersion, ViewVersion,
+};
 use crate::replication::message::{Entry, Holding, Message};
 use crate::replication::mutant::Mutant;
 use crate::replication::view::Assignment;
@@ -170,6 +172,8 @@ pub(super) enum Role<R> {
 pub(super) struct Primary<R> {
     pub(super) epoch: Epoch,
     pub(super) since: ViewVersion,
+    /// The first routes that say so.
+    pub(super) known_since: RoutesVersion,
     pub(super) assignments: Vec<Assignment>,
     pub(super) phase: Phase,
     /// Changes in this epoch.
@@ -319,12 +323,12 @@ impl<R> Partition<R> {
         !is_idle
     }
 
-    /// How to treat a request from a client that has the view of this version.
-    pub fn gate(&self, view: ViewVersion) -> Gate {
+    /// How to treat a request from a client that has the routes of this version.
+    pub fn gate(&self, routes: RoutesVersion) -> Gate {
         let Role::Primary(primary) = &self.role else {
             return Gate::Moved;
         };
-        if view < primary.since {
+        if routes < primary.known_since {
             return Gate::Moved;
         }
         match primary.phase {
@@ -426,6 +430,7 @@ mod tests {
         view.configurations[0] = Arc::new(Configuration {
             epoch: Epoch(version),
             since: ViewVersion(since),
+            known_since: RoutesVersion(since.saturating_sub(2)),
             assignments: vec![assignment],
             ..Configuration::default()
         });
@@ -435,14 +440,14 @@ mod tests {
     #[test]
     fn a_call_that_was_sent_to_an_earlier_primary_is_not_for_this_one() {
         let mut partition = part_of(ME);
-        assert_eq!(partition.gate(ViewVersion(9)), Gate::Moved);
+        assert_eq!(partition.gate(RoutesVersion(9)), Gate::Moved);
         let mut actions = Vec::new();
         partition.on_view(&view(5, 5), 0, &mut actions);
         assert!(actions.iter().any(|action| matches!(action, Action::Open)));
         // The client did not know of this primary: another primary may have executed the call, and its session may
         // have acknowledged the result.
-        assert_eq!(partition.gate(ViewVersion(4)), Gate::Moved);
-        assert_eq!(partition.gate(ViewVersion(5)), Gate::Serve);
+        assert_eq!(partition.gate(RoutesVersion(2)), Gate::Moved);
+        assert_eq!(partition.gate(RoutesVersion(3)), Gate::Serve);
     }
 
     #[test]
