@@ -192,7 +192,7 @@ fn i07_logistic_regression_learns_plots_and_explains_bad_input() {
         refuses(
             program,
             &["--file", letters],
-            "line 3 is not a row of finite numbers",
+            "line 3, column 2: \"x\" is not a number",
         );
         refuses(program, &["--threads", "0"], "0 is not in 1..=1000");
         refuses(program, &["--generate", "5", "0"], "at least one feature");

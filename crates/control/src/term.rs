@@ -175,10 +175,16 @@ mod tests {
         let end = Command::EndDamping { node, incarnation };
         assert_eq!(term.end_pauses(control.view(), 500), []);
         assert_eq!(term.end_pauses(control.view(), 2499), []);
-        assert_eq!(term.end_pauses(control.view(), 2500), [end.clone()]);
+        assert_eq!(
+            term.end_pauses(control.view(), 2500),
+            std::slice::from_ref(&end)
+        );
         // Again after a lease, as long as it is not decided.
         assert_eq!(term.end_pauses(control.view(), 3499), []);
-        assert_eq!(term.end_pauses(control.view(), 3500), [end.clone()]);
+        assert_eq!(
+            term.end_pauses(control.view(), 3500),
+            std::slice::from_ref(&end)
+        );
         control.apply(&end).unwrap();
         assert_eq!(term.end_pauses(control.view(), 9000), []);
     }
