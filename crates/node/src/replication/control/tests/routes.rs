@@ -155,7 +155,6 @@ fn a_fourth_server_that_joins_three_changes_the_routes_as_often_as_primaries_mov
     let primaries = settle(&mut control) as u64;
     let views = control.view().version.0 - before.version.0;
     let routes = control.view().routes_version.0 - before.routes_version.0;
-    println!("a fourth server: {views} views, {routes} versions of the routes");
     assert_eq!(routes, 1 + primaries);
     assert!(4 * routes < views, "{routes} of {views}");
 }
