@@ -219,7 +219,7 @@ fn hello(session: SessionId, thread: &Thread) -> Hello {
         owner: true,
         namespace: NAMESPACE.to_owned(),
         attempt: None,
-        routes: thread.shell.node.view().version.0,
+        routes: thread.shell.node.view().routes_version.0,
         fences: 0,
     }
 }

@@ -217,7 +217,7 @@ pub fn a_hand_over_and_calls() {
             let [one, two] = cluster.shells.clone();
             Thread::new(&one, cluster.now).input_only(Input::View(view.clone()));
             let mut thread = Thread::new(&two, cluster.now);
-            let mut client = Client::connect_by(&mut thread, 2, view.version.0);
+            let mut client = Client::connect_by(&mut thread, 2, view.routes_version.0);
             let call = client.send(&mut thread, object.call("add", &()));
             thread.input_only(Input::View(view));
             for link in &cluster.links {

@@ -114,7 +114,7 @@ pub fn a_hello_and_a_view() {
     let mut main = Thread::new(&shell, NOW);
     let client = Client::connect(&mut main, 1);
     let view = join(&mut control, 2);
-    let version = view.version.0;
+    let version = view.routes_version.0;
     let hello = {
         let shell = shell.clone();
         thread::spawn(move || {
