@@ -101,8 +101,8 @@ impl Bug {
 }
 
 /// Bugs that hardly any schedule shows, or that break no promise by themselves. They are planted in unit tests of the node
-/// (`overlap.rs`, `keep.rs`, `sessions.rs`).
-pub const RARE: [Mutant; 10] = [
+/// (`overlap.rs`, `keep.rs`).
+pub const RARE: [Mutant; 9] = [
     Mutant::KeepsOutdated,
     Mutant::RepeatsAtOnce,
     Mutant::PongWithoutLease,
@@ -112,7 +112,6 @@ pub const RARE: [Mutant; 10] = [
     Mutant::TooFewReplicas,
     Mutant::JoinsLacking,
     Mutant::JoinsAtOnce,
-    Mutant::FencedWaitsOn,
 ];
 
 /// Bugs that only clients show which push modules.

@@ -87,7 +87,7 @@ fn modules_are_pushed_and_removed_while_faults_go_on() {
 }
 
 /// Bugs that only overlapping faults show.
-const OVERLAPPING: [Mutant; 13] = [
+const OVERLAPPING: [Mutant; 14] = [
     Mutant::ServeInHandOver,
     Mutant::LackingInSilence,
     Mutant::DropsUnencodable,
@@ -98,6 +98,7 @@ const OVERLAPPING: [Mutant; 13] = [
     Mutant::OlderAttemptBegins,
     Mutant::FenceEndsNothing,
     Mutant::FenceEndsRecords,
+    Mutant::FencedWaitsOn,
     Mutant::PushesTwice,
     Mutant::TakesUnknownCode,
     Mutant::KeepsOldCode,
@@ -116,6 +117,7 @@ fn planted_bugs_are_found() {
             // Rare as well, and found in 20 000 seeds.
             Bug::Replication(Mutant::PushesTwice) => 4_000,
             Bug::Replication(Mutant::KeepsOldCode) => 5_000,
+            Bug::Replication(Mutant::FencedWaitsOn) => 8_500,
             _ => 0,
         };
         let mut seeds = (first..first + 3000).filter(|seed| bug.may_show_in(*seed));
