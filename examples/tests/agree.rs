@@ -4,7 +4,7 @@ mod programs;
 
 use std::path::{Path, PathBuf};
 
-use programs::{example, output, refuses};
+use programs::{ALL, example, output, refuses};
 
 #[test]
 fn i01_pi_is_the_same_and_right() {
@@ -373,18 +373,7 @@ fn inference_is_as_right_at_the_model_as_away_from_it() {
 
 #[test]
 fn all_programs_explain_themselves() {
-    for name in [
-        "montecarlo",
-        "logistic",
-        "kmeans",
-        "santa",
-        "mandelbrot",
-        "wordcount",
-        "philosophers",
-        "forest",
-        "mapreduce",
-        "inference",
-    ] {
+    for name in ALL {
         let crucial = output(example(name).arg("--help"));
         let std = output(example(&format!("{name}-std")).arg("--help"));
         let usage = format!("Usage: {name} ");

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use programs::{example, fails, output, refuses};
+use programs::{ALL, example, fails, output, refuses};
 
 const KMEANS: [&str; 2] = ["kmeans-std", "kmeans"];
 
@@ -265,20 +265,8 @@ fn k09_output_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
         fails(example(program).arg("--out").arg(full), "No space left");
         fails(example(program).arg("--plot").arg(full), "");
     }
-    let all = [
-        "montecarlo",
-        "kmeans",
-        "logistic",
-        "santa",
-        "mandelbrot",
-        "wordcount",
-        "philosophers",
-        "forest",
-        "mapreduce",
-        "inference",
-    ];
     let files = Files::new();
-    for name in all {
+    for name in ALL {
         for program in [name.to_owned(), format!("{name}-std")] {
             let picture = files.path("picture.png");
             let command = || {

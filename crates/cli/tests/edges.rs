@@ -10,7 +10,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crucial_testing::{Executable, Server};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 const CRUCIAL: &str = env!("CARGO_BIN_EXE_crucial");
 
@@ -67,16 +68,21 @@ fn with_input(mut command: Command, input: &[u8]) -> (i32, String) {
     })
 }
 
+/// Waits until a process has ended, which need not be a child of this one.
+fn await_end(process: Pid) {
+    let Ok(process) = pidfd_open(process, PidfdFlags::empty()) else {
+        // It has ended, and its parent knows.
+        return;
+    };
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    let mut ended = [PollFd::new(&process, PollFlags::IN)];
+    let count = poll(&mut ended, Some(&patience)).unwrap();
+    assert_eq!(count, 1, "the process does not end");
+}
+
 fn wait(child: &mut Child) -> std::process::ExitStatus {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        assert!(Instant::now() < until, "the process does not end");
-        // Nothing tells of the end of a child and has a limit of time.
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    await_end(Pid::from_child(child));
+    child.wait().unwrap()
 }
 
 #[test]
@@ -120,14 +126,8 @@ fn k21_no_server_outlives_crucial_up_however_that_ends() {
         assert_eq!(children.len(), 2);
         kill_process(id, signal).unwrap();
         wait(&mut up);
-        let until = Instant::now() + PATIENCE;
-        while children
-            .iter()
-            .any(|child| test_kill_process(*child).is_ok())
-        {
-            assert!(Instant::now() < until, "{signal:?} leaves servers");
-            // The servers are no children of this process, which is told nothing of their ends.
-            std::thread::sleep(Duration::from_millis(10));
+        for child in children {
+            await_end(child);
         }
     }
 }
@@ -156,12 +156,7 @@ fn k34_run_passes_every_signal_on_that_ends_a_process() {
         // A command that makes a call ends by the signal itself.
         let mut waiting = command(&server, &["queue", "q", "pop"]).spawn().unwrap();
         while run(&server, &["--json", "cluster", "objects"]).1.is_empty() {}
-        let until = Instant::now() + Duration::from_secs(1);
-        while Instant::now() < until && waiting.try_wait().unwrap().is_none() {
-            // Until the command has its handlers, a signal ends it all the same.
-            let _ = kill_process(Pid::from_child(&waiting), signal);
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        kill_process(Pid::from_child(&waiting), signal).unwrap();
         assert_eq!(wait(&mut waiting).signal(), Some(signal.as_raw()));
     }
 }
@@ -353,10 +348,12 @@ fn get(address: &str, patience_s: &str) -> Command {
 
 #[test]
 fn k28_a_client_waits_for_a_server_that_is_about_to_start() {
-    let address = format!("127.0.0.1:{}", free_port());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
     let early = get(&address, "20").stdout(Stdio::piped()).spawn().unwrap();
-    // So that it is too early.
-    std::thread::sleep(Duration::from_millis(300));
+    // The client has come, and is too early.
+    drop(listener.accept().unwrap());
+    drop(listener);
     let mut server = Command::new(CRUCIAL)
         .args(["server", "--listen", &address])
         .stdout(Stdio::null())

@@ -4,6 +4,20 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// The applications; each has a version with std threads as well.
+pub const ALL: [&str; 10] = [
+    "montecarlo",
+    "logistic",
+    "kmeans",
+    "santa",
+    "mandelbrot",
+    "wordcount",
+    "philosophers",
+    "forest",
+    "mapreduce",
+    "inference",
+];
+
 /// The command of an example, which cargo builds before it runs tests.
 pub fn example(name: &str) -> Command {
     let test = std::env::current_exe().expect("a test is an executable");

@@ -50,7 +50,8 @@ fn guest(number: usize, way: &str, barrier: Shared<Barrier>) -> usize {
 
 #[cloud]
 fn count(done: Shared<AtomicI64>) -> Result<()> {
-    // Long enough for a panic to overtake it.
+    // The work of this thread, which takes longer than it takes another to panic and to be heard of: it is to be done all the
+    // same, and nothing could tell it that it has been overtaken.
     std::thread::sleep(Duration::from_millis(300));
     done.fetch_add(1)?;
     Ok(())

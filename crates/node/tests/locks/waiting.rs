@@ -1,5 +1,8 @@
 //! Calls that wait: in an object, for a lease, for a time.
 
+use std::sync::Arc;
+
+use crucial_node::replication::Control;
 use crucial_node::{Input, Millis};
 use crucial_object::{Error, Sequence};
 use crucial_proto::frame::OpenMode;
@@ -9,7 +12,7 @@ use shuttle::thread;
 use crate::client::{Client, Named};
 use crate::objects::slow;
 use crate::schedules::explore;
-use crate::shell::{NOW, Shell, Thread, grant, join};
+use crate::shell::{NOW, PARTITIONS, Shell, Thread, grant, join};
 
 /// How long a call waits.
 const PATIENCE_MS: u32 = 500;
@@ -131,21 +134,33 @@ pub fn parked(shell: &Shell, object: &Named) -> usize {
 
 const LEASE_MS: Millis = 1_000;
 
-/// A lease comes while requests wait for one, and newer requests come.
-pub fn a_lease_and_newer_requests() {
+/// A server with a lease, and a client that has made an object there.
+fn with_lease() -> (Arc<Shell>, Named, Client) {
     let shell = Shell::new(1, LEASE_MS);
     let object = slow("waiting");
     let mut main = Thread::new(&shell, 0);
-    let view = join(
-        &mut crucial_node::replication::Control::new(crate::shell::PARTITIONS),
-        1,
-    );
-    main.input(Input::View(view));
+    main.input(Input::View(join(&mut Control::new(PARTITIONS), 1)));
     main.input(Input::Lease(grant(0)));
     let mut client = Client::connect(&mut main, 1);
     client
         .ask::<bool>(&mut main, object.open(OpenMode::FindOrCreate))
         .unwrap();
+    (shell, object, client)
+}
+
+/// The client's four calls were executed in the order in which they were made.
+fn assert_in_order(client: &Client) {
+    let values = [2, 3, 4, 5].map(|call| client.result::<u64>(Sequence(call)).unwrap());
+    assert_eq!(
+        values,
+        [0, 1, 2, 3],
+        "newer calls have overtaken older ones"
+    );
+}
+
+/// A lease comes while requests wait for one, and newer requests come.
+pub fn a_lease_and_newer_requests() {
+    let (shell, object, mut client) = with_lease();
     // The lease has ended.
     let now = 2 * LEASE_MS;
     let mut main = Thread::new(&shell, now);
@@ -173,30 +188,16 @@ pub fn a_lease_and_newer_requests() {
         grant.join().unwrap();
     }
     main.serve();
-    let values = [2, 3, 4, 5].map(|call| client.result::<u64>(Sequence(call)).unwrap());
-    assert_eq!(
-        values,
-        [0, 1, 2, 3],
-        "newer calls have overtaken older ones"
-    );
+    assert_in_order(&client);
     shell.check();
 }
 
 /// A lease ends while requests that have waited for it are admitted, and another one comes meanwhile.
 pub fn two_leases_and_waiting_requests() {
-    let shell = Shell::new(1, LEASE_MS);
-    let object = slow("waiting");
-    let mut main = Thread::new(&shell, 0);
-    let mut control = crucial_node::replication::Control::new(crate::shell::PARTITIONS);
-    main.input(Input::View(join(&mut control, 1)));
-    main.input(Input::Lease(grant(0)));
-    let mut client = Client::connect(&mut main, 1);
-    client
-        .ask::<bool>(&mut main, object.open(OpenMode::FindOrCreate))
-        .unwrap();
+    let (shell, object, mut client) = with_lease();
     // The lease has ended.
     let now = 2 * LEASE_MS;
-    main.now = now;
+    let mut main = Thread::new(&shell, now);
     for _ in 0..4 {
         client.send(&mut main, object.call("add", &()));
     }
@@ -211,12 +212,7 @@ pub fn two_leases_and_waiting_requests() {
     main.input_only(Input::Lease(grant(later)));
     server.join().unwrap();
     main.serve();
-    let values = [2, 3, 4, 5].map(|call| client.result::<u64>(Sequence(call)).unwrap());
-    assert_eq!(
-        values,
-        [0, 1, 2, 3],
-        "newer calls have overtaken older ones"
-    );
+    assert_in_order(&client);
     shell.check();
 }
 

@@ -109,7 +109,8 @@ impl Pool {
         tokio::task::spawn_local(async move {
             let mut watch = QueueWatch::new(Instant::now());
             while !pool.state.borrow().queues.is_empty() {
-                // Nothing announces that nothing happens.
+                // A look once a second, only while something queues: what is looked for is that nothing happens, which
+                // announces itself by nothing.
                 tokio::time::sleep(LOOK_PAUSE).await;
                 let said = pool.look_at_queue(&mut watch);
                 if let Some(said) = said {
