@@ -71,7 +71,7 @@ fn with_input(mut command: Command, input: &[u8]) -> (i32, String) {
 /// Waits until a process has ended, which need not be a child of this one.
 fn await_end(process: Pid) {
     let Ok(process) = pidfd_open(process, PidfdFlags::empty()) else {
-        // It has ended, and its parent knows.
+        // The process has ended, and its parent knows.
         return;
     };
     let patience = Timespec::try_from(PATIENCE).unwrap();
