@@ -54,7 +54,7 @@ fn phase() -> MutexGuard<'static, Phase> {
 /// The signals that end this process, from here on to be handled; but not those that this process was started to ignore,
 /// for instance by nohup(1).
 pub fn ending() -> Result<Signals> {
-    let ignored = ignored();
+    let ignored = crucial_local::signals::ignored();
     let handled = ENDING
         .into_iter()
         .map(Signal::as_raw)
@@ -130,14 +130,6 @@ pub fn run(command: &mut Command, code: impl Fn(ExitStatus) -> u8) -> std::io::R
     let code = code(program.wait()?);
     *now = Phase::HasRun(code);
     Ok(code)
-}
-
-/// The signals that this process ignores, a bit each; none where the system does not tell.
-fn ignored() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0)
 }
 
 /// Whether this process is in the foreground of its terminal; false where the system does not tell.

@@ -10,6 +10,7 @@
 //! - [`directory`]: private directories, and the places where one may be.
 //! - [`embedded`]: the socket of an embedded server; [`tcp`]: those of a server on TCP.
 //! - [`files`]: how many files a process may have open.
+//! - [`signals`]: those that a process was started to ignore.
 //! - [`socket`]: binding, connecting, credentials.
 
 mod clock;
@@ -17,6 +18,7 @@ pub mod directory;
 pub mod embedded;
 pub mod files;
 mod names;
+pub mod signals;
 pub mod socket;
 pub mod tcp;
 

@@ -46,10 +46,7 @@ pub fn main<R>(program: fn() -> R, command_line: Option<CommandLine>) -> R {
 /// that ignores SIGCHLD is told nothing, and its children inherit that.
 pub fn hear_of_children() {
     const SIGCHLD: u32 = signal_hook::consts::SIGCHLD as u32;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    if ignored.unwrap_or_default() & (1 << (SIGCHLD - 1)) == 0 {
+    if crucial_local::signals::ignored() & (1 << (SIGCHLD - 1)) == 0 {
         return;
     }
     // With a handler, which does nothing, the signal is not ignored any more, neither here nor in a child. (Everybody else

@@ -102,7 +102,7 @@ impl Builder {
     /// that the next attempt holds what the record says; if the thread catches the panic, these calls are made before
     /// its next call. An object that was [`Lost`](Error::Lost) and an exceeded limit are not recorded.
     ///
-    /// A call costs one message more, in the same round trip, and about 200 bytes until the thread has ended; a thread
+    /// A call costs one message more, in the same round trip where one server is alone and in one more in a cluster, and about 200 bytes until the thread has ended; a thread
     /// can make [`EXACTLY_ONCE_CALLS_MAX`](super::EXACTLY_ONCE_CALLS_MAX) calls.
     pub fn exactly_once(mut self) -> Builder {
         self.settings.exactly_once = true;
