@@ -1,5 +1,5 @@
-//! What a process needs of its machine: its clock, and the Unix sockets of the servers there: where they are, and who is
-//! at the other end.
+//! What a process needs of its machine: its clock, its limits, its surroundings, and the Unix sockets of the servers
+//! there: where they are, and who is at the other end.
 //!
 //! Two kinds of sockets are for the processes of one user only ([`is_own`]). An embedded server has one, at which it is
 //! reached; a server on TCP has one for each loopback address at which it answers, since a Unix socket is faster. They
@@ -12,6 +12,7 @@
 //! - [`files`]: how many files a process may have open.
 //! - [`signals`]: those that a process was started to ignore.
 //! - [`socket`]: binding, connecting, credentials.
+//! - [`surroundings`]: a cloud thread's working directory, environment and umask.
 
 mod clock;
 pub mod directory;
@@ -20,9 +21,11 @@ pub mod files;
 mod names;
 pub mod signals;
 pub mod socket;
+pub mod surroundings;
 pub mod tcp;
 
 pub use clock::Clock;
 pub use embedded::Place;
 pub use names::is_own;
 pub use socket::{Listener, SocketFile, bind, check_peer, connect};
+pub use surroundings::Surroundings;

@@ -290,6 +290,7 @@ impl Invocations {
                 .collect(),
             running,
             concurrency_max,
+            limit: "CRUCIAL_CONCURRENCY",
         };
         let watch = self.watch.get_or_insert_with(|| QueueWatch::new(now));
         watch.look(&queue, now)

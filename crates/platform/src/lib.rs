@@ -38,8 +38,10 @@
 
 mod envelope;
 mod environment;
+mod group;
 mod in_process;
 mod local;
+mod nested;
 mod platform;
 mod queue_watch;
 mod sink;

@@ -4,8 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Largest payload and largest result, in bytes, before the envelope, where nothing else is configured.
-pub const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+use serde::{Deserialize, Serialize};
+
+/// Largest payload and largest result, in bytes, before the envelope, where nothing else is configured. In an envelope
+/// as large as this it is within AWS Lambda's 6 291 556 bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 4 << 20;
 
 /// One invocation of a worker.
 #[derive(Clone, Debug)]
@@ -32,6 +35,15 @@ impl InvocationId {
         static LAST: AtomicU64 = AtomicU64::new(0);
         InvocationId(LAST.fetch_add(1, Ordering::Relaxed))
     }
+
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The id with this number, which `next` has given.
+    pub(crate) fn numbered(number: u64) -> InvocationId {
+        InvocationId(number)
+    }
 }
 
 /// Called with the result of an invocation, exactly once, from any thread. The function must not block, since
@@ -57,7 +69,7 @@ pub trait Platform: Send + Sync {
 }
 
 /// Why an invocation has no result.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
     /// The function reported an error, a panic for example.

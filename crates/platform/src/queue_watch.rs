@@ -17,6 +17,8 @@ pub(crate) struct Queue<'a> {
     pub waiting: Vec<&'a str>,
     pub running: Vec<&'a str>,
     pub concurrency_max: usize,
+    /// The limit that allows no more.
+    pub limit: &'a str,
 }
 
 /// Looks at a queue now and then.
@@ -49,10 +51,11 @@ impl QueueWatch {
         }
         self.since = now;
         let said = format!(
-            "{} wait for a place, as {} may run at once (CRUCIAL_CONCURRENCY) and none has ended for {} s: {}; if those that run \
+            "{} wait for a place, as {} may run at once ({}) and none has ended for {} s: {}; if those that run \
              wait for those that do not, raise the limit",
             names(&queue.waiting),
             queue.concurrency_max,
+            queue.limit,
             self.pause.as_secs(),
             names(&queue.running),
         );
@@ -89,6 +92,7 @@ mod tests {
                 waiting: waiting.to_vec(),
                 running: vec!["a", "b"],
                 concurrency_max: 2,
+                limit: "CRUCIAL_CONCURRENCY",
             };
             watch.look(&queue, start + Duration::from_secs(at_s))
         };

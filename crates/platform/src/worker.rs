@@ -17,18 +17,21 @@
 //! ```
 
 use std::any::Any;
+use std::ffi::CString;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{Resource, Rlimit};
 use serde::Serialize;
 use ureq::Agent;
 use ureq::http::Response;
 
 use crate::platform::PAYLOAD_BYTES_MAX;
-use crate::{envelope, environment};
+use crate::{envelope, environment, group, nested};
 
 /// Set to 1 by the local platform, so that the worker limits its own memory and ends with its parent.
 pub(crate) const LOCAL_VARIABLE: &str = "CRUCIAL_LOCAL_WORKER";
@@ -95,6 +98,8 @@ impl FunctionError {
     }
 }
 
+pub use crate::nested::platform;
+
 /// Whether a platform started this process as a worker.
 pub fn is_worker() -> bool {
     std::env::var_os(API_VARIABLE).is_some()
@@ -106,13 +111,19 @@ pub fn is_worker() -> bool {
 /// workers themselves. Removal needs a process without other threads: call this function first in `main`.
 /// Otherwise the variables stay, and a warning is logged.
 ///
+/// The process gets a session of its own, without a terminal. What a payload's handler starts ends with the payload, unless
+/// it leads a process group or a session of its own.
+///
 /// # Panics
 ///
 /// If this process is not a worker: see [`is_worker`].
 pub fn run(handler: &dyn Handler) -> ! {
     let api = std::env::var(API_VARIABLE).expect("a worker has AWS_LAMBDA_RUNTIME_API");
-    if std::env::var_os(LOCAL_VARIABLE).is_some_and(|value| value == "1") {
-        end_with_parent();
+    let is_local = std::env::var_os(LOCAL_VARIABLE).is_some_and(|value| value == "1");
+    group::lead();
+    take_name();
+    if is_local {
+        group::end_with_parent(variable(PARENT_VARIABLE));
         limit_memory();
     }
     let result_bytes_max = variable(RESULT_VARIABLE).unwrap_or(PAYLOAD_BYTES_MAX);
@@ -136,8 +147,12 @@ pub fn run(handler: &dyn Handler) -> ! {
         .user_agent("crucial")
         .build()
         .into();
+    let base = format!("http://{api}/{API_VERSION}");
+    if is_local {
+        nested::remember(agent.clone(), &base, result_bytes_max);
+    }
     let client = RuntimeClient {
-        base: format!("http://{api}/{API_VERSION}/runtime/invocation"),
+        base: format!("{base}/runtime/invocation"),
         result_bytes_max,
         agent,
     };
@@ -154,14 +169,13 @@ fn variable<T: FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Makes this process end when the platform's process ends.
-fn end_with_parent() {
-    // Best effort: without the signal, the worker ends when its next request fails.
-    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    // The parent may have died before the signal was set.
-    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
-    if parent != variable(PARENT_VARIABLE) {
-        std::process::exit(0);
+/// Gives this process the name of its program, as `ps` and `top` print it: it was started by another path.
+fn take_name() {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or_default();
+    // The system cuts a long one.
+    if let Ok(name) = CString::new(name.as_bytes()) {
+        let _ = rustix::thread::set_name(&name);
     }
 }
 
@@ -211,6 +225,7 @@ impl RuntimeClient {
             .read_to_vec()?;
         let result = run_caught(handler, &context, &event)
             .and_then(|result| check_size(result, self.result_bytes_max));
+        group::end_children();
         // Flush before posting the result, so that the platform has all lines when it gets the result.
         let _ = std::io::stdout().flush();
         let _ = std::io::stderr().flush();

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use crucial_object::{Error, Result, RunId};
 use crucial_proto::Endpoints;
+use serde::{Deserialize, Serialize};
+
+use crate::modules::program_modules;
+use crate::server::effective_spin;
 
 /// The settings of a program.
 ///
@@ -20,11 +24,15 @@ use crucial_proto::Endpoints;
 /// crucial::init(config)?;
 /// # Ok::<(), crucial::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// A program's settings hold for its cloud threads as well, and for the threads that these start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Config {
     /// `CRUCIAL_CLUSTER`: the server to use, `HOST:PORT` or `unix:PATH`. For a cluster, any of its servers, or several,
     /// separated by commas. Unset: a server embedded in this program.
+    // Travels on its own: a worker is told the server that the program has, also an embedded one.
+    #[serde(skip)]
     pub cluster: Option<Endpoints>,
     /// `CRUCIAL_NAMESPACE`: the namespace of persistent objects. `default` by default.
     pub namespace: String,
@@ -36,8 +44,9 @@ pub struct Config {
     pub run: Option<RunId>,
     /// `CRUCIAL_PLATFORM`: `local` (worker processes, the default) or `in-process`.
     pub platform: PlatformKind,
-    /// `CRUCIAL_CONCURRENCY`: how many cloud threads run at the same time; further threads queue. 1000 by default, as on
-    /// Lambda. Threads that wait for each other need to run at the same time.
+    /// `CRUCIAL_CONCURRENCY`: how many cloud threads run at the same time, those that cloud threads have started included;
+    /// further threads queue. 1000 by default, as on Lambda. Threads that wait for each other need to run at the same
+    /// time.
     pub concurrency_max: usize,
     /// `CRUCIAL_MEMORY_MB`: the memory limit of a cloud thread, unless its builder says otherwise.
     pub memory_mb: u32,
@@ -54,7 +63,7 @@ pub struct Config {
 }
 
 /// The place where cloud threads run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PlatformKind {
     /// In worker processes of this executable, on this machine.
@@ -92,6 +101,22 @@ impl Config {
     /// [`Error::Config`], which names the variable and says what is expected.
     pub fn from_env() -> Result<Config> {
         Config::read(|name| std::env::var_os(name))
+    }
+
+    /// The settings of a session at these servers.
+    pub(crate) fn client(&self, servers: &Endpoints) -> crucial_client::Config {
+        let mut client = crucial_client::Config::new(servers.first().clone());
+        client.seeds = servers.others().to_vec();
+        client.modules = Some(program_modules);
+        client.namespace.clone_from(&self.namespace);
+        client.replicas = self.replicas;
+        client.patience = self.patience;
+        client.spin = effective_spin(self.spin);
+        if let Some(run) = self.run {
+            client.run = run;
+            client.owner = false;
+        }
+        client
     }
 
     fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Config> {

@@ -11,6 +11,7 @@
 mod config;
 mod modules;
 mod output;
+mod parcel;
 mod progress;
 pub mod roles;
 pub mod runtime;

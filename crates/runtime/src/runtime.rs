@@ -10,9 +10,8 @@ use crucial_platform::{InProcess, LocalConfig, LocalPlatform, Platform, worker};
 use crucial_proto::Endpoints;
 
 use crate::config::{Config, PlatformKind};
-use crate::modules::program_modules;
 use crate::output::Lines;
-use crate::server::{Embedded, effective_spin};
+use crate::server::Embedded;
 use crate::worker::Worker;
 
 /// What a running program has.
@@ -105,10 +104,10 @@ pub fn is_running() -> bool {
 }
 
 /// Gives this worker process the runtime of its cloud thread, so that what the thread creates and spawns belongs to
-/// the thread's run.
-pub(crate) fn adopt(client: &Arc<Client>) -> Result<()> {
+/// the thread's run, with the settings of the program.
+pub(crate) fn adopt(client: &Arc<Client>, config: &Config) {
     let runtime = Runtime {
-        config: Config::from_env()?,
+        config: config.clone(),
         client: client.clone(),
         embedded: None,
         platform: Mutex::default(),
@@ -118,7 +117,6 @@ pub(crate) fn adopt(client: &Arc<Client>) -> Result<()> {
     caller::install(Some(client.clone()));
     // Dropping a runtime ends its workers, which takes a moment: not under the lock.
     drop(previous);
-    Ok(())
 }
 
 /// Ends the run: its cloud threads, the session, the embedded server.
@@ -155,19 +153,8 @@ impl Runtime {
                 (server.endpoint().clone().into(), Some(server))
             }
         };
-        let mut client = crucial_client::Config::new(servers.first().clone());
-        client.seeds = servers.others().to_vec();
-        client.modules = Some(program_modules);
-        client.namespace.clone_from(&config.namespace);
-        client.replicas = config.replicas;
-        client.patience = config.patience;
-        client.spin = effective_spin(config.spin);
-        if let Some(run) = config.run {
-            client.run = run;
-            client.owner = false;
-        }
         Ok(Runtime {
-            client: Client::connect(client)?,
+            client: Client::connect(config.client(&servers))?,
             config,
             embedded,
             platform: Mutex::default(),
@@ -214,7 +201,18 @@ impl Runtime {
         Ok(started)
     }
 
+    /// Whether cloud threads run in other processes of this machine.
+    pub(crate) fn runs_workers_here(&self) -> bool {
+        self.config.platform == PlatformKind::Local && HAS_ROLES.load(Ordering::Relaxed)
+    }
+
     fn start_platform(&self) -> Result<Arc<dyn Platform>> {
+        // What a worker starts runs beside it.
+        if let Some(platform) = worker::platform()
+            && self.config.platform == PlatformKind::Local
+        {
+            return Ok(platform);
+        }
         match self.config.platform {
             PlatformKind::Local if HAS_ROLES.load(Ordering::Relaxed) => {
                 Ok(Arc::new(LocalPlatform::start(LocalConfig {

@@ -4,10 +4,14 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
-use crucial_object::{Error, Result, RunId, ThreadId, catch_said, decode, encode};
+use crucial_local::Surroundings;
+use crucial_object::{Error, Result, ThreadId, catch_said, decode, encode};
 use crucial_proto::frame::Attempt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::parcel::Parcel;
 
 /// A call of a `#[cloud]` function that has not run yet: the function's name and its encoded arguments.
 ///
@@ -116,12 +120,14 @@ pub(crate) struct Payload {
     pub exactly_once: bool,
     /// The addresses of the servers that hold the run's shared objects.
     pub servers: String,
-    pub run: RunId,
-    pub namespace: String,
-    /// The number of replicas of objects whose builder does not say.
-    pub replicas: u8,
+    /// The program's settings, with its run.
+    pub config: Config,
+    /// Where the thread runs, as far as the program says.
+    pub surroundings: Surroundings,
+    /// The largest result that the platform takes, in bytes.
+    pub result_bytes_max: u64,
     /// The calls that the thread makes, one after the other.
-    pub calls: Vec<FunctionCall>,
+    pub calls: Parcel<Vec<FunctionCall>>,
 }
 
 impl Payload {
@@ -136,5 +142,5 @@ impl Payload {
 }
 
 /// The encoded result of each call of a payload.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Results(pub Vec<serde_bytes::ByteBuf>);

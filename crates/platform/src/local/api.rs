@@ -120,7 +120,39 @@ async fn respond(pool: &Rc<Pool>, authenticated: &Cell<bool>, request: Request<I
             }
             status(StatusCode::ACCEPTED, "")
         }
+        (method, ["crucial", "invocations", number]) => match number.parse() {
+            Ok(number) => invocation(pool, worker, number, method.clone(), request).await,
+            Err(_) => status(StatusCode::BAD_REQUEST, "an invocation has a number"),
+        },
+        (&Method::GET, ["crucial", "outcomes", "next"]) => match pool.next_outcome(worker).await {
+            Some(message) => Response::new(Full::new(message.into())),
+            None => status(StatusCode::GONE, "the worker is no longer needed"),
+        },
         _ => status(StatusCode::NOT_FOUND, "no such operation"),
+    }
+}
+
+/// Starts or cancels an invocation by a worker.
+async fn invocation(
+    pool: &Rc<Pool>,
+    worker: u64,
+    number: u64,
+    method: Method,
+    request: Request<Incoming>,
+) -> Reply {
+    match method {
+        Method::POST => match body(request, pool.config.payload_bytes_max).await {
+            Some(Ok(message)) if pool.invoke_for(worker, number, &message) => {
+                status(StatusCode::ACCEPTED, "")
+            }
+            Some(Err(_)) => status(StatusCode::PAYLOAD_TOO_LARGE, "the payload is too large"),
+            Some(Ok(_)) | None => status(StatusCode::BAD_REQUEST, "no invocation"),
+        },
+        Method::DELETE => {
+            pool.cancel_for(worker, number);
+            status(StatusCode::ACCEPTED, "")
+        }
+        _ => status(StatusCode::METHOD_NOT_ALLOWED, "POST or DELETE is expected"),
     }
 }
 

@@ -14,22 +14,24 @@ const MEMORY_MB_DEFAULT: u32 = 1769;
 /// How worker processes are run.
 #[derive(Clone)]
 pub struct LocalConfig {
-    /// The workers' executable; this executable by default. Its main function must call
-    /// [`worker::run`](crate::worker::run).
-    pub executable: PathBuf,
+    /// The workers' executable; `None`, the default: the one that this process runs, also if its file was replaced or
+    /// removed meanwhile. Its main function must call [`worker::run`](crate::worker::run).
+    pub executable: Option<PathBuf>,
     /// The workers' arguments; none by default.
     pub args: Vec<OsString>,
-    /// Variables added to the workers' environment. Those of the Runtime API override them.
+    /// Variables added to the workers' environment, which is otherwise that of this process
+    /// [at its start](crucial_local::surroundings::environment_at_start). Those of the Runtime API override them.
     pub env: Vec<(OsString, OsString)>,
     /// Most worker processes at the same time, at least 1. Further invocations wait. 1000 by default, as on
-    /// Lambda.
+    /// Lambda. Where the system allows fewer (open files, processes), there are fewer.
     pub concurrency_max: usize,
-    /// Memory limit of a worker, in MB, for invocations that set none; `None`: no limit. 1769 by default, at
+    /// Memory limit of a worker, in MB (2^20 bytes). The worker's anonymous memory counts (heap, stacks, private copies of
+    /// files), and that of the processes in its group; mapped files and shared memory do not. For invocations that set none; `None`: no limit. 1769 by default, at
     /// which a worker on Lambda has one whole virtual CPU.
     pub memory_mb_default: Option<u32>,
     /// Time limit of an invocation that sets none. 900 s by default, as on Lambda.
     pub time_limit_default: Duration,
-    /// Largest payload and largest result, in bytes. 64 MiB by default.
+    /// Largest payload and largest result, in bytes. 4 MiB by default.
     pub payload_bytes_max: usize,
     /// Time without work after which a worker is ended. 300 s by default.
     pub warm_idle: Duration,
@@ -45,8 +47,7 @@ pub struct LocalConfig {
 impl Default for LocalConfig {
     fn default() -> Self {
         LocalConfig {
-            // An empty path is reported when the first worker is started.
-            executable: std::env::current_exe().unwrap_or_default(),
+            executable: None,
             args: Vec::new(),
             env: Vec::new(),
             concurrency_max: 1000,

@@ -1,11 +1,15 @@
 //! Checks the pool at intervals: enforces the workers' memory limits, and ends workers that are not needed.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
 
 use super::pool::Pool;
 use super::process;
 use super::process_state::ProcessState;
+use crate::group;
 use crate::platform::Failure;
 
 /// How often the memory of busy workers is checked.
@@ -17,8 +21,8 @@ const MEMORY_CHECK_PAUSE_FACTOR: u32 = 50;
 /// How often the pool checks for workers that have been idle for too long.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Kills busy workers that exceed their memory limit. The limit that a worker sets on itself covers only its
-/// allocations; this check covers all its resident memory.
+/// Kills busy workers that exceed their memory limit. The limit that a worker sets on itself covers what it allocates,
+/// used or not; this check covers what it and its children use.
 pub(super) async fn enforce_memory(pool: Rc<Pool>) {
     loop {
         pool.busy.notified().await;
@@ -36,18 +40,40 @@ pub(super) async fn enforce_memory(pool: Rc<Pool>) {
 
 /// Kills workers over their memory limit. Returns whether any worker with a limit is busy.
 fn check_memory(pool: &Pool) -> bool {
-    let mut busy = false;
-    for worker in pool.state.borrow_mut().workers.values_mut() {
-        let (ProcessState::Busy { .. }, Some(limit_mb)) = (&worker.state, worker.memory_mb) else {
-            continue;
-        };
-        busy = true;
-        let resident = process::resident_bytes(worker.pid).unwrap_or(0);
-        if resident > u64::from(limit_mb) << 20 {
+    let mut state = pool.state.borrow_mut();
+    let workers = state.workers.values_mut().filter_map(|worker| {
+        let limit_mb = worker.memory_mb?;
+        matches!(worker.state, ProcessState::Busy { .. }).then_some((worker, limit_mb))
+    });
+    let busy: Vec<_> = workers.collect();
+    if busy.is_empty() {
+        return false;
+    }
+    let mut groups: HashMap<Pid, Vec<Pid>> = HashMap::new();
+    for member in group::members() {
+        groups.entry(member.group).or_default().push(member.pid);
+    }
+    for (worker, limit_mb) in busy {
+        // A worker that has just been started leads no group yet.
+        let alone = [worker.pid];
+        let group = groups.get(&worker.pid).map_or(&alone[..], |group| group);
+        if used_bytes(group, u64::from(limit_mb) << 20) > u64::from(limit_mb) << 20 {
             worker.kill(Failure::MemoryLimit { limit_mb });
         }
     }
-    busy
+    true
+}
+
+/// What the processes of a group use. Looks closer if that may be more than `limit`.
+fn used_bytes(group: &[Pid], limit: u64) -> u64 {
+    let roughly = group.iter().filter_map(|pid| process::anonymous_bytes(*pid));
+    let roughly = roughly.sum();
+    if roughly <= limit || group.len() == 1 {
+        return roughly;
+    }
+    // Processes that were forked have pages in common.
+    let closely = group.iter().map(|pid| process::anonymous_share_bytes(*pid));
+    closely.sum::<Option<u64>>().unwrap_or(roughly)
 }
 
 /// Ends workers that have been idle for too long, and workers that do not return for their next event.

@@ -1,8 +1,9 @@
 //! Worker processes on this machine, behind the Lambda Runtime API on loopback.
 //!
 //! A single thread with its own async runtime does everything. It runs the main loop (`serve`), serves the API (`api`),
-//! assigns invocations to workers (`pool`, `process_state`), starts processes (`process`, which end with the thread that
-//! started them), reads their output (`output`), and checks their limits (`limits`).
+//! assigns invocations to workers (`pool`, `process_state`), takes invocations from workers (`from_workers`), starts
+//! processes (`process`, which end with the thread that started them), reads their output (`output`), and checks their
+//! limits (`limits`).
 
 use std::io;
 use std::sync::Mutex;
@@ -17,6 +18,7 @@ use crate::platform::{Completion, Failure, Invocation, InvocationId, Platform, c
 
 mod api;
 mod config;
+mod from_workers;
 mod limits;
 mod output;
 mod pool;
@@ -49,13 +51,14 @@ impl LocalPlatform {
     ///
     /// # Errors
     ///
-    /// If the operating system gives no thread or no socket.
+    /// If the operating system gives no thread or no socket, or allows too few open files for a single worker.
     pub fn start(config: LocalConfig) -> io::Result<LocalPlatform> {
         crucial_local::files::raise_limit();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let listener = api::bind()?;
+        let room = process::room_by_files()?;
         let (commands, receiver) = unbounded_channel();
         let payload_bytes_max = config.payload_bytes_max;
         let memory_mb_default = config.memory_mb_default;
@@ -64,7 +67,7 @@ impl LocalPlatform {
             .name("crucial-platform".to_owned())
             .spawn(move || {
                 let local = tokio::task::LocalSet::new();
-                let served = local.block_on(&runtime, serve::serve(config, listener, receiver));
+                let served = local.block_on(&runtime, serve::serve(config, room, listener, receiver));
                 if let Err(error) = served {
                     tracing::error!(%error, "the local platform failed");
                 }

@@ -11,8 +11,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 use super::config::LocalConfig;
+use super::from_workers::Outcomes;
 use super::output::Output;
-use super::process;
+use super::process::{self, Room};
 use super::process_state::{Event, ProcessState, WorkerProcess};
 use crate::platform::{Completion, Failure, InvocationId, complete};
 use crate::queue_watch::{self, Queue, QueueWatch};
@@ -28,6 +29,8 @@ type MemoryMb = Option<u32>;
 
 pub(super) struct Pool {
     pub config: LocalConfig,
+    /// How many workers there can be.
+    room: Cell<Room>,
     /// `HOST:PORT` of the Runtime API.
     api: String,
     pub state: RefCell<PoolState>,
@@ -54,6 +57,8 @@ pub(super) struct PoolState {
     last_order: u64,
     /// How many invocations were assigned to workers.
     assigned: u64,
+    /// The invocations that workers have posted, by worker and the worker's number.
+    pub from_workers: HashMap<(u64, u64), InvocationId>,
     stopping: bool,
 }
 
@@ -74,10 +79,16 @@ struct Waiting {
 }
 
 impl Pool {
-    /// Returns a pool without workers. `api` is the `HOST:PORT` of the Runtime API.
-    pub fn new(config: LocalConfig, api: String) -> Rc<Pool> {
+    /// Returns a pool without workers. `room` is what the system allows, `api` the `HOST:PORT` of the Runtime API.
+    pub fn new(config: LocalConfig, room: Room, api: String) -> Rc<Pool> {
+        let configured = Room {
+            workers: config.concurrency_max.max(1),
+            limit: "CRUCIAL_CONCURRENCY",
+        };
+        let tightest = [configured, room].into_iter().min_by_key(|room| room.workers);
         Rc::new(Pool {
             api,
+            room: Cell::new(tightest.unwrap_or(configured)),
             config,
             state: RefCell::default(),
             last_arrival: Cell::new(Instant::now()),
@@ -137,6 +148,7 @@ impl Pool {
             waiting: waiting.map(|waiting| &waiting.job.name[..]).collect(),
             running: running.collect(),
             concurrency_max: self.concurrency_max(),
+            limit: self.room.get().limit,
         };
         queue.running.sort_unstable();
         watch.look(&queue, Instant::now())
@@ -258,7 +270,23 @@ impl Pool {
     }
 
     fn concurrency_max(&self) -> usize {
-        self.config.concurrency_max.max(1)
+        self.room.get().workers
+    }
+
+    /// A worker could not be started: there is room for those that there are, or for none.
+    pub fn on_not_started(&self, memory_mb: MemoryMb, error: &io::Error) {
+        let workers = self.state.borrow().workers.len();
+        let executable = process::executable(&self.config);
+        let executable = executable.display();
+        let reason = match process::exceeded_limit(error) {
+            Some(limit) if workers > 0 => {
+                tracing::info!(workers, limit, %error, "no further worker can be started");
+                return self.room.set(Room { workers, limit });
+            }
+            Some(limit) => format!("{executable}: {error}: {limit}, leaves no room for a worker"),
+            None => format!("{executable}: {error}"),
+        };
+        self.fail_oldest(memory_mb, Failure::Start { reason });
     }
 
     pub fn start_worker(self: &Rc<Self>, memory_mb: MemoryMb) -> io::Result<()> {
@@ -270,7 +298,7 @@ impl Pool {
         let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
         let api = format!("{}/{id}/{token}", self.api);
         let process::Started {
-            mut child,
+            child,
             pid,
             stdout,
             stderr,
@@ -282,6 +310,7 @@ impl Pool {
             pid,
             memory_mb,
             output: output.inspect_err(|_| process::kill(pid))?,
+            outcomes: Outcomes::new(),
             state: ProcessState::Starting,
             reason: None,
         };
@@ -290,7 +319,7 @@ impl Pool {
 
         let pool = self.clone();
         tokio::task::spawn_local(async move {
-            let status = child.wait().await;
+            let status = process::wait(child).await;
             pool.on_process_end(id, status);
         });
         tokio::task::spawn_local(enforce_start(self.clone(), id));
@@ -387,6 +416,7 @@ impl Pool {
             worker
         };
         worker.output.finish();
+        self.cancel_all_for(id);
         let failure = worker.failure(status);
         match worker.state {
             ProcessState::Busy { done, limit, .. } => {
@@ -400,7 +430,7 @@ impl Pool {
                         reason: format!(
                             "{}: ended before its first request ({other}); its main function must begin with \
                              the worker's loop",
-                            self.config.executable.display(),
+                            process::executable(&self.config).display(),
                         ),
                     },
                 };
@@ -528,7 +558,7 @@ async fn enforce_start(pool: Rc<Pool>, id: u64) {
                 reason: format!(
                     "{} sent no request within {limit:?} (start_timeout): its main function must begin with \
                      the worker's loop",
-                    pool.config.executable.display()
+                    process::executable(&pool.config).display()
                 ),
             });
         }

@@ -1,19 +1,68 @@
 //! Starts, inspects and kills worker processes.
 
-use std::fs;
-use std::io::{self, PipeReader, Read};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::ffi::OsString;
+use std::io::{self, PipeReader};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
-use tokio::process::{Child, Command};
 
 use super::config::LocalConfig;
-use crate::platform::Failure;
+use crate::group;
 use crate::worker::{
     API_VARIABLE, LOCAL_VARIABLE, MEMORY_VARIABLE, PARENT_VARIABLE, RESULT_VARIABLE,
 };
+
+/// The executable that a process runs: of the program between `fork` and `exec`, the program's own.
+const OWN_EXECUTABLE: &str = "/proc/self/exe";
+
+/// Files that a worker costs this process: two pipes, its end, its connections to the platform, and those to an embedded
+/// server.
+const FILES_PER_WORKER: usize = 8;
+
+/// Files for everything else that this process may open.
+const FILES_RESERVED: usize = 32;
+
+/// How many workers there can be, and by which limit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub workers: usize,
+    pub limit: &'static str,
+}
+
+/// The workers for which this process may open enough files.
+///
+/// # Errors
+///
+/// If there are too few for a single worker.
+pub(super) fn room_by_files() -> io::Result<Room> {
+    let (most, open) = (crucial_local::files::limit(), crucial_local::files::open());
+    let free = most.saturating_sub(open + FILES_RESERVED);
+    let room = Room {
+        workers: free / FILES_PER_WORKER,
+        limit: "the limit of open files, `ulimit -n`",
+    };
+    if room.workers > 0 {
+        return Ok(room);
+    }
+    Err(io::Error::other(format!(
+        "a process may have {most} open files here (ulimit -n): {} are needed to start a worker",
+        open + FILES_RESERVED + FILES_PER_WORKER
+    )))
+}
+
+/// What keeps this process from starting a worker, if it is a limit of the system.
+pub(super) fn exceeded_limit(error: &io::Error) -> Option<&'static str> {
+    match Errno::from_io_error(error) {
+        Some(Errno::AGAIN) => Some("the limit of processes and threads, `ulimit -u`"),
+        Some(Errno::NOMEM) => Some("the memory of this machine"),
+        Some(Errno::MFILE) => Some("the limit of open files, `ulimit -n`"),
+        Some(Errno::NFILE) => Some("the system's limit of open files"),
+        _ => None,
+    }
+}
 
 /// A started process and the read ends of its output pipes.
 pub(super) struct Started {
@@ -31,10 +80,15 @@ pub(super) fn start(
 ) -> io::Result<Started> {
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
-    let name = config.executable.file_stem().unwrap_or_default();
-    let mut command = Command::new(&config.executable);
+    let executable = executable(config);
+    let name = Path::new(&executable).file_stem().unwrap_or_default();
+    let program = config.executable.as_deref();
+    let mut command = Command::new(program.unwrap_or(OWN_EXECUTABLE.as_ref()));
     command
+        .arg0(&executable)
         .args(&config.args)
+        .env_clear()
+        .envs(crucial_local::surroundings::environment_at_start())
         .envs(config.env.iter().map(|(name, value)| (name, value)))
         .env(API_VARIABLE, api)
         .env(LOCAL_VARIABLE, "1")
@@ -45,9 +99,6 @@ pub(super) fn start(
         .env("AWS_LAMBDA_LOG_GROUP_NAME", "local")
         .env("AWS_LAMBDA_LOG_STREAM_NAME", "local")
         .env("_HANDLER", name)
-        // A process group of its own: an interrupt from the keyboard does not reach the workers, and processes
-        // that a worker has started are killed with it.
-        .process_group(0)
         .stdin(Stdio::null())
         .stdout(stdout_end)
         .stderr(stderr_end);
@@ -56,38 +107,31 @@ pub(super) fn start(
         None => command.env_remove(MEMORY_VARIABLE),
     };
     let child = command.spawn()?;
-    let pid = child
-        .id()
-        .and_then(|id| Pid::from_raw(id.cast_signed()))
-        .ok_or_else(|| io::Error::other("the process ended at once"))?;
     Ok(Started {
+        pid: Pid::from_child(&child),
         child,
-        pid,
         stdout,
         stderr,
     })
 }
 
-/// The failure of an invocation whose worker could not be started.
-pub(super) fn start_failure(config: &LocalConfig, error: &io::Error) -> Failure {
-    let executable = config.executable.display();
-    match Errno::from_io_error(error) {
-        Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => Failure::Throttled {
-            reason: format!(
-                "{executable}: {error}; lower concurrency_max (now {}) or raise the system's limits (ulimit -n, \
-                 ulimit -u)",
-                config.concurrency_max
-            ),
-        },
-        Some(Errno::NOENT) => Failure::Start {
-            reason: format!(
-                "{executable}: {error}; if the executable was rebuilt while this program ran, restart the program"
-            ),
-        },
-        _ => Failure::Start {
-            reason: format!("{executable}: {error}"),
-        },
+/// The path of the workers' executable, for people.
+pub(super) fn executable(config: &LocalConfig) -> OsString {
+    match &config.executable {
+        Some(executable) => executable.into(),
+        None => std::env::args_os()
+            .next()
+            .unwrap_or_else(|| OWN_EXECUTABLE.into()),
     }
+}
+
+/// Waits until a process has ended, and ends what is left of its group.
+pub(super) async fn wait(mut child: Child) -> io::Result<ExitStatus> {
+    let pid = Pid::from_child(&child);
+    group::ended(pid).await?;
+    // Before the process is collected, so that its number, which is that of the group, is nobody else's.
+    kill(pid);
+    child.wait()
 }
 
 /// Whether a process that is not reaped yet has ended. The answer comes from the operating system, since the async
@@ -103,18 +147,27 @@ pub(super) fn has_ended(pid: Pid) -> bool {
 
 /// Kills a process that is not reaped yet, and all processes of its group.
 pub(super) fn kill(pid: Pid) {
-    // The call fails only if the process has just ended.
+    // A worker that has just been started leads no group yet. The calls fail only if the process has just ended.
+    let _ = rustix::process::kill_process(pid, Signal::KILL);
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
 }
 
-/// A process's resident memory, in bytes; `None` if it has ended.
-pub(super) fn resident_bytes(pid: Pid) -> Option<u64> {
-    let mut statm = [0; 128];
-    let mut file = fs::File::open(format!("/proc/{}/statm", pid.as_raw_nonzero())).ok()?;
-    let count = file.read(&mut statm).ok()?;
-    let statm = std::str::from_utf8(&statm[..count]).ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+/// A process's anonymous memory, in bytes, with that which it shares with a process that it has forked; `None` if it has
+/// ended.
+pub(super) fn anonymous_bytes(pid: Pid) -> Option<u64> {
+    let statm = group::read_small(&format!("/proc/{}/statm", pid.as_raw_nonzero())).ok()?;
+    let mut pages = statm.split(' ').skip(1).map_while(|n| n.parse::<u64>().ok());
+    let (resident, of_files) = (pages.next()?, pages.next()?);
+    Some(resident.saturating_sub(of_files) * rustix::param::page_size() as u64)
+}
+
+/// A process's share of the anonymous memory that it has, in bytes: what several have counts in parts. Takes longer than
+/// [`anonymous_bytes`]; `None` where the system does not tell.
+pub(super) fn anonymous_share_bytes(pid: Pid) -> Option<u64> {
+    let rollup = group::read_small(&format!("/proc/{}/smaps_rollup", pid.as_raw_nonzero())).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss_Anon:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kilobytes << 10)
 }
 
 /// Describes for people how a process ended.

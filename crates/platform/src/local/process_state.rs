@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::from_workers::Outcomes;
 use super::output::Output;
 use super::process;
 use crate::platform::{Completion, Failure, InvocationId};
@@ -27,6 +28,8 @@ pub(super) struct WorkerProcess {
     pub pid: Pid,
     pub memory_mb: Option<u32>,
     pub output: Rc<Output>,
+    /// Of the invocations that the worker has posted.
+    pub outcomes: Outcomes,
     pub state: ProcessState,
     /// Why the platform killed the process, or why the process will end by itself.
     pub reason: Option<Failure>,

@@ -8,7 +8,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::config::LocalConfig;
 use super::pool::{Job, Pool};
-use super::{api, limits, process};
+use super::process::Room;
+use super::{api, limits};
 use crate::platform::{Failure, InvocationId, complete};
 
 /// A command to the platform's thread.
@@ -21,10 +22,11 @@ pub(super) enum Command {
 /// Runs the pool until the command to shut down.
 pub(super) async fn serve(
     config: LocalConfig,
+    room: Room,
     listener: TcpListener,
     mut commands: UnboundedReceiver<Command>,
 ) -> io::Result<()> {
-    let pool = Pool::new(config, listener.local_addr()?.to_string());
+    let pool = Pool::new(config, room, listener.local_addr()?.to_string());
     let tasks = [
         tokio::task::spawn_local(api::listen(pool.clone(), listener)),
         tokio::task::spawn_local(limits::enforce_memory(pool.clone())),
@@ -57,7 +59,7 @@ async fn start_workers(pool: Rc<Pool>) {
         pool.wanted.notified().await;
         while let Some(memory_mb) = pool.needed_worker() {
             if let Err(error) = pool.start_worker(memory_mb) {
-                pool.fail_oldest(memory_mb, process::start_failure(&pool.config, &error));
+                pool.on_not_started(memory_mb, &error);
             }
             tokio::task::yield_now().await;
         }

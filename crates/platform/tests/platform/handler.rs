@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crucial_platform::worker::{Context, FunctionError, Handler};
 
-use crate::output;
+use crate::{limits, nested, output};
 
 pub struct Tester;
 
@@ -50,7 +50,8 @@ impl Handler for Tester {
             }
             "allocate" => {
                 let megabytes: usize = argument.parse().expect("megabytes");
-                Ok(vec![1_u8; megabytes << 20])
+                let bytes = std::hint::black_box(vec![1_u8; megabytes << 20]);
+                Ok(bytes.len().to_string().into_bytes())
             }
             "touch-stack" => {
                 let deep = touch_stack(argument.parse().expect("a depth"));
@@ -58,6 +59,21 @@ impl Handler for Tester {
                 Ok(vec![deep])
             }
             "print" => output::print(argument),
+            "invoke" => nested::invoke(argument),
+            "invoke-and-cancel" => nested::invoke_and_cancel(argument),
+            "connect-and-invoke" => {
+                let (address, payload) = argument.split_once(' ').expect("an address");
+                std::mem::forget(connect(context, address));
+                nested::invoke(&format!("1 {payload}"))
+            }
+            "start-and-wait" => start_and_wait(context, argument),
+            "map-and-wait" => {
+                let (address, file) = argument.split_once(' ').expect("an address");
+                let bytes = limits::map(file);
+                wait_for_release(context, address)?;
+                Ok(bytes.to_string().into_bytes())
+            }
+            "hold" => limits::hold_in_children(argument),
             _ => Err(failed("unknown command")),
         }
     }
@@ -110,6 +126,18 @@ fn wait_for_release(context: &Context, address: &str) -> Result<Vec<u8>, Functio
         Ok(1) => Ok(word.to_vec()),
         other => Err(failed(&format!("the rendezvous was closed: {other:?}"))),
     }
+}
+
+/// Starts a process that does nothing, says which at the rendezvous, and waits there.
+fn start_and_wait(context: &Context, address: &str) -> Result<Vec<u8>, FunctionError> {
+    let child = Command::new("sleep").arg("1000").spawn();
+    let child = child.map_err(|error| failed(&error.to_string()))?;
+    let mut stream = connect(context, address);
+    writeln!(stream, "{}", child.id()).expect("the rendezvous reads");
+    let mut word = [0];
+    let read = stream.read(&mut word);
+    read.map_err(|error| failed(&error.to_string()))?;
+    Ok(word.to_vec())
 }
 
 /// Makes `pieces` times 64 KiB of the stack resident.

@@ -10,6 +10,7 @@ use libtest_mimic::Trial;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
+use crate::group::wait_until_ended;
 use crate::hostile::{request, send};
 use crate::invocations::{invocation, local, run, start, text};
 use crate::output::RecordingSink;
@@ -145,7 +146,7 @@ fn an_executable_that_ends_at_once_is_reported() {
     let lines = Arc::new(RecordingSink::default());
     let config = LocalConfig {
         output: lines.clone(),
-        executable: "/bin/sh".into(),
+        executable: Some("/bin/sh".into()),
         args: vec!["-c".into(), "echo no worker >&2; exit 7".into()],
         concurrency_max: 4,
         ..LocalConfig::default()
@@ -166,7 +167,7 @@ fn an_executable_that_ends_at_once_is_reported() {
 
 fn a_missing_executable_is_reported() {
     let config = LocalConfig {
-        executable: "/nowhere/program".into(),
+        executable: Some("/nowhere/program".into()),
         ..LocalConfig::default()
     };
     for reason in start_failures(config, 3) {
@@ -179,7 +180,7 @@ fn a_missing_executable_is_reported() {
 
 fn an_executable_that_sends_no_request_is_reported() {
     let config = LocalConfig {
-        executable: "/bin/sleep".into(),
+        executable: Some("/bin/sleep".into()),
         args: vec!["1000".into()],
         start_timeout: Duration::from_millis(200),
         ..LocalConfig::default()
@@ -267,12 +268,16 @@ fn workers_end_with_their_parent() {
         .spawn()
         .unwrap();
     // When the parent dies, some workers are idle and some are busy.
-    let participants = rendezvous.participants(5);
+    let mut participants = rendezvous.participants(5);
+    // The busy ones came last, each with a child.
+    let busy = participants.iter_mut().skip(2);
+    let children: Vec<i32> = busy.map(|busy| busy.line().parse().unwrap()).collect();
     let begin = Instant::now();
     parent.kill().unwrap();
     participants
         .into_iter()
         .for_each(|participant| participant.wait_until_ended());
+    children.into_iter().for_each(wait_until_ended);
     assert!(
         begin.elapsed() < Duration::from_secs(1),
         "{:?}",
@@ -297,7 +302,7 @@ pub fn run_parent() -> ! {
     for memory_mb in [300, 400] {
         sized("connect", memory_mb).wait().unwrap();
     }
-    let _busy: Vec<_> = (0..3).map(|_| sized("wait", 500)).collect();
+    let _busy: Vec<_> = (0..3).map(|_| sized("start-and-wait", 500)).collect();
     loop {
         std::thread::park();
     }

@@ -2,11 +2,13 @@
 
 use libtest_mimic::{Arguments, Trial};
 
+mod group;
 mod handler;
 mod hostile;
 mod invocations;
 mod lifecycle;
 mod limits;
+mod nested;
 mod output;
 mod rendezvous;
 mod suite;
@@ -31,6 +33,8 @@ fn main() {
     if lifecycle::is_parent() {
         lifecycle::run_parent();
     }
+    limits::hold_if_asked();
+    limits::run_many_if_asked();
     let trials: Vec<Trial> = [
         suite::trials(),
         warm::trials(),
@@ -38,6 +42,8 @@ fn main() {
         limits::trials(),
         output::trials(),
         hostile::trials(),
+        group::trials(),
+        nested::trials(),
     ]
     .into_iter()
     .flatten()

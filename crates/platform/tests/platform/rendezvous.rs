@@ -34,6 +34,14 @@ impl Rendezvous {
         self.0.local_addr().expect("it is bound").to_string()
     }
 
+    /// Whether no worker has connected that was not seen.
+    pub fn is_deserted(&self) -> bool {
+        self.0.set_nonblocking(true).expect("it is open");
+        let next = self.0.accept();
+        self.0.set_nonblocking(false).expect("it is open");
+        next.is_err()
+    }
+
     /// Waits until `count` workers have connected.
     pub fn participants(&self, count: usize) -> Vec<Participant> {
         (0..count).map(|_| self.participant()).collect()
@@ -64,6 +72,13 @@ impl Rendezvous {
 }
 
 impl Participant {
+    /// The next line that the worker sends.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("the worker writes");
+        line.trim_end().to_owned()
+    }
+
     /// Releases the worker, which returns the byte `x`.
     pub fn release(mut self) {
         self.stream

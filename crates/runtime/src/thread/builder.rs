@@ -1,18 +1,17 @@
 //! Starting one cloud thread.
 
-use std::sync::Arc;
+use std::ffi::OsString;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crucial_local::Surroundings;
 use crucial_object::{Error, Result};
 use serde::de::DeserializeOwned;
 
-use super::control::Control;
 use super::join::JoinHandle;
 use super::launch::launch;
-use super::packet::Packet;
 use super::settings::Settings;
-use crate::runtime;
+use crate::runtime::{self, Runtime};
 use crate::task::{FunctionCall, Task};
 
 /// A thread's longest name, in bytes.
@@ -53,7 +52,7 @@ pub fn spawn<R: DeserializeOwned>(task: Task<R>) -> JoinHandle<R> {
 pub struct Builder {
     pub(super) name: Option<String>,
     pub(super) lets_others_finish: bool,
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 impl Builder {
@@ -127,6 +126,16 @@ impl Builder {
         self
     }
 
+    /// Sets a variable of the thread's environment.
+    ///
+    /// Local workers have the program's working directory, environment and umask, as they are at `spawn`; elsewhere these are the
+    /// platform's. The variables that are named here are set everywhere, but for threads that run inside the program's own
+    /// process: there this is an [`Error::Config`] at `join`. What a thread changes ends with it.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Builder {
+        self.settings.env.push((name.into(), value.into()));
+        self
+    }
+
     /// Runs a task as a cloud thread.
     ///
     /// # Errors
@@ -140,7 +149,9 @@ impl Builder {
     fn start<R: DeserializeOwned>(&self, task: Task<R>) -> Result<JoinHandle<R>> {
         let call = task.call?;
         let name = self.name_for(&call)?;
-        let (packet, control) = self.launch(&name, vec![call])?;
+        let runtime = runtime::current()?;
+        let surroundings = self.surroundings(&runtime)?;
+        let (packet, control) = launch(&runtime, &self.settings, &name, vec![call], &surroundings)?;
         Ok(JoinHandle::new(name, packet, Some(control)))
     }
 
@@ -155,13 +166,17 @@ impl Builder {
         }
     }
 
-    /// Starts a thread with these settings, which makes `calls` one after another.
-    pub(super) fn launch(
-        &self,
-        name: &str,
-        calls: Vec<FunctionCall>,
-    ) -> Result<(Packet, Arc<Control>)> {
-        launch(&*runtime::current()?, &self.settings, name, calls)
+    /// The surroundings of a thread that is spawned now.
+    pub(super) fn surroundings(&self, runtime: &Runtime) -> Result<Surroundings> {
+        let mut surroundings = match runtime.runs_workers_here() {
+            true => Surroundings::now(),
+            false => Surroundings::default(),
+        };
+        for (name, value) in &self.settings.env {
+            let set = surroundings.set_variable(name, value);
+            set.map_err(|detail| Error::Config { detail })?;
+        }
+        Ok(surroundings)
     }
 }
 

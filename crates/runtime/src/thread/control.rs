@@ -41,6 +41,10 @@ impl Control {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
     pub fn is_cancelled(&self) -> bool {
         self.state().cancelled
     }

@@ -37,9 +37,7 @@ impl<R: DeserializeOwned> JoinHandle<R> {
 
     /// A thread that could not be started.
     pub(crate) fn failed(error: Error) -> JoinHandle<R> {
-        let packet = Packet::default();
-        packet.fill(Err(error));
-        JoinHandle::new("(not started)".to_owned(), packet, None)
+        JoinHandle::new("(not started)".to_owned(), Packet::failed(error), None)
     }
 
     /// The thread without its name.

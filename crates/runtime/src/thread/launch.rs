@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use crucial_local::Surroundings;
 use crucial_object::{Error, Result, decode, encode};
 use crucial_platform::{Failure, Invocation, InvocationId, Platform};
 
@@ -13,10 +14,12 @@ use super::control::Control;
 use super::current::current;
 use super::packet::Packet;
 use super::settings::Settings;
+use crate::config::Config;
 use crate::output;
+use crate::parcel::Parcel;
 use crate::runtime::Runtime;
 use crate::task::{FunctionCall, Payload};
-use crate::worker::PANICKED;
+use crate::worker::{Outcome, PANICKED};
 
 /// Back-off for a platform that is over its capacity: each pause is twice as long as the pause before.
 const THROTTLE_PAUSE_FIRST: Duration = Duration::from_millis(50);
@@ -40,6 +43,7 @@ pub(super) fn launch(
     settings: &Settings,
     name: &str,
     calls: Vec<FunctionCall>,
+    surroundings: &Surroundings,
 ) -> Result<(Packet, Arc<Control>)> {
     if current().is_some_and(|thread| thread.is_exactly_once()) {
         return Err(Error::Config {
@@ -53,21 +57,25 @@ pub(super) fn launch(
         runtime.client().clone(),
         settings.exactly_once,
     )?);
+    let platform = runtime.started_platform()?;
     let launch = Launch {
-        platform: runtime.started_platform()?,
         payload: Payload {
             name: name.to_owned(),
             thread: control.thread,
             attempt: 1,
             exactly_once: settings.exactly_once,
             servers: runtime.servers(),
-            run: runtime.client().run(),
-            namespace: runtime.client().namespace().to_owned(),
-            replicas: runtime.client().replicas(),
-            calls,
+            config: Config {
+                run: Some(runtime.client().run()),
+                ..runtime.config().clone()
+            },
+            surroundings: surroundings.clone(),
+            result_bytes_max: platform.payload_bytes_max() as u64,
+            calls: Parcel::Inside(calls),
         },
+        platform,
         settings: settings.clone(),
-        packet: Packet::default(),
+        packet: Packet::new(runtime.client().clone()),
         control: control.clone(),
         throttled: 0,
     };
@@ -78,20 +86,8 @@ pub(super) fn launch(
 
 impl Launch {
     /// Gives the payload to the platform. An error says that the payload was refused before anything ran.
-    fn start(self) -> Result<()> {
-        let payload = encode(&self.payload)?;
-        let max = self.platform.payload_bytes_max();
-        if payload.len() > max {
-            return Err(Error::LimitExceeded {
-                limit: "payload_bytes_max".to_owned(),
-                max: max as u64,
-                detail: format!(
-                    "the arguments of cloud thread {:?} take {} bytes: put the data into a shared object, and pass its handle",
-                    self.payload.name,
-                    payload.len()
-                ),
-            });
-        }
+    fn start(mut self) -> Result<()> {
+        let payload = self.encode_fitting()?;
         let id = InvocationId::next();
         if !self.control.begin_attempt(&self.platform, id) {
             self.packet.fill(Err(Error::Cancelled));
@@ -109,12 +105,37 @@ impl Launch {
         Ok(())
     }
 
+    /// Encodes the payload, with the arguments inside or beside, whichever the platform takes.
+    fn encode_fitting(&mut self) -> Result<Vec<u8>> {
+        let max = self.platform.payload_bytes_max();
+        let payload = encode(&self.payload)?;
+        if payload.len() <= max {
+            return Ok(payload);
+        }
+        drop(payload);
+        self.payload.calls.put_beside(self.control.client())?;
+        let payload = encode(&self.payload)?;
+        if payload.len() <= max {
+            return Ok(payload);
+        }
+        Err(Error::LimitExceeded {
+            limit: "payload_bytes_max".to_owned(),
+            max: max as u64,
+            detail: format!(
+                "the environment of cloud thread {:?}, and what says where its arguments are, take {} bytes",
+                self.payload.name,
+                payload.len()
+            ),
+        })
+    }
+
     /// Records the results of an attempt, or retries the thread.
     fn on_ended(mut self, result: std::result::Result<Vec<u8>, Failure>) {
-        let result = result.map(|bytes| decode(&bytes).unwrap_or_else(Err));
+        let result = result.map(|bytes| decode::<Outcome>(&bytes).unwrap_or_else(Err));
         let failure = match result {
             // A cancelled thread may return, for instance the error of a fenced call: not a result.
-            Ok(Ok(_)) if self.control.is_cancelled() => {
+            Ok(Ok(results)) if self.control.is_cancelled() => {
+                results.discard(self.control.client());
                 return self.packet.fill(Err(Error::Cancelled));
             }
             Ok(Ok(results)) => {
@@ -160,12 +181,20 @@ impl Launch {
         }
     }
 
+    /// Starts the thread again.
     fn relaunch(self) {
         let (packet, control) = (self.packet.clone(), self.control.clone());
         if let Err(error) = self.start() {
             control.on_ended(false);
             packet.fill(Err(error));
         }
+    }
+}
+
+impl Drop for Launch {
+    /// The thread has ended for good: its arguments are not needed any more.
+    fn drop(&mut self) {
+        self.payload.calls.discard(self.control.client());
     }
 }
 
@@ -353,6 +382,14 @@ mod tests {
         }]
     }
 
+    fn launch_here(
+        runtime: &Runtime,
+        settings: &Settings,
+        name: &str,
+    ) -> Result<(Packet, Arc<Control>)> {
+        launch(runtime, settings, name, seven(), &Surroundings::default())
+    }
+
     impl Platform for Failing {
         fn invoke(&self, invocation: Invocation, done: Completion) {
             let fail = |left: u32| left.checked_sub(1);
@@ -385,7 +422,7 @@ mod tests {
         });
         let start = Instant::now();
         // The thread has no retries: a throttled launch does not count as an attempt.
-        let (packet, _) = launch(&runtime, &Settings::default(), "seven", seven()).unwrap();
+        let (packet, _) = launch_here(&runtime, &Settings::default(), "seven").unwrap();
         let results = packet.take().unwrap();
         assert_eq!(decode::<u8>(&results.0[0]), Ok(7));
         // 50, 100 and 200 ms.
@@ -403,12 +440,12 @@ mod tests {
             retry_delay: Duration::MAX,
             ..Settings::default()
         };
-        let (waits, _) = launch(&runtime, &never, "never", seven()).unwrap();
+        let (waits, _) = launch_here(&runtime, &never, "never").unwrap();
         let soon = Settings {
             retries: Some(1),
             ..Settings::default()
         };
-        let (runs, _) = launch(&runtime, &soon, "soon", seven()).unwrap();
+        let (runs, _) = launch_here(&runtime, &soon, "soon").unwrap();
         let handle = JoinHandle::<u8>::new("soon".to_owned(), runs, None);
         assert!(handle.wait_timeout(Duration::MAX));
         assert_eq!(handle.join(), Ok(7));

@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 
 use super::builder::{Builder, check_name};
 use super::group::{cancel_all, join_together};
+use super::launch::launch;
 use crate::progress::Progress;
+use crate::runtime;
 use crate::task::{FunctionCall, Results, Task};
 
 /// Runs a cloud thread for each input, and returns their results in the order of the inputs. Shows a
@@ -66,11 +68,13 @@ impl Builder {
         if let Some(name) = &self.name {
             check_name(name)?;
         }
+        let runtime = runtime::current()?;
+        let surroundings = self.surroundings(&runtime)?;
         let progress = Progress::new(&what, batches.len() as u64);
         let mut threads = Vec::with_capacity(batches.len());
         for (index, calls) in batches.into_iter().enumerate() {
             let name = format!("{}-{index}", self.name.as_ref().unwrap_or(&what));
-            match self.launch(&name, calls) {
+            match launch(&runtime, &self.settings, &name, calls, &surroundings) {
                 Ok((packet, control)) => threads.push((packet, Some(control))),
                 Err(error) => {
                     cancel_all(&threads);

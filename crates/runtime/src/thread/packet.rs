@@ -4,8 +4,10 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
+use crucial_client::Client;
 use crucial_object::{Error, Result};
 
+use crate::parcel::Parcel;
 use crate::task::Results;
 
 fn tell(listener: Option<(Sender<usize>, usize)>) {
@@ -16,32 +18,67 @@ fn tell(listener: Option<(Sender<usize>, usize)>) {
 }
 
 /// The place where a thread leaves its results.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Packet(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     outcome: Mutex<Outcome>,
     changed: Condvar,
+    /// Fetches results that lie beside. `None`: the thread could not be started.
+    client: Option<Arc<Client>>,
 }
 
 #[derive(Default)]
 struct Outcome {
-    result: Option<Result<Results>>,
+    result: Option<Result<Parcel<Results>>>,
     finished: bool,
     /// The receiver of a number when the thread has ended.
     listener: Option<(Sender<usize>, usize)>,
 }
 
+impl Drop for Shared {
+    /// Results that nobody has taken are not kept.
+    fn drop(&mut self) {
+        let outcome = self.outcome.get_mut().unwrap_or_else(|e| e.into_inner());
+        if let (Some(Ok(results)), Some(client)) = (&outcome.result, &self.client) {
+            results.discard(client);
+        }
+    }
+}
+
 impl Packet {
+    /// Where a thread of this client's run will leave its results.
+    pub fn new(client: Arc<Client>) -> Packet {
+        Packet::of(Some(client))
+    }
+
+    /// That of a thread that could not be started.
+    pub fn failed(error: Error) -> Packet {
+        let packet = Packet::of(None);
+        packet.fill(Err(error));
+        packet
+    }
+
+    fn of(client: Option<Arc<Client>>) -> Packet {
+        Packet(Arc::new(Shared {
+            outcome: Mutex::default(),
+            changed: Condvar::new(),
+            client,
+        }))
+    }
+
     fn outcome(&self) -> MutexGuard<'_, Outcome> {
         self.0.outcome.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Records that the thread has ended. Only the first outcome counts.
-    pub fn fill(&self, result: Result<Results>) {
+    pub fn fill(&self, result: Result<Parcel<Results>>) {
         let mut outcome = self.outcome();
         if outcome.finished {
+            drop(outcome);
+            if let (Ok(results), Some(client)) = (&result, &self.0.client) {
+                results.discard(client);
+            }
             return;
         }
         outcome.result = Some(result);
@@ -103,9 +140,18 @@ impl Packet {
     /// Blocks until the thread has ended, and takes its results.
     pub fn take(&self) -> Result<Results> {
         self.wait(None);
-        self.outcome()
-            .result
-            .take()
-            .unwrap_or(Err(Error::Cancelled))
+        let result = self.outcome().result.take();
+        let results = result.unwrap_or(Err(Error::Cancelled))?;
+        match (results, &self.0.client) {
+            (Parcel::Inside(results), _) => Ok(results),
+            (beside, Some(client)) => {
+                let results = beside.clone().open(client);
+                beside.discard(client);
+                results
+            }
+            (Parcel::Beside(_), None) => Err(Error::Protocol {
+                detail: "a thread that was not started has a result".to_owned(),
+            }),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! How a cloud thread runs.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 /// How often an exactly-once thread is retried, unless its builder says otherwise.
@@ -13,6 +14,8 @@ pub(super) struct Settings {
     pub retry_delay: Duration,
     pub time_limit: Option<Duration>,
     pub memory_mb: Option<u32>,
+    /// Variables of the thread's environment.
+    pub env: Vec<(OsString, OsString)>,
 }
 
 impl Settings {
