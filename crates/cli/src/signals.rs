@@ -5,30 +5,12 @@ use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, mpsc};
 use std::time::Duration;
 
+use crucial_local::signals;
 use crucial_object::{Error, Result};
 use crucial_runtime::runtime;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
-use signal_hook::consts::{SIGINT, SIGQUIT};
+use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 use signal_hook::iterator::Signals;
-
-/// The signals by which somebody ends a process that does not handle them. (Of the others, some are those of faults, and those
-/// of real time have no names.)
-const ENDING: [Signal; 13] = [
-    Signal::ALARM,
-    Signal::HUP,
-    Signal::INT,
-    Signal::IO,
-    Signal::POWER,
-    Signal::PROF,
-    Signal::QUIT,
-    Signal::TERM,
-    Signal::USR1,
-    Signal::USR2,
-    Signal::VTALARM,
-    Signal::XCPU,
-    Signal::XFSZ,
-];
 
 /// How long a command that a signal ends tries to close its session.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
@@ -51,15 +33,9 @@ fn phase() -> MutexGuard<'static, Phase> {
     PHASE.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// The signals that end this process, from here on to be handled; but not those that this process was started to ignore,
-/// for instance by nohup(1).
+/// The signals that end this process, from here on to be handled.
 pub fn ending() -> Result<Signals> {
-    let ignored = crucial_local::signals::ignored();
-    let handled = ENDING
-        .into_iter()
-        .map(Signal::as_raw)
-        .filter(|signal| ignored & (1 << (signal - 1)) == 0);
-    Signals::new(handled)
+    Signals::new(signals::ending())
         .map_err(|error| Error::Other(format!("cannot listen for signals: {error}")))
 }
 
@@ -73,7 +49,7 @@ pub fn listen() -> Result<()> {
                 let phase = phase();
                 match *phase {
                     Phase::Calls => end(signal, None),
-                    Phase::Runs(program) => pass_on(signal, program),
+                    Phase::Runs(program) => signals::pass_on(signal, program),
                     Phase::HasRun(code) => end(signal, Some(code)),
                 }
             }
@@ -97,21 +73,11 @@ fn end(signal: i32, code: Option<u8>) {
     if let Some(code) = code {
         std::process::exit(code.into());
     }
-    // Shells can see which signal ended a process.
-    let _ = signal_hook::low_level::emulate_default_handler(signal);
+    // Shells can see which signal ended a process. (The first one of a container is not ended by signals.)
+    if getpid() != Pid::INIT {
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
     std::process::exit(128 + signal);
-}
-
-/// Passes a signal on to the program, which decides how to end.
-fn pass_on(signal: i32, program: Pid) {
-    // A key press reaches all processes in the foreground of the terminal. Many programs take a second signal to mean
-    // "at once".
-    if matches!(signal, SIGINT | SIGQUIT) && is_in_foreground() {
-        return;
-    }
-    if let Some(signal) = Signal::from_named_raw(signal) {
-        let _ = kill_process(program, signal);
-    }
 }
 
 /// Runs a program to its end. From then on a signal ends this process with the program's exit status, as `code`
@@ -130,15 +96,4 @@ pub fn run(command: &mut Command, code: impl Fn(ExitStatus) -> u8) -> std::io::R
     let code = code(program.wait()?);
     *now = Phase::HasRun(code);
     Ok(code)
-}
-
-/// Whether this process is in the foreground of its terminal; false where the system does not tell.
-fn is_in_foreground() -> bool {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // After the name, which can have any characters: state, parent, group, session, terminal, foreground group.
-    let Some((_, fields)) = stat.rsplit_once(')') else {
-        return false;
-    };
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    matches!(fields[..], [_, _, group, _, _, foreground, ..] if group == foreground)
 }

@@ -19,7 +19,9 @@ pub fn raise_limit() {
 /// How many files this process may have open.
 pub fn limit() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
-    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    })
 }
 
 /// How many files this process has open; 0 where the system does not tell.

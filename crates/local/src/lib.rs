@@ -25,6 +25,7 @@ pub mod surroundings;
 pub mod tcp;
 
 pub use clock::Clock;
+pub use crucial_object::exceeded_limit;
 pub use embedded::Place;
 pub use names::is_own;
 pub use socket::{Listener, SocketFile, bind, check_peer, connect};

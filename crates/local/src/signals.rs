@@ -1,4 +1,31 @@
-//! The signals that a process was started to ignore.
+//! Signals that end processes.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The signals by which somebody ends a process that does not handle them. (Of the others, some are those of faults, and those
+/// of real time have no names.)
+pub const ENDING: [Signal; 13] = [
+    Signal::ALARM,
+    Signal::HUP,
+    Signal::INT,
+    Signal::IO,
+    Signal::POWER,
+    Signal::PROF,
+    Signal::QUIT,
+    Signal::TERM,
+    Signal::USR1,
+    Signal::USR2,
+    Signal::VTALARM,
+    Signal::XCPU,
+    Signal::XFSZ,
+];
+
+/// The numbers of those of [`ENDING`] that this process was not started to ignore, for instance by nohup(1).
+pub fn ending() -> impl Iterator<Item = i32> {
+    let ignored = ignored();
+    let numbers = ENDING.into_iter().map(Signal::as_raw);
+    numbers.filter(move |signal| ignored & (1 << (signal - 1)) == 0)
+}
 
 /// The signals that this process ignores, a bit each, the lowest for signal 1; none where the system does not tell.
 pub fn ignored() -> u64 {
@@ -6,4 +33,28 @@ pub fn ignored() -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or(0)
+}
+
+/// Passes a signal on to a program that this process runs, which decides how to end.
+pub fn pass_on(signal: i32, program: Pid) {
+    let Some(signal) = Signal::from_named_raw(signal) else {
+        return;
+    };
+    // A key press reaches all processes in the foreground of the terminal. Many programs take a second signal to mean
+    // "at once".
+    if matches!(signal, Signal::INT | Signal::QUIT) && is_in_foreground() {
+        return;
+    }
+    let _ = kill_process(program, signal);
+}
+
+/// Whether this process is in the foreground of its terminal; false where the system does not tell.
+fn is_in_foreground() -> bool {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the name, which can have any characters: state, parent, group, session, terminal, foreground group.
+    let Some((_, fields)) = stat.rsplit_once(')') else {
+        return false;
+    };
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    matches!(fields[..], [_, _, group, _, _, foreground, ..] if group == foreground)
 }

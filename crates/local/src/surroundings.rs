@@ -156,7 +156,9 @@ impl Surroundings {
 /// threads.)
 fn umask() -> Option<u32> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Umask:"))?;
     u32::from_str_radix(mask.trim(), 8).ok()
 }
 
@@ -172,7 +174,9 @@ mod tests {
             assert!(refused.unwrap_err().contains("is no variable"));
         }
         assert!(surroundings.is_empty());
-        surroundings.set_variable("A".as_ref(), "=".as_ref()).unwrap();
+        surroundings
+            .set_variable("A".as_ref(), "=".as_ref())
+            .unwrap();
         assert!(!surroundings.is_empty());
     }
 

@@ -347,7 +347,27 @@ impl std::fmt::Debug for Error {
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Error {
-        Error::other(error)
+        match exceeded_limit(&error) {
+            Some(limit) => Error::Other(format!("{error}: {limit}")),
+            None => Error::other(error),
+        }
+    }
+}
+
+/// The limit of the system that was exceeded, if that is what an error says, and what a shell calls it. (The numbers are
+/// those of Linux; the standard library has no names for most of them.)
+#[doc(hidden)]
+pub fn exceeded_limit(error: &std::io::Error) -> Option<&'static str> {
+    const EAGAIN: i32 = 11;
+    const ENOMEM: i32 = 12;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    match error.raw_os_error()? {
+        EAGAIN => Some("the limit of processes and threads, `ulimit -u`"),
+        ENOMEM => Some("the memory of this machine"),
+        ENFILE => Some("the system's limit of open files"),
+        EMFILE => Some("the limit of open files, `ulimit -n`"),
+        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@
 //! Users see all of this through the facade, `crucial`; the command line (`crucial-cli`) is built on it as well.
 
 mod config;
+mod first;
 mod modules;
 mod output;
 mod parcel;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crucial_platform::worker;
 use tracing::Level;
 
-use crate::runtime;
 use crate::worker::Worker;
+use crate::{first, runtime};
 
 /// The command line of an executable that has one: runs a command, and ends the process.
 pub type CommandLine = fn(Vec<OsString>) -> !;
@@ -25,8 +25,9 @@ pub fn is_command_of_program() -> bool {
 /// Runs the role that this process was started for. The expansion of `#[main]` calls this function through the facade,
 /// which adds the command line if there is one.
 pub fn main<R>(program: fn() -> R, command_line: Option<CommandLine>) -> R {
-    runtime::declare_roles();
     hear_of_children();
+    first::run_as_child_if_first();
+    runtime::declare_roles();
     // An explicit argument comes before the environment, in which a script that a worker runs may find itself.
     if let Some(command_line) = command_line
         && is_command_of_program()

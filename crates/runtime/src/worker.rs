@@ -80,7 +80,7 @@ impl Worker {
     /// Gives the process the surroundings that the program wants for the thread.
     fn surround(&self, payload: &Payload) -> Result<()> {
         match self.adopt {
-            Some(_) => payload.surroundings.enter().map_err(Error::other),
+            Some(_) => Ok(payload.surroundings.enter()?),
             None if payload.surroundings.is_empty() => Ok(()),
             None => Err(Error::Config {
                 detail: format!(
@@ -146,7 +146,11 @@ fn session(config: &Config) -> Result<crucial_client::Config> {
     Ok(config.client(servers))
 }
 
-fn run_recorded(client: &Arc<Client>, payload: &Payload, calls: &[FunctionCall]) -> Result<Results> {
+fn run_recorded(
+    client: &Arc<Client>,
+    payload: &Payload,
+    calls: &[FunctionCall],
+) -> Result<Results> {
     let recorded = Arc::new(Recorded::begin(client, session(&payload.config)?, payload)?);
     let outcome = run_calls(recorded.clone(), payload, calls, Some(recorded.clone()));
     // A thread that has caught the error of a divergence has still diverged.
@@ -178,7 +182,7 @@ fn in_thread<R: Send>(name: &str, run: impl FnOnce() -> Result<R> + Send) -> Res
         .name(name.replace('\0', " "))
         .stack_size(STACK_BYTES);
     std::thread::scope(|scope| {
-        let thread = thread.spawn_scoped(scope, run).map_err(Error::other)?;
+        let thread = thread.spawn_scoped(scope, run)?;
         let unwind = |payload| std::panic::resume_unwind(payload);
         thread.join().unwrap_or_else(unwind)
     })

@@ -19,6 +19,7 @@ mod objects;
 mod operation;
 mod output;
 mod place;
+mod processes;
 mod program;
 mod proxy;
 mod raw;
@@ -101,6 +102,7 @@ fn all() -> Vec<Trial> {
         threads::trials(),
         output::trials(),
         failures::trials(),
+        processes::trials(),
         operation::trials(),
         cli::trials(),
         shell::trials(),

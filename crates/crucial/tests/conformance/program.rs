@@ -30,6 +30,7 @@ pub fn run(name: &str) {
             .or_else(|| crate::totals::program(other))
             .or_else(|| crate::shell::program(other))
             .or_else(|| crate::failures::program(other))
+            .or_else(|| crate::processes::program(other))
             .unwrap_or_else(|| panic!("no program {other}")),
     };
     if let Err(error) = outcome {

@@ -57,7 +57,13 @@ impl Pool {
 
     /// Ends the invocation to which `worker` has given this number.
     pub fn cancel_for(&self, worker: u64, number: u64) {
-        let id = { self.state.borrow().from_workers.get(&(worker, number)).copied() };
+        let id = {
+            self.state
+                .borrow()
+                .from_workers
+                .get(&(worker, number))
+                .copied()
+        };
         if let Some(id) = id {
             self.cancel(id);
         }
@@ -70,7 +76,10 @@ impl Pool {
             state.workers.get(&worker)?.outcomes.receiver.clone()
         };
         let (number, result) = receiver.lock().await.recv().await?;
-        self.state.borrow_mut().from_workers.remove(&(worker, number));
+        self.state
+            .borrow_mut()
+            .from_workers
+            .remove(&(worker, number));
         let (failure, result) = match result {
             Ok(result) => (None, result),
             Err(failure) => (Some(failure), Vec::new()),

@@ -66,7 +66,9 @@ fn check_memory(pool: &Pool) -> bool {
 
 /// What the processes of a group use. Looks closer if that may be more than `limit`.
 fn used_bytes(group: &[Pid], limit: u64) -> u64 {
-    let roughly = group.iter().filter_map(|pid| process::anonymous_bytes(*pid));
+    let roughly = group
+        .iter()
+        .filter_map(|pid| process::anonymous_bytes(*pid));
     let roughly = roughly.sum();
     if roughly <= limit || group.len() == 1 {
         return roughly;

@@ -54,11 +54,11 @@ impl LocalPlatform {
     /// If the operating system gives no thread or no socket, or allows too few open files for a single worker.
     pub fn start(config: LocalConfig) -> io::Result<LocalPlatform> {
         crucial_local::files::raise_limit();
+        let room = process::room_by_files()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let listener = api::bind()?;
-        let room = process::room_by_files()?;
         let (commands, receiver) = unbounded_channel();
         let payload_bytes_max = config.payload_bytes_max;
         let memory_mb_default = config.memory_mb_default;
@@ -67,7 +67,8 @@ impl LocalPlatform {
             .name("crucial-platform".to_owned())
             .spawn(move || {
                 let local = tokio::task::LocalSet::new();
-                let served = local.block_on(&runtime, serve::serve(config, room, listener, receiver));
+                let served =
+                    local.block_on(&runtime, serve::serve(config, room, listener, receiver));
                 if let Err(error) = served {
                     tracing::error!(%error, "the local platform failed");
                 }

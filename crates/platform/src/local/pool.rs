@@ -85,7 +85,9 @@ impl Pool {
             workers: config.concurrency_max.max(1),
             limit: "CRUCIAL_CONCURRENCY",
         };
-        let tightest = [configured, room].into_iter().min_by_key(|room| room.workers);
+        let tightest = [configured, room]
+            .into_iter()
+            .min_by_key(|room| room.workers);
         Rc::new(Pool {
             api,
             room: Cell::new(tightest.unwrap_or(configured)),
@@ -278,7 +280,7 @@ impl Pool {
         let workers = self.state.borrow().workers.len();
         let executable = process::executable(&self.config);
         let executable = executable.display();
-        let reason = match process::exceeded_limit(error) {
+        let reason = match crucial_local::exceeded_limit(error) {
             Some(limit) if workers > 0 => {
                 tracing::info!(workers, limit, %error, "no further worker can be started");
                 return self.room.set(Room { workers, limit });

@@ -6,7 +6,6 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use super::config::LocalConfig;
@@ -51,17 +50,6 @@ pub(super) fn room_by_files() -> io::Result<Room> {
         "a process may have {most} open files here (ulimit -n): {} are needed to start a worker",
         open + FILES_RESERVED + FILES_PER_WORKER
     )))
-}
-
-/// What keeps this process from starting a worker, if it is a limit of the system.
-pub(super) fn exceeded_limit(error: &io::Error) -> Option<&'static str> {
-    match Errno::from_io_error(error) {
-        Some(Errno::AGAIN) => Some("the limit of processes and threads, `ulimit -u`"),
-        Some(Errno::NOMEM) => Some("the memory of this machine"),
-        Some(Errno::MFILE) => Some("the limit of open files, `ulimit -n`"),
-        Some(Errno::NFILE) => Some("the system's limit of open files"),
-        _ => None,
-    }
 }
 
 /// A started process and the read ends of its output pipes.
@@ -156,7 +144,10 @@ pub(super) fn kill(pid: Pid) {
 /// ended.
 pub(super) fn anonymous_bytes(pid: Pid) -> Option<u64> {
     let statm = group::read_small(&format!("/proc/{}/statm", pid.as_raw_nonzero())).ok()?;
-    let mut pages = statm.split(' ').skip(1).map_while(|n| n.parse::<u64>().ok());
+    let mut pages = statm
+        .split(' ')
+        .skip(1)
+        .map_while(|n| n.parse::<u64>().ok());
     let (resident, of_files) = (pages.next()?, pages.next()?);
     Some(resident.saturating_sub(of_files) * rustix::param::page_size() as u64)
 }
@@ -165,7 +156,9 @@ pub(super) fn anonymous_bytes(pid: Pid) -> Option<u64> {
 /// [`anonymous_bytes`]; `None` where the system does not tell.
 pub(super) fn anonymous_share_bytes(pid: Pid) -> Option<u64> {
     let rollup = group::read_small(&format!("/proc/{}/smaps_rollup", pid.as_raw_nonzero())).ok()?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss_Anon:"))?;
+    let line = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss_Anon:"))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kilobytes << 10)
 }

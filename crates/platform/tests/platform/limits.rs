@@ -124,7 +124,10 @@ fn a_mapped_file_is_not_the_tasks_memory() {
     let mapper = start(&platform, with_memory(&payload, 100));
     let participant = rendezvous.participant();
     // Another that is over its limit is killed by a later look at both.
-    assert_memory_limit(start(&platform, with_memory("touch-stack 110", 7)).wait(), 7);
+    assert_memory_limit(
+        start(&platform, with_memory("touch-stack 110", 7)).wait(),
+        7,
+    );
     participant.release();
     assert_eq!(text(mapper.wait()), (300_u64 << 20).to_string());
     std::fs::remove_file(path).unwrap();

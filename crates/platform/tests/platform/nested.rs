@@ -3,8 +3,8 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crucial_platform::worker::{self, FunctionError};
 use crucial_platform::LocalConfig;
+use crucial_platform::worker::{self, FunctionError};
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -46,7 +46,10 @@ pub fn invoke_and_cancel(address: &str) -> Result<Vec<u8>, FunctionError> {
     let invocation = invocation(format!("wait {own}"));
     let id = invocation.id;
     let (sender, receiver) = mpsc::channel();
-    platform.invoke(invocation, Box::new(move |result| sender.send(result).unwrap()));
+    platform.invoke(
+        invocation,
+        Box::new(move |result| sender.send(result).unwrap()),
+    );
     let _connection = listener.accept().expect("it connects");
     platform.cancel(id);
     let outcome = receiver.recv().expect("an outcome");
@@ -61,7 +64,10 @@ fn a_worker_invokes_beside_itself() {
     let parents: Vec<&str> = parents.lines().map(str::trim).collect();
     assert_eq!(parents, [&own[..]; 3]);
     // Of any depth.
-    assert_eq!(text(run(&platform, "invoke 2 invoke 1 echo deep")), "deep\ndeep\n");
+    assert_eq!(
+        text(run(&platform, "invoke 2 invoke 1 echo deep")),
+        "deep\ndeep\n"
+    );
 }
 
 fn failures_come_to_the_worker() {
@@ -93,7 +99,9 @@ fn limits_count_what_workers_invoke() {
         running.pop().unwrap().release();
         running.push(rendezvous.participant());
     }
-    running.into_iter().for_each(|participant| participant.release());
+    running
+        .into_iter()
+        .for_each(|participant| participant.release());
     assert_eq!(text(started.wait()), "x\n".repeat(4));
 }
 
@@ -101,7 +109,11 @@ fn what_a_dead_worker_has_invoked_is_cancelled() {
     let platform = local(LocalConfig::default());
     let rendezvous = Rendezvous::new();
     let outer = Rendezvous::new();
-    let payload = format!("connect-and-invoke {} wait {}", outer.address(), rendezvous.address());
+    let payload = format!(
+        "connect-and-invoke {} wait {}",
+        outer.address(),
+        rendezvous.address()
+    );
     let started = start(&platform, invocation(payload));
     let worker = outer.participant();
     let inner = rendezvous.participant();
@@ -112,7 +124,10 @@ fn what_a_dead_worker_has_invoked_is_cancelled() {
 
 fn a_worker_cancels_what_it_has_invoked() {
     let platform = local(LocalConfig::default());
-    assert_eq!(text(run(&platform, "invoke-and-cancel now")), "Err(Cancelled) now");
+    assert_eq!(
+        text(run(&platform, "invoke-and-cancel now")),
+        "Err(Cancelled) now"
+    );
 }
 
 fn the_platform_of_no_worker() {

@@ -35,6 +35,8 @@ struct Launch {
     packet: Packet,
     control: Arc<Control>,
     throttled: u32,
+    /// Goes into the packet when all else is in order.
+    outcome: Option<Outcome>,
 }
 
 /// Starts a cloud thread.
@@ -78,6 +80,7 @@ pub(super) fn launch(
         packet: Packet::new(runtime.client().clone()),
         control: control.clone(),
         throttled: 0,
+        outcome: None,
     };
     let packet = launch.packet.clone();
     launch.start()?;
@@ -90,7 +93,7 @@ impl Launch {
         let payload = self.encode_fitting()?;
         let id = InvocationId::next();
         if !self.control.begin_attempt(&self.platform, id) {
-            self.packet.fill(Err(Error::Cancelled));
+            self.end(Err(Error::Cancelled));
             return Ok(());
         }
         let invocation = Invocation {
@@ -136,17 +139,17 @@ impl Launch {
             // A cancelled thread may return, for instance the error of a fenced call: not a result.
             Ok(Ok(results)) if self.control.is_cancelled() => {
                 results.discard(self.control.client());
-                return self.packet.fill(Err(Error::Cancelled));
+                return self.end(Err(Error::Cancelled));
             }
             Ok(Ok(results)) => {
                 self.control.on_ended(false);
-                return self.packet.fill(Ok(results));
+                return self.end(Ok(results));
             }
             Ok(Err(error)) => AttemptFailure::Failed(error),
             Err(failure) => AttemptFailure::Lost(failure),
         };
         if self.control.is_cancelled() {
-            return self.packet.fill(Err(Error::Cancelled));
+            return self.end(Err(Error::Cancelled));
         }
         if matches!(failure, AttemptFailure::Lost(Failure::Throttled { .. }))
             && self.throttled < THROTTLE_RETRIES_MAX
@@ -164,7 +167,13 @@ impl Launch {
         }
         self.control.on_ended(failure.leaves_state_behind());
         self.say(&failure, "");
-        self.packet.fill(Err(failure.error(&self.payload.name)));
+        let error = failure.error(&self.payload.name);
+        self.end(Err(error));
+    }
+
+    /// Ends the thread for good.
+    fn end(mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
     }
 
     /// Prints that an attempt has died. A panic was printed where it happened, and an error is a result.
@@ -195,6 +204,9 @@ impl Drop for Launch {
     /// The thread has ended for good: its arguments are not needed any more.
     fn drop(&mut self) {
         self.payload.calls.discard(self.control.client());
+        if let Some(outcome) = self.outcome.take() {
+            self.packet.fill(outcome);
+        }
     }
 }
 
@@ -356,6 +368,13 @@ mod tests {
         CloudFunction { name: "launch::tests::seven", run: |_| encode(&7u8) }
     }
 
+    inventory::submit! {
+        CloudFunction { name: "launch::tests::same", run: |arguments| Ok(arguments.to_vec()) }
+    }
+
+    /// The platform's largest payload.
+    const PAYLOAD_BYTES: usize = 2000;
+
     /// A platform that fails a number of times, and then works.
     struct Failing {
         inner: InProcess,
@@ -407,7 +426,7 @@ mod tests {
         }
 
         fn payload_bytes_max(&self) -> usize {
-            self.inner.payload_bytes_max()
+            PAYLOAD_BYTES
         }
 
         fn shutdown(&self) {
@@ -427,6 +446,47 @@ mod tests {
         assert_eq!(decode::<u8>(&results.0[0]), Ok(7));
         // 50, 100 and 200 ms.
         assert!(start.elapsed() >= 7 * THROTTLE_PAUSE_FIRST);
+    }
+
+    /// The objects of the run.
+    fn objects(runtime: &Runtime) -> usize {
+        let objects = runtime.client().object_infos(None, 1000, None);
+        objects.unwrap().len()
+    }
+
+    /// Arguments and results beside the payload go with the thread, whether it returns, fails, or is not joined.
+    #[test]
+    fn what_is_too_large_for_a_payload_travels_beside_it() {
+        let died = || Failure::WorkerDied {
+            reason: "test".to_owned(),
+            output: Vec::new(),
+        };
+        let runtime = Failing::runtime(2, died);
+        let bytes = vec![7; 100 * PAYLOAD_BYTES];
+        let retried = Settings {
+            retries: Some(1),
+            ..Settings::default()
+        };
+        let spawn = |settings: &Settings| {
+            let calls = vec![FunctionCall {
+                function: "launch::tests::same".to_owned(),
+                arguments: bytes.clone(),
+            }];
+            let (packet, control) =
+                launch(&runtime, settings, "same", calls, &Surroundings::default()).unwrap();
+            JoinHandle::<u8>::new("same".to_owned(), packet, Some(control))
+        };
+        assert_eq!(objects(&runtime), 0);
+        assert!(spawn(&Settings::default()).join().is_err());
+        assert_eq!(objects(&runtime), 0);
+        let results = spawn(&retried).into_parts().0.take().unwrap();
+        assert_eq!(results.0[0], bytes);
+        assert_eq!(objects(&runtime), 0);
+        let detached = spawn(&retried);
+        assert!(detached.wait_timeout(Duration::MAX));
+        assert_eq!(objects(&runtime), 1, "the result");
+        drop(detached);
+        assert_eq!(objects(&runtime), 0);
     }
 
     #[test]
