@@ -504,3 +504,90 @@ fn k32_a_server_listens_on_all_addresses_of_a_name_and_says_which() {
     server.kill().unwrap();
     server.wait().unwrap();
 }
+
+#[test]
+fn k26_a_server_never_deletes_what_is_no_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = directory.path().join("text");
+    std::fs::write(&text, "mine").unwrap();
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&text, &link).unwrap();
+    let pipe = directory.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    for file in [&text, &link, &pipe, &directory.path().to_path_buf()] {
+        let listen = format!("unix:{}", file.display());
+        let output = with_signals()
+            .args(["server", "--listen", &listen])
+            .output()
+            .unwrap();
+        let (status, said) = said(&output);
+        assert_ne!(status, 0, "{said}");
+        assert!(said.contains(&listen), "{said}");
+        assert!(file.symlink_metadata().is_ok());
+    }
+    assert_eq!(std::fs::read_to_string(&text).unwrap(), "mine");
+    // A living server's socket is not taken either, and a dead one's is.
+    let socket = directory.path().join("socket");
+    let listen = format!("unix:{}", socket.display());
+    let start = || {
+        let mut server = with_signals()
+            .args(["server", "--listen", &listen])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(server.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        (server, line)
+    };
+    let (mut first, line) = start();
+    assert!(line.contains("ready"), "{line}");
+    let (mut second, line) = start();
+    assert_eq!(line, "");
+    assert_ne!(wait(&mut second).code(), Some(0));
+    first.kill().unwrap();
+    wait(&mut first);
+    let (mut third, line) = start();
+    assert!(line.contains("ready"), "{line}");
+    third.kill().unwrap();
+    wait(&mut third);
+}
+
+#[test]
+fn k27_whoever_is_at_the_address_answers() {
+    let start = |address: &str| {
+        let mut server = with_signals()
+            .args(["server", "--listen", address])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(server.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        assert!(line.contains("ready"), "{line}");
+        server
+    };
+    // Two servers on one port, at two addresses of this machine.
+    let addresses = ["127.0.0.2:7551", "127.0.0.1:7551"];
+    let mut servers = addresses.map(start);
+    let counter = |address: &str, words: &[&str]| {
+        let mut command = with_signals();
+        command
+            .args(["--cluster", address, "counter", "x"])
+            .args(words);
+        said(&command.output().unwrap())
+    };
+    for (address, times) in addresses.into_iter().zip(1..) {
+        for _ in 0..times {
+            assert_eq!(counter(address, &["add", "1"]).0, 0);
+        }
+    }
+    for (address, times) in addresses.into_iter().zip(1..) {
+        assert_eq!(counter(address, &["get"]), (0, times.to_string()));
+    }
+    for server in &mut servers {
+        server.kill().unwrap();
+        wait(server);
+    }
+}

@@ -4,6 +4,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crucial::collections::List;
@@ -293,7 +294,8 @@ fn has_ended(pid: Pid) -> bool {
 
 fn k21_what_a_thread_starts_ends_with_the_program() -> Outcome {
     for signal in [Signal::KILL, Signal::INT, Signal::TERM, Signal::HUP] {
-        let mut program = Program::start("own-child", None)?;
+        let own = Program::command("own-child")?;
+        let mut program = Program::start_command(by(&WITH_SIGNALS, &own))?;
         let child = program.line()?.parse().ok().and_then(Pid::from_raw);
         let child = child.ok_or("no process")?;
         program.signal(signal)?;
@@ -308,6 +310,46 @@ fn k21_what_a_thread_starts_ends_with_the_program() -> Outcome {
     Ok(())
 }
 
+/// With all signals, whatever this process was started to ignore.
+const WITH_SIGNALS: [&str; 2] = ["env", "--default-signal=HUP,INT,TERM"];
+
+/// As the first process of a namespace, as a container has one.
+const FIRST: [&str; 7] = [
+    "env",
+    "--default-signal=HUP,INT,TERM",
+    "unshare",
+    "--pid",
+    "--fork",
+    "--mount-proc",
+    "--kill-child",
+];
+
+/// The same program, by way of another one.
+fn by(way: &[&str], program: &Command) -> Command {
+    let mut command = Command::new(way[0]);
+    command.args(&way[1..]).arg(program.get_program());
+    set_variables(&mut command, program);
+    command
+}
+
+/// The same program as a copy of its file.
+fn at(copy: &Path, program: &Command) -> Command {
+    let mut command = Command::new(copy);
+    set_variables(&mut command, program);
+    command
+}
+
+fn set_variables(command: &mut Command, program: &Command) {
+    let variables = program.get_envs();
+    command.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+}
+
+/// Whether this process may do what another program does for it.
+fn is_possible(way: &[&str]) -> bool {
+    let mut command = by(way, &Command::new("true"));
+    command.status().is_ok_and(|status| status.success())
+}
+
 /// The children of a process.
 fn children(parent: Pid) -> Vec<Pid> {
     let path = format!("/proc/{0}/task/{0}/children", parent.as_raw_nonzero());
@@ -317,21 +359,13 @@ fn children(parent: Pid) -> Vec<Pid> {
 }
 
 fn k22_a_program_is_the_first_of_a_container() -> Outcome {
-    let namespace = ["--pid", "--fork", "--mount-proc", "--kill-child"];
-    let possible = Command::new("unshare").args(namespace).arg("true").status();
-    if !possible.is_ok_and(|status| status.success()) {
+    if !is_possible(&FIRST) {
         eprintln!("k22: no namespaces here, so that no program is the first of one");
         return Ok(());
     }
     let own = Program::command("own-child")?;
     for (signal, expected) in [(Signal::TERM, 143), (Signal::INT, 130)] {
-        let mut command = Command::new("unshare");
-        command.args(namespace).arg(own.get_program());
-        command.envs(
-            own.get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
-        let mut program = Program::start_command(command)?;
+        let mut program = Program::start_command(by(&FIRST, &own))?;
         assert!(program.line()?.parse::<u32>().is_ok());
         // Its number is another one here.
         let unshare = Pid::from_raw(program.id().cast_signed()).ok_or("no process")?;
@@ -341,13 +375,7 @@ fn k22_a_program_is_the_first_of_a_container() -> Outcome {
         assert_eq!(program.wait()?, Some(expected));
     }
     // A program that ends by itself.
-    let mut command = Command::new("unshare");
-    command.args(namespace).arg(own.get_program());
-    command.envs(
-        own.get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    let mut program = Program::start_command(command)?;
+    let mut program = Program::start_command(by(&FIRST, &own))?;
     program.line()?;
     program.tell("end")?;
     assert_eq!(program.wait()?, Some(0));
@@ -377,12 +405,7 @@ fn k24_a_program_that_is_built_anew_goes_on() -> Outcome {
     let copy = directory.path().join("program");
     std::fs::copy(std::env::current_exe()?, &copy)?;
     let own = Program::command("two-threads")?;
-    let mut command = Command::new(&copy);
-    command.envs(
-        own.get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    let mut program = Program::start_command(command)?;
+    let mut program = Program::start_command(at(&copy, &own))?;
     assert_eq!(program.line()?, "started");
     let built = directory.path().join("built");
     std::fs::write(&built, "#!/bin/sh\nexit 7\n")?;
@@ -393,41 +416,23 @@ fn k24_a_program_that_is_built_anew_goes_on() -> Outcome {
     Ok(())
 }
 
-/// The same program under a limit of prlimit(1), and by way of another one.
-fn limited(limit: &str, program: &Command, by: &[&str]) -> Command {
-    let mut command = Command::new("prlimit");
-    command.arg(limit).args(by).arg(program.get_program());
-    command.envs(
-        program
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    command
-}
-
 fn k25_few_open_files_mean_fewer_threads_at_once() -> Outcome {
     let own = Program::command("forty-threads")?;
-    let (printed, said) = output(limited("--nofile=120", &own, &[]))?;
+    let (printed, said) = output(by(&["prlimit", "--nofile=120"], &own))?;
     assert!(printed.starts_with("40 threads"), "{printed}{said}");
-    let (printed, said) = output(limited("--nofile=16", &own, &[]))?;
+    let (printed, said) = output(by(&["prlimit", "--nofile=16"], &own))?;
     assert!(printed.contains("ulimit -n"), "{printed}{said}");
     Ok(())
 }
 
-/// A user whom the limit of processes holds for, unlike the administrator.
-const NOBODY: [&str; 4] = [
-    "setpriv",
-    "--reuid=65534",
-    "--regid=65534",
-    "--clear-groups",
-];
+/// With a limit, and as a user whom the limit of processes holds for, unlike the administrator.
+fn as_nobody(limit: &str) -> [&str; 6] {
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    ["prlimit", limit, "setpriv", nobody[0], nobody[1], nobody[2]]
+}
 
 fn k25_few_processes_mean_fewer_threads_at_once() -> Outcome {
-    let possible = Command::new(NOBODY[0])
-        .args(&NOBODY[1..])
-        .arg("true")
-        .status();
-    if !possible.is_ok_and(|status| status.success()) {
+    if !is_possible(&as_nobody("--nproc=80")) {
         eprintln!("k25: no other user here, and the limit of processes does not hold for this one");
         return Ok(());
     }
@@ -437,15 +442,11 @@ fn k25_few_processes_mean_fewer_threads_at_once() -> Outcome {
     let copy = directory.path().join("program");
     std::fs::copy(std::env::current_exe()?, &copy)?;
     let own = Program::command("forty-threads")?;
-    let mut there = Command::new(&copy);
-    there.envs(
-        own.get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
+    let mut there = at(&copy, &own);
     there.env("TMPDIR", "/tmp").env("XDG_RUNTIME_DIR", "");
-    let (printed, said) = output(limited("--nproc=80", &there, &NOBODY))?;
+    let (printed, said) = output(by(&as_nobody("--nproc=80"), &there))?;
     assert!(printed.starts_with("40 threads"), "{printed}{said}");
-    let (printed, said) = output(limited("--nproc=3", &there, &NOBODY))?;
+    let (printed, said) = output(by(&as_nobody("--nproc=3"), &there))?;
     assert!(
         printed.contains("ulimit -u") || said.contains("ulimit -u"),
         "{printed}{said}"
