@@ -146,7 +146,7 @@ fn main() -> Result<()> {
     let options = Options::parse();
     if options.variant == Variant::Objects {
         let mut config = Config::from_env()?;
-        config.platform = PlatformKind::InProcess;
+        config.platform = Some(PlatformKind::InProcess);
         crucial::init(config)?;
     }
     let events = run(options.deliveries, options.millis)?;

@@ -591,3 +591,68 @@ fn k27_whoever_is_at_the_address_answers() {
         wait(server);
     }
 }
+
+/// Silence would look like a program that hangs.
+#[test]
+fn a_server_that_does_not_answer_is_said_before_patience_ends() {
+    let start = |address: &str| {
+        let mut server = with_signals()
+            .args(["server", "--listen", address])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(server.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        assert!(line.contains("ready"), "{line}");
+        server
+    };
+    let address = free_address();
+    let mut server = start(&address);
+    let wait_there = || {
+        let mut command = with_signals();
+        command
+            .args(["--cluster", &address, "barrier", "b", "wait"])
+            .args(["--parties", "2"])
+            .env("CRUCIAL_PATIENCE_S", "60")
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let mut waiting = wait_there();
+    let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    let waits = || {
+        let mut command = with_signals();
+        command.args(["--cluster", &address, "barrier", "b", "waiting"]);
+        said(&command.output().unwrap()).1
+    };
+    while waits() != "1" {}
+    server.kill().unwrap();
+    wait(&mut server);
+    let begun = Instant::now();
+    let line = lines.next().unwrap().unwrap();
+    assert!(
+        line.starts_with("crucial: ") && line.contains(&address) && line.contains("60 s at most"),
+        "{line}"
+    );
+    assert!((2..10).contains(&begun.elapsed().as_secs()), "{line}");
+    // One that comes too early is told as well, and when the server is there.
+    let mut early = wait_there();
+    let mut its_lines = BufReader::new(early.stderr.take().unwrap()).lines();
+    let line = its_lines.next().unwrap().unwrap();
+    assert!(line.contains(&address), "{line}");
+    let mut server = start(&address);
+    let line = its_lines.next().unwrap().unwrap();
+    assert!(line.contains("answers, after"), "{line}");
+    for mut command in [waiting, early] {
+        command.kill().unwrap();
+        wait(&mut command);
+    }
+    server.kill().unwrap();
+    wait(&mut server);
+}
+
+/// An address of this machine at which nothing listens.
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}

@@ -33,6 +33,8 @@ pub struct Config {
     /// The attempt of an exactly-once thread whose session this client takes up: calls get the results of
     /// the same calls of earlier attempts. Nothing of it is acknowledged until the thread is fenced.
     pub exactly_once: Option<Attempt>,
+    /// Told once in each outage that a server which is alone does not answer, and when it does again. It must not block.
+    pub tell: Option<fn(&str)>,
     /// The modules that this program has with it. They are pushed when the server does not know a type.
     pub modules: Option<Modules>,
 }
@@ -54,6 +56,7 @@ impl Config {
             spin: default_spin(),
             local_socket: true,
             exactly_once: None,
+            tell: None,
             modules: None,
         }
     }

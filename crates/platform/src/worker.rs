@@ -23,6 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit};
@@ -100,9 +101,12 @@ impl FunctionError {
 
 pub use crate::nested::platform;
 
+/// Whether this process has begun to be a worker.
+static IS_RUNNING: AtomicBool = AtomicBool::new(false);
+
 /// Whether a platform started this process as a worker.
 pub fn is_worker() -> bool {
-    std::env::var_os(API_VARIABLE).is_some()
+    IS_RUNNING.load(Ordering::Relaxed) || std::env::var_os(API_VARIABLE).is_some()
 }
 
 /// Runs a worker on the calling thread until its platform ends the process.
@@ -120,6 +124,7 @@ pub fn is_worker() -> bool {
 pub fn run(handler: &dyn Handler) -> ! {
     let api = std::env::var(API_VARIABLE).expect("a worker has AWS_LAMBDA_RUNTIME_API");
     let is_local = std::env::var_os(LOCAL_VARIABLE).is_some_and(|value| value == "1");
+    IS_RUNNING.store(true, Ordering::Relaxed);
     group::lead();
     take_name();
     if is_local {

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use crucial_object::{Error, Result, RunId};
+use crucial_platform::worker;
 use crucial_proto::Endpoints;
 use serde::{Deserialize, Serialize};
 
 use crate::modules::program_modules;
+use crate::output;
 use crate::server::effective_spin;
 
 /// The settings of a program.
@@ -20,7 +22,7 @@ use crate::server::effective_spin;
 /// use crucial::{Config, PlatformKind};
 ///
 /// let mut config = Config::from_env()?;
-/// config.platform = PlatformKind::InProcess;
+/// config.platform = Some(PlatformKind::InProcess);
 /// crucial::init(config)?;
 /// # Ok::<(), crucial::Error>(())
 /// ```
@@ -42,8 +44,10 @@ pub struct Config {
     /// `CRUCIAL_RUN`: an existing run (its 32-digit id) to join, whose ephemeral objects this program
     /// then sees. Unset: a run of its own.
     pub run: Option<RunId>,
-    /// `CRUCIAL_PLATFORM`: `local` (worker processes, the default) or `in-process`.
-    pub platform: PlatformKind,
+    /// `CRUCIAL_PLATFORM`: `local` (worker processes) or `in-process`. Unset: worker processes where `main` is
+    /// `#[crucial::main]`, which makes an executable its own worker; elsewhere, as in unit tests, in-process, and a line on
+    /// standard error says so.
+    pub platform: Option<PlatformKind>,
     /// `CRUCIAL_CONCURRENCY`: how many cloud threads run at the same time, those that cloud threads have started included;
     /// further threads queue. 1000 by default, as on Lambda. Threads that wait for each other need to run at the same
     /// time.
@@ -82,7 +86,7 @@ impl Default for Config {
             namespace: "default".to_owned(),
             replicas: 0,
             run: None,
-            platform: PlatformKind::Local,
+            platform: None,
             concurrency_max: 1000,
             memory_mb: MEMORY_MB,
             time_limit: Duration::from_secs(900),
@@ -112,6 +116,8 @@ impl Config {
         client.replicas = self.replicas;
         client.patience = self.patience;
         client.spin = effective_spin(self.spin);
+        // One process says it, and not each worker.
+        client.tell = (!worker::is_worker()).then_some(|text| output::note(format_args!("{text}")));
         if let Some(run) = self.run {
             client.run = run;
             client.owner = false;
@@ -144,8 +150,8 @@ impl Config {
         }
         if let Some(v) = get("CRUCIAL_PLATFORM")? {
             config.platform = match v.value.as_str() {
-                "local" => PlatformKind::Local,
-                "in-process" => PlatformKind::InProcess,
+                "local" => Some(PlatformKind::Local),
+                "in-process" => Some(PlatformKind::InProcess),
                 _ => return Err(v.bad(&"`local` or `in-process` is expected")),
             };
         }

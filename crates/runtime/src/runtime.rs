@@ -10,7 +10,7 @@ use crucial_platform::{InProcess, LocalConfig, LocalPlatform, Platform, worker};
 use crucial_proto::Endpoints;
 
 use crate::config::{Config, PlatformKind};
-use crate::output::Lines;
+use crate::output::{self, Lines};
 use crate::server::Embedded;
 use crate::worker::Worker;
 
@@ -137,7 +137,7 @@ pub fn end() {
 }
 
 impl Runtime {
-    fn start(config: Config) -> Result<Runtime> {
+    pub(crate) fn start(config: Config) -> Result<Runtime> {
         if worker::is_worker() && !HAS_ROLES.load(Ordering::Relaxed) {
             return Err(Error::Config {
                 detail:
@@ -201,33 +201,24 @@ impl Runtime {
         Ok(started)
     }
 
-    /// Whether cloud threads run in other processes of this machine.
-    pub(crate) fn runs_workers_here(&self) -> bool {
-        self.config.platform == PlatformKind::Local && HAS_ROLES.load(Ordering::Relaxed)
+    /// Where cloud threads run.
+    pub(crate) fn platform_kind(&self) -> PlatformKind {
+        let default = match HAS_ROLES.load(Ordering::Relaxed) {
+            true => PlatformKind::Local,
+            false => PlatformKind::InProcess,
+        };
+        self.config.platform.unwrap_or(default)
     }
 
     fn start_platform(&self) -> Result<Arc<dyn Platform>> {
-        // What a worker starts runs beside it.
-        if let Some(platform) = worker::platform()
-            && self.config.platform == PlatformKind::Local
-        {
-            return Ok(platform);
-        }
-        match self.config.platform {
-            PlatformKind::Local if HAS_ROLES.load(Ordering::Relaxed) => {
-                Ok(Arc::new(LocalPlatform::start(LocalConfig {
-                    concurrency_max: self.config.concurrency_max,
-                    memory_mb_default: Some(self.config.memory_mb),
-                    time_limit_default: self.config.time_limit,
-                    output: Arc::new(Lines),
-                    ..LocalConfig::default()
-                })?))
-            }
-            kind => {
-                if kind == PlatformKind::Local {
-                    tracing::warn!(
-                        "main is not #[crucial::main], so cloud threads run inside this process"
-                    );
+        match self.platform_kind() {
+            PlatformKind::Local => self.local_platform(),
+            PlatformKind::InProcess => {
+                if self.config.platform.is_none() {
+                    output::note(format_args!(
+                        "main is not #[crucial::main], so cloud threads run inside this process \
+                         (CRUCIAL_PLATFORM=in-process says that this is meant)"
+                    ));
                 }
                 Ok(Arc::new(InProcess::new(
                     Arc::new(Worker::in_process()),
@@ -236,6 +227,27 @@ impl Runtime {
                 )))
             }
         }
+    }
+
+    fn local_platform(&self) -> Result<Arc<dyn Platform>> {
+        // What a worker starts runs beside it.
+        if let Some(platform) = worker::platform() {
+            return Ok(platform);
+        }
+        if !HAS_ROLES.load(Ordering::Relaxed) {
+            return Err(Error::Config {
+                detail: "CRUCIAL_PLATFORM=local needs an executable that can be a worker: write #[crucial::main] before \
+                         its `main`; a test needs `harness = false` for that"
+                    .to_owned(),
+            });
+        }
+        Ok(Arc::new(LocalPlatform::start(LocalConfig {
+            concurrency_max: self.config.concurrency_max,
+            memory_mb_default: Some(self.config.memory_mb),
+            time_limit_default: self.config.time_limit,
+            output: Arc::new(Lines),
+            ..LocalConfig::default()
+        })?))
     }
 }
 

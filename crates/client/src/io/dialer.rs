@@ -9,6 +9,7 @@ use crucial_proto::Endpoint;
 use super::handshake::{self, BRISK, Dialed, PATIENT, PAUSE_FIRST, PAUSE_LAST};
 use super::link::Link;
 use super::net::Net;
+use super::outage::Outage;
 use crate::session::{Fit, Introduction, Member};
 
 impl Net {
@@ -139,6 +140,7 @@ impl Net {
 fn keep_dialing(net: &Weak<Net>, link: &Arc<Link>) {
     let endpoint = link.address.parse::<Endpoint>();
     let mut pause = PAUSE_FIRST;
+    let mut outage = Outage::begin();
     loop {
         let Some(strong) = net.upgrade() else { return };
         let introduction = strong.session().introduce(link.member);
@@ -146,19 +148,24 @@ fn keep_dialing(net: &Weak<Net>, link: &Arc<Link>) {
             return;
         };
         let config = strong.config.clone();
-        let limits = match strong.has_several() {
-            true => BRISK,
-            false => PATIENT,
+        let is_alone = !strong.has_several();
+        let limits = match is_alone {
+            true => PATIENT,
+            false => BRISK,
         };
         drop(strong);
         let dialed = endpoint.clone().and_then(|endpoint| {
             handshake::dial(&endpoint, &config, introduction.hello.clone(), limits)
         });
         let Some(strong) = net.upgrade() else { return };
+        let failure = dialed.as_ref().err().map(Error::to_string);
         if strong.on_dialed(link, &introduction, dialed) {
-            return;
+            return outage.end(&config, &link.address);
         }
         drop(strong);
+        if let Some(failure) = failure.filter(|_| is_alone) {
+            outage.go_on(&config, &failure);
+        }
         // Back-off, on a thread that only dials: nothing announces that a server has started.
         std::thread::sleep(pause);
         pause = (2 * pause).min(PAUSE_LAST);

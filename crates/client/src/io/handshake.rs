@@ -10,6 +10,7 @@ use crucial_proto::Endpoint;
 use crucial_proto::frame::{self, Hello, Response, Welcome};
 use rustix::event::PollFlags;
 
+use super::outage::Outage;
 use super::socket::{Socket, Stream};
 use crate::config::Config;
 
@@ -68,11 +69,15 @@ pub(crate) fn dial_first(config: &Config, hello: &Hello) -> Result<(Endpoint, Di
     };
     let started = Instant::now();
     let mut pause = PAUSE_FIRST;
+    let mut outage = Outage::begin();
     loop {
         let mut errors = Vec::new();
         for endpoint in config.candidates() {
             match dial(&endpoint, config, hello.clone(), limits) {
-                Ok(dialed) => return Ok((endpoint, dialed)),
+                Ok(dialed) => {
+                    outage.end(config, &endpoint.to_string());
+                    return Ok((endpoint, dialed));
+                }
                 Err(error) => errors.push(error),
             }
         }
@@ -81,6 +86,7 @@ pub(crate) fn dial_first(config: &Config, hello: &Hello) -> Result<(Endpoint, Di
         if !errors.iter().all(is_late) || left.is_zero() {
             return Err(all_of(errors));
         }
+        outage.go_on(config, &all_of(errors).to_string());
         // Back-off: nothing announces that a server has started.
         std::thread::sleep(pause.min(left));
         pause = (2 * pause).min(PAUSE_LAST);

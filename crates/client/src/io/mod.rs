@@ -8,6 +8,7 @@
 //! - `routes`: takes newer routes, and other clusters, up.
 //! - `handshake`: connects, says hello, reads the welcome.
 //! - `dialer`: a thread for each link that is needed and down.
+//! - `outage`: tells the user of a server that does not answer.
 //! - `heartbeat`, `waker`: the client's own thread. It gives signs of life, and reads where no other thread does.
 
 mod dialer;
@@ -15,6 +16,7 @@ mod handshake;
 mod heartbeat;
 mod link;
 mod net;
+mod outage;
 mod reader;
 mod routes;
 mod send;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::join::JoinHandle;
 use super::launch::launch;
 use super::settings::Settings;
+use crate::config::PlatformKind;
 use crate::runtime::{self, Runtime};
 use crate::task::{FunctionCall, Task};
 
@@ -168,9 +169,9 @@ impl Builder {
 
     /// The surroundings of a thread that is spawned now.
     pub(super) fn surroundings(&self, runtime: &Runtime) -> Result<Surroundings> {
-        let mut surroundings = match runtime.runs_workers_here() {
-            true => Surroundings::now(),
-            false => Surroundings::default(),
+        let mut surroundings = match runtime.platform_kind() {
+            PlatformKind::Local => Surroundings::now(),
+            PlatformKind::InProcess => Surroundings::default(),
         };
         for (name, value) in &self.settings.env {
             let set = surroundings.set_variable(name, value);

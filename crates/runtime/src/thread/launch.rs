@@ -448,6 +448,19 @@ mod tests {
         assert!(start.elapsed() >= 7 * THROTTLE_PAUSE_FIRST);
     }
 
+    /// These tests have no `main` of their own.
+    #[test]
+    fn local_workers_need_an_executable_that_can_be_one() {
+        let config = Config {
+            platform: Some(crate::PlatformKind::Local),
+            ..Config::default()
+        };
+        let runtime = Runtime::start(config).unwrap();
+        let refused = launch_here(&runtime, &Settings::default(), "seven");
+        let error = refused.err().unwrap().to_string();
+        assert!(error.contains("#[crucial::main]"), "{error}");
+    }
+
     /// The objects of the run.
     fn objects(runtime: &Runtime) -> usize {
         let objects = runtime.client().object_infos(None, 1000, None);
