@@ -15,6 +15,9 @@ use crate::platform::Failure;
 /// How often the memory of busy workers is checked.
 const MEMORY_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How often the processes that workers have started are looked for.
+const GROUPS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The pause between two checks is at least this multiple of a check's duration, which is long with many workers.
 const MEMORY_CHECK_PAUSE_FACTOR: u32 = 50;
 
@@ -24,13 +27,24 @@ const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Kills busy workers that exceed their memory limit. The limit that a worker sets on itself covers what it allocates,
 /// used or not; this check covers what it and its children use.
 pub(super) async fn enforce_memory(pool: Rc<Pool>) {
+    let mut groups = Groups::new();
+    let mut next_look = Instant::now();
     loop {
         pool.busy.notified().await;
         let mut pause = MEMORY_CHECK_INTERVAL;
         loop {
             tokio::time::sleep(pause).await;
+            if Instant::now() >= next_look {
+                let start = Instant::now();
+                // On another thread, as it takes longer the more processes the machine has.
+                groups = tokio::task::spawn_blocking(groups_of_workers)
+                    .await
+                    .unwrap_or_default();
+                let took = start.elapsed();
+                next_look = Instant::now() + GROUPS_INTERVAL.max(took * MEMORY_CHECK_PAUSE_FACTOR);
+            }
             let start = Instant::now();
-            if !check_memory(&pool) {
+            if !check_memory(&pool, &groups) {
                 break;
             }
             pause = MEMORY_CHECK_INTERVAL.max(start.elapsed() * MEMORY_CHECK_PAUSE_FACTOR);
@@ -38,8 +52,19 @@ pub(super) async fn enforce_memory(pool: Rc<Pool>) {
     }
 }
 
+/// The processes of each group.
+type Groups = HashMap<Pid, Vec<Pid>>;
+
+fn groups_of_workers() -> Groups {
+    let mut groups = Groups::new();
+    for member in group::members() {
+        groups.entry(member.group).or_default().push(member.pid);
+    }
+    groups
+}
+
 /// Kills workers over their memory limit. Returns whether any worker with a limit is busy.
-fn check_memory(pool: &Pool) -> bool {
+fn check_memory(pool: &Pool, groups: &Groups) -> bool {
     let mut state = pool.state.borrow_mut();
     let workers = state.workers.values_mut().filter_map(|worker| {
         let limit_mb = worker.memory_mb?;
@@ -49,12 +74,8 @@ fn check_memory(pool: &Pool) -> bool {
     if busy.is_empty() {
         return false;
     }
-    let mut groups: HashMap<Pid, Vec<Pid>> = HashMap::new();
-    for member in group::members() {
-        groups.entry(member.group).or_default().push(member.pid);
-    }
     for (worker, limit_mb) in busy {
-        // A worker that has just been started leads no group yet.
+        // A worker that was started since the groups were looked for.
         let alone = [worker.pid];
         let group = groups.get(&worker.pid).map_or(&alone[..], |group| group);
         if used_bytes(group, u64::from(limit_mb) << 20) > u64::from(limit_mb) << 20 {
