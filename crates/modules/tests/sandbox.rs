@@ -21,6 +21,10 @@ use serde::de::DeserializeOwned;
 static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/Cargo.toml");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
+    // Does nothing where it is installed, and where rustup is not there cargo says what is missing.
+    let _ = Command::new("rustup")
+        .args(["--quiet", "target", "add", "wasm32-unknown-unknown"])
+        .status();
     let status = Command::new(env!("CARGO"))
         .args([
             "build",

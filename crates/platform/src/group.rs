@@ -1,10 +1,12 @@
 //! A worker and what its tasks start: one process group, which ends as one.
 //!
-//! A worker leads a session of its own, and so a group of its own. An interrupt from the keyboard is not for it, and no
-//! child of a task is stopped for reading a terminal, as there is none. What a task starts is in the group and ends with the
-//! task ([`end_children`]), with the worker (its platform kills the group) and with the program
-//! ([`end_with_parent`]). A process that has made itself a group or a session of its own was detached on purpose, and
-//! stays.
+//! A worker leads a group. An interrupt from the keyboard is not for it, and a child of a task that reads the terminal gets
+//! an error and is not stopped. What a task starts is in the group and ends with the task ([`end_children`]), with the
+//! worker (its platform kills the group) and with the program ([`end_with_parent`]). A process that has made itself a group
+//! or a session of its own was detached on purpose, and stays.
+//!
+//! (A session of its own for each worker would have no terminal at all, but Linux gives each session the same share of the
+//! processors: a hundred workers would take a hundred times what the rest of the user's programs get.)
 //!
 //! The module has `unsafe` code: a handler of signals may only do what is safe at any time, and a descriptor that is watched
 //! must stay open.
@@ -39,10 +41,14 @@ pub(crate) async fn ended(child: Pid) -> io::Result<()> {
 /// How often a task's children are looked for: those that are born meanwhile die the next time.
 const ROUNDS_MAX: usize = 1000;
 
-/// Makes this process the leader of a session and of a group. What its children leave behind becomes its own.
+/// Makes this process the leader of a group, which no terminal stops. What its children leave behind becomes its own.
 pub(crate) fn lead() {
-    // Fails for one that leads a group already.
-    let _ = rustix::process::setsid();
+    // Fails for one that leads a session, and so a group, already.
+    let _ = rustix::process::setpgid(None, None);
+    for of_terminals in [libc::SIGTTIN, libc::SIGTTOU] {
+        // SAFETY: no handler, and no other thread is there yet that could set one.
+        unsafe { libc::signal(of_terminals, libc::SIG_IGN) };
+    }
     // Best effort: without it the children's children are not found.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
@@ -80,6 +86,8 @@ pub(crate) fn end_children() {
             .map(|member| member.pid)
             .collect();
         if left.is_empty() {
+            // One may have ended since.
+            reap();
             return;
         }
         for pid in left {

@@ -115,8 +115,8 @@ pub fn is_worker() -> bool {
 /// workers themselves. Removal needs a process without other threads: call this function first in `main`.
 /// Otherwise the variables stay, and a warning is logged.
 ///
-/// The process gets a session of its own, without a terminal. What a payload's handler starts ends with the payload, unless
-/// it leads a process group or a session of its own.
+/// The process gets a process group of its own. What a payload's handler starts ends with the payload, unless it leads a
+/// process group of its own.
 ///
 /// # Panics
 ///

@@ -29,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         k20_a_thread_has_the_memory_limit_that_it_was_given,
         k21_what_a_thread_starts_ends_with_the_program,
         k22_a_program_is_the_first_of_a_container,
+        k22_a_thread_that_asks_the_terminal_is_not_stopped,
         k24_a_program_that_is_built_anew_goes_on,
         k25_few_open_files_mean_fewer_threads_at_once,
         k25_few_processes_mean_fewer_threads_at_once,
@@ -41,6 +42,7 @@ pub fn program(name: &str) -> Option<Result<()>> {
         "limits" => limits(),
         "surroundings" => surroundings(),
         "own-child" => own_child(),
+        "ask" => ask(),
         "two-threads" => two_threads(),
         "forty-threads" => forty_threads(),
         _ => return None,
@@ -379,6 +381,33 @@ fn k22_a_program_is_the_first_of_a_container() -> Outcome {
     program.line()?;
     program.tell("end")?;
     assert_eq!(program.wait()?, Some(0));
+    Ok(())
+}
+
+#[cloud]
+fn read_terminal() -> Result<bool> {
+    let script = "read line </dev/tty";
+    let mut shell = Command::new("sh");
+    let status = shell.args(["-c", script]).stderr(Stdio::null()).status();
+    Ok(status.map_err(Error::other)?.success())
+}
+
+fn ask() -> Result<()> {
+    let answered = thread::spawn(read_terminal()).join()??;
+    println!("answered: {answered}");
+    Ok(())
+}
+
+/// On a terminal of its own, which script(1) makes.
+fn k22_a_thread_that_asks_the_terminal_is_not_stopped() -> Outcome {
+    let own = Program::command("ask")?;
+    let program = Path::new(own.get_program()).display().to_string();
+    let mut command = Command::new("timeout");
+    command.args(["60", "script", "--quiet", "--return", "--command", &program]);
+    command.arg("/dev/null");
+    set_variables(&mut command, &own);
+    let (printed, said) = output(command)?;
+    assert_eq!(printed.trim_end(), "answered: false", "{said}");
     Ok(())
 }
 

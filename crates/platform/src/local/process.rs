@@ -87,6 +87,8 @@ pub(super) fn start(
         .env("AWS_LAMBDA_LOG_GROUP_NAME", "local")
         .env("AWS_LAMBDA_LOG_STREAM_NAME", "local")
         .env("_HANDLER", name)
+        // Where it is not one of the terminal's foreground, to which interrupts go.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(stdout_end)
         .stderr(stderr_end);
@@ -135,8 +137,7 @@ pub(super) fn has_ended(pid: Pid) -> bool {
 
 /// Kills a process that is not reaped yet, and all processes of its group.
 pub(super) fn kill(pid: Pid) {
-    // A worker that has just been started leads no group yet. The calls fail only if the process has just ended.
-    let _ = rustix::process::kill_process(pid, Signal::KILL);
+    // The call fails only if the process has just ended.
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
 }
 

@@ -16,7 +16,7 @@ pub fn trials() -> Vec<Trial> {
         what_a_task_starts_ends_with_it,
         what_a_task_detaches_stays,
         what_a_task_starts_ends_with_its_killed_worker,
-        a_worker_has_no_terminal,
+        a_worker_leads_a_group_that_no_terminal_stops,
         workers_have_the_programs_name,
     ]
 }
@@ -74,19 +74,20 @@ fn what_a_task_starts_ends_with_its_killed_worker() {
     wait_until_ended(child);
 }
 
-fn a_worker_has_no_terminal() {
+fn a_worker_leads_a_group_that_no_terminal_stops() {
     let platform = local(LocalConfig::default());
-    // A child that asks for it gets an error, and is not stopped.
-    let asked = text(run(
-        &platform,
-        "script (: </dev/tty) 2>/dev/null && echo one || echo none",
-    ));
-    assert_eq!(asked, "none\n");
-    // PID (NAME) STATE PARENT GROUP SESSION
+    // PID (NAME) STATE PARENT GROUP ..
     let stat = text(run(&platform, "script cat /proc/$PPID/stat"));
     let (pid, rest) = stat.split_once(' ').unwrap();
     let rest: Vec<&str> = rest.rsplit_once(") ").unwrap().1.split(' ').collect();
-    assert_eq!([rest[2], rest[3]], [pid, pid]);
+    assert_eq!(rest[2], pid);
+    // Its children ignore what would stop them.
+    let status = text(run(&platform, "script cat /proc/self/status"));
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = u64::from_str_radix(ignored.unwrap().trim(), 16).unwrap();
+    for signal in [Signal::TTIN, Signal::TTOU] {
+        assert_ne!(ignored & (1 << (signal.as_raw() - 1)), 0, "{signal:?}");
+    }
 }
 
 fn workers_have_the_programs_name() {
