@@ -12,7 +12,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -54,18 +55,20 @@ pub fn environment_at_start() -> &'static BTreeMap<OsString, OsString> {
 impl Surroundings {
     /// Those of this process now.
     pub fn now() -> Surroundings {
-        let mut now: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        let start = &START.environment;
         let mut variables = BTreeMap::new();
-        for (name, value) in &START.environment {
-            let new = now.remove(name);
-            if new.as_ref() != Some(value) {
-                variables.insert(name.as_bytes().to_vec(), new.map(OsString::into_vec));
+        let mut kept = 0;
+        for (name, value) in std::env::vars_os() {
+            let old = start.get(&name);
+            kept += usize::from(old.is_some());
+            if old != Some(&value) {
+                variables.insert(name.into_vec(), Some(value.into_vec()));
             }
         }
-        variables.extend(
-            now.into_iter()
-                .map(|(name, value)| (name.into_vec(), Some(value.into_vec()))),
-        );
+        if kept < start.len() {
+            let removed = start.keys().filter(|name| std::env::var_os(name).is_none());
+            variables.extend(removed.map(|name| (name.as_bytes().to_vec(), None)));
+        }
         Surroundings {
             // A directory that was removed has no path; workers were started in it.
             directory: std::env::current_dir()
@@ -108,6 +111,28 @@ impl Surroundings {
         if let Some(mask) = self.umask.or(START.umask) {
             rustix::process::umask(Mode::from_raw_mode(mask));
         }
+        if !self.has_entered_environment() {
+            self.enter_environment();
+        }
+        Ok(())
+    }
+
+    /// Whether the environment is as it is to be, which it mostly is.
+    fn has_entered_environment(&self) -> bool {
+        let start = &START.environment;
+        let own = |name: &OsString| self.variables.get(name.as_bytes());
+        let is_wanted = |(name, value): &(OsString, OsString)| match own(name) {
+            Some(new) => new.as_deref() == Some(value.as_bytes()),
+            None => start.get(name) == Some(value),
+        };
+        let kept = start.keys().filter(|name| own(name).is_none()).count();
+        let set = self.variables.values().flatten().count();
+        let mut now = 0;
+        let mut variables = std::env::vars_os().inspect(|_| now += 1);
+        variables.all(|variable| is_wanted(&variable)) && now == kept + set
+    }
+
+    fn enter_environment(&self) {
         let mut wanted = START.environment.clone();
         for (name, value) in &self.variables {
             let name = OsString::from_vec(name.clone());
@@ -130,7 +155,6 @@ impl Surroundings {
             // behind, and its own threads read the environment by the standard library only, whose lock is held here.
             unsafe { std::env::set_var(name, value) };
         }
-        Ok(())
     }
 
     fn enter_directory(&self) -> io::Result<()> {
@@ -155,7 +179,13 @@ impl Surroundings {
 /// The umask of this process; `None` where the system does not tell. (The system call that tells it sets it as well, for all
 /// threads.)
 fn umask() -> Option<u32> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    // One of the first lines, within few bytes whatever the process's name is.
+    let mut status = [0; 256];
+    let length = File::open("/proc/self/status")
+        .ok()?
+        .read(&mut status)
+        .ok()?;
+    let status = String::from_utf8_lossy(&status[..length]);
     let mask = status
         .lines()
         .find_map(|line| line.strip_prefix("Umask:"))?;
