@@ -100,10 +100,32 @@ fn could_not_start(error: std::io::Error) -> Error {
     Error::Other(format!("cannot run cargo: {error}"))
 }
 
+/// What a module is compiled for.
+const WEBASSEMBLY: &str = "wasm32-unknown-unknown";
+
+/// Has rustup install what a module is compiled for, if this toolchain does not have it.
+fn install_target() {
+    let directory = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", WEBASSEMBLY])
+        .output();
+    let directory =
+        directory.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    if directory.is_ok_and(|directory| Path::new(&directory).is_dir()) {
+        return;
+    }
+    print::error(format!("rustup target add {WEBASSEMBLY}"));
+    // If this fails, so does cargo, and its error says what to do.
+    let _ = Command::new("rustup")
+        .args(["target", "add", WEBASSEMBLY])
+        .stdout(Stdio::null())
+        .status();
+}
+
 fn build(arguments: &[String]) -> Result<PathBuf> {
+    install_target();
     let output = cargo()
         .args(["rustc", "--lib", "--crate-type", "cdylib", "--release"])
-        .args(["--target", "wasm32-unknown-unknown"])
+        .args(["--target", WEBASSEMBLY])
         // Debug information would be most of the bytes, and no debugger reads it on a server.
         .args(["--config", "profile.release.debug=false"])
         .args(["--message-format", "json-render-diagnostics"])

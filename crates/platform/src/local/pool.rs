@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use super::config::LocalConfig;
 use super::from_workers::Outcomes;
 use super::output::Output;
-use super::process::{self, Room};
+use super::process::{self, OWN_EXECUTABLE, Room};
 use super::process_state::{Event, ProcessState, WorkerProcess};
 use crate::platform::{Completion, Failure, InvocationId, complete};
 use crate::queue_watch::{self, Queue, QueueWatch};
@@ -286,6 +286,11 @@ impl Pool {
                 return self.room.set(Room { workers, limit });
             }
             Some(limit) => format!("{executable}: {error}: {limit}, leaves no room for a worker"),
+            None if error.kind() == io::ErrorKind::NotFound && self.config.executable.is_none() => {
+                format!(
+                    "{executable} is started by way of {OWN_EXECUTABLE}, which is not there: mount /proc"
+                )
+            }
             None => format!("{executable}: {error}"),
         };
         self.fail_oldest(memory_mb, Failure::Start { reason });

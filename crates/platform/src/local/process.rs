@@ -15,7 +15,7 @@ use crate::worker::{
 };
 
 /// The executable that a process runs: of the program between `fork` and `exec`, the program's own.
-const OWN_EXECUTABLE: &str = "/proc/self/exe";
+pub(super) const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
 /// Files that a worker costs this process: two pipes, its end, its connections to the platform, and those to an embedded
 /// server.
