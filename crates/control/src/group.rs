@@ -290,7 +290,7 @@ impl Shared {
                 failed("the heartbeat names another server than the handshake")
             }
             Ok(Request::Rescue { confirmed }) => self.on_rescue(confirmed).await,
-            Ok(Request::Adopt { cluster, by }) => self.on_adopt(cluster, by).await,
+            Ok(Request::Adopt { cluster, by }) => self.on_adopt(hello.from, cluster, by).await,
             Ok(request) => (self.respond(request).await, None),
             Err(error) => failed(&format!("malformed request: {error}")),
         }

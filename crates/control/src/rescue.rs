@@ -162,12 +162,21 @@ impl Shared {
         Ok((rescue, Some(Rescued { by })))
     }
 
-    /// A server that was rescued takes this one along.
-    pub async fn on_adopt(&self, cluster: u64, by: String) -> (Response, Option<Rescued>) {
+    /// A server that was rescued, `from`, takes this one along.
+    pub async fn on_adopt(
+        &self,
+        from: u64,
+        cluster: u64,
+        by: String,
+    ) -> (Response, Option<Rescued>) {
         let failed = |why: &str| (Response::Failed(why.to_owned()), None);
         let Some(raft) = self.raft.get() else {
             return failed("the server is starting");
         };
+        if let Err(why) = self.check_adoption(raft, from, cluster, &by).await {
+            tracing::warn!(why, "refusing to give up the control group for another one");
+            return failed(&why);
+        }
         if self.replacing.swap(true, Ordering::AcqRel) {
             return failed("the server is being rescued already");
         }
@@ -185,6 +194,28 @@ impl Shared {
         match left.await.map_err(|why| self.give_up(why)) {
             Ok(()) => (Response::Adopted, Some(Rescued { by })),
             Err(why) => failed(&why),
+        }
+    }
+
+    /// Whether this server may give up its group for that of a server which says that it was rescued. A request that was
+    /// damaged on its way, or is forged, does not end a group that can decide.
+    async fn check_adoption(
+        &self,
+        raft: &Raft<Types>,
+        from: u64,
+        cluster: u64,
+        by: &str,
+    ) -> Result<(), String> {
+        if cluster == 0 || cluster == self.cluster.load(Ordering::Acquire) {
+            return Err("refused: a rescued cluster has an id of its own".to_owned());
+        }
+        let (others, sender) = tokio::join!(self.survey(raft), self.links.identify(by));
+        self.require_no_majority(raft, &others)?;
+        match sender.is_ok_and(|sender| sender.node == from) {
+            true => Ok(()),
+            false => Err(format!(
+                "refused: the rescued server does not answer at {by}"
+            )),
         }
     }
 

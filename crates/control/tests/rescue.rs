@@ -2,9 +2,12 @@
 
 mod harness;
 
+use std::sync::mpsc;
+
 use crucial_control::GroupError;
 use crucial_control::rescue::rescue;
 use crucial_node::replication::{NodeId, View};
+use crucial_proto::frame::peer;
 
 use harness::*;
 
@@ -146,6 +149,38 @@ fn other_servers_that_are_left_are_taken_along() {
         assert_eq!(server.told(|told| told.incarnations.clone()), [incarnation]);
         assert!(server.view().unwrap().has(server.node, incarnation));
     }
+}
+
+#[test]
+fn a_server_goes_along_only_with_a_server_that_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut servers = cluster(directory.path(), 3);
+    let left = servers.pop().unwrap();
+    let (sender, address) = (servers[0].node.0, servers[0].address.clone());
+    for server in servers {
+        server.die();
+    }
+    let cluster = left.group.cluster();
+    let hello = peer::Hello {
+        cluster,
+        from: sender,
+        incarnation: 1,
+        to: None,
+    };
+    // `Request::Adopt` of the cluster 5 by a server at this address, which is dead.
+    let mut request = vec![7, 5, address.len() as u8];
+    request.extend(address.as_bytes());
+    let (respond, response) = mpsc::channel();
+    let respond = move |bytes: Vec<u8>| drop(respond.send(bytes));
+    left.group
+        .on_request(&hello, request.into(), Box::new(respond));
+    let response = response.recv_timeout(PATIENCE).unwrap();
+    let response = String::from_utf8_lossy(&response);
+    assert!(response.contains("does not answer at"), "{response}");
+    assert_eq!(left.group.cluster(), cluster);
+    // The operator still can rescue it.
+    rescue(&left.address, true).unwrap();
+    await_leases(&[&left]);
 }
 
 #[test]
