@@ -15,6 +15,9 @@ pub(crate) const PROPOSALS_MAX: usize = 16_384;
 /// Time limit for the leader's response to a proposal.
 pub(crate) const PROPOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How many of the consensus library's heartbeats a voter waits before it begins an election.
+pub(crate) const ELECTION_HEARTBEATS: std::ops::Range<u64> = 4..7;
+
 /// The configuration of a server's part in the control group.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -115,6 +115,7 @@ impl Shared {
     async fn found(&self, raft: &Raft<Types>) -> Result<(), GroupError> {
         let me = BTreeMap::from([(self.node.0, BasicNode::new(self.config.address.clone()))]);
         raft.initialize(me).await.map_err(stopped)?;
+        self.store.all_written().await.map_err(stopped)?;
         self.set_cluster(random())
     }
 

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::watch;
 
 use crate::check::SNAPSHOT_BYTES_MAX;
-use crate::config::{Config, GroupError, GroupStatus, Member};
+use crate::config::{Config, ELECTION_HEARTBEATS, GroupError, GroupStatus, Member};
 use crate::identity::Identity;
 use crate::message::{Request, Response, encode};
 use crate::network::Network;
@@ -328,7 +328,7 @@ impl Shared {
     }
 
     async fn work(self: &Arc<Self>, queues: Queues) -> Result<(), GroupError> {
-        let network = Network(self.links.clone());
+        let network = Network(self.links.clone(), self.store.clone());
         let (log, machine) = (self.store.clone(), self.store.clone());
         let config = Arc::new(self.raft_config()?);
         let raft = Raft::new(self.node.0, config, network, log, machine).await;
@@ -337,6 +337,7 @@ impl Shared {
         let _ = self.raft.set(raft.clone());
         tokio::spawn(self.clone().run_leadership_checks(queues.leadership_checks));
         tokio::spawn(self.clone().lead());
+        tokio::spawn(self.clone().pace_elections());
         tokio::spawn(self.clone().arrange_all());
         tokio::spawn(self.clone().send_proposals(queues.proposals));
         let membership = async {
@@ -346,6 +347,11 @@ impl Shared {
         tokio::select! {
             ended = membership => ended,
             error = broken(&raft) => Err(error),
+            why = self.store.failed() => {
+                // Without a disk the server leads nobody, and votes for nobody.
+                let _ = tokio::time::timeout(STOP_TIMEOUT, raft.shutdown()).await;
+                Err(GroupError::Stopped(why))
+            }
         }
     }
 
@@ -354,8 +360,8 @@ impl Shared {
         let config = openraft::Config {
             cluster_name: "crucial".to_owned(),
             heartbeat_interval,
-            election_timeout_min: 4 * heartbeat_interval,
-            election_timeout_max: 7 * heartbeat_interval,
+            election_timeout_min: ELECTION_HEARTBEATS.start * heartbeat_interval,
+            election_timeout_max: ELECTION_HEARTBEATS.end * heartbeat_interval,
             install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),
             max_in_snapshot_log_to_keep: ENTRIES_KEPT,

@@ -17,12 +17,15 @@
 //! A silent server that responds to what the leader sends is spared for a while: it lives, and it may be the leader that is too
 //! busy to read. It has no lease meanwhile.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crucial_node::replication::{Command, Grant};
+use openraft::raft::AppendEntriesResponse;
 use openraft::{Raft, ServerState};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::check::Known;
 use crate::config::PROPOSE_TIMEOUT;
@@ -38,6 +41,10 @@ const ROUNDS_PER_LEASE: u64 = 10;
 /// heartbeats may have been lost: the failure detector restarts.
 const LOST_ROUNDS: u32 = 4;
 
+/// Time limit for the first entry of a term: as long as the disks of two servers may take, one after the other. The leader
+/// grants no lease before.
+const FIRST_ENTRY_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl Shared {
     /// Handles a request of a server of the group.
     pub async fn respond(&self, request: Request) -> Response {
@@ -52,9 +59,10 @@ impl Shared {
             return Response::Failed(format!("the message is damaged or forged: {why}"));
         }
         match request {
-            Request::Append(rpc) => Response::Append(raft.append_entries(rpc).await),
-            Request::Vote(rpc) => Response::Vote(raft.vote(rpc).await),
-            Request::Snapshot(rpc) => Response::Snapshot(raft.install_snapshot(rpc).await),
+            Request::Append(_) | Request::Vote(_) | Request::Snapshot(_) => {
+                let response = self.respond_to_library(raft, request).await;
+                response.unwrap_or_else(|error| Response::Failed(error.to_string()))
+            }
             Request::Heartbeat {
                 node,
                 incarnation,
@@ -65,6 +73,39 @@ impl Shared {
             Request::Rescue { .. } | Request::Adopt { .. } => Response::Failed(
                 "only an operator, or a rescued server, may ask for this".to_owned(),
             ),
+        }
+    }
+
+    /// Responds to a message of the consensus library, when what the response promises is on disk. A heartbeat promises
+    /// nothing new, and its response does not wait.
+    async fn respond_to_library(
+        &self,
+        raft: &Raft<Types>,
+        request: Request,
+    ) -> io::Result<Response> {
+        match request {
+            Request::Append(rpc) => {
+                let last = rpc.entries.last().map(|entry| entry.log_id);
+                let last = last.or(rpc.prev_log_id);
+                let response = raft.append_entries(rpc).await;
+                if let (Ok(AppendEntriesResponse::Success), Some(last)) = (&response, last) {
+                    self.store.entry_written(last).await?;
+                }
+                Ok(Response::Append(response))
+            }
+            Request::Vote(rpc) => {
+                let response = raft.vote(rpc).await;
+                if response.as_ref().is_ok_and(|vote| vote.vote_granted) {
+                    self.store.all_written().await?;
+                }
+                Ok(Response::Vote(response))
+            }
+            Request::Snapshot(rpc) => {
+                let response = raft.install_snapshot(rpc).await;
+                self.store.all_written().await?;
+                Ok(Response::Snapshot(response))
+            }
+            _ => Err(io::Error::other("no message of the consensus library")),
         }
     }
 
@@ -183,21 +224,29 @@ impl Shared {
         };
         let pause = Duration::from_millis((self.config.timing.lease_ms / ROUNDS_PER_LEASE).max(10));
         let mut confirmed = Instant::now();
+        let mut first_entry: Option<JoinHandle<()>> = None;
         loop {
             tokio::time::sleep(pause).await;
             let Some(term) = leads(&raft).await else {
                 *self.leader_term.lock() = None;
                 continue;
             };
-            self.begin_term(term);
+            let is_new = self.begin_term(term);
+            let is_written = first_entry.as_ref().is_none_or(JoinHandle::is_finished);
+            if is_new || is_written && !self.has_committed(term) {
+                // The rounds go on meanwhile: their leadership checks are heartbeats.
+                let commit = self.clone().commit_first_entry(raft.clone(), term);
+                first_entry = Some(tokio::spawn(commit));
+            }
             if !self.check_leadership().await {
                 continue;
             }
             let was_lost = confirmed.elapsed() > pause * LOST_ROUNDS;
             confirmed = Instant::now();
             if !self.has_committed(term) {
-                self.commit_first_entry(&raft, term).await;
-            } else if was_lost {
+                continue;
+            }
+            if was_lost {
                 self.restart_detector(term);
             } else {
                 self.judge_members(&raft, term);
@@ -205,14 +254,15 @@ impl Shared {
         }
     }
 
-    fn begin_term(&self, term: u64) {
+    /// Begins a term, unless it has begun before.
+    fn begin_term(&self, term: u64) -> bool {
         let mut leader_term = self.leader_term.lock();
-        if leader_term
-            .as_ref()
-            .is_none_or(|current| current.term != term)
-        {
+        let present = leader_term.as_ref().map(|current| current.term);
+        let is_new = present != Some(term);
+        if is_new {
             *leader_term = Some(LeaderTerm::new(term, self.now_ms()));
         }
+        is_new
     }
 
     fn restart_detector(&self, term: u64) {
@@ -225,13 +275,13 @@ impl Shared {
 
     /// Commits an entry of this term. A leader that was restarted may lead again in the same term, without its knowledge
     /// of the entries that were committed before.
-    async fn commit_first_entry(&self, raft: &Raft<Types>, term: u64) {
+    async fn commit_first_entry(self: Arc<Self>, raft: Raft<Types>, term: u64) {
         let decision = Decision {
             term: Some(term),
             commands: Vec::new(),
         };
-        let timeout = Duration::from_millis(self.config.timing.lease_ms);
-        let written = tokio::time::timeout(timeout, raft.client_write(decision)).await;
+        let written = raft.client_write(decision);
+        let written = tokio::time::timeout(FIRST_ENTRY_TIMEOUT, written).await;
         let Ok(Ok(written)) = written else { return };
         if let Some(leader_term) = &mut *self.leader_term.lock()
             && leader_term.term == term

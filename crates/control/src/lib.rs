@@ -7,13 +7,19 @@
 //! - [`rescue`]: goes on without a majority of the voters, when an operator says that it is gone for ever.
 //! - [`Identity`]: the server's identity on disk.
 //! - [`journal`]: a voter's durable state on disk; `writer`: the thread that writes it.
+//! - `durable`: what of it is on disk; `runtime`: the consensus library's tasks and timeouts; `elections`: when a server
+//!   may begin an election.
 //! - [`store`]: the log, the vote and the view of a voter, for the consensus library.
 //! - [`blobs`]: the bytes of uploaded modules on disk; the log contains only their hashes.
 //! - `network`, `link`, `message`: the communication between the servers of the group; `check`: what messages must satisfy.
 
+#[cfg(test)]
+mod alone;
 pub mod blobs;
 mod check;
 mod config;
+mod durable;
+mod elections;
 mod find;
 mod group;
 mod identity;
@@ -25,9 +31,11 @@ mod membership;
 mod message;
 mod network;
 pub mod rescue;
+mod runtime;
 mod shared;
 pub mod store;
 mod term;
+mod types;
 mod voter;
 mod voters;
 mod writer;

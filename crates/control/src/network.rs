@@ -1,8 +1,9 @@
-//! Sends the consensus library's messages over the connections to the other servers.
+//! Sends the consensus library's messages over the connections to the other servers, when what they rest on is on disk.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::BasicNode;
 use openraft::error::{
     InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
@@ -13,17 +14,24 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 
+use tokio::task::JoinSet;
+
 use crate::check::{check_append_response, check_response_vote};
 use crate::link::Links;
 use crate::message::{Request, Response, encode};
-use crate::store::Group as Types;
+use crate::runtime::VOTE_TIMEOUT;
+use crate::store::{Group as Types, Store};
+
+/// The longest pause, in heartbeats, before log entries are sent again that no response has come to.
+const REPEAT_HEARTBEATS_MAX: u32 = 10;
 
 /// Makes connections for the consensus library.
-pub(crate) struct Network(pub Arc<Links>);
+pub(crate) struct Network(pub Arc<Links>, pub Store);
 
 /// The consensus library's connection to another server.
 pub(crate) struct Connection {
     links: Arc<Links>,
+    store: Store,
     target: u64,
     address: String,
 }
@@ -34,6 +42,7 @@ impl RaftNetworkFactory<Types> for Network {
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Connection {
         Connection {
             links: self.0.clone(),
+            store: self.1.clone(),
             target,
             address: node.addr.clone(),
         }
@@ -50,13 +59,31 @@ impl Connection {
         let response = self
             .links
             .request(&self.address, Some(self.target), &request, timeout);
-        let response = response.await.map_err(|error| match error.kind() {
-            // Unlike an unreachable server, one that is only slow is tried again at once.
-            std::io::ErrorKind::TimedOut => RPCError::Network(NetworkError::new(&error)),
-            _ => RPCError::Unreachable(Unreachable::new(&error)),
-        })?;
-        postcard::from_bytes(&response)
-            .map_err(|error| RPCError::Network(NetworkError::new(&error)))
+        decoded(response.await)
+    }
+
+    /// The same for log entries, which the other server must have on disk before it responds. The request is repeated
+    /// meanwhile, since it may be lost, and any response will do. The consensus library ends this.
+    async fn repeat<E: std::error::Error>(
+        &self,
+        request: &Request,
+        heartbeat: Duration,
+    ) -> Result<Response, RPCError<u64, BasicNode, E>> {
+        let request = Bytes::from(encode(request));
+        let mut pause = heartbeat;
+        let mut sent = JoinSet::new();
+        loop {
+            let (links, address) = (self.links.clone(), self.address.clone());
+            let (target, request) = (self.target, request.clone());
+            sent.spawn(async move {
+                let response = links.request(&address, Some(target), &request, VOTE_TIMEOUT);
+                response.await
+            });
+            if let Ok(Some(Ok(response))) = tokio::time::timeout(pause, sent.join_next()).await {
+                return decoded(response);
+            }
+            pause = (2 * pause).min(REPEAT_HEARTBEATS_MAX * heartbeat);
+        }
     }
 
     #[expect(
@@ -69,6 +96,22 @@ impl Connection {
     ) -> Result<T, RPCError<u64, BasicNode, E>> {
         result.map_err(|error| RPCError::RemoteError(RemoteError::new(self.target, error)))
     }
+}
+
+/// A response, or why none has come.
+#[expect(
+    clippy::result_large_err,
+    reason = "the library defines the error type"
+)]
+fn decoded<E: std::error::Error>(
+    response: std::io::Result<Bytes>,
+) -> Result<Response, RPCError<u64, BasicNode, E>> {
+    let response = response.map_err(|error| match error.kind() {
+        // Unlike an unreachable server, one that is only slow is tried again at once.
+        std::io::ErrorKind::TimedOut => RPCError::Network(NetworkError::new(&error)),
+        _ => RPCError::Unreachable(Unreachable::new(&error)),
+    })?;
+    postcard::from_bytes(&response).map_err(|error| RPCError::Network(NetworkError::new(&error)))
 }
 
 /// The result of checking a response.
@@ -88,6 +131,10 @@ fn checked<E: std::error::Error>(
     })
 }
 
+fn unwritten<E: std::error::Error>(error: std::io::Error) -> RPCError<u64, BasicNode, E> {
+    RPCError::Network(NetworkError::new(&error))
+}
+
 fn mismatch<E: std::error::Error>() -> RPCError<u64, BasicNode, E> {
     let error = std::io::Error::other("the response does not match the request");
     RPCError::Network(NetworkError::new(&error))
@@ -96,22 +143,33 @@ fn mismatch<E: std::error::Error>() -> RPCError<u64, BasicNode, E> {
 impl RaftNetwork<Types> for Connection {
     async fn append_entries(
         &mut self,
-        rpc: AppendEntriesRequest<Types>,
+        mut rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
+        // A leader that starts again may go on in the same term, and must not have another entry in the place of one that
+        // it has sent.
+        let written = self.store.some_written(&rpc.entries).await;
+        let count = written.map_err(unwritten)?;
+        let is_part = count < rpc.entries.len();
+        rpc.entries.truncate(count);
         let (vote, last) = (rpc.vote, rpc.entries.last().map(|entry| entry.log_id));
-        let last = last.max(rpc.prev_log_id);
-        match self
-            .request(&Request::Append(rpc), option.hard_ttl())
-            .await?
-        {
-            Response::Append(result) => {
-                if let Ok(response) = &result {
-                    checked(check_append_response(&vote, last, response))?;
-                }
-                self.remote(result)
+        let last = last.or(rpc.prev_log_id);
+        let (is_heartbeat, request) = (count == 0, Request::Append(rpc));
+        let response = match is_heartbeat {
+            true => self.request(&request, option.hard_ttl()).await?,
+            false => self.repeat(&request, option.hard_ttl()).await?,
+        };
+        let Response::Append(result) = response else {
+            return Err(mismatch());
+        };
+        if let Ok(response) = &result {
+            checked(check_append_response(&vote, last, response))?;
+        }
+        match self.remote(result)? {
+            AppendEntriesResponse::Success if is_part => {
+                Ok(AppendEntriesResponse::PartialSuccess(last))
             }
-            _ => Err(mismatch()),
+            response => Ok(response),
         }
     }
 
@@ -141,10 +199,13 @@ impl RaftNetwork<Types> for Connection {
     async fn vote(
         &mut self,
         rpc: VoteRequest<u64>,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
         let vote = rpc.vote;
-        match self.request(&Request::Vote(rpc), option.hard_ttl()).await? {
+        // This server has voted for itself.
+        let written = self.store.all_written().await;
+        written.map_err(unwritten)?;
+        match self.request(&Request::Vote(rpc), VOTE_TIMEOUT).await? {
             Response::Vote(result) => {
                 if let Ok(response) = &result {
                     checked(check_response_vote(&vote, &response.vote))?;

@@ -1,6 +1,8 @@
 //! The consensus library's storage: the log of commands, the vote, and the [`Control`] that results from the commands.
 //! All of it is in memory; the durable part is also in the [journal](crate::journal), which a thread of its own writes
-//! (`writer.rs`): nothing waits for the disk with a lock, or on a thread that has something else to do.
+//! (`writer.rs`): nothing waits for the disk with a lock, or on a thread that has something else to do. Neither does the
+//! library: to it a vote and log entries are written when they are handed over. So nothing may leave the server that rests
+//! on records which are not on disk yet ([`Store::all_written`], [`Store::entry_written`]), and no entry is applied before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -9,7 +11,7 @@ use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
 
-use crucial_node::replication::{Command, Control, Refusal, View, ViewVersion};
+use crucial_node::replication::{Control, Refusal, View, ViewVersion};
 use openraft::storage::{LogFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::{
     BasicNode, CommittedLeaderId, Entry, EntryPayload, LogId, LogState, Membership, OptionalSend,
@@ -18,40 +20,12 @@ use openraft::{
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
+use crate::durable::{Durable, Pending};
 use crate::journal::{FileSync, Journal, JournalError};
-use crate::writer::{Writer, Written, waiter};
-
-openraft::declare_raft_types!(
-    /// The types of the control group for the consensus library.
-    pub Group:
-        D = Decision,
-        R = Vec<Result<ViewVersion, Refusal>>,
-        NodeId = u64,
-        Node = BasicNode,
-        Entry = Entry<Group>,
-        SnapshotData = Cursor<Vec<u8>>,
-);
-
-/// The content of a log entry: commands that are committed together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decision {
-    /// The only term in which the commands have an effect; `None`: any term. An expiry rests on the knowledge of one
-    /// term's leader, which the next leader does not have.
-    pub term: Option<u64>,
-    /// The commands.
-    pub commands: Vec<Command>,
-}
-
-impl Decision {
-    fn in_term(self, term: u64) -> Vec<Command> {
-        match self.term.is_none_or(|wanted| wanted == term) {
-            true => self.commands,
-            false => Vec::new(),
-        }
-    }
-}
+pub use crate::types::{Decision, Group};
+use crate::writer::Writer;
 
 type StorageResult<T> = Result<T, StorageError<u64>>;
 
@@ -117,6 +91,7 @@ pub struct Store(Arc<Mutex<Inner>>);
 
 struct Inner {
     writer: Writer,
+    durable: Durable,
     /// Records that nothing waits for: they are written with the next ones that have to be on disk. After a crash without
     /// them the log has entries and a snapshot that are older, and still right.
     unsynced: Vec<Vec<u8>>,
@@ -153,6 +128,7 @@ impl Store {
         let mut inner = Inner {
             compact_bytes: bytes,
             writer,
+            durable: Durable::new(),
             unsynced: Vec::new(),
             log: BTreeMap::new(),
             purged: None,
@@ -203,6 +179,59 @@ impl Store {
         let inner = self.0.lock();
         let last = inner.log.values().next_back().map(|entry| entry.log_id);
         last.max(inner.purged).max(inner.applied)
+    }
+
+    /// Waits until all that the library has written so far is on disk.
+    ///
+    /// # Errors
+    ///
+    /// If the disk cannot be written.
+    pub(crate) async fn all_written(&self) -> io::Result<()> {
+        let pending = self.0.lock().durable.all();
+        pending.written().await
+    }
+
+    /// Waits until a log entry, and all before it, are on disk.
+    ///
+    /// # Errors
+    ///
+    /// If the disk cannot be written, or the log has another entry in this place by now.
+    pub(crate) async fn entry_written(&self, log_id: LogId<u64>) -> io::Result<()> {
+        let pending = {
+            let inner = self.0.lock();
+            if !inner.has(log_id) {
+                return Err(io::Error::other("the log has another entry in this place"));
+            }
+            inner.durable.entry(log_id.index)
+        };
+        pending.written().await
+    }
+
+    /// Waits until the first of these log entries is on disk, and returns how many of them are.
+    ///
+    /// # Errors
+    ///
+    /// As for [`entry_written`](Store::entry_written).
+    pub(crate) async fn some_written(&self, entries: &[Entry<Group>]) -> io::Result<usize> {
+        if let Some(first) = entries.first() {
+            self.entry_written(first.log_id).await?;
+        }
+        let inner = self.0.lock();
+        let is_written = |entry: &&Entry<Group>| {
+            inner.has(entry.log_id) && inner.durable.has_entry(entry.log_id.index)
+        };
+        Ok(entries.iter().take_while(is_written).count())
+    }
+
+    /// Whether something that the library has written is not on disk yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.0.lock().durable.is_behind()
+    }
+
+    /// Waits until the disk cannot be written, and returns the reason.
+    pub(crate) async fn failed(&self) -> String {
+        let pending = self.0.lock().durable.all();
+        pending.failed().await
     }
 
     /// The state of the group after all entries of the log, also those of which this server does not know whether they are
@@ -259,7 +288,7 @@ impl Store {
             inner.snapshot = Some((meta, data));
             inner.rewrite()
         };
-        written.await
+        written.written().await
     }
 
     /// Replaces the log by an empty one, to be filled by a new group. The view stays until there is another.
@@ -279,7 +308,7 @@ impl Store {
             inner.snapshot = None;
             inner.rewrite()
         };
-        written.await
+        written.written().await
     }
 
     /// Announces the view of a group that has begun.
@@ -325,18 +354,19 @@ impl Inner {
         Ok(())
     }
 
-    /// Hands records to the journal's thread, behind those that nothing waits for.
-    fn write(&mut self, records: impl IntoIterator<Item = Vec<u8>>, written: Written) {
-        let mut all = std::mem::take(&mut self.unsynced);
-        all.extend(records);
-        self.writer.append(all, written);
+    /// Whether this is an entry of the log; those that are only in the snapshot were decided.
+    fn has(&self, log_id: LogId<u64>) -> bool {
+        let is_purged = self.purged.is_some_and(|last| log_id.index <= last.index);
+        let entry = self.log.get(&log_id.index);
+        is_purged || entry.is_some_and(|entry| entry.log_id == log_id)
     }
 
-    /// The same; what is returned ends when the records are on disk, and must not be awaited with the store locked.
-    fn write_durably(&mut self, record: &Record) -> impl Future<Output = io::Result<()>> + use<> {
-        let (written, result) = waiter();
-        self.write([encode(record)], written);
-        await_written(result)
+    /// Hands records to the journal's thread, behind those that nothing waits for.
+    fn write(&mut self, records: impl IntoIterator<Item = Vec<u8>>) {
+        let mut all = std::mem::take(&mut self.unsynced);
+        all.extend(records);
+        let written = self.durable.begin();
+        self.writer.append(all, written);
     }
 
     /// Rewrites the journal if most of its records are obsolete.
@@ -346,17 +376,20 @@ impl Inner {
         }
         let records = self.all_records();
         self.compact_bytes = records.iter().map(|record| record.len() as u64).sum();
-        self.unsynced.clear();
-        // A failure fails the next write, which something waits for.
-        self.writer.replace(records, Box::new(|_| ()));
+        self.replace(records);
     }
 
-    /// Rewrites the journal; what is returned ends when that is done, and must not be awaited with the store locked.
-    fn rewrite(&mut self) -> impl Future<Output = io::Result<()>> + use<> {
-        let (written, result) = waiter();
+    /// Rewrites the journal. What is returned must not be awaited with the store locked.
+    fn rewrite(&mut self) -> Pending {
+        self.durable.truncate(0);
+        self.replace(self.all_records());
+        self.durable.all()
+    }
+
+    fn replace(&mut self, records: Vec<Vec<u8>>) {
         self.unsynced.clear();
-        self.writer.replace(self.all_records(), written);
-        await_written(result)
+        let written = self.durable.begin();
+        self.writer.replace(records, written);
     }
 
     /// All that the journal has to contain.
@@ -371,15 +404,6 @@ impl Inner {
             .chain(self.vote.map(Record::Vote))
             .chain(self.committed.map(|last| Record::Committed(Some(last))));
         records.map(|record| encode(&record)).collect()
-    }
-}
-
-/// Waits until records are on disk.
-async fn await_written(result: oneshot::Receiver<Result<(), Arc<JournalError>>>) -> io::Result<()> {
-    match result.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(io::Error::other(error)),
-        Err(_) => Err(io::Error::other("the journal's thread has ended")),
     }
 }
 
@@ -461,10 +485,11 @@ impl RaftLogStorage<Group> for Store {
     }
 
     async fn save_vote(&mut self, vote: &Vote<u64>) -> StorageResult<()> {
-        let written = self.0.lock().write_durably(&Record::Vote(*vote));
-        let written = written.await;
-        written.map_err(|error| failed(StorageIOError::write_vote(&error)))?;
-        self.0.lock().vote = Some(*vote);
+        let mut inner = self.0.lock();
+        let usable = inner.durable.check();
+        usable.map_err(|error| failed(StorageIOError::write_vote(&error)))?;
+        inner.vote = Some(*vote);
+        inner.write([encode(&Record::Vote(*vote))]);
         Ok(())
     }
 
@@ -492,15 +517,17 @@ impl RaftLogStorage<Group> for Store {
         let entries: Vec<_> = entries.into_iter().collect();
         let records = entries.iter().cloned().map(Record::Entry);
         let records: Vec<_> = records.map(|record| encode(&record)).collect();
-        let written = move |result: Result<(), Arc<JournalError>>| {
-            callback.log_io_completed(result.map_err(io::Error::other));
-        };
         let mut inner = self.0.lock();
-        inner.write(records, Box::new(written));
+        let usable = inner.durable.check();
+        usable.map_err(|error| failed(StorageIOError::write_logs(&error)))?;
+        inner.write(records);
+        let indices = entries.iter().map(|entry| entry.log_id.index);
+        inner.durable.add_entries(indices);
         let entries = entries.into_iter();
         inner
             .log
             .extend(entries.map(|entry| (entry.log_id.index, entry)));
+        callback.log_io_completed(Ok(()));
         Ok(())
     }
 
@@ -508,6 +535,7 @@ impl RaftLogStorage<Group> for Store {
         let mut inner = self.0.lock();
         inner.unsynced.push(encode(&Record::Truncate(log_id.index)));
         drop(inner.log.split_off(&log_id.index));
+        inner.durable.truncate(log_id.index);
         Ok(())
     }
 
@@ -574,6 +602,13 @@ impl RaftStateMachine<Group> for Store {
         I: IntoIterator<Item = Entry<Group>> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let entries: Vec<_> = entries.into_iter().collect();
+        // The leader takes part in the majority that has an entry, and must have it after a crash as well.
+        if let Some(last) = entries.last() {
+            let pending = self.0.lock().durable.entry(last.log_id.index);
+            let written = pending.written().await;
+            written.map_err(|error| failed(StorageIOError::apply(last.log_id, &error)))?;
+        }
         let mut inner = self.0.lock();
         let mut results = Vec::new();
         for entry in entries {
@@ -620,8 +655,12 @@ impl RaftStateMachine<Group> for Store {
     ) -> StorageResult<()> {
         let data = snapshot.into_inner();
         let record = Record::Snapshot(meta.clone(), data.clone());
-        let written = self.0.lock().write_durably(&record);
-        written.await.map_err(|error| {
+        let written = {
+            let mut inner = self.0.lock();
+            inner.write([encode(&record)]);
+            inner.durable.all()
+        };
+        written.written().await.map_err(|error| {
             failed(StorageIOError::write_snapshot(
                 Some(meta.signature()),
                 &error,

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use tokio::sync::oneshot;
-
 use crate::journal::{Journal, JournalError};
 
 /// What to call when records are on disk, or cannot be written.
@@ -87,28 +85,34 @@ impl Drop for Writer {
     }
 }
 
-/// A way to wait for a write: what to pass to the writer, and what then receives the result.
-pub(crate) fn waiter() -> (Written, oneshot::Receiver<Result<(), Arc<JournalError>>>) {
-    let (sender, receiver) = oneshot::channel();
-    let written = move |result| {
-        // The store may have been dropped.
-        let _ = sender.send(result);
-    };
-    (Box::new(written), receiver)
-}
-
 fn run(mut journal: Journal, queue: &mpsc::Receiver<Job>, bytes: &AtomicU64) {
     // Records may rest on those before them, so none is written behind one that was not.
     let mut failed: Option<Arc<JournalError>> = None;
-    while let Ok(job) = queue.recv() {
+    let mut next = None;
+    while let Some(job) = next.take().or_else(|| queue.recv().ok()) {
         let (result, written) = match job {
-            Job::Append(records, written) => {
+            Job::Append(mut records, written) => {
+                let mut all = vec![written];
+                // What was handed over during the last sync has one sync together.
+                while let Ok(job) = queue.try_recv() {
+                    match job {
+                        Job::Append(more, written) => {
+                            records.extend(more);
+                            all.push(written);
+                        }
+                        other => {
+                            next = Some(other);
+                            break;
+                        }
+                    }
+                }
                 let records = records.iter().map(Vec::as_slice);
-                (do_unless(&failed, || journal.append(records)), written)
+                (do_unless(&failed, || journal.append(records)), all)
             }
             Job::Replace(records, written) => {
                 let records: Vec<_> = records.iter().map(Vec::as_slice).collect();
-                (do_unless(&failed, || journal.replace(&records)), written)
+                let result = do_unless(&failed, || journal.replace(&records));
+                (result, vec![written])
             }
             #[cfg(test)]
             Job::Break => {
@@ -118,7 +122,9 @@ fn run(mut journal: Journal, queue: &mpsc::Receiver<Job>, bytes: &AtomicU64) {
         };
         bytes.store(journal.bytes(), Ordering::Release);
         failed = result.as_ref().err().cloned();
-        written(result);
+        for written in written {
+            written(result.clone());
+        }
     }
 }
 

@@ -1,124 +1,16 @@
 //! Whatever comes from other servers: nothing panics, and the group decides afterwards as before.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
-use crucial_node::replication::{
-    Assignment, Control, Epoch, Grant, Incarnation, NodeId, PartitionId, View,
-};
-use crucial_proto::frame::peer;
+use crucial_node::replication::{Assignment, Control, Epoch, Incarnation, NodeId, PartitionId};
 use openraft::{CommittedLeaderId, Entry, LeaderId, SnapshotMeta, StoredMembership};
-use parking_lot::Mutex;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::config::{Config, GroupError, Member, Timing};
-use crate::group::Group;
-use crate::identity::Identity;
-use crate::journal::FileSync;
+use crate::alone::{Alone, PARTITIONS};
 use crate::message::{Response, encode};
 use crate::store::Decision;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-const PARTITIONS: usize = 4;
-
-#[derive(Default)]
-struct Notes {
-    failed: Mutex<Option<String>>,
-    views: AtomicUsize,
-}
-
-impl Member for Notes {
-    fn now_ms(&self) -> u64 {
-        0
-    }
-    fn on_cluster(&self, _: u64) {}
-    fn on_view(&self, _: Arc<View>) {
-        self.views.fetch_add(1, Ordering::Relaxed);
-    }
-    fn on_grant(&self, _: Grant) {}
-    fn on_evicted(&self) {}
-    fn on_begin(&self, _: Incarnation) {}
-    fn on_failure(&self, error: GroupError) {
-        *self.failed.lock() = Some(error.to_string());
-    }
-}
-
-/// A group of one server.
-struct Alone {
-    group: Group,
-    notes: Arc<Notes>,
-    node: NodeId,
-    _directory: tempfile::TempDir,
-}
-
-impl Alone {
-    fn start() -> Alone {
-        let directory = tempfile::tempdir().unwrap();
-        let identity = Identity::open(directory.path()).unwrap();
-        let node = identity.node();
-        let config = Config {
-            directory: directory.path().to_owned(),
-            address: "127.0.0.1:1".to_owned(),
-            join: Vec::new(),
-            expect: None,
-            partitions: PARTITIONS,
-            timing: Timing::of_lease(200),
-            join_patience: PATIENCE,
-            sync: FileSync::default(),
-        };
-        let notes = Arc::new(Notes::default());
-        let group = Group::new(config, identity, notes.clone()).unwrap();
-        group.wait_until_member().unwrap();
-        Alone {
-            group,
-            notes,
-            node,
-            _directory: directory,
-        }
-    }
-
-    fn ask(&self, request: &[u8]) -> Option<Response> {
-        let hello = peer::Hello {
-            cluster: self.group.cluster(),
-            from: 99,
-            incarnation: 1,
-            to: None,
-        };
-        let (sender, response) = mpsc::channel();
-        let respond = move |bytes: Vec<u8>| drop(sender.send(bytes));
-        let bytes = bytes::Bytes::copy_from_slice(request);
-        self.group.on_request(&hello, bytes, Box::new(respond));
-        // No response: the handler has panicked, or the group has ended.
-        let response = response.recv_timeout(PATIENCE).ok()?;
-        postcard::from_bytes(&response).ok()
-    }
-
-    /// The group decides.
-    fn decides(&self) {
-        let started = Instant::now();
-        let forget = Request::Propose(vec![Command::Forget {
-            seen: Default::default(),
-        }]);
-        loop {
-            match self.ask(&encode(&forget)) {
-                Some(Response::Proposed(results)) if results.iter().all(Result::is_ok) => return,
-                other => {
-                    let kind = other.map(|other| matches!(other, Response::NotLeader(_)));
-                    let failed = self.notes.failed.lock().clone();
-                    assert_eq!(failed, None, "the group has stopped");
-                    assert!(started.elapsed() < PATIENCE, "nothing is decided: {kind:?}");
-                }
-            }
-            // A proposal is repeated until there is a leader: the library announces none to those outside.
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
 
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![

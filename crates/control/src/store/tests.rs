@@ -1,6 +1,7 @@
 //! The log as the consensus library reads it.
 
 use super::*;
+use crucial_node::replication::Command;
 use openraft::testing::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
