@@ -106,8 +106,16 @@ impl Shared {
             refused: None,
             last: String::new(),
         };
+        let mut views = self.store.views();
         while !self.view().has(self.node, incarnation) {
-            match self.request_leader(raft, &request).await {
+            let joined = views.wait_for(|view| view.has(self.node, incarnation));
+            // A decision may take longer than a lease, and the server is a member from then on.
+            let response = tokio::select! {
+                response = self.request_leader(raft, &request) => response,
+                Ok(_) = joined => break,
+                () = self.send_heartbeats(raft, incarnation) => break,
+            };
+            match response {
                 Ok(Response::Proposed(results)) => match results.into_iter().next() {
                     Some(Ok(_)) => {
                         if let JoinResult::Evicted = self.await_view(raft, incarnation).await {
@@ -248,6 +256,15 @@ impl Shared {
         let request = Request::Propose(vec![leave]);
         let response = self.request_leader(raft, &request).await;
         matches!(response, Ok(Response::Proposed(results)) if !results.is_empty())
+    }
+
+    /// Sends heartbeats for ever, whatever the responses.
+    async fn send_heartbeats(&self, raft: &Raft<Types>, incarnation: Incarnation) {
+        loop {
+            let pause = Duration::from_millis(self.config.timing.heartbeat_ms);
+            tokio::time::sleep(pause).await;
+            self.heartbeat(raft, incarnation).await;
+        }
     }
 
     async fn heartbeat(&self, raft: &Raft<Types>, incarnation: Incarnation) -> HeartbeatResult {
