@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::complete::{Complete, LeftOut};
+use crate::complete::{self, Complete, LeftOut};
+use crate::explain::{ASKS, explain};
 use crate::{Error, Result};
 
 /// The memory of a parked call: its `#[ticket]`, encoded.
@@ -39,27 +40,17 @@ pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Resul
 fn cause(error: postcard::Error) -> String {
     use postcard::Error as E;
     match error {
-        E::WontImplement => "it wants to know what comes before it reads it, as types with #[serde(untagged)], #[serde(tag)] or \
-             #[serde(flatten)] and serde_json::Value do: the encoding does not say; use an enum without these attributes, or \
-             carry it as a String of JSON"
-            .to_owned(),
+        E::WontImplement => ASKS.to_owned(),
         E::SerializeSeqLengthUnknown => {
             "it does not know its length before its end, as types with #[serde(flatten)]: carry a Vec or a map instead"
                 .to_owned()
         }
-        E::DeserializeUnexpectedEnd => {
-            "the bytes end too early: they are those of another type, or cut off".to_owned()
-        }
-        E::DeserializeBadVarint => "a number is too large for its type".to_owned(),
-        E::DeserializeBadBool
-        | E::DeserializeBadChar
-        | E::DeserializeBadUtf8
-        | E::DeserializeBadOption
-        | E::DeserializeBadEnum
-        | E::DeserializeBadEncoding => "the bytes are those of another type".to_owned(),
-        E::SerdeSerCustom => "its own Serialize refuses it".to_owned(),
-        E::SerdeDeCustom => "its own Deserialize refuses it".to_owned(),
-        other => other.to_string(),
+        E::SerdeSerCustom => match complete::take_refusal() {
+            Some(message) => format!("its own Serialize refuses it: {message}"),
+            None => "its own Serialize refuses it".to_owned(),
+        },
+        // What is decoded has its explanation, and no other is an error of encoding into memory.
+        _ => "the bytes are those of another type, or cut off".to_owned(),
     }
 }
 
@@ -90,10 +81,13 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 }
 
 fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
-    let (value, rest) = postcard::take_from_bytes(bytes).map_err(cause)?;
-    match rest.len() {
-        0 => Ok(value),
-        more => Err(format!("{more} bytes too many")),
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(format!(
+            "{} bytes are left over: they are those of another type",
+            rest.len()
+        )),
+        Err(error) => Err(explain::<T>(bytes).unwrap_or_else(|| cause(error))),
     }
 }
 
@@ -228,6 +222,27 @@ mod tests {
         .unwrap_err()
         .to_string();
         assert!(error.contains("flatten"), "{error}");
+    }
+
+    #[test]
+    fn a_value_that_refuses_itself_says_why() {
+        use std::os::unix::ffi::OsStringExt;
+        let path = std::ffi::OsString::from_vec(b"caf\xe9".to_vec());
+        let error = encode(&(1u8, Some(std::path::PathBuf::from(path)))).unwrap_err();
+        let Error::Encoding { detail, .. } = &error else {
+            panic!("{error}");
+        };
+        assert!(detail.contains("invalid UTF-8"), "{error}");
+        // A later one has its own cause.
+        let unknown = Vec::from_iter(0..3u8).into_iter().filter(|_| true);
+        struct Unknown<I>(std::cell::RefCell<I>);
+        impl<I: Iterator<Item = u8>> Serialize for Unknown<I> {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_seq(&mut *self.0.borrow_mut())
+            }
+        }
+        let error = encode(&Unknown(unknown.into())).unwrap_err().to_string();
+        assert!(error.contains("length"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! left out at both ends, and does no harm.)
 
 use std::cell::Cell;
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 
 use serde::ser::{
     Error as _, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
@@ -21,7 +21,38 @@ pub(crate) struct Complete<'a, T: ?Sized>(pub &'a T, pub &'a LeftOut);
 
 impl<T: Serialize + ?Sized> Serialize for Complete<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(Checked(serializer, self.1))
+        let serialized = self.0.serialize(Checked(serializer, self.1));
+        serialized.map_err(|Noted(error)| error)
+    }
+}
+
+thread_local! {
+    static REFUSAL: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// The words of the last `Serialize` of this thread that refused its value: the codec drops them.
+pub(crate) fn take_refusal() -> Option<String> {
+    REFUSAL.take()
+}
+
+/// An error of a serializer. One that a `Serialize` makes leaves its words behind.
+#[derive(Debug)]
+struct Noted<E>(E);
+
+impl<E: Display> Display for Noted<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<E: Debug + Display> std::error::Error for Noted<E> {}
+
+impl<E: serde::ser::Error> serde::ser::Error for Noted<E> {
+    fn custom<T: Display>(message: T) -> Self {
+        let message = message.to_string();
+        let error = E::custom(&message);
+        REFUSAL.set(Some(message));
+        Noted(error)
     }
 }
 
@@ -38,8 +69,8 @@ struct Part<'a, S> {
 macro_rules! forward {
     ($($method:ident($kind:ty)),+ $(,)?) => {
         $(#[inline]
-        fn $method(self, value: $kind) -> Result<S::Ok, S::Error> {
-            self.0.$method(value)
+        fn $method(self, value: $kind) -> Result<S::Ok, Self::Error> {
+            self.0.$method(value).map_err(Noted)
         })+
     };
 }
@@ -56,7 +87,7 @@ impl<'a, S> Checked<'a, S> {
 
 impl<'a, S: Serializer> Serializer for Checked<'a, S> {
     type Ok = S::Ok;
-    type Error = S::Error;
+    type Error = Noted<S::Error>;
     type SerializeSeq = Part<'a, S::SerializeSeq>;
     type SerializeTuple = Part<'a, S::SerializeTuple>;
     type SerializeTupleStruct = Part<'a, S::SerializeTupleStruct>;
@@ -85,16 +116,17 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
         serialize_unit_struct(&'static str),
     );
 
-    fn serialize_none(self) -> Result<S::Ok, S::Error> {
-        self.0.serialize_none()
+    fn serialize_none(self) -> Result<S::Ok, Self::Error> {
+        self.0.serialize_none().map_err(Noted)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.0.serialize_some(&Complete(value, self.1))
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, Self::Error> {
+        let value = &Complete(value, self.1);
+        self.0.serialize_some(value).map_err(Noted)
     }
 
-    fn serialize_unit(self) -> Result<S::Ok, S::Error> {
-        self.0.serialize_unit()
+    fn serialize_unit(self) -> Result<S::Ok, Self::Error> {
+        self.0.serialize_unit().map_err(Noted)
     }
 
     fn serialize_unit_variant(
@@ -102,17 +134,19 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
         name: &'static str,
         index: u32,
         variant: &'static str,
-    ) -> Result<S::Ok, S::Error> {
-        self.0.serialize_unit_variant(name, index, variant)
+    ) -> Result<S::Ok, Self::Error> {
+        let inner = self.0.serialize_unit_variant(name, index, variant);
+        inner.map_err(Noted)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         name: &'static str,
         value: &T,
-    ) -> Result<S::Ok, S::Error> {
-        self.0
-            .serialize_newtype_struct(name, &Complete(value, self.1))
+    ) -> Result<S::Ok, Self::Error> {
+        let value = &Complete(value, self.1);
+        let inner = self.0.serialize_newtype_struct(name, value);
+        inner.map_err(Noted)
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -121,27 +155,30 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
         index: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<S::Ok, S::Error> {
+    ) -> Result<S::Ok, Self::Error> {
         let value = &Complete(value, self.1);
         self.0
             .serialize_newtype_variant(name, index, variant, value)
+            .map_err(Noted)
     }
 
-    fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        self.0.serialize_seq(len).map(Self::part(self.1, ""))
+    fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, Self::Error> {
+        let inner = self.0.serialize_seq(len).map_err(Noted)?;
+        Ok(Self::part(self.1, "")(inner))
     }
 
-    fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
-        self.0.serialize_tuple(len).map(Self::part(self.1, ""))
+    fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, Self::Error> {
+        let inner = self.0.serialize_tuple(len).map_err(Noted)?;
+        Ok(Self::part(self.1, "")(inner))
     }
 
     fn serialize_tuple_struct(
         self,
         name: &'static str,
         len: usize,
-    ) -> Result<Self::SerializeTupleStruct, S::Error> {
-        let part = Self::part(self.1, name);
-        self.0.serialize_tuple_struct(name, len).map(part)
+    ) -> Result<Self::SerializeTupleStruct, Self::Error> {
+        let inner = self.0.serialize_tuple_struct(name, len).map_err(Noted)?;
+        Ok(Self::part(self.1, name)(inner))
     }
 
     fn serialize_tuple_variant(
@@ -150,24 +187,26 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
         index: u32,
         variant: &'static str,
         len: usize,
-    ) -> Result<Self::SerializeTupleVariant, S::Error> {
+    ) -> Result<Self::SerializeTupleVariant, Self::Error> {
         let part = Self::part(self.1, variant);
         self.0
             .serialize_tuple_variant(name, index, variant, len)
             .map(part)
+            .map_err(Noted)
     }
 
-    fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        self.0.serialize_map(len).map(Self::part(self.1, ""))
+    fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, Self::Error> {
+        let inner = self.0.serialize_map(len).map_err(Noted)?;
+        Ok(Self::part(self.1, "")(inner))
     }
 
     fn serialize_struct(
         self,
         name: &'static str,
         len: usize,
-    ) -> Result<Self::SerializeStruct, S::Error> {
-        let part = Self::part(self.1, name);
-        self.0.serialize_struct(name, len).map(part)
+    ) -> Result<Self::SerializeStruct, Self::Error> {
+        let inner = self.0.serialize_struct(name, len).map_err(Noted)?;
+        Ok(Self::part(self.1, name)(inner))
     }
 
     fn serialize_struct_variant(
@@ -176,14 +215,15 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
         index: u32,
         variant: &'static str,
         len: usize,
-    ) -> Result<Self::SerializeStructVariant, S::Error> {
+    ) -> Result<Self::SerializeStructVariant, Self::Error> {
         let part = Self::part(self.1, variant);
         self.0
             .serialize_struct_variant(name, index, variant, len)
             .map(part)
+            .map_err(Noted)
     }
 
-    fn collect_seq<I>(self, items: I) -> Result<S::Ok, S::Error>
+    fn collect_seq<I>(self, items: I) -> Result<S::Ok, Self::Error>
     where
         I: IntoIterator,
         I::Item: Serialize,
@@ -205,7 +245,7 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
         seq.end()
     }
 
-    fn collect_map<K, V, I>(self, entries: I) -> Result<S::Ok, S::Error>
+    fn collect_map<K, V, I>(self, entries: I) -> Result<S::Ok, Self::Error>
     where
         K: Serialize,
         V: Serialize,
@@ -230,8 +270,8 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
         map.end()
     }
 
-    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.0.collect_str(value)
+    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, Self::Error> {
+        self.0.collect_str(value).map_err(Noted)
     }
 
     fn is_human_readable(&self) -> bool {
@@ -258,9 +298,10 @@ fn exact(size: (usize, Option<usize>)) -> Option<usize> {
 fn sorted<T, E: serde::ser::Error>(
     items: impl Iterator<Item = T>,
     key: impl Fn(&T) -> postcard::Result<Vec<u8>>,
-) -> Result<Vec<T>, E> {
-    let keyed = items.map(|item| Ok((key(&item).map_err(E::custom)?, item)));
-    let mut keyed = keyed.collect::<Result<Vec<_>, E>>()?;
+) -> Result<Vec<T>, Noted<E>> {
+    // The error of the inner encoding has left its words behind.
+    let keyed = items.map(|item| Ok((key(&item).map_err(|error| Noted(E::custom(error)))?, item)));
+    let mut keyed = keyed.collect::<Result<Vec<_>, Noted<E>>>()?;
     keyed.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(keyed.into_iter().map(|(_, item)| item).collect())
 }
@@ -269,15 +310,16 @@ macro_rules! elements {
     ($($kind:ident :: $method:ident),+ $(,)?) => {
         $(impl<S: $kind> $kind for Part<'_, S> {
             type Ok = S::Ok;
-            type Error = S::Error;
+            type Error = Noted<S::Error>;
 
             #[inline]
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), S::Error> {
-                self.inner.$method(&Complete(value, self.left_out))
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Self::Error> {
+                let value = &Complete(value, self.left_out);
+                self.inner.$method(value).map_err(Noted)
             }
 
-            fn end(self) -> Result<S::Ok, S::Error> {
-                self.inner.end()
+            fn end(self) -> Result<S::Ok, Self::Error> {
+                self.inner.end().map_err(Noted)
             }
         })+
     };
@@ -292,18 +334,20 @@ elements!(
 
 impl<S: SerializeMap> SerializeMap for Part<'_, S> {
     type Ok = S::Ok;
-    type Error = S::Error;
+    type Error = Noted<S::Error>;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), S::Error> {
-        self.inner.serialize_key(&Complete(key, self.left_out))
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Self::Error> {
+        let key = &Complete(key, self.left_out);
+        self.inner.serialize_key(key).map_err(Noted)
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), S::Error> {
-        self.inner.serialize_value(&Complete(value, self.left_out))
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Self::Error> {
+        let value = &Complete(value, self.left_out);
+        self.inner.serialize_value(value).map_err(Noted)
     }
 
-    fn end(self) -> Result<S::Ok, S::Error> {
-        self.inner.end()
+    fn end(self) -> Result<S::Ok, Self::Error> {
+        self.inner.end().map_err(Noted)
     }
 }
 
@@ -311,24 +355,25 @@ macro_rules! fields {
     ($($kind:ident),+) => {
         $(impl<S: $kind> $kind for Part<'_, S> {
             type Ok = S::Ok;
-            type Error = S::Error;
+            type Error = Noted<S::Error>;
 
             #[inline]
             fn serialize_field<T: Serialize + ?Sized>(
                 &mut self,
                 key: &'static str,
                 value: &T,
-            ) -> Result<(), S::Error> {
-                self.inner.serialize_field(key, &Complete(value, self.left_out))
+            ) -> Result<(), Self::Error> {
+                let value = &Complete(value, self.left_out);
+                self.inner.serialize_field(key, value).map_err(Noted)
             }
 
-            fn skip_field(&mut self, key: &'static str) -> Result<(), S::Error> {
+            fn skip_field(&mut self, key: &'static str) -> Result<(), Self::Error> {
                 self.left_out.set(Some((self.name, key)));
-                Err(S::Error::custom("a field is left out"))
+                Err(Noted(S::Error::custom("a field is left out")))
             }
 
-            fn end(self) -> Result<S::Ok, S::Error> {
-                self.inner.end()
+            fn end(self) -> Result<S::Ok, Self::Error> {
+                self.inner.end().map_err(Noted)
             }
         })+
     };

@@ -40,6 +40,7 @@ mod complete;
 #[cfg(not(target_family = "wasm"))]
 pub mod describe;
 mod error;
+mod explain;
 mod float;
 #[cfg(target_family = "wasm")]
 mod guest;
