@@ -10,7 +10,7 @@ use crucial_runtime::runtime;
 use serde_json::{Value, json};
 
 use super::rescue;
-use super::value::Answer;
+use super::value::{Answer, reachable, within};
 
 /// Inspects clusters.
 #[derive(Subcommand)]
@@ -36,7 +36,7 @@ pub enum ClusterOperation {
     /// A line for each object: type, key, home, servers
     Objects {
         /// The largest number of objects to print
-        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        #[arg(long, default_value_t = 1000, value_parser = within(1..=10_000u32))]
         max: u32,
         /// Print only objects after this one, in the order of ids
         #[arg(long, value_name = "ID")]
@@ -49,7 +49,7 @@ pub enum ClusterOperation {
     /// majority without them. Without a confirmation it only says what would be lost
     Rescue {
         /// The server that is to go on, HOST:PORT: it runs, and has not been restarted since the others were lost
-        #[arg(value_name = "HOST:PORT")]
+        #[arg(value_name = "HOST:PORT", value_parser = reachable)]
         server: String,
         /// Do it. The servers that do not answer can never come back, and what only they had is lost
         #[arg(long)]

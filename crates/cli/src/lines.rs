@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_wrong_line_is_named_and_those_before_it_are_applied() {
-        let refused = "it does not accept these bytes: 13";
+        let refused = "it does not accept this: 13";
         let lost = Error::SessionExpired.to_string();
         let wrong: [Wrong<'_>; 5] = [
             (

@@ -3,17 +3,39 @@
 //! This is the only file of the command line that knows which parts the server was built with: uploaded modules, and the
 //! control group of a cluster.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command};
 use crucial_proto::Endpoint;
+use crucial_proto::frame::REPLICAS_MAX;
 use crucial_server::{Config, Limits, Parts, Server};
 use signal_hook::iterator::Signals;
 
+use super::value::within;
 use super::{print, signals};
 
 /// A server of `crucial up` ends with that command, however that ends.
 pub const WITH_PARENT: &str = "end-with-parent";
+
+/// More threads than that are no help on any machine.
+const THREADS_MAX: usize = 10_000;
+
+/// A day, for what the server keeps of clients that have died, and for what it lets a method take.
+const LEASE_MS_MAX: usize = 24 * 3600 * 1000;
+
+/// A second.
+const SPIN_US_MAX: usize = 1_000_000;
+
+/// A month: a cluster may be waited for.
+#[cfg(feature = "cluster")]
+const JOIN_PATIENCE_S_MAX: usize = 31 * 24 * 3600;
+
+/// A frame has its length in 32 bits, and room for what every request has.
+const FRAME_BYTES: RangeInclusive<usize> = 1024..=u32::MAX as usize;
+
+/// At least one, and as many as there is memory for.
+const ANY: RangeInclusive<usize> = 1..=isize::MAX as usize;
 
 /// The default address.
 const LISTEN: &str = "127.0.0.1:7171";
@@ -40,11 +62,17 @@ fn part_arguments() -> Vec<Arg> {
     arguments
 }
 
-fn number(name: &'static str, default: usize, help: &'static str) -> Arg {
+fn number(
+    name: &'static str,
+    default: usize,
+    range: RangeInclusive<usize>,
+    help: &'static str,
+) -> Arg {
     Arg::new(name)
         .long(name)
         .value_name("N")
-        .value_parser(value_parser!(usize))
+        .value_parser(within(range))
+        .allow_negative_numbers(true)
         .default_value(default.to_string())
         .help(help)
 }
@@ -62,21 +90,25 @@ fn server_arguments() -> Vec<Arg> {
         number(
             "threads",
             0,
+            0..=THREADS_MAX,
             "Threads that execute calls; 0: one for each core",
         ),
         number(
             "lease-ms",
             10_000,
+            100..=LEASE_MS_MAX,
             "The session of a client that is silent for this long ends",
         ),
         number(
             "spin-us",
             50,
+            0..=SPIN_US_MAX,
             "How long a thread spins before it sleeps, where spinning pays off; 0: never",
         ),
         number(
             "min-replicas",
             1,
+            1..=REPLICAS_MAX.into(),
             "In a cluster: how many servers must have a change of an object with as many replicas before it is acknowledged; with fewer it waits. The same at all servers",
         ),
         Arg::new(WITH_PARENT)
@@ -92,47 +124,56 @@ fn server_arguments() -> Vec<Arg> {
         number(
             "frame-bytes-max",
             limits.frame_bytes_max,
+            FRAME_BYTES,
             "Largest request or reply",
         ),
         number(
             "connections-max",
             limits.connections_max,
+            ANY,
             "Open connections",
         ),
-        number("objects-max", limits.objects_max, "Objects"),
+        number("objects-max", limits.objects_max, ANY, "Objects"),
         number(
             "parked-calls-max",
             limits.parked_calls_max,
+            ANY,
             "Calls that wait inside one object",
         ),
         number(
             "queued-calls-max",
             limits.queued_calls_max,
+            ANY,
             "Calls that queue for one object",
         ),
         number(
             "unacknowledged-calls-max",
             limits.unacknowledged_calls_max,
+            ANY,
             "Calls of one session behind the first one that it has not acknowledged",
         ),
         number(
             "unsent-bytes-max",
             limits.unsent_bytes_max,
+            ANY,
             "Bytes of replies that one client has not read",
         ),
         number(
             "long-methods-max",
             limits.long_methods_max,
+            1..=THREADS_MAX,
             "Long methods that run at the same time",
         ),
         number(
             "peer-frame-bytes-max",
             limits.peer_frame_bytes_max,
+            FRAME_BYTES,
             "Largest object that servers of a cluster send to each other",
         ),
         number(
             "waiting-requests-max",
             limits.waiting_requests_max,
+            ANY,
             "Requests that wait for one partition while no primary serves it",
         ),
     ]
@@ -142,6 +183,7 @@ fn server_arguments() -> Vec<Arg> {
 mod modules {
     use std::path::PathBuf;
 
+    use clap::value_parser;
     use crucial_modules::{Limits as ModuleLimits, Source};
 
     use super::*;
@@ -160,31 +202,37 @@ mod modules {
             number(
                 "module-bytes-max",
                 limits.module_bytes_max,
+                ANY,
                 "Largest module",
             ),
             number(
                 "instances-max",
                 limits.instances_max,
+                ANY,
                 "Uploaded objects that are kept as instances; others are bytes until they are called",
             ),
             number(
                 "instances-bytes-max",
                 limits.instances_bytes_max,
+                ANY,
                 "Memory of all instances",
             ),
             number(
                 "instance-bytes-max",
                 limits.instance_bytes_max,
+                ANY,
                 "Memory of one uploaded object",
             ),
             number(
                 "reply-bytes-max",
                 limits.reply_bytes_max,
+                ANY,
                 "Largest state, result or ticket of an uploaded object",
             ),
             number(
                 "method-time-max-ms",
                 limits.method_time_max.as_millis() as usize,
+                1..=LEASE_MS_MAX,
                 "How long a method of an uploaded object may take",
             ),
         ]
@@ -228,6 +276,7 @@ mod cluster {
 
     use super::*;
     use crate::data::{self, DataDirectory};
+    use crate::value::reachable;
 
     /// The arguments of a server of a cluster.
     pub fn arguments() -> Vec<Arg> {
@@ -236,6 +285,7 @@ mod cluster {
                 .long("join")
                 .value_name("ADDRESS,..")
                 .value_delimiter(',')
+                .value_parser(reachable)
                 .action(clap::ArgAction::Append)
                 .help(
                     "Join a cluster: its present or future servers, HOST:PORT; a name may have several addresses. If no \
@@ -249,17 +299,24 @@ mod cluster {
             Arg::new("advertise")
                 .long("advertise")
                 .value_name("HOST:PORT")
+                .value_parser(reachable)
                 .help("The address at which others reach this server, if it is not the address to listen on"),
             number(
                 "server-lease-ms",
                 1000,
+                200..=LEASE_MS_MAX,
                 "A server of the cluster that is silent for this long stops serving and is replaced; must be the same at all servers",
             ),
-            number("join-patience-s", 30, "How long the server tries to join"),
+            number(
+                "join-patience-s",
+                30,
+                0..=JOIN_PATIENCE_S_MAX,
+                "How long the server tries to join",
+            ),
             Arg::new("expect")
                 .long("expect")
                 .value_name("N")
-                .value_parser(value_parser!(u16).range(1..))
+                .value_parser(within(1..=u16::MAX))
                 .requires("join")
                 .help(
                     "How many servers a new cluster has; as many as --join names. The first of --join founds it once most of them are there and know of no cluster",
@@ -317,7 +374,7 @@ fn config(matches: &ArgMatches) -> Config {
         lease: Duration::from_millis(number("lease-ms") as u64),
         spin: Duration::from_micros(number("spin-us") as u64),
         at_least_once: matches.get_flag("at-least-once"),
-        min_replicas: u8::try_from(number("min-replicas")).unwrap_or(u8::MAX),
+        min_replicas: number("min-replicas") as u8,
         limits: Limits {
             frame_bytes_max: number("frame-bytes-max"),
             connections_max: number("connections-max"),

@@ -4,11 +4,12 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command as Process, Stdio};
 use std::sync::mpsc;
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command};
 
 use crucial_runtime::roles;
 
 use super::data::{self, DataDirectory};
+use super::value::within;
 use super::{print, signals};
 
 /// The first server's port by default; the others have the next ones.
@@ -26,13 +27,13 @@ pub fn command() -> Command {
                 .short('n')
                 .long("servers")
                 .value_name("N")
-                .value_parser(value_parser!(u16).range(1..=i64::from(SERVERS_MAX)))
+                .value_parser(within(1..=SERVERS_MAX))
                 .default_value("3")
                 .help("The number of servers"),
             Arg::new("port")
                 .long("port")
                 .value_name("PORT")
-                .value_parser(value_parser!(u16).range(1..=i64::from(u16::MAX - SERVERS_MAX)))
+                .value_parser(within(1..=u16::MAX - SERVERS_MAX))
                 .default_value(PORT.to_string())
                 .help("The first server's port; the others have the next ones"),
             data::argument()

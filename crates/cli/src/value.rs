@@ -1,7 +1,11 @@
 //! Values, as commands read and print them.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
+use crucial_proto::Endpoint;
 use serde_json::{Value, json};
 
 use super::print;
@@ -126,9 +130,47 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| format!("{text:?} is not a duration that can be waited for"))
 }
 
+/// The parser of a whole number in a range.
+pub fn within<N>(range: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String> + Clone
+where
+    N: FromStr + PartialOrd + Display + Clone,
+{
+    move |text| match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => {
+            let (least, most) = (range.start(), range.end());
+            Err(format!("a whole number from {least} to {most} is expected"))
+        }
+    }
+}
+
+/// The parser of the address at which servers reach each other.
+pub fn reachable(text: &str) -> Result<String, String> {
+    match text.trim().parse() {
+        Ok(endpoint @ Endpoint::Tcp { .. }) => Ok(endpoint.to_string()),
+        Ok(Endpoint::Unix(_)) => {
+            Err("servers of a cluster reach each other at HOST:PORT".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_in_their_range() {
+        let parse = within(1..=300u16);
+        assert_eq!((parse("1"), parse("300")), (Ok(1), Ok(300)));
+        for wrong in ["", "0", "301", "70000", "-1", "1.5", "x", " 1"] {
+            let error = parse(wrong).unwrap_err();
+            assert_eq!(
+                error, "a whole number from 1 to 300 is expected",
+                "{wrong:?}"
+            );
+        }
+    }
 
     #[test]
     fn durations() {

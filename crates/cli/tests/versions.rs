@@ -186,7 +186,7 @@ fn objects_move(
         assert!(pushed.contains("\"moved\":0"), "{pushed}");
         assert_eq!(new.cents(), Ok(300));
         let narrow = crucial(&["push", "--replace", &first]).unwrap_err();
-        assert!(narrow.contains("does not accept these bytes"), "{narrow}");
+        assert!(narrow.contains("does not accept this"), "{narrow}");
         accounts
     });
     (client, accounts)

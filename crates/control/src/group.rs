@@ -292,7 +292,7 @@ impl Shared {
             Ok(Request::Rescue { confirmed }) => self.on_rescue(confirmed).await,
             Ok(Request::Adopt { cluster, by }) => self.on_adopt(hello.from, cluster, by).await,
             Ok(request) => (self.respond(request).await, None),
-            Err(error) => failed(&format!("malformed request: {error}")),
+            Err(_) => failed("malformed request: do both servers run the same version?"),
         }
     }
 

@@ -61,13 +61,13 @@ impl Shared {
         timeout: Duration,
     ) -> Result<Response, String> {
         if address == self.config.address {
-            let request = postcard::from_bytes(request).map_err(|error| error.to_string())?;
+            let request = postcard::from_bytes(request).map_err(|_| malformed("request"))?;
             let response = tokio::time::timeout(timeout, self.respond(request));
             return response.await.map_err(|_| "no response in time".to_owned());
         }
         let response = self.links.request(address, None, request, timeout).await;
         let response = response.map_err(|error| error.to_string())?;
-        postcard::from_bytes(&response).map_err(|error| error.to_string())
+        postcard::from_bytes(&response).map_err(|_| malformed("response"))
     }
 
     /// The addresses of possible leaders, the most likely one last.
@@ -111,4 +111,8 @@ impl Shared {
             }
         }
     }
+}
+/// A message that another version may have written.
+fn malformed(what: &str) -> String {
+    format!("a malformed {what}: do both servers run the same version?")
 }

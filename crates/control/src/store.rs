@@ -146,7 +146,8 @@ impl Store {
                 directory: directory.display().to_string(),
                 detail,
             };
-            let record = postcard::from_bytes(record).map_err(|error| bad(error.to_string()))?;
+            let record = postcard::from_bytes(record)
+                .map_err(|_| bad("the bytes are not what this version writes".to_owned()))?;
             inner.replay(record).map_err(bad)?;
         }
         Ok(Store(Arc::new(Mutex::new(inner))))
@@ -414,7 +415,7 @@ impl Inner {
 /// If the state is malformed, or of a cluster with another number of partitions.
 pub(crate) fn read_control(bytes: &[u8], partitions: usize) -> Result<Control, String> {
     let control: Control =
-        postcard::from_bytes(bytes).map_err(|error| format!("a malformed view: {error}"))?;
+        postcard::from_bytes(bytes).map_err(|_| "a malformed view".to_owned())?;
     control
         .check(partitions)
         .map_err(|why| format!("a view that cannot be: {why}"))?;

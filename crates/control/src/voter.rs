@@ -235,8 +235,7 @@ fn own_address(endpoints: &[Endpoint]) -> Result<String, String> {
     });
     let Some((endpoint, host)) = tcp else {
         return Err(
-            "configuration: a server of a cluster must listen on a TCP port: --listen HOST:PORT"
-                .to_owned(),
+            "a server of a cluster must listen on a TCP port: --listen HOST:PORT".to_owned(),
         );
     };
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -245,7 +244,7 @@ fn own_address(endpoints: &[Endpoint]) -> Result<String, String> {
         .is_ok_and(|address| address.is_unspecified())
     {
         return Err(format!(
-            "configuration: other servers cannot reach {endpoint}: set an address that they can reach with --advertise HOST:PORT"
+            "other servers cannot reach {endpoint}: set an address that they can reach with --advertise HOST:PORT"
         ));
     }
     Ok(endpoint.to_string())

@@ -1,7 +1,6 @@
 //! Names of what only one server knows.
 
-/// On how many servers an object can be.
-pub const REPLICAS_MAX: u8 = 3;
+pub use crucial_proto::frame::REPLICAS_MAX;
 
 /// A time, in milliseconds of this server's clock, which never goes back.
 pub type Millis = u64;

@@ -54,7 +54,7 @@ pub enum Error {
         known: String,
     },
     /// The server could not decode a method's arguments, or an initial state.
-    #[error("{what} does not accept these bytes: {detail}")]
+    #[error("{what} does not accept this: {detail}")]
     BadArguments {
         /// The method or type.
         what: String,
@@ -176,7 +176,7 @@ pub enum Error {
         reason: String,
     },
     /// A setting is wrong.
-    #[error("configuration: {detail}")]
+    #[error("{detail}")]
     Config {
         /// What is wrong, and what is expected.
         detail: String,
@@ -338,10 +338,11 @@ impl Error {
     }
 }
 
-/// The kind and the message, because this is what a `main` that returns an error prints.
+/// The message, because this is what a `main` that returns an error prints, behind `Error: `. Each message says by itself
+/// what kind of error it is.
 impl std::fmt::Debug for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {self}", self.kind())
+        std::fmt::Display::fmt(self, f)
     }
 }
 
@@ -463,10 +464,10 @@ mod tests {
     }
 
     #[test]
-    fn what_main_prints_has_kind_and_message() {
+    fn what_main_prints_is_the_message() {
         let error = Error::Config {
             detail: "wrong".to_owned(),
         };
-        assert_eq!(format!("{error:?}"), "Config: configuration: wrong");
+        assert_eq!(format!("{error:?}"), "wrong");
     }
 }

@@ -187,10 +187,14 @@ impl Routes {
     }
 }
 
+/// On how many servers an object can be.
+pub const REPLICAS_MAX: u8 = 3;
+
 /// Creates or finds an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenRequest {
-    /// The type's name.
+    /// The type's name. Behind that of a generic type, in angle brackets, may stand the kinds of its parameters:
+    /// `crucial::Map<String, i64>`. An object that was made with others is not opened then.
     pub type_name: String,
     /// The object's key within its namespace.
     pub key: String,
@@ -250,7 +254,17 @@ impl From<Mode> for OpenMode {
     }
 }
 
+/// A type's name without the kinds of its parameters: of `crucial::Map<String, i64>`, `crucial::Map`.
+pub fn base_name(type_name: &str) -> &str {
+    type_name.split('<').next().unwrap_or_default()
+}
+
 impl OpenRequest {
+    /// The name of the type, which is a part of the id.
+    pub fn base_name(&self) -> &str {
+        base_name(&self.type_name)
+    }
+
     /// The id of the object, for a session of the run and namespace.
     pub fn object(&self, run: &RunId, namespace: &str) -> ObjectId {
         object_id(
@@ -267,7 +281,7 @@ impl OpenRequest {
     }
 }
 
-/// The id of an object: see [`ObjectId::of`].
+/// The id of an object: see [`ObjectId::of`]. The kinds of the type's parameters are no part of it.
 pub fn object_id(
     lifetime: Lifetime,
     run: &RunId,
@@ -275,6 +289,7 @@ pub fn object_id(
     type_name: &str,
     key: &str,
 ) -> ObjectId {
+    let type_name = base_name(type_name);
     match lifetime {
         Lifetime::Run => ObjectId::of(&run.namespace(), type_name, key),
         Lifetime::Persistent => ObjectId::of(&format!("ns/{namespace}"), type_name, key),

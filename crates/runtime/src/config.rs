@@ -1,11 +1,14 @@
 //! Settings.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crucial_object::{Error, Result, RunId};
 use crucial_platform::worker;
 use crucial_proto::Endpoints;
+use crucial_proto::frame::REPLICAS_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::modules::program_modules;
@@ -79,6 +82,18 @@ pub enum PlatformKind {
 /// The memory with which Lambda gives a function one whole virtual CPU.
 const MEMORY_MB: u32 = 1769;
 
+/// More cloud threads at once than any platform runs.
+const CONCURRENCY_MAX: u64 = 1_000_000;
+
+/// A hundred years: for ever, in a number that can be added to the time.
+const SECONDS_MAX: u64 = 100 * 365 * 24 * 3600;
+
+/// A day. A server keeps what a client holds for this long after the client's death.
+const LEASE_MS_MAX: u64 = 24 * 3600 * 1000;
+
+/// A second.
+const SPIN_US_MAX: u64 = 1_000_000;
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -137,16 +152,16 @@ impl Config {
             Ok(value.transpose()?.map(|value| Variable { name, value }))
         };
         if let Some(v) = get("CRUCIAL_CLUSTER")? {
-            config.cluster = Some(v.value.parse().map_err(|e| v.bad(&e))?);
+            config.cluster = Some(v.parsed()?);
         }
         if let Some(v) = get("CRUCIAL_NAMESPACE")? {
             config.namespace = v.value;
         }
         if let Some(v) = get("CRUCIAL_REPLICAS")? {
-            config.replicas = u8::try_from(v.number(1)?).map_err(|e| v.bad(&e))?;
+            config.replicas = v.number(1..=REPLICAS_MAX.into())? as u8;
         }
         if let Some(v) = get("CRUCIAL_RUN")? {
-            config.run = Some(v.value.parse().map_err(|e| v.bad(&e))?);
+            config.run = Some(v.parsed()?);
         }
         if let Some(v) = get("CRUCIAL_PLATFORM")? {
             config.platform = match v.value.as_str() {
@@ -156,22 +171,22 @@ impl Config {
             };
         }
         if let Some(v) = get("CRUCIAL_CONCURRENCY")? {
-            config.concurrency_max = v.number(1)? as usize;
+            config.concurrency_max = v.number(1..=CONCURRENCY_MAX)? as usize;
         }
         if let Some(v) = get("CRUCIAL_MEMORY_MB")? {
-            config.memory_mb = u32::try_from(v.number(1)?).map_err(|e| v.bad(&e))?;
+            config.memory_mb = v.number(1..=u32::MAX.into())? as u32;
         }
         if let Some(v) = get("CRUCIAL_TIME_LIMIT_S")? {
-            config.time_limit = Duration::from_secs(v.number(1)?);
+            config.time_limit = Duration::from_secs(v.number(1..=SECONDS_MAX)?);
         }
         if let Some(v) = get("CRUCIAL_LEASE_MS")? {
-            config.lease = Duration::from_millis(v.number(100)?);
+            config.lease = Duration::from_millis(v.number(100..=LEASE_MS_MAX)?);
         }
         if let Some(v) = get("CRUCIAL_PATIENCE_S")? {
-            config.patience = Duration::from_secs(v.number(0)?);
+            config.patience = Duration::from_secs(v.number(0..=SECONDS_MAX)?);
         }
         if let Some(v) = get("CRUCIAL_SPIN_US")? {
-            config.spin = Duration::from_micros(v.number(0)?);
+            config.spin = Duration::from_micros(v.number(0..=SPIN_US_MAX)?);
         }
         Ok(config)
     }
@@ -183,11 +198,22 @@ struct Variable {
 }
 
 impl Variable {
-    fn number(&self, min: u64) -> Result<u64> {
+    fn number(&self, range: RangeInclusive<u64>) -> Result<u64> {
         match self.value.parse() {
-            Ok(number) if number >= min => Ok(number),
-            _ => Err(self.bad(&format!("a whole number of at least {min} is expected"))),
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => Err(self.bad(&format!(
+                "a whole number from {} to {} is expected",
+                range.start(),
+                range.end()
+            ))),
         }
+    }
+
+    /// The value of a type whose errors name it.
+    fn parsed<T: FromStr<Err = Error>>(&self) -> Result<T> {
+        self.value.parse().map_err(|error: Error| Error::Config {
+            detail: format!("{}: {error}", self.name),
+        })
     }
 
     fn bad(&self, why: &dyn std::fmt::Display) -> Error {
@@ -240,17 +266,36 @@ mod tests {
     #[test]
     fn a_bad_value_is_named() {
         let wrong = [
-            ("CRUCIAL_CLUSTER", "nowhere"),
-            ("CRUCIAL_REPLICAS", "300"),
-            ("CRUCIAL_RUN", "7"),
-            ("CRUCIAL_PLATFORM", "moon"),
-            ("CRUCIAL_CONCURRENCY", "0"),
-            ("CRUCIAL_MEMORY_MB", "99999999999"),
-            ("CRUCIAL_LEASE_MS", "soon"),
+            ("CRUCIAL_CLUSTER", "nowhere", "HOST:PORT"),
+            ("CRUCIAL_REPLICAS", "300", "from 1 to 3"),
+            ("CRUCIAL_REPLICAS", "9", "from 1 to 3"),
+            ("CRUCIAL_REPLICAS", "0", "from 1 to 3"),
+            ("CRUCIAL_RUN", "7", "32 hexadecimal digits"),
+            ("CRUCIAL_PLATFORM", "moon", "in-process"),
+            ("CRUCIAL_CONCURRENCY", "0", "from 1 to"),
+            ("CRUCIAL_CONCURRENCY", "18446744073709551615", "to 1000000"),
+            ("CRUCIAL_MEMORY_MB", "99999999999", "to 4294967295"),
+            ("CRUCIAL_MEMORY_MB", "-1", "from 1 to"),
+            (
+                "CRUCIAL_TIME_LIMIT_S",
+                "18446744073709551615",
+                "to 3153600000",
+            ),
+            ("CRUCIAL_TIME_LIMIT_S", "1.5", "a whole number"),
+            (
+                "CRUCIAL_PATIENCE_S",
+                "18446744073709551615",
+                "to 3153600000",
+            ),
+            ("CRUCIAL_LEASE_MS", "soon", "from 100 to 86400000"),
+            ("CRUCIAL_LEASE_MS", "99", "from 100 to"),
+            ("CRUCIAL_SPIN_US", "1e3", "to 1000000"),
         ];
-        for (name, value) in wrong {
+        for (name, value, expected) in wrong {
             let error = with(name, value).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(value), "{error}");
+            assert!(error.contains(expected), "{error}");
+            assert!(!error.contains("onfig"), "{error}");
         }
     }
 }

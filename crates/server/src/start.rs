@@ -87,7 +87,7 @@ pub enum StartError {
     #[error("cannot set up the server: {0}{limit}", limit = limit_of(.0))]
     Setup(#[from] std::io::Error),
     /// A setting makes no sense.
-    #[error("configuration: {0}")]
+    #[error("{0}")]
     Config(String),
     /// The server cannot be part of the cluster.
     #[error("{0}")]

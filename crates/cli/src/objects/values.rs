@@ -5,7 +5,7 @@ use crucial_object::sync::{AtomicCell, Counter};
 use crucial_object::{Error, Result, Shared};
 
 use super::open::{find, object};
-use crate::value::Answer;
+use crate::value::{Answer, within};
 
 #[derive(Subcommand)]
 pub enum CounterOperation {
@@ -13,7 +13,10 @@ pub enum CounterOperation {
     Get,
     /// Adds, and prints the new value
     #[command(allow_negative_numbers = true)]
-    Add { number: i64 },
+    Add {
+        #[arg(value_parser = within(i64::MIN..=i64::MAX))]
+        number: i64,
+    },
     /// Adds 1, and prints the new value
     Increment,
     /// Subtracts 1, and prints the new value
