@@ -42,18 +42,16 @@ pub fn ending() -> Result<Signals> {
 /// Handles signals from here on.
 pub fn listen() -> Result<()> {
     let mut signals = ending()?;
-    std::thread::Builder::new()
-        .name("crucial-signals".to_owned())
-        .spawn(move || {
-            for signal in signals.forever() {
-                let phase = phase();
-                match *phase {
-                    Phase::Calls => end(signal, None),
-                    Phase::Runs(program) => signals::pass_on(signal, program),
-                    Phase::HasRun(code) => end(signal, Some(code)),
-                }
+    crucial_local::thread::start("crucial-signals", move || {
+        for signal in signals.forever() {
+            let phase = phase();
+            match *phase {
+                Phase::Calls => end(signal, None),
+                Phase::Runs(program) => signals::pass_on(signal, program),
+                Phase::HasRun(code) => end(signal, Some(code)),
             }
-        })?;
+        }
+    })?;
     Ok(())
 }
 

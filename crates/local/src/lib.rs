@@ -11,6 +11,7 @@
 //! - [`embedded`]: the socket of an embedded server; [`tcp`]: those of a server on TCP.
 //! - [`files`]: how many files a process may have open.
 //! - [`signals`]: those that a process was started to ignore.
+//! - [`thread`]: starting one, and saying why not.
 //! - [`socket`]: binding, connecting, credentials.
 //! - [`surroundings`]: a cloud thread's working directory, environment and umask.
 
@@ -23,6 +24,7 @@ pub mod signals;
 pub mod socket;
 pub mod surroundings;
 pub mod tcp;
+pub mod thread;
 
 pub use clock::Clock;
 pub use crucial_object::exceeded_limit;

@@ -57,9 +57,8 @@ impl Loops {
     /// Starts a thread that serves the loop `index` until its tenure is over or the server stops.
     fn spawn(self: &Arc<Loops>, index: usize, tenure: Arc<Tenure>) -> io::Result<()> {
         let loops = self.clone();
-        std::thread::Builder::new()
-            .name(format!("crucial-loop-{index}"))
-            .spawn(move || loops.run(index, &tenure))?;
+        let name = format!("crucial-loop-{index}");
+        crucial_local::thread::start(&name, move || loops.run(index, &tenure))?;
         Ok(())
     }
 

@@ -14,13 +14,11 @@ use crate::shell::Shell;
 /// Starts the thread.
 pub(crate) fn start(shell: &Arc<Shell>) -> io::Result<JoinHandle<()>> {
     let shell = shell.clone();
-    std::thread::Builder::new()
-        .name("crucial-timers".to_owned())
-        .spawn(move || {
-            if catch_unwind(AssertUnwindSafe(|| run(&shell))).is_err() {
-                shell.fail(PANICKED.to_owned());
-            }
-        })
+    crucial_local::thread::start("crucial-timers", move || {
+        if catch_unwind(AssertUnwindSafe(|| run(&shell))).is_err() {
+            shell.fail(PANICKED.to_owned());
+        }
+    })
 }
 
 fn run(shell: &Arc<Shell>) {

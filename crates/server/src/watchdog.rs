@@ -21,9 +21,7 @@ const IDLE_AFTER: u32 = 100;
 /// Starts the watchdog's thread.
 pub(crate) fn start(loops: &Arc<Loops>) -> io::Result<JoinHandle<()>> {
     let loops = loops.clone();
-    std::thread::Builder::new()
-        .name("crucial-watchdog".to_owned())
-        .spawn(move || watch(&loops))
+    crucial_local::thread::start("crucial-watchdog", move || watch(&loops))
 }
 
 fn watch(loops: &Arc<Loops>) {

@@ -20,8 +20,7 @@ const READ_FOR_TASKS: Duration = Duration::from_millis(100);
 
 pub(crate) fn start(net: &Arc<Net>) -> Result<()> {
     let weak = Arc::downgrade(net);
-    let thread = std::thread::Builder::new().name("crucial-client".to_owned());
-    thread.spawn(move || beat(&weak))?;
+    crucial_local::thread::start("crucial-client", move || beat(&weak))?;
     Ok(())
 }
 
