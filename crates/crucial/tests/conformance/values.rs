@@ -1,8 +1,9 @@
-//! B: the values of the library, used by cloud threads in processes of their own.
+//! B: the values of the library, used by cloud threads in processes of their own. K13: which of them are equal.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crucial::collections::{Blob, ByteBuf};
+use crucial::collections::{Blob, ByteBuf, List, Map, OrderedMap, Set};
 use crucial::sync::{AtomicBool, AtomicCell, AtomicI64, AtomicU64, Counter};
 use crucial::{Error, Shared, cloud, thread};
 use libtest_mimic::Trial;
@@ -20,6 +21,8 @@ pub fn trials() -> Vec<Trial> {
         b04_blobs_of_1_kb_1_mb_and_64_mb,
         b05_a_cell_holds_any_serde_type,
         b06_a_counter_counts_for_all,
+        k13_an_update_notices_changes_and_compares_no_values,
+        k13_values_are_equal_if_their_encodings_are,
     ]
 }
 
@@ -209,4 +212,178 @@ fn b06_a_counter_counts_for_all() -> Outcome {
     assert_eq!((counter.value()?, counter.reset()?), (1205, 1205));
     assert_eq!((counter.value()?, counter.decrement()?), (0, -1));
     Ok(())
+}
+
+thread_local! {
+    static ENCODED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A set of numbers that is never encoded twice alike, as one in the order of its memory may be.
+#[derive(Clone, Debug, Deserialize)]
+struct Restless(Vec<u64>);
+
+impl Serialize for Restless {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let turns = ENCODED.replace(ENCODED.get() + 1);
+        let mut numbers = self.0.clone();
+        numbers.rotate_left(turns as usize % self.0.len());
+        numbers.serialize(serializer)
+    }
+}
+
+#[cloud]
+fn add_all(cell: Shared<AtomicCell<Restless>>, times: u64) -> crucial::Result<()> {
+    for _ in 0..times {
+        cell.update(|Restless(numbers)| {
+            Restless(numbers.iter().map(|number| number + 1).collect())
+        })?;
+    }
+    Ok(())
+}
+
+fn k13_an_update_notices_changes_and_compares_no_values() -> Outcome {
+    // A value that is not equal to itself.
+    let cell = Shared::new(AtomicCell::new(f64::NAN))?;
+    let mut tries = 0;
+    let updated = cell.update(|value| {
+        tries += 1;
+        if value.is_nan() { f64::NAN } else { 1.0 }
+    })?;
+    assert!(updated.is_nan() && tries == 1);
+    assert_eq!(
+        cell.update(|value| if value.is_nan() { 2.0 } else { value })?,
+        2.0
+    );
+    // One that changed and changed back meanwhile has changed.
+    let mut seen = Vec::new();
+    cell.update(|value| {
+        if seen.is_empty() {
+            cell.set(3.0)
+                .and_then(|()| cell.set(value))
+                .expect("the server is there");
+        }
+        seen.push(value);
+        value + 1.0
+    })?;
+    assert_eq!((seen, cell.get()?), (vec![2.0, 2.0], 3.0));
+    // Also one that was made anew.
+    let make = |value: u64| {
+        let cell = Shared::builder("k13-cell").recreate();
+        cell.create(AtomicCell::new(value))
+    };
+    let cell = make(1)?;
+    let mut seen = Vec::new();
+    cell.update(|value| {
+        if seen.is_empty() {
+            make(5).expect("the server is there");
+        }
+        seen.push(value);
+        value + 1
+    })?;
+    assert_eq!((seen, cell.get()?), (vec![1, 5], 6));
+    // Encodings need not be the same each time; many update at once, and no update is lost.
+    let cell = Shared::new(AtomicCell::new(Restless(vec![0, 0, 0])))?;
+    run_all([20; 3], |times| add_all(cell.clone(), times))?;
+    assert_eq!(cell.get()?.0, [60; 3]);
+    Ok(())
+}
+
+/// Equal whatever the note is; by its encoding it is not.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Noted {
+    id: u64,
+    note: String,
+}
+
+impl PartialEq for Noted {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+fn k13_values_are_equal_if_their_encodings_are() -> Outcome {
+    // Collections without an order, wherever they are.
+    let table = || -> HashMap<String, HashSet<u64>> {
+        (0..50u64)
+            .map(|n| (n.to_string(), (0..n).collect()))
+            .collect()
+    };
+    let cell = Shared::new(AtomicCell::new(table()))?;
+    assert!(cell.compare_and_set(table(), table())?);
+    let updated = cell.update(|mut table| {
+        table.clear();
+        table
+    })?;
+    assert!(updated.is_empty());
+    let list = Shared::new(List::from(vec![table()]))?;
+    assert!(list.contains(&table())? && list.position(&table())? == Some(0));
+    assert!(list.remove_item(&table())?);
+    let set = Shared::new(Set::new())?;
+    let item = || -> Vec<HashSet<u64>> { vec![(0..50).collect()] };
+    assert!(set.insert(item())? && !set.insert(item())? && set.contains(&item())?);
+    // Floating-point numbers are their bits. Where keys are in order they are their values.
+    let numbers = Shared::new(List::from(vec![0.0, f64::NAN]))?;
+    assert_eq!(
+        (numbers.position(&-0.0)?, numbers.position(&0.0)?),
+        (None, Some(0))
+    );
+    assert!(numbers.contains(&f64::NAN)? && !numbers.contains(&-f64::NAN)?);
+    let numbers = Shared::new(Set::from_iter(Vec::<Number>::new()))?;
+    for (number, is_new) in [
+        (0.0, true),
+        (-0.0, true),
+        (0.0, false),
+        (f64::NAN, true),
+        (f64::NAN, false),
+    ] {
+        assert_eq!(numbers.insert(Number(number))?, is_new, "{number}");
+    }
+    let map = Shared::new(Map::<Number, u8>::new())?;
+    assert_eq!(map.insert(Number(0.0), 1)?, None);
+    assert_eq!(
+        (map.get(&Number(-0.0))?, map.insert(Number(-0.0), 2)?),
+        (None, None)
+    );
+    let ordered = Shared::new(OrderedMap::<Number, u8>::new())?;
+    assert_eq!(ordered.insert(Number(0.0), 1)?, None);
+    assert_eq!(
+        (ordered.get(&Number(-0.0))?, ordered.get(&Number(f64::NAN))?),
+        (Some(1), None)
+    );
+    let cell = Shared::new(AtomicCell::new(0.0))?;
+    assert!(!cell.compare_and_set(-0.0, 1.0)? && cell.compare_and_set(0.0, f64::NAN)?);
+    assert!(cell.compare_and_set(f64::NAN, 1.0)?);
+    // An equality that is written by hand is not asked.
+    let noted = |note: &str| Noted {
+        id: 1,
+        note: note.to_owned(),
+    };
+    let list = Shared::new(List::from(vec![noted("a")]))?;
+    assert_eq!(noted("a"), noted("b"));
+    assert!(list.contains(&noted("a"))? && !list.contains(&noted("b"))?);
+    Ok(())
+}
+
+/// A key that the standard library's maps do not take.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Number(f64);
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Number {}
+
+impl PartialOrd for Number {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Number {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
 }

@@ -6,7 +6,7 @@ use super::{index, page_size};
 use crate::opaque::sealed;
 use crate::{Element, Error, Result, shared};
 
-/// A shared list, as [`Vec`].
+/// A shared list, as [`Vec`]. Items are equal if their [encodings](crate::Opaque) are.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound = "T: Element")]
 #[doc(alias("SharedList", "ArrayList"))]
@@ -100,7 +100,7 @@ impl<T: Clone + PartialEq> List<T> {
         Ok(self.items.remove(position))
     }
 
-    /// Removes the first item that is equal to this one; whether there was one.
+    /// Removes the first item that is equal to this one, by its [encoding](crate::Opaque); whether there was one.
     #[doc(alias = "remove")]
     pub fn remove_item(&mut self, item: &T) -> bool {
         let position = self.items.iter().position(|other| other == item);
@@ -109,7 +109,8 @@ impl<T: Clone + PartialEq> List<T> {
             .is_some()
     }
 
-    /// Where the first item is that is equal to this one.
+    /// Where the first item is that is equal to this one, by its [encoding](crate::Opaque): `-0.0` is not `0.0`, and a NaN
+    /// is equal to itself.
     #[doc(alias = "indexOf")]
     pub fn position(&self, item: &T) -> Option<u64> {
         let position = self.items.iter().position(|other| other == item);
@@ -127,7 +128,7 @@ impl<T: Clone + PartialEq> List<T> {
         self.items.extend(items);
     }
 
-    /// Whether an equal item is in the list.
+    /// Whether an equal item is in the list, by its [encoding](crate::Opaque).
     pub fn contains(&self, item: &T) -> bool {
         self.items.contains(item)
     }

@@ -11,7 +11,8 @@ use crate::{Element, Merge, Mergeable, Result, shared};
 
 /// A shared map, as [`std::collections::HashMap`].
 ///
-/// Iteration is in the order of the encoded keys, which is the same at every replica.
+/// Keys and values are equal if their [encodings](crate::Opaque) are: of floating-point keys `-0.0` and `0.0` are two, and a
+/// NaN is one. Iteration is in the order of the encoded keys, which is the same at every replica.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound(
     serialize = "K: Element, V: Element",
@@ -65,7 +66,8 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Map<K, V> {
         self.entries.entry(key).or_insert(value).clone()
     }
 
-    /// Sets the value of `key` to `new` if it is `current` (`None`: if it has none); whether it did.
+    /// Sets the value of `key` to `new` if it is `current` (`None`: if it has none), by its [encoding](crate::Opaque);
+    /// whether it did.
     pub fn compare_and_set(&mut self, key: K, current: Option<V>, new: V) -> bool {
         let matches = self.entries.get(&key) == current.as_ref();
         if matches {
@@ -111,7 +113,7 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Map<K, V> {
         self.entries.remove(key)
     }
 
-    /// Whether `key` has a value.
+    /// Whether `key` has a value: a key with the same [encoding](crate::Opaque).
     #[doc(alias = "containsKey")]
     pub fn contains_key(&self, key: &K) -> bool {
         self.entries.contains_key(key)

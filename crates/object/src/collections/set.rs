@@ -10,7 +10,8 @@ use crate::{Element, shared};
 
 /// A shared set, as [`std::collections::HashSet`].
 ///
-/// Iteration is in the order of the encoded items, which is the same at every replica.
+/// Items are equal if their [encodings](crate::Opaque) are: of floating-point numbers `-0.0` and `0.0` are two, and a NaN is
+/// one. Iteration is in the order of the encoded items, which is the same at every replica.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound(serialize = "T: Element", deserialize = "T: Element + Ord"))]
 #[doc(alias("SharedSet", "HashSet"))]
@@ -44,7 +45,7 @@ impl<T: Ord> FromIterator<T> for Set<T> {
 
 #[shared(name = "crucial::Set", crate = crate)]
 impl<T: Clone + Ord> Set<T> {
-    /// Adds an item; whether it is new.
+    /// Adds an item; whether it is new: whether no item has the same [encoding](crate::Opaque).
     #[doc(alias = "add")]
     pub fn insert(&mut self, item: T) -> bool {
         self.items.insert(item)
@@ -69,7 +70,7 @@ impl<T: Clone + Ord> Set<T> {
         items.iter().filter(|item| self.items.remove(item)).count() as u64
     }
 
-    /// Whether an item is there.
+    /// Whether an item is there: one with the same [encoding](crate::Opaque).
     pub fn contains(&self, item: &T) -> bool {
         self.items.contains(item)
     }

@@ -138,7 +138,10 @@ const STATES: &[(&str, &[Field])] = &[
         ],
     ),
     ("crucial::AtomicBool", &[chosen("value", "bool")]),
-    ("crucial::AtomicCell", &[chosen("value", "T")]),
+    (
+        "crucial::AtomicCell",
+        &[chosen("value", "T"), fixed("version", "u64", "0")],
+    ),
     ("crucial::AtomicI16", &[chosen("value", "i16")]),
     ("crucial::AtomicI32", &[chosen("value", "i32")]),
     ("crucial::AtomicI64", &[chosen("value", "i64")]),
