@@ -478,6 +478,44 @@ def hello(session, run, owner, namespace, routes):
     return frame(HELLO, MAGIC + struct.pack("<H", VERSION) + body + b"\0" + varint(routes) + b"\0")
 
 
+# How deep servers look into a type.
+KIND_DEPTH_MAX = 4
+KINDS = {"usize": "u64", "isize": "i64", "ByteBuf": "Vec<u8>"}
+
+
+def kind(ty, depth=0):
+    """The kind of value that a type is: by it an object of other values is refused. A `_` inside is any."""
+    name, inner = ty
+    if name in ("struct", "enum", "ID"):
+        # Their names are not known here.
+        raise LookupError(name)
+    if name == "Result" or not inner:
+        return "()" if ty == ("tuple", ()) else KINDS.get(name, name)
+    if depth == KIND_DEPTH_MAX:
+        return "_"
+    first = kind(inner[0], depth + 1)
+    if name != "tuple":
+        return f"{name}<{first}>"
+    if len(inner) == 1:
+        return f"({first},)"
+    if len(inner) <= 4:
+        return f"({first}{', _' * (len(inner) - 1)})"
+    return f"({first}, ..{len(inner)})"
+
+
+def full_name(entry, parameters, named):
+    """The name of a type with the kinds of its parameters: `crucial::Map<String, u64>`."""
+    if not parameters:
+        return entry["name"]
+    kinds = []
+    for _, parameter in parameters.values():
+        try:
+            kinds.append(parameter if parameter in named else kind(parse_type(parameter, named)))
+        except LookupError:
+            kinds.append("_")
+    return f"{entry['name']}<{', '.join(kinds)}>"
+
+
 def call_body(object_, number, timeout_ms, arguments):
     return object_ + struct.pack("<II", number, timeout_ms) + arguments
 
@@ -765,7 +803,8 @@ class Client:
     def _open(self, entry, key, parameters, persistent, mode, replicas, state):
         home = f"ns/{self.namespace}" if persistent else f"run/{self.run.hex()}"
         object_ = object_id(home, entry["name"], key)
-        body = open_body(entry["name"], key, persistent, mode, replicas, state)
+        name = full_name(entry, parameters, self.types.named)
+        body = open_body(name, key, persistent, mode, replicas, state)
         created = self._submit(Pending(self, OPEN, body, object_, read=read_bool)).wait()
         return Object(self, entry, key, object_, parameters, created)
 

@@ -859,6 +859,11 @@ class Alone(Case):
         words.merge_by([("a", 5), ("c", 9)], by)
         self.assertEqual(words.top_by(2, "U64"), [("c", 9), ("a", 6)])
         self.assertEqual(sorted(words.entries()), [("a", 6), ("b", 2), ("c", 9)])
+        error = self.assert_fails("Refused", self.client.find, "Map", words.key, of={"K": "String", "V": "f64"})
+        for name in ["crucial::Map<String, u64>", "crucial::Map<String, f64>"]:
+            self.assertIn(name, error.fields["reason"])
+        same = self.client.find("Map", words.key, of={"K": "String", "V": "usize"})
+        self.assertEqual(same.get("a"), 6)
         items = self.client.create("List", of={"T": "Option<i16>"}, items=[None, -5])
         self.assertEqual(items.to_vec(), [None, -5])
         error = self.assert_fails("OutOfBounds", items.remove, 9)

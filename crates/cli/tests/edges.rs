@@ -9,9 +9,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crucial_object::collections::{List, Map, Queue, Set};
+use crucial_object::sync::{AtomicCell, Mutex, Promise};
+use crucial_object::{Error, Shared, SharedType, caller};
 use crucial_testing::{Executable, Server};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use serde::{Deserialize, Serialize};
 
 const CRUCIAL: &str = env!("CARGO_BIN_EXE_crucial");
 
@@ -190,6 +194,174 @@ fn k36_numbers_that_json_does_not_have_are_printed() {
             run(&server, &entries),
             (0, format!("[[\"k\",\"{number}\"]]"))
         );
+    }
+}
+
+#[test]
+fn k36_values_of_another_type_are_refused_with_both() {
+    let server = server();
+    for (values, value, kind) in [
+        ("int", "5", "i64"),
+        ("float", "2.5", "f64"),
+        // As long as a number.
+        ("text", "seventy", "String"),
+    ] {
+        let with = |words: &[&str]| {
+            let map = ["map", values, "--values"];
+            run(&server, &[&map[..], words].concat())
+        };
+        assert_eq!(with(&[values, "put", "k", value]).0, 0);
+        for (other, other_kind) in [("int", "i64"), ("float", "f64"), ("text", "String")] {
+            if other == values {
+                continue;
+            }
+            for operation in [
+                &["get", "k"][..],
+                &["put", "k", "1"],
+                &["remove", "k"],
+                &["merge", "k", "1", "--how", "max"],
+                &["entries"],
+                &["top", "1"],
+            ] {
+                let (status, error) = with(&[&[other], operation].concat());
+                assert_eq!(status, 1, "{values} as {other}, {operation:?}: {error}");
+                for part in [
+                    format!("{values:?} is a crucial::Map<String, {kind}> "),
+                    format!("as a crucial::Map<String, {other_kind}>:"),
+                ] {
+                    assert!(error.contains(&part), "{operation:?}: {error}");
+                }
+            }
+            // Keys and their number are those of any map.
+            assert_eq!(with(&[other, "keys"]), (0, "k".to_owned()));
+            assert_eq!(with(&[other, "len"]), (0, "1".to_owned()));
+        }
+        assert_eq!(with(&[values, "get", "k"]), (0, value.to_owned()));
+    }
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Job {
+    number: u64,
+}
+
+#[test]
+fn k36_objects_of_programs_are_not_read_as_others() {
+    let server = server();
+    fn make<T: SharedType + Serialize>(key: &str, init: T) -> Shared<T> {
+        Shared::builder(key).persistent().create(init).unwrap()
+    }
+    caller::with(server.client().unwrap(), || {
+        make("a-keys", Map::<u64, i64>::from_iter([(1, 2)]));
+        make("a-values", Map::<String, Job>::new());
+        make("a-list", List::from(vec![1u64]));
+        make("a-set", Set::from_iter([1u8]));
+        make("a-queue", Queue::<Job>::new(3));
+        make("a-cell", AtomicCell::new(2.5f64));
+        make("a-promise", Promise::<Option<i64>>::new());
+        make("a-mutex", Mutex::new(5i64));
+        // A name for a number is a number; a program may say less than it knows, or more than another does.
+        #[derive(Clone, Serialize, Deserialize)]
+        struct Count(i64);
+        make("counts", Map::<String, i64>::new());
+        let counts = Shared::<Map<String, Count>>::builder("counts").persistent();
+        counts
+            .open()
+            .unwrap()
+            .insert("k".to_owned(), Count(7))
+            .unwrap();
+        // The program itself is refused as well.
+        let other = Shared::<List<String>>::open("a-list").unwrap_err();
+        assert!(matches!(other, Error::Refused { .. }), "{other}");
+        let other = Shared::builder("a-list")
+            .persistent()
+            .create(List::<i64>::new());
+        assert!(matches!(other, Err(Error::Refused { .. })));
+        let again = Shared::builder("a-list").persistent().recreate();
+        again.create(List::from(vec![1u64, 2])).unwrap();
+    });
+    for (words, theirs, ours) in [
+        (
+            &["map", "a-keys", "get", "1"][..],
+            "crucial::Map<u64, i64>",
+            "crucial::Map<String, i64>",
+        ),
+        (
+            &["map", "a-keys", "keys"],
+            "crucial::Map<u64, i64>",
+            "crucial::Map<String, _>",
+        ),
+        (
+            &["map", "a-values", "entries"],
+            "crucial::Map<String, Job>",
+            "crucial::Map<String, i64>",
+        ),
+        (
+            &["list", "a-list", "all"],
+            "crucial::List<u64>",
+            "crucial::List<String>",
+        ),
+        (
+            &["list", "a-list", "push", "x"],
+            "crucial::List<u64>",
+            "crucial::List<String>",
+        ),
+        (
+            &["set", "a-set", "add", "x"],
+            "crucial::Set<u8>",
+            "crucial::Set<String>",
+        ),
+        (
+            &["queue", "a-queue", "push", "x"],
+            "crucial::Queue<Job>",
+            "crucial::Queue<String>",
+        ),
+        (
+            &["queue", "a-queue", "pop"],
+            "crucial::Queue<Job>",
+            "crucial::Queue<String>",
+        ),
+        (
+            &["cell", "a-cell", "get"],
+            "crucial::AtomicCell<f64>",
+            "crucial::AtomicCell<String>",
+        ),
+        (
+            &["cell", "a-cell", "cas", "a", "b"],
+            "crucial::AtomicCell<f64>",
+            "crucial::AtomicCell<String>",
+        ),
+        (
+            &["promise", "a-promise", "set", "x"],
+            "crucial::Promise<Option<i64>>",
+            "crucial::Promise<String>",
+        ),
+        (
+            &["mutex", "a-mutex", "run", "--", "true"],
+            "crucial::Mutex<i64>",
+            "crucial::Mutex<()>",
+        ),
+    ] {
+        let (status, error) = run(&server, words);
+        assert_eq!(status, 1, "{words:?}: {error}");
+        assert!(
+            error.contains(&format!("is a {theirs} ")) && error.contains(&format!("as a {ours}:")),
+            "{words:?}: {error}"
+        );
+    }
+    for (words, expected) in [
+        (&["map", "a-values", "len"][..], (0, "0")),
+        (&["map", "counts", "get", "k"], (0, "7")),
+        (&["list", "a-list", "len"], (0, "2")),
+        (&["set", "a-set", "len"], (0, "1")),
+        (&["queue", "a-queue", "len"], (0, "0")),
+        (&["mutex", "a-mutex", "is-locked"], (3, "false")),
+        (&["delete", "map", "a-keys"], (0, "true")),
+        (&["delete", "cell", "a-cell"], (0, "true")),
+        (&["cell", "a-cell", "set", "text"], (0, "")),
+    ] {
+        let (status, said) = run(&server, words);
+        assert_eq!((status, said.as_str()), expected, "{words:?}");
     }
 }
 

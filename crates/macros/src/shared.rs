@@ -302,6 +302,20 @@ impl SharedImpl {
                 ::core::stringify!(#type_name)
             )),
         };
+        let kinds = self.parameters.iter().map(|parameter| {
+            let name = &parameter.name;
+            match parameter.sorted {
+                true => quote!(<#name as #rt::SortKey>::key_kind()),
+                false => quote!(<#name as #rt::Element>::kind()),
+            }
+        });
+        let full_name = (!self.parameters.is_empty()).then(|| {
+            quote! {
+                fn full_name() -> #rt::Cow<'static, str> {
+                    #rt::full_name(Self::NAME, &[#(#kinds),*])
+                }
+            }
+        });
         let methods = self.methods.iter().map(|method| {
             let name = method.name.to_string();
             let waits = method.waits;
@@ -330,6 +344,7 @@ impl SharedImpl {
                 const PARAMETERS: &'static [#rt::TypeParameter] = &[#(#described),*];
                 type Proxy = #proxy<#(#parameters),*>;
                 type Deferred = #deferred<#(#parameters),*>;
+                #full_name
             }
         }
     }

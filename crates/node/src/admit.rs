@@ -515,7 +515,7 @@ impl Node {
             return false;
         };
         let may_be_new = |info: Option<&TypeInfo>| info.is_none_or(|info| info.module.is_some());
-        self.modules_are_behind() && may_be_new(self.types.find(&open.type_name))
+        self.modules_are_behind() && may_be_new(self.types.find(open.base_name()))
     }
 }
 

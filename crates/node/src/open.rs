@@ -17,6 +17,9 @@ use crate::replication::{Body, Home, Origin, Replica};
 pub const REPLICAS_OF_PERSISTENT: u8 = 2;
 const REPLICAS_OF_RUN: u8 = 1;
 
+/// The longest name of a type, with the kinds of its parameters.
+pub const TYPE_NAME_BYTES_MAX: usize = 4096;
+
 impl Node {
     pub(crate) fn admit_open(
         &self,
@@ -39,7 +42,15 @@ impl Node {
                     self.reply_lost(object, &mut part, context, now, out);
                     return None;
                 }
-                (Existing::Whole, OpenMode::Find | OpenMode::FindOrCreate) => {
+                (Existing::Whole(origin), OpenMode::Find | OpenMode::FindOrCreate)
+                    if !agree(&origin.type_name, &request.type_name) =>
+                {
+                    Reply {
+                        call,
+                        result: Err(other_parameters(&origin.type_name, request)),
+                    }
+                }
+                (Existing::Whole(_), OpenMode::Find | OpenMode::FindOrCreate) => {
                     self.record_request(&mut part, context, Some(false));
                     outcome(call, false)
                 }
@@ -86,11 +97,21 @@ impl Node {
                 object: format!("the application run {run}"),
             });
         }
-        let Some(info) = self.types.find(&request.type_name) else {
+        let Some(info) = self.types.find(request.base_name()) else {
             return Err(Error::UnknownType {
-                type_name: request.type_name.clone(),
+                type_name: request.base_name().to_owned(),
             });
         };
+        if request.type_name.len() > TYPE_NAME_BYTES_MAX {
+            return Err(Error::LimitExceeded {
+                limit: "TYPE_NAME_BYTES_MAX".to_owned(),
+                max: TYPE_NAME_BYTES_MAX as u64,
+                detail: format!(
+                    "the name of the type {} with the kinds of its parameters: leave them out",
+                    info.name
+                ),
+            });
+        }
         if request.replicas > REPLICAS_MAX {
             return Err(Error::LimitExceeded {
                 limit: "REPLICAS_MAX".to_owned(),
@@ -152,20 +173,89 @@ fn replicas_of(request: &OpenRequest) -> u8 {
     }
 }
 
+/// Whether an object that was made by one name of its type is one of the other, too. A kind of parameter that is `_`, or that is
+/// not named, is any.
+fn agree(made: &str, asked: &str) -> bool {
+    if made == asked {
+        return true;
+    }
+    let (Some(made), Some(asked)) = (kinds(made), kinds(asked)) else {
+        return true;
+    };
+    let are_same = |(made, asked)| made == asked || made == ANY || asked == ANY;
+    made.len() == asked.len() && made.into_iter().zip(asked).all(are_same)
+}
+
+/// Any kind of parameter.
+const ANY: &str = "_";
+
+/// The kinds of the parameters in the name of a type, if it has some.
+fn kinds(type_name: &str) -> Option<Vec<&str>> {
+    let (_, kinds) = type_name.strip_suffix('>')?.split_once('<')?;
+    let mut depth = 0i64;
+    let between = kinds.split(|sign| {
+        match sign {
+            '<' | '(' => depth += 1,
+            '>' | ')' => depth -= 1,
+            _ => {}
+        }
+        sign == ',' && depth == 0
+    });
+    Some(between.map(str::trim).collect())
+}
+
+fn other_parameters(made: &str, request: &OpenRequest) -> Error {
+    Error::Refused {
+        reason: format!(
+            "{:?} is a {made} and cannot be used as a {}: name the same types wherever it is opened, or delete it first",
+            request.key, request.type_name
+        ),
+    }
+}
+
 /// The object that a name has already.
-enum Existing {
+enum Existing<'a> {
     Nothing,
-    Whole,
+    Whole(&'a Origin),
     /// The object was lost. This request had made it.
     Lost(CallId),
 }
 
-fn existing(state: &ObjectState) -> Existing {
+fn existing(state: &ObjectState) -> Existing<'_> {
     match state {
         None => Existing::Nothing,
         Some(replica) => match replica.body {
-            Body::Full(_) => Existing::Whole,
+            Body::Full(_) => Existing::Whole(&replica.origin),
             Body::Stub | Body::Lost => Existing::Lost(replica.creator),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_agree_as_far_as_they_say_something() {
+        let map = "Map<(f64, _), Vec<Option<u8>>>";
+        assert_eq!(kinds(map), Some(vec!["(f64, _)", "Vec<Option<u8>>"]));
+        for same in [
+            map,
+            "Map",
+            "Map<_, _>",
+            "Map<_, Vec<Option<u8>>>",
+            "Map<(f64, _), _>",
+        ] {
+            assert!(agree(map, same) && agree(same, map), "{same}");
+        }
+        for other in [
+            "Map<_, Vec<Option<i8>>>",
+            "Map<f64, _>",
+            "Map<_>",
+            "Map<_, _, _>",
+            "Map<>",
+        ] {
+            assert!(!agree(map, other) && !agree(other, map), "{other}");
+        }
     }
 }

@@ -65,7 +65,7 @@ impl std::fmt::Display for CallNames {
 /// A request to create or find an object.
 #[derive(Clone, Copy, Debug)]
 pub struct Open<'a> {
-    /// Its type.
+    /// Its type: the [full name](crate::SharedType::full_name).
     pub type_name: &'a str,
     /// Its key; `None` makes an anonymous object.
     pub key: Option<&'a str>,

@@ -44,6 +44,12 @@ impl<T: SharedType> Shared<T> {
 
     /// The ephemeral object `(T, key)` of this run, made with the value `init` if it does not exist yet.
     /// If it exists, `init` is ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`](crate::Error::Refused) if it exists with other type parameters: a `Map<String, f64>` is not
+    /// opened as a `Map<String, i64>`. What counts is how values are encoded: a `struct Id(u64)` is a `u64`, a struct or enum
+    /// is its name (`#[serde(rename = "..")]` keeps the old one).
     pub fn named(key: impl AsRef<str>, init: T) -> Result<Shared<T>>
     where
         T: Serialize,
@@ -55,7 +61,8 @@ impl<T: SharedType> Shared<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`](crate::Error::NotFound) if there is neither.
+    /// [`Error::NotFound`](crate::Error::NotFound) if there is neither; [`Error::Refused`](crate::Error::Refused) as of
+    /// [`named`](Shared::named).
     pub fn open(key: impl AsRef<str>) -> Result<Shared<T>> {
         match Shared::builder(key.as_ref()).open() {
             Err(crate::Error::NotFound { .. }) => Shared::builder(key).persistent().open(),
@@ -188,7 +195,7 @@ fn open<T: SharedType>(
     state: &[u8],
 ) -> Result<Shared<T>> {
     let opened = caller::current()?.open(&Open {
-        type_name: T::NAME,
+        type_name: &T::full_name(),
         key: key.as_deref(),
         lifetime,
         mode,

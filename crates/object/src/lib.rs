@@ -88,7 +88,7 @@ pub mod __private {
     pub use crate::codec::{
         decode, decode_arguments, decode_ticket, encode_result, encode_ticket, travels,
     };
-    pub use crate::object::{finish_poll, poll_ok, restore, restore_previous};
+    pub use crate::object::{finish_poll, full_name, poll_ok, restore, restore_previous};
     pub use crate::opaque::{FromWire, Sealed, SealedKey, ToWire, open};
     pub use crate::register_type;
     pub use crate::{
@@ -97,5 +97,6 @@ pub mod __private {
         Ticket, TypeInfo, TypeParameter, Wake,
     };
     pub use inventory;
+    pub use std::borrow::Cow;
     pub use std::task::Poll;
 }

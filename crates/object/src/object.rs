@@ -1,6 +1,7 @@
 //! The traits that `#[shared]` implements: how a type is called by name.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -22,10 +23,22 @@ pub trait SharedType: 'static {
     const METHODS: &'static [Method];
     /// The parameters of a generic type, in their order.
     const PARAMETERS: &'static [TypeParameter] = &[];
+    /// The name, for a generic type followed by the kinds of value that its parameters are: `crucial::Map<String, i64>`. An
+    /// object is opened by it, so that one of other values is refused. With [`Opaque`](crate::Opaque) as a parameter it is
+    /// one of any: a `Map<String, Opaque>` can be counted, whatever its values are.
+    fn full_name() -> Cow<'static, str> {
+        Cow::Borrowed(Self::NAME)
+    }
     /// The target to which `Shared<Self>` dereferences: one method for each remote method, which makes the call.
     type Proxy: Proxy;
     /// The result of `Shared::<Self>::deferred`: the same methods, each giving a [`Pending`](crate::Pending).
     type Deferred: Proxy;
+}
+
+/// The [full name](SharedType::full_name) of a generic type.
+#[doc(hidden)]
+pub fn full_name(name: &'static str, kinds: &[Cow<'static, str>]) -> Cow<'static, str> {
+    Cow::Owned(format!("{name}<{}>", kinds.join(", ")))
 }
 
 impl Target {

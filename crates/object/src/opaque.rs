@@ -4,15 +4,26 @@
 //! proxy *seals* each `K` and `V` in the arguments (encodes it into a byte string) and unseals the
 //! results. So library collections work on any server, whatever the user's types.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde::de::{self, DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::codec::{decode, encode};
-use crate::{Error, Result, sort_key};
+use crate::{Error, Result, explain, sort_key};
 
-/// A value of the user's as a server holds it: its encoding. Equal values have equal encodings, so
-/// it can be compared and be a key; its order is that of the bytes.
+/// A value of the user's as a server holds it: its encoding, which is compared, and can be a key.
+///
+/// So two values are equal if and only if their encodings are, whatever their type's `PartialEq` says. For derived
+/// types of numbers, text and collections, `HashMap` and `HashSet` among them, that is the same, with these exceptions:
+///
+/// - floating-point numbers are equal by their bits: `-0.0` is not `0.0`, and a NaN is equal to itself;
+/// - a `PartialEq` that is written by hand is not asked: fields that it leaves out count, text that it compares without
+///   case differs;
+/// - a `Serialize` that writes equal values differently makes them different: a heap, say, in the order of its memory.
+///
+/// The order of opaque values is that of the bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Opaque(Bytes);
 
@@ -25,6 +36,9 @@ pub trait Element: Sized {
     /// Unseals.
     #[doc(hidden)]
     fn unseal(sealed: Sealed) -> Result<Self>;
+    /// The kind of value that it is, as it is encoded; `_` is any.
+    #[doc(hidden)]
+    fn kind() -> Cow<'static, str>;
 }
 
 impl<T: Serialize + DeserializeOwned> Element for T {
@@ -34,6 +48,10 @@ impl<T: Serialize + DeserializeOwned> Element for T {
 
     fn unseal(sealed: Sealed) -> Result<Self> {
         decode(&sealed.0)
+    }
+
+    fn kind() -> Cow<'static, str> {
+        explain::kind::<T>().into()
     }
 }
 
@@ -45,6 +63,10 @@ impl Element for Opaque {
 
     fn unseal(sealed: Sealed) -> Result<Self> {
         Ok(Opaque(sealed.0))
+    }
+
+    fn kind() -> Cow<'static, str> {
+        explain::UNKNOWN.into()
     }
 }
 
@@ -110,6 +132,9 @@ pub trait SortKey: Sized {
     /// Unseals.
     #[doc(hidden)]
     fn unseal_key(sealed: SealedKey) -> Result<Self>;
+    /// As that of an [`Element`].
+    #[doc(hidden)]
+    fn key_kind() -> Cow<'static, str>;
 }
 
 impl<T: Serialize + DeserializeOwned> SortKey for T {
@@ -120,6 +145,10 @@ impl<T: Serialize + DeserializeOwned> SortKey for T {
     fn unseal_key(sealed: SealedKey) -> Result<Self> {
         sort_key::read(&sealed.0.0)
     }
+
+    fn key_kind() -> Cow<'static, str> {
+        explain::kind::<T>().into()
+    }
 }
 
 impl SortKey for OpaqueKey {
@@ -129,6 +158,10 @@ impl SortKey for OpaqueKey {
 
     fn unseal_key(sealed: SealedKey) -> Result<Self> {
         Ok(OpaqueKey(sealed.0.0))
+    }
+
+    fn key_kind() -> Cow<'static, str> {
+        explain::UNKNOWN.into()
     }
 }
 

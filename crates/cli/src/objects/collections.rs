@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use crucial_object::collections::{List, Map, Merge, Mergeable, QUEUE_CLOSED, Queue, Set};
-use crucial_object::{Error, Result, Shared};
+use crucial_object::{Element, Error, Opaque, Result, Shared};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::open::patient;
+use super::open::{find, object, patient, whatever};
 use crate::lines::{self, each};
 use crate::print;
-use crate::value::{Answer, duration};
+use crate::value::{Answer, duration, within};
 
 /// The type of a map's values.
 #[derive(Clone, Copy, ValueEnum)]
@@ -59,7 +59,10 @@ pub enum MapOperation {
     /// Prints all keys and values
     Entries,
     /// Prints the entries with the largest values, largest first
-    Top { count: u64 },
+    Top {
+        #[arg(value_parser = within(0..=u64::MAX))]
+        count: u64,
+    },
     /// Prints the number of entries
     Len,
     /// Removes all entries
@@ -76,17 +79,29 @@ pub enum ListOperation {
     /// Removes the last item, and prints it
     Pop,
     /// Prints an item
-    Get { index: u64 },
+    Get {
+        #[arg(value_parser = within(0..=u64::MAX))]
+        index: u64,
+    },
     /// Sets an item, and prints the previous one
     Set {
+        #[arg(value_parser = within(0..=u64::MAX))]
         index: u64,
         #[arg(allow_hyphen_values = true)]
         item: String,
     },
     /// Removes an item, and prints it
-    Remove { index: u64 },
+    Remove {
+        #[arg(value_parser = within(0..=u64::MAX))]
+        index: u64,
+    },
     /// Prints COUNT items from START on
-    Range { start: u64, count: u64 },
+    Range {
+        #[arg(value_parser = within(0..=u64::MAX))]
+        start: u64,
+        #[arg(value_parser = within(0..=u64::MAX))]
+        count: u64,
+    },
     /// Prints all items
     All,
     /// Prints the number of items
@@ -143,17 +158,21 @@ pub enum QueueOperation {
     Close,
 }
 
-pub(super) fn map<V>(map: &Shared<Map<String, V>>, operation: MapOperation) -> Result<Answer>
+pub(super) fn map<V>(name: &str, operation: MapOperation) -> Result<Answer>
 where
     V: Mergeable + FromStr + Clone + Shown + Serialize + DeserializeOwned + 'static,
 {
+    let new = Map::<String, V>::new;
+    let map = || object(name, new());
+    // Maps of other values have keys and a length, too.
+    let any = || whatever::<Map<String, Opaque>, _>(name, new());
     match operation {
         MapOperation::Put { key, value } => {
-            let previous = map.insert(key, parse(&value)?)?;
+            let previous = map()?.insert(key, parse(&value)?)?;
             Ok(previous.map_or_else(Answer::done, |previous| Answer::of(previous.shown())))
         }
-        MapOperation::Get { key } => Ok(Answer::maybe(map.get(&key)?.map(V::shown))),
-        MapOperation::Remove { key } => Ok(Answer::maybe(map.remove(&key)?.map(V::shown))),
+        MapOperation::Get { key } => Ok(Answer::maybe(map()?.get(&key)?.map(V::shown))),
+        MapOperation::Remove { key } => Ok(Answer::maybe(map()?.remove(&key)?.map(V::shown))),
         MapOperation::Merge { key, value, how } => {
             let how = match how {
                 How::Sum => Merge::Sum,
@@ -161,6 +180,7 @@ where
                 How::Min => Merge::Min,
                 How::Append => Merge::Append,
             };
+            let map = map()?;
             match value {
                 Some(value) => Ok(Answer::of(map.merge(key, parse(&value)?, how)?.shown())),
                 None if key == "-" => {
@@ -176,36 +196,44 @@ where
             }
         }
         MapOperation::Keys => {
-            let keys = entries(map)?.into_iter().map(|(key, _)| key);
+            let keys = entries(&any()?)?.into_iter().map(|(key, _)| key);
             Ok(Answer::of(keys.collect::<Vec<_>>()))
         }
-        MapOperation::Entries => Ok(Answer::entries(shown(entries(map)?))),
-        MapOperation::Top { count } => Ok(Answer::entries(shown(map.top(count)?))),
-        MapOperation::Len => map.len().map(Answer::of),
-        MapOperation::Clear => map.clear().map(|()| Answer::done()),
+        MapOperation::Entries => Ok(Answer::entries(shown(entries(&map()?)?))),
+        MapOperation::Top { count } => Ok(Answer::entries(shown(map()?.top(count)?))),
+        MapOperation::Len => any()?.len().map(Answer::of),
+        MapOperation::Clear => any()?.clear().map(|()| Answer::done()),
     }
 }
 
-pub(super) fn list(list: &Shared<List<String>>, operation: ListOperation) -> Result<Answer> {
+pub(super) fn list(name: &str, operation: ListOperation) -> Result<Answer> {
+    let new = List::<String>::new;
+    let list = || object(name, new());
+    let any = || whatever::<List<Opaque>, _>(name, new());
     match operation {
         ListOperation::Push { items } => {
+            let list = list()?;
             each(items, lines::BATCH_LINES, |items| list.extend(items)).map(|()| Answer::done())
         }
-        ListOperation::Pop => list.pop().map(Answer::maybe),
-        ListOperation::Get { index } => list.get(index).map(Answer::maybe),
-        ListOperation::Set { index, item } => list.set(index, item).map(Answer::of),
-        ListOperation::Remove { index } => list.remove(index).map(Answer::of),
-        ListOperation::Range { start, count } => list.range(start, count).map(Answer::of),
+        ListOperation::Pop => list()?.pop().map(Answer::maybe),
+        ListOperation::Get { index } => list()?.get(index).map(Answer::maybe),
+        ListOperation::Set { index, item } => list()?.set(index, item).map(Answer::of),
+        ListOperation::Remove { index } => list()?.remove(index).map(Answer::of),
+        ListOperation::Range { start, count } => list()?.range(start, count).map(Answer::of),
         ListOperation::All => {
+            let list = list()?;
             let page = |_: Option<&String>, start, count| list.range(start, count);
             in_pages(page).map(Answer::of)
         }
-        ListOperation::Len => list.len().map(Answer::of),
-        ListOperation::Clear => list.clear().map(|()| Answer::done()),
+        ListOperation::Len => any()?.len().map(Answer::of),
+        ListOperation::Clear => any()?.clear().map(|()| Answer::done()),
     }
 }
 
-pub(super) fn set(set: &Shared<Set<String>>, operation: SetOperation) -> Result<Answer> {
+pub(super) fn set(name: &str, operation: SetOperation) -> Result<Answer> {
+    let new = Set::<String>::new;
+    let set = || object(name, new());
+    let any = || whatever::<Set<Opaque>, _>(name, new());
     let count = |items, call: &dyn Fn(Vec<String>) -> Result<u64>| {
         let mut count = 0;
         each(items, lines::BATCH_LINES, |items| {
@@ -215,22 +243,34 @@ pub(super) fn set(set: &Shared<Set<String>>, operation: SetOperation) -> Result<
         Ok(Answer::of(count))
     };
     match operation {
-        SetOperation::Add { items } => count(items, &|items| set.extend(items)),
-        SetOperation::Remove { items } => count(items, &|items| set.remove_all(&items)),
-        SetOperation::Contains { item } => set.contains(&item).map(Answer::whether),
+        SetOperation::Add { items } => {
+            let set = set()?;
+            count(items, &|items| set.extend(items))
+        }
+        SetOperation::Remove { items } => {
+            let set = set()?;
+            count(items, &|items| set.remove_all(&items))
+        }
+        SetOperation::Contains { item } => set()?.contains(&item).map(Answer::whether),
         SetOperation::All => {
+            let set = set()?;
             let page = |last: Option<&String>, _, count| set.page(last.cloned(), count);
             in_pages(page).map(Answer::of)
         }
-        SetOperation::Len => set.len().map(Answer::of),
-        SetOperation::Clear => set.clear().map(|()| Answer::done()),
+        SetOperation::Len => any()?.len().map(Answer::of),
+        SetOperation::Clear => any()?.clear().map(|()| Answer::done()),
     }
 }
 
-pub(super) fn queue(queue: Shared<Queue<String>>, operation: QueueOperation) -> Result<Answer> {
+pub(super) fn queue(
+    name: &str,
+    any: &Shared<Queue<Opaque>>,
+    operation: QueueOperation,
+) -> Result<Answer> {
+    let queue = || find::<Queue<String>>(name);
     match operation {
         QueueOperation::Push { items, timeout } => {
-            let queue = patient(queue, timeout);
+            let queue = patient(queue()?, timeout);
             let push = |items: Vec<String>| items.into_iter().try_for_each(|item| queue.push(item));
             // One at a time, so that after an error it is clear which items were pushed.
             match each(items, 1, push) {
@@ -241,27 +281,26 @@ pub(super) fn queue(queue: Shared<Queue<String>>, operation: QueueOperation) -> 
                 pushed => pushed.map(|()| Answer::done()),
             }
         }
-        QueueOperation::Pop { timeout } => patient(queue, timeout).pop().map(Answer::maybe),
-        QueueOperation::TryPop => queue.try_pop().map(Answer::maybe),
-        QueueOperation::Len => queue.len().map(Answer::of),
-        QueueOperation::Close => queue.close().map(|()| Answer::done()),
+        QueueOperation::Pop { timeout } => patient(queue()?, timeout).pop().map(Answer::maybe),
+        QueueOperation::TryPop => queue()?.try_pop().map(Answer::maybe),
+        QueueOperation::Len => any.len().map(Answer::of),
+        QueueOperation::Close => any.close().map(|()| Answer::done()),
     }
 }
 
 /// Parses a value of a command line.
-fn parse<V: FromStr>(text: &str) -> Result<V> {
+fn parse<V: FromStr + Shown>(text: &str) -> Result<V> {
     number(text).map_err(|detail| Error::Config { detail })
 }
 
-fn number<V: FromStr>(text: &str) -> Result<V, String> {
-    let wrong =
-        |_| format!("{text:?} is not a number: --values text (or float) is for other values");
-    text.parse().map_err(wrong)
+fn number<V: FromStr + Shown>(text: &str) -> Result<V, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not {}", V::EXPECTED))
 }
 
 /// Parses a line "KEY VALUE": two words, or what is before and behind a tab, where there may be blanks. An empty line has no
 /// entry.
-fn entry<V: FromStr>(line: &str) -> Result<Option<(String, V)>, String> {
+fn entry<V: FromStr + Shown>(line: &str) -> Result<Option<(String, V)>, String> {
     if line.trim().is_empty() {
         return Ok(None);
     }
@@ -284,22 +323,32 @@ fn entry<V: FromStr>(line: &str) -> Result<Option<(String, V)>, String> {
 
 /// A value of a map, as it is printed.
 pub(super) trait Shown {
+    /// What a text must be to be one, and what to do with others.
+    const EXPECTED: &'static str;
+
     fn shown(self) -> Value;
 }
 
 impl Shown for i64 {
+    const EXPECTED: &'static str =
+        "a whole number of 64 bits: say --values float or --values text of a map of other values";
+
     fn shown(self) -> Value {
         self.into()
     }
 }
 
 impl Shown for String {
+    const EXPECTED: &'static str = "a text";
+
     fn shown(self) -> Value {
         self.into()
     }
 }
 
 impl Shown for f64 {
+    const EXPECTED: &'static str = "a number: say --values text of a map of other values";
+
     /// JSON has no infinite number and none that is not one: these are texts, as `--values float` reads them.
     fn shown(self) -> Value {
         match self.is_finite() {
@@ -314,10 +363,7 @@ fn shown<V: Shown>(entries: Vec<(String, V)>) -> Vec<(String, Value)> {
     entries.map(|(key, value)| (key, value.shown())).collect()
 }
 
-fn entries<V>(map: &Shared<Map<String, V>>) -> Result<Vec<(String, V)>>
-where
-    V: Clone + Serialize + DeserializeOwned + 'static,
-{
+fn entries<V: Element + 'static>(map: &Shared<Map<String, V>>) -> Result<Vec<(String, V)>> {
     in_pages(|last: Option<&(String, V)>, _, count| {
         map.page(last.map(|(key, _)| key.clone()), count)
     })

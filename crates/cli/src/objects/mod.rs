@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use crucial_object::collections::{List, Map, Queue, Set};
 use crucial_object::sync::{AtomicCell, Barrier, Counter, Latch, Mutex, Promise, Semaphore};
-use crucial_object::{Error, Logger, Result, SharedType};
+use crucial_object::{Error, Logger, Opaque, Result, SharedType};
 use crucial_runtime::runtime;
 
 mod collections;
@@ -12,12 +12,12 @@ mod open;
 mod sync;
 mod values;
 
-use super::value::Answer;
+use super::value::{Answer, within};
 use collections::{
     ListOperation, MapOperation, QueueOperation, SetOperation, Values, list, map, queue, set,
 };
 use log::{LogOperation, log};
-use open::{agree, contradiction, find, object, object_or};
+use open::{agree, contradiction, find, object, object_or, whatever};
 use sync::{
     BarrierOperation, LatchOperation, MutexOperation, PromiseOperation, SemaphoreOperation,
     barrier, latch, mutex, promise, semaphore,
@@ -64,7 +64,7 @@ pub enum Objects {
     Queue {
         name: String,
         /// The largest number of items, when the queue is created; unlimited by default
-        #[arg(long)]
+        #[arg(long, value_parser = within(1..=u64::MAX))]
         capacity: Option<u64>,
         #[command(subcommand)]
         operation: QueueOperation,
@@ -79,7 +79,7 @@ pub enum Objects {
     Latch {
         name: String,
         /// The first count, when the latch is created
-        #[arg(long)]
+        #[arg(long, value_parser = within(0..=u64::MAX))]
         count: Option<u64>,
         #[command(subcommand)]
         operation: LatchOperation,
@@ -94,7 +94,7 @@ pub enum Objects {
     Semaphore {
         name: String,
         /// The number of permits, when the semaphore is created
-        #[arg(long)]
+        #[arg(long, value_parser = within(0..=u64::MAX))]
         permits: Option<u64>,
         #[command(subcommand)]
         operation: SemaphoreOperation,
@@ -134,15 +134,12 @@ impl Objects {
                 values,
                 operation,
             } => match values {
-                Values::Int => map(&object::<Map<String, i64>>(&name, Map::new())?, operation),
-                Values::Float => map(&object::<Map<String, f64>>(&name, Map::new())?, operation),
-                Values::Text => map(
-                    &object::<Map<String, String>>(&name, Map::new())?,
-                    operation,
-                ),
+                Values::Int => map::<i64>(&name, operation),
+                Values::Float => map::<f64>(&name, operation),
+                Values::Text => map::<String>(&name, operation),
             },
-            Objects::List { name, operation } => list(&object(&name, List::new())?, operation),
-            Objects::Set { name, operation } => set(&object(&name, Set::new())?, operation),
+            Objects::List { name, operation } => list(&name, operation),
+            Objects::Set { name, operation } => set(&name, operation),
             Objects::Queue {
                 name,
                 capacity,
@@ -150,9 +147,9 @@ impl Objects {
             } => {
                 let made = Queue::new(capacity.unwrap_or(u64::MAX));
                 let requested = capacity.map(|_| made.capacity());
-                let object = object(&name, made)?;
-                agree(&name, "--capacity", requested, || object.capacity())?;
-                queue(object, operation)
+                let any = whatever::<Queue<Opaque>, Queue<String>>(&name, made)?;
+                agree(&name, "--capacity", requested, || any.capacity())?;
+                queue(&name, &any, operation)
             }
             Objects::Barrier { name, operation } => barrier(&name, operation),
             Objects::Latch {
@@ -182,7 +179,7 @@ impl Objects {
                 let made = permits.map(Semaphore::new);
                 semaphore(object_or(&name, made, "--permits")?, operation)
             }
-            Objects::Mutex { name, operation } => mutex(&object(&name, Mutex::new(()))?, operation),
+            Objects::Mutex { name, operation } => mutex(&name, operation),
             Objects::Log { name, operation } => log(&object(&name, Logger::new())?, operation),
             Objects::Delete { kind, name } => delete(&kind, &name),
             Objects::Clear => runtime::clear_namespace().map(Answer::of),
@@ -199,16 +196,16 @@ fn delete(kind: &str, name: &str) -> Result<Answer> {
     }
     let removed = match kind {
         "counter" => remove::<Counter>(name),
-        "cell" => remove::<AtomicCell<String>>(name),
-        "map" => remove::<Map<String, i64>>(name),
-        "list" => remove::<List<String>>(name),
-        "set" => remove::<Set<String>>(name),
-        "queue" => remove::<Queue<String>>(name),
+        "cell" => remove::<AtomicCell<Opaque>>(name),
+        "map" => remove::<Map<Opaque, Opaque>>(name),
+        "list" => remove::<List<Opaque>>(name),
+        "set" => remove::<Set<Opaque>>(name),
+        "queue" => remove::<Queue<Opaque>>(name),
         "barrier" => remove::<Barrier>(name),
         "latch" => remove::<Latch>(name),
-        "promise" => remove::<Promise<String>>(name),
+        "promise" => remove::<Promise<Opaque>>(name),
         "semaphore" => remove::<Semaphore>(name),
-        "mutex" => remove::<Mutex<()>>(name),
+        "mutex" => remove::<Mutex<Opaque>>(name),
         "log" => remove::<Logger>(name),
         other => {
             return Err(Error::Config {

@@ -31,6 +31,20 @@ pub(super) fn find<T: SharedType>(name: &str) -> Result<Shared<T>> {
     Shared::builder(name).persistent().open()
 }
 
+/// The object as an `Any`, whose items can be of any type; created with `init` if it does not exist.
+pub(super) fn whatever<Any: SharedType, T: SharedType + Serialize>(
+    name: &str,
+    init: T,
+) -> Result<Shared<Any>> {
+    match find(name) {
+        Err(Error::NotFound { .. }) => {
+            object(name, init)?;
+            find(name)
+        }
+        found => found,
+    }
+}
+
 /// The object with a time-out, if one is given.
 pub(super) fn patient<T: SharedType>(object: Shared<T>, timeout: Option<Duration>) -> Shared<T> {
     match timeout {

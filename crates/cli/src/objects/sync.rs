@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use crucial_object::sync::{Barrier, Latch, Mutex, Promise, Semaphore};
-use crucial_object::{Result, Shared};
+use crucial_object::{Opaque, Result, Shared};
 
-use super::open::{agree, find, object_or, patient};
+use super::open::{agree, find, object, object_or, patient, whatever};
 use crate::program;
-use crate::value::{Answer, duration};
+use crate::value::{Answer, duration, within};
 
 #[derive(Subcommand)]
 pub enum BarrierOperation {
     /// Waits for the other parties; prints whether this one is the leader
     Wait {
         /// The number of parties, when the barrier is created
-        #[arg(long)]
+        #[arg(long, value_parser = within(1..=usize::MAX))]
         parties: Option<usize>,
         #[arg(long, value_parser = duration)]
         timeout: Option<Duration>,
@@ -61,7 +61,7 @@ pub enum SemaphoreOperation {
     /// Runs a command while holding permits; the exit status is that of the command
     Run {
         /// The number of permits
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = within(1..=u64::MAX))]
         take: u64,
         #[arg(long, value_parser = duration)]
         timeout: Option<Duration>,
@@ -70,7 +70,7 @@ pub enum SemaphoreOperation {
     },
     /// Adds permits
     Release {
-        #[arg(default_value_t = 1)]
+        #[arg(default_value_t = 1, value_parser = within(1..=u64::MAX))]
         permits: u64,
     },
     /// Prints the number of available permits
@@ -147,12 +147,16 @@ pub(super) fn semaphore(
     }
 }
 
-pub(super) fn mutex(mutex: &Shared<Mutex<()>>, operation: MutexOperation) -> Result<Answer> {
+pub(super) fn mutex(name: &str, operation: MutexOperation) -> Result<Answer> {
+    let new = Mutex::new(());
     match operation {
         MutexOperation::Run { timeout, command } => {
-            let guard = patient(mutex.clone(), timeout).lock()?;
+            let guard = patient(object(name, new)?, timeout).lock()?;
             program::run_holding(&command, guard.token(), || guard.unlock())
         }
-        MutexOperation::IsLocked => mutex.is_locked().map(Answer::whether),
+        MutexOperation::IsLocked => {
+            let any = whatever::<Mutex<Opaque>, Mutex<()>>(name, new)?;
+            any.is_locked().map(Answer::whether)
+        }
     }
 }

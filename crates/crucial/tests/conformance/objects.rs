@@ -282,9 +282,15 @@ fn a18_what_is_not_there_is_a_clear_error() -> Outcome {
     // A list where a map is expected: the same key, but another type.
     Shared::named("a18-list", List::<String>::new())?;
     assert!(Shared::<Map<String, String>>::open("a18-list").is_err());
-    // Elements of another type than the reader thinks.
-    let strings = Shared::named("a18-strings", List::from(vec!["not a number".to_owned()]))?;
-    let numbers = Shared::<List<(u64, u64, u64)>>::open("a18-strings")?;
+    // Elements of another type than the reader thinks: seen where the list is opened, or when one is read.
+    let text = "not a number".to_owned();
+    let strings = Shared::named("a18-strings", List::from(vec![(1u64, text)]))?;
+    let other = Shared::<List<u64>>::open("a18-strings");
+    assert!(
+        matches!(&other, Err(Error::Refused { reason }) if reason.contains("crucial::List<u64>")),
+        "{other:?}"
+    );
+    let numbers = Shared::<List<(u64, u64)>>::open("a18-strings")?;
     assert!(matches!(numbers.get(0), Err(Error::Encoding { .. })));
     assert_eq!(strings.len()?, 1);
     Ok(())

@@ -389,7 +389,7 @@ fn h13_a_bad_line_is_named() -> Outcome {
     assert_eq!(says(&server, "map counts entries")?, "a\t1\nb\t2");
     let (code, error) = fed_and_fails(&server, merge, b"a many\n")?;
     assert!(
-        code == 1 && error.contains("line 1 of standard input: \"many\" is not a number"),
+        code == 1 && error.contains("line 1 of standard input: \"many\" is not a whole number"),
         "{error}"
     );
     // Only the server knows what is wrong with it.

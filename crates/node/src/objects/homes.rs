@@ -10,6 +10,9 @@ use super::table::EntrySet;
 use crate::replication::{Home, Origin};
 use crate::sync::Mutex;
 
+/// How many origins of a home are shared. Clients choose the kinds of parameters, and so how many there are.
+const ORIGINS_MAX: usize = 1000;
+
 /// The objects of each home, and one [`Origin`] for all objects of a home and type.
 #[derive(Default)]
 pub(crate) struct Homes {
@@ -43,6 +46,7 @@ impl Homes {
         self.with(&home, |residents| {
             match residents.origins.get(&origin.type_name) {
                 Some(known) => known.clone(),
+                None if residents.origins.len() >= ORIGINS_MAX => Arc::new(origin),
                 None => {
                     let shared = Arc::new(origin);
                     let name = shared.type_name.clone();

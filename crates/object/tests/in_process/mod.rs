@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use crucial_node::cell::{self, CallId, Cell, Disposition, Replies, Turn};
 use crucial_object::caller::{Call, Caller, InFlight, Mode, Open, Opened};
 use crucial_object::{Error, ObjectId, Result, RunId, Sequence, SessionId, decode, registry};
-use crucial_proto::frame::object_id;
+use crucial_proto::frame::{base_name, object_id};
 
 /// A process that is its own server.
 #[derive(Clone)]
@@ -156,7 +156,8 @@ impl Caller for InProcess {
                 }
                 Mode::Find | Mode::FindOrCreate if there => {}
                 _ => {
-                    let info = registry::find(open.type_name).expect("linked into this test");
+                    let info =
+                        registry::find(base_name(open.type_name)).expect("linked into this test");
                     let cell = Cell::new(info, open.state)?;
                     objects.end(id);
                     objects.cells.insert(id, cell);
