@@ -8,6 +8,7 @@ use crucial_examples::{Monitor, Result};
 
 use clap::Parser;
 use crucial_examples::forest::Job;
+use crucial_examples::options::within;
 use crucial_examples::paths::SentPath;
 use crucial_examples::say;
 
@@ -18,16 +19,16 @@ struct Options {
     #[arg(long)]
     file: Option<PathBuf>,
     /// Number of trees
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    #[arg(long, default_value_t = 40, value_parser = within(1..=10_000u16))]
     trees: u16,
     /// Number of threads
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = 4, value_parser = within(1..=1000u16))]
     threads: u16,
     /// Largest depth of a tree
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, default_value_t = 30, value_parser = within(1..=100u16))]
     depth: u16,
     /// Seed
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = within(0..=u64::MAX))]
     seed: u64,
 }
 

@@ -9,6 +9,7 @@ use crucial::{Result, Shared, cloud, thread};
 use clap::Parser;
 use crucial_example_types::inference::Model;
 use crucial_examples::inference::{Job, Served, Variant, report, train};
+use crucial_examples::options::within;
 
 /// Classifies handwritten digits: requests go to the model, or the model goes to the requests.
 #[derive(Parser)]
@@ -17,16 +18,16 @@ struct Options {
     #[arg(long, value_enum)]
     variant: Option<Variant>,
     /// Number of requests
-    #[arg(long, default_value_t = 7200, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 7200, value_parser = within(1..=u32::MAX))]
     requests: u32,
     /// Number of threads
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = 4, value_parser = within(1..=1000u16))]
     threads: u16,
     /// Centroids of the model
-    #[arg(short, long, default_value_t = 60)]
+    #[arg(short, long, default_value_t = 60, value_parser = within(0..=usize::MAX))]
     k: usize,
     /// Seed of the training
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = within(0..=u64::MAX))]
     seed: u64,
 }
 

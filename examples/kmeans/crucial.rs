@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use clap::Parser;
 use crucial_example_types::kmeans::{GlobalCentroids, GlobalDelta};
 use crucial_examples::kmeans::{Step, assign, initial, report, write_centroids};
-use crucial_examples::options::finite;
+use crucial_examples::options::{finite, within};
 use crucial_examples::paths::SentPath;
 use crucial_examples::plot::plot;
 use crucial_examples::points::Source;
@@ -23,25 +23,25 @@ struct Options {
     #[arg(long, conflicts_with = "generate")]
     file: Option<PathBuf>,
     /// Generate this number of points, instead of the digits
-    #[arg(long)]
+    #[arg(long, value_parser = within(0..=usize::MAX))]
     generate: Option<usize>,
     /// Dimensions of generated points
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = within(0..=usize::MAX))]
     dimensions: usize,
     /// Number of clusters
-    #[arg(short, long, default_value_t = 10)]
+    #[arg(short, long, default_value_t = 10, value_parser = within(0..=usize::MAX))]
     k: usize,
     /// Number of threads
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = 4, value_parser = within(1..=1000u16))]
     threads: u16,
     /// Largest number of steps
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = within(0..=u64::MAX))]
     iterations: u64,
     /// Stop when no centroid moves farther than this (squared distance)
     #[arg(long, default_value_t = 1e-9, value_parser = finite)]
     tolerance: f64,
     /// Seed of the initial centroids and of generated points
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = within(0..=u64::MAX))]
     seed: u64,
     /// Write the centroids to this file, as CSV
     #[arg(long)]
@@ -100,7 +100,7 @@ fn cluster(index: usize, job: &Job, globals: &Globals) -> Result<()> {
         let centroids = globals.centroids.get()?;
         let partial = assign(points.view(), &centroids);
         // The last contribution returns the result of the step.
-        let step = globals.centroids.update(index, partial)?;
+        let step = globals.centroids.update(index as u64, partial)?;
         if let Some((inertia, moved)) = step {
             globals.delta.record(inertia, moved)?;
             globals.iterations.fetch_add(1)?;

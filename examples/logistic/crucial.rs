@@ -8,6 +8,7 @@ use crucial::{Result, Shared, cloud, thread};
 use clap::Parser;
 use crucial_example_types::logistic::Model;
 use crucial_examples::logistic::{Job, Source, report};
+use crucial_examples::options::within;
 use crucial_examples::paths::SentPath;
 use crucial_examples::plot::plot;
 use crucial_examples::say;
@@ -22,16 +23,16 @@ struct Options {
     #[arg(long, num_args = 2, value_names = ["ROWS", "COLS"])]
     generate: Option<Vec<usize>>,
     /// Number of threads
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = 4, value_parser = within(1..=1000u16))]
     threads: u16,
     /// Number of steps
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = within(0..=u64::MAX))]
     iterations: u64,
     /// The learning rate
     #[arg(long, default_value_t = 0.5)]
     rate: f64,
     /// Seed of generated rows
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = within(0..=u64::MAX))]
     seed: u64,
     /// Plot the loss before each step to this file, as SVG
     #[arg(long)]
@@ -67,7 +68,7 @@ fn train(index: usize, job: &Job, model: &Shared<Model>) -> Result<u64> {
     let (mut step, mut weights) = (0, rows.start());
     while step < job.iterations {
         let partial = rows.gradient(&weights);
-        (step, weights) = model.contribute(step, index, &partial)?;
+        (step, weights) = model.contribute(step, index as u64, &partial)?;
     }
     Ok(rows.hits(&weights))
 }

@@ -9,6 +9,7 @@ use crucial_examples::{Monitor, Result};
 
 use clap::Parser;
 use crucial_examples::logistic::{Descent, Job, Partial, Source, report};
+use crucial_examples::options::within;
 use crucial_examples::paths::SentPath;
 use crucial_examples::plot::plot;
 use crucial_examples::say;
@@ -23,16 +24,16 @@ struct Options {
     #[arg(long, num_args = 2, value_names = ["ROWS", "COLS"])]
     generate: Option<Vec<usize>>,
     /// Number of threads
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = 4, value_parser = within(1..=1000u16))]
     threads: u16,
     /// Number of steps
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = within(0..=u64::MAX))]
     iterations: u64,
     /// The learning rate
     #[arg(long, default_value_t = 0.5)]
     rate: f64,
     /// Seed of generated rows
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = within(0..=u64::MAX))]
     seed: u64,
     /// Plot the loss before each step to this file, as SVG
     #[arg(long)]
@@ -71,12 +72,7 @@ pub struct Model {
 impl Model {
     /// Adds the contribution of a part of the rows to a step, and waits for the other parts. Returns the number of the next
     /// step and its weights, by which a restarted thread learns the progress of the others.
-    pub fn contribute(
-        &mut self,
-        step: u64,
-        part: usize,
-        partial: &Partial,
-    ) -> Poll<(u64, Vec<f64>)> {
+    pub fn contribute(&mut self, step: u64, part: u64, partial: &Partial) -> Poll<(u64, Vec<f64>)> {
         if self.descent.contribute(step, part, partial) {
             Poll::Ready((self.descent.steps(), self.descent.weights().to_vec()))
         } else {
@@ -95,7 +91,7 @@ fn train(index: usize, job: &Job, model: &Monitor<Model>) -> Result<u64> {
     let (mut step, mut weights) = (0, rows.start());
     while step < job.iterations {
         let partial = rows.gradient(&weights);
-        (step, weights) = model.until(|model| model.contribute(step, index, &partial));
+        (step, weights) = model.until(|model| model.contribute(step, index as u64, &partial));
     }
     Ok(rows.hits(&weights))
 }

@@ -5,19 +5,20 @@ use std::thread;
 
 use clap::Parser;
 use crucial_examples::mandelbrot::{render, write_png};
+use crucial_examples::options::within;
 use crucial_examples::say;
 
 /// Draws the Mandelbrot set.
 #[derive(Parser)]
 struct Options {
     /// Height and width, in pixels
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=65_535))]
+    #[arg(long, default_value_t = 1000, value_parser = within(1..=65_535u64))]
     size: u64,
     /// Number of threads
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, default_value_t = 8, value_parser = within(1..=1000u64))]
     threads: u64,
     /// Iterations after which a point counts as inside
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = within(0..=u32::MAX))]
     iterations: u32,
     /// The picture to write
     #[arg(long, default_value = "mandelbrot.png")]

@@ -6,16 +6,17 @@ use std::thread;
 
 use clap::Parser;
 use crucial_examples::montecarlo::sample;
+use crucial_examples::options::within;
 use crucial_examples::say;
 
 /// Estimates π by the share of random points in a square that are within the circle.
 #[derive(Parser)]
 struct Options {
     /// Number of threads
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, default_value_t = 100, value_parser = within(1..=1000u64))]
     threads: u64,
     /// Points for each thread
-    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 10_000_000, value_parser = within(1..=u64::MAX))]
     points: u64,
 }
 

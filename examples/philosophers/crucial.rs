@@ -5,19 +5,20 @@ use crucial::{Result, Shared, cloud, thread};
 
 use clap::Parser;
 use crucial_example_types::philosophers::Table;
+use crucial_examples::options::within;
 use crucial_examples::philosophers::{Dinner, Seats, report};
 
 /// Philosophers sit around a table with a fork between any two, and need two forks to eat.
 #[derive(Parser)]
 struct Options {
     /// Number of philosophers
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    #[arg(long, default_value_t = 5, value_parser = within(2..=1000u16))]
     philosophers: u16,
     /// Number of meals of each philosopher
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = within(0..=u64::MAX))]
     meals: u64,
     /// Longest duration of a meal, in microseconds
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = within(0..=u64::MAX))]
     meal_us: u64,
     /// Eat without forks, to see that the table detects it
     #[arg(long)]
@@ -48,9 +49,9 @@ fn dine(
             true => None,
             false => Some((forks[first].permit()?, forks[second].permit()?)),
         };
-        table.begin(philosopher)?;
+        table.begin(philosopher as u64)?;
         dinner.pause(philosopher, meal);
-        table.end(philosopher)?;
+        table.end(philosopher as u64)?;
     }
     Ok(())
 }

@@ -6,19 +6,20 @@ use std::thread;
 use crucial_examples::{Monitor, Result};
 
 use clap::Parser;
+use crucial_examples::options::within;
 use crucial_examples::philosophers::{Dinner, Seats, report};
 
 /// Philosophers sit around a table with a fork between any two, and need two forks to eat.
 #[derive(Parser)]
 struct Options {
     /// Number of philosophers
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    #[arg(long, default_value_t = 5, value_parser = within(2..=1000u16))]
     philosophers: u16,
     /// Number of meals of each philosopher
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = within(0..=u64::MAX))]
     meals: u64,
     /// Longest duration of a meal, in microseconds
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = within(0..=u64::MAX))]
     meal_us: u64,
     /// Eat without forks, to see that the table detects it
     #[arg(long)]
@@ -44,12 +45,12 @@ pub struct Table {
 
 impl Table {
     /// Records that a philosopher begins to eat. Panics if a neighbour is eating.
-    pub fn begin(&mut self, philosopher: usize) {
+    pub fn begin(&mut self, philosopher: u64) {
         self.seats.begin(philosopher);
     }
 
     /// Records that a philosopher has eaten.
-    pub fn end(&mut self, philosopher: usize) {
+    pub fn end(&mut self, philosopher: u64) {
         self.seats.end(philosopher);
     }
 
@@ -71,9 +72,9 @@ fn dine(
             true => None,
             false => Some((forks[first].lock(), forks[second].lock())),
         };
-        table.call(|table| table.begin(philosopher));
+        table.call(|table| table.begin(philosopher as u64));
         dinner.pause(philosopher, meal);
-        table.call(|table| table.end(philosopher));
+        table.call(|table| table.end(philosopher as u64));
     }
     Ok(())
 }

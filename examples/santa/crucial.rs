@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use crucial::{Config, Error, PlatformKind, Result, Shared, cloud, thread};
 use crucial_example_types::santa::{Gate, Group, Lobby, Log};
+use crucial_examples::options::within;
 use crucial_examples::santa::{ELVES, ELVES_AT_A_TIME, Event, Kind, REINDEER, check};
 use crucial_examples::say;
 use serde::{Deserialize, Serialize};
@@ -14,10 +15,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Parser)]
 struct Options {
     /// Number of deliveries of toys before everybody goes home
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, value_parser = within(0..=u64::MAX))]
     deliveries: u64,
     /// Longest duration of holidays, work and talks, in milliseconds
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = within(0..=u64::MAX))]
     millis: u64,
     /// What the helpers run as
     #[arg(long, value_enum, default_value_t = Variant::Cloud)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use crucial_examples::Monitor;
+use crucial_examples::options::within;
 use crucial_examples::santa::{ELVES, ELVES_AT_A_TIME, Event, Kind, REINDEER, check};
 use crucial_examples::say;
 
@@ -14,10 +15,10 @@ use crucial_examples::say;
 #[derive(Parser)]
 struct Options {
     /// Number of deliveries of toys before everybody goes home
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, value_parser = within(0..=u64::MAX))]
     deliveries: u64,
     /// Longest duration of holidays, work and talks, in milliseconds
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = within(0..=u64::MAX))]
     millis: u64,
 }
 

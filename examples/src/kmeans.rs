@@ -198,8 +198,8 @@ mod tests {
             .collect();
         let (mut up, mut down) = (Step::new(start.clone(), 5), Step::new(start, 5));
         for i in 0..5 {
-            up.contribute(i, partials[i].clone());
-            down.contribute(4 - i, partials[4 - i].clone());
+            up.contribute(i as u64, partials[i].clone());
+            down.contribute(4 - i as u64, partials[4 - i].clone());
         }
         assert_eq!(up.centroids(), down.centroids());
     }

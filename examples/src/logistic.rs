@@ -305,7 +305,7 @@ mod tests {
         for step in 0..job.iterations {
             let weights = descent.weights().to_vec();
             for i in (0..job.threads).map(&order) {
-                descent.contribute(step, i, &parts[i].gradient(&weights));
+                descent.contribute(step, i as u64, &parts[i].gradient(&weights));
             }
         }
         descent

@@ -7,6 +7,7 @@ use crucial::collections::{Map, Merge};
 use crucial::{Result, Shared, cloud, thread};
 
 use clap::Parser;
+use crucial_examples::options::within;
 use crucial_examples::wordcount::{Text, deal, files, generated, report, words};
 
 /// Counts the words of text files.
@@ -15,19 +16,19 @@ struct Options {
     /// A directory of text files, instead of generated texts
     directory: Option<PathBuf>,
     /// Number of threads
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = 4, value_parser = within(1..=1000u16))]
     threads: u16,
     /// Number of most frequent words to print
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = within(0..=usize::MAX))]
     top: usize,
     /// Number of generated texts
-    #[arg(long, default_value_t = 12, conflicts_with = "directory", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 12, conflicts_with = "directory", value_parser = within(1..=1_000_000u64))]
     texts: u64,
     /// Words of each generated text
-    #[arg(long, default_value_t = 10_000, conflicts_with = "directory")]
+    #[arg(long, default_value_t = 10_000, conflicts_with = "directory", value_parser = within(0..=usize::MAX))]
     words: usize,
     /// Seed of generated texts
-    #[arg(long, default_value_t = 1, conflicts_with = "directory")]
+    #[arg(long, default_value_t = 1, conflicts_with = "directory", value_parser = within(0..=u64::MAX))]
     seed: u64,
 }
 

@@ -27,7 +27,7 @@ impl GlobalCentroids {
     }
 
     /// Adds the contribution of a part. The last one of a step gets the result of [`Step::contribute`].
-    pub fn update(&mut self, part: usize, partial: Partial) -> Option<(f64, f64)> {
+    pub fn update(&mut self, part: u64, partial: Partial) -> Option<(f64, f64)> {
         self.step.contribute(part, partial)
     }
 }

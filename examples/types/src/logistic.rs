@@ -20,12 +20,7 @@ pub struct Model {
 impl Model {
     /// Adds the contribution of a part of the rows to a step, and waits for the other parts. Returns the number of the next
     /// step and its weights, by which a restarted thread learns the progress of the others.
-    pub fn contribute(
-        &mut self,
-        step: u64,
-        part: usize,
-        partial: &Partial,
-    ) -> Poll<(u64, Vec<f64>)> {
+    pub fn contribute(&mut self, step: u64, part: u64, partial: &Partial) -> Poll<(u64, Vec<f64>)> {
         if self.descent.contribute(step, part, partial) {
             Poll::Ready((self.descent.steps(), self.descent.weights().to_vec()))
         } else {

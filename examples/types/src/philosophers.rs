@@ -17,12 +17,12 @@ pub struct Table {
 #[shared]
 impl Table {
     /// Records that a philosopher begins to eat. Panics if a neighbour is eating.
-    pub fn begin(&mut self, philosopher: usize) {
+    pub fn begin(&mut self, philosopher: u64) {
         self.seats.begin(philosopher);
     }
 
     /// Records that a philosopher has eaten.
-    pub fn end(&mut self, philosopher: usize) {
+    pub fn end(&mut self, philosopher: u64) {
         self.seats.end(philosopher);
     }
 

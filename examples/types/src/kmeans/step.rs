@@ -44,7 +44,8 @@ impl Step {
 
     /// Adds the contribution of a part. The last one of a step moves the centroids, and returns the inertia and the largest
     /// squared distance that a centroid moved.
-    pub fn contribute(&mut self, part: usize, partial: Partial) -> Option<(f64, f64)> {
+    pub fn contribute(&mut self, part: u64, partial: Partial) -> Option<(f64, f64)> {
+        let part = usize::try_from(part).expect("a part has an index");
         self.waiting[part] = Some(partial);
         if self.waiting.iter().any(Option::is_none) {
             return None;

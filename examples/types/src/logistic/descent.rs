@@ -50,7 +50,8 @@ impl Descent {
     }
 
     /// Adds the contribution of a part to a step. The last part completes the step. Returns whether the step is complete.
-    pub fn contribute(&mut self, step: u64, part: usize, partial: &Partial) -> bool {
+    pub fn contribute(&mut self, step: u64, part: u64, partial: &Partial) -> bool {
+        let part = usize::try_from(part).expect("a part has an index");
         if step == self.steps() {
             self.parts[part].get_or_insert_with(|| partial.clone());
             if self.parts.iter().all(Option::is_some) {

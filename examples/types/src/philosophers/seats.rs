@@ -23,7 +23,8 @@ impl Seats {
     /// # Panics
     ///
     /// If a neighbour is eating, since both need the fork between them.
-    pub fn begin(&mut self, philosopher: usize) {
+    pub fn begin(&mut self, philosopher: u64) {
+        let philosopher = usize::try_from(philosopher).expect("a philosopher sits at the table");
         let count = self.eating.len();
         for neighbour in [philosopher + count - 1, philosopher + 1] {
             let neighbour = neighbour % count;
@@ -40,7 +41,8 @@ impl Seats {
     /// # Panics
     ///
     /// If the philosopher was not eating.
-    pub fn end(&mut self, philosopher: usize) {
+    pub fn end(&mut self, philosopher: u64) {
+        let philosopher = usize::try_from(philosopher).expect("a philosopher sits at the table");
         let ate = std::mem::take(&mut self.eating[philosopher]);
         assert!(
             ate,
