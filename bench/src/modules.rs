@@ -43,6 +43,7 @@ fn module() -> Result<Vec<u8>, Error> {
         .arg(&manifest)
         .arg("--target-dir")
         .arg(&target)
+        .args(["--config", "profile.release.overflow-checks=true"])
         .args(["--", "-C", "target-feature=+simd128"])
         .args(["-C", "link-arg=--export=__stack_pointer"])
         .status()?;

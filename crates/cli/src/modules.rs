@@ -128,6 +128,8 @@ fn build(arguments: &[String]) -> Result<PathBuf> {
         .args(["--target", WEBASSEMBLY])
         // Debug information would be most of the bytes, and no debugger reads it on a server.
         .args(["--config", "profile.release.debug=false"])
+        // A usize has 32 bits here: what fits in the program may not fit in the module, and must not be another number.
+        .args(["--config", "profile.release.overflow-checks=true"])
         .args(["--message-format", "json-render-diagnostics"])
         .args(arguments)
         // Servers support vector instructions, but their compiler does not vectorize by itself.

@@ -6,7 +6,7 @@ use std::path::Path;
 use crucial::{Error, Shared};
 use crucial_object::caller;
 use crucial_testing::{Executable, Server};
-use guest::Account;
+use guest::{Account, Sizes};
 
 fn start() -> Server {
     let crucial = Executable::crucial(env!("CARGO_BIN_EXE_crucial"));
@@ -73,6 +73,48 @@ fn a08_a_type_is_added_to_a_running_server_and_used_at_once() {
             Shared::new(Account::default()),
             Err(Error::UnknownType { .. })
         ));
+    });
+}
+
+#[test]
+fn k14_numbers_that_32_bits_do_not_hold_are_errors() {
+    let server = start();
+    caller::with(server.client().unwrap(), || {
+        server.crucial(&["push", &build(&server)]).unwrap();
+        let sizes = Shared::new(Sizes::default()).unwrap();
+        assert_eq!(sizes.multiply(70_000, 60_000), Ok(4_200_000_000));
+        match sizes.multiply(70_000, 70_000) {
+            Err(Error::Panicked { message, .. }) => {
+                assert!(message.contains("overflow"), "{message}")
+            }
+            other => panic!("{other:?}"),
+        }
+        // An argument and a field are named with their value, and what to write instead.
+        let large = 5_000_000_000u64;
+        let argument = sizes.multiply(1, large as usize).unwrap_err();
+        assert!(matches!(argument, Error::BadArguments { .. }));
+        let field = Shared::new(Sizes {
+            count: 1,
+            largest: large as usize,
+        });
+        for (error, places) in [
+            (argument, ["Sizes::multiply", "at 1: "]),
+            (field.unwrap_err(), ["guest::Sizes", "at Sizes.largest: "]),
+        ] {
+            let said = error.to_string();
+            for part in places
+                .into_iter()
+                .chain(["5000000000", "usize", "write u64"])
+            {
+                assert!(said.contains(part), "{said}");
+            }
+        }
+        // Sums and numbers of other sizes as well; what panics halfway poisons, as a native method would.
+        assert!(matches!(
+            sizes.narrow(u64::from(u32::MAX)),
+            Err(Error::Panicked { .. })
+        ));
+        assert!(matches!(sizes.narrow(1), Err(Error::Poisoned { .. })));
     });
 }
 

@@ -10,6 +10,7 @@ mod main_fn;
 mod method;
 mod shared;
 mod signature;
+mod sizes;
 mod text;
 
 /// Makes a type a shared object, and generates the proxy that `Shared<T>` dereferences to.
@@ -35,6 +36,9 @@ mod text;
 /// - Type parameters are opaque to the server, which has the type once, with `Opaque` for each
 ///   parameter: their bounds in the impl must be ones that `Opaque` meets (`Clone`, `Eq`, `Ord`,
 ///   `Hash`).
+///
+/// A `usize` or `isize` in a signature is a warning (of the lint `deprecated`): an uploaded type runs where it has 32
+/// bits. The macro does not see the type's fields: write `u64` and `i64` there, too.
 ///
 /// Options: `#[shared(name = "..")]` sets the type's name on servers (its path by default).
 #[proc_macro_attribute]

@@ -9,7 +9,7 @@ use syn::{Error, FnArg, GenericParam, Ident, ImplItem, ItemImpl, LitStr, Path, R
 
 use crate::method::{RemoteMethod, take_only};
 use crate::signature::{self, Parameter, substitute};
-use crate::text;
+use crate::{sizes, text};
 
 pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let options = Options::parse(options)?;
@@ -19,9 +19,11 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     )?;
     let shared = SharedImpl::parse(&mut block, &options)?;
     let generated = shared.generate(&options);
+    let warnings = sizes::warn(shared.written_types(), &block.attrs);
     Ok(quote! {
         #block
         #generated
+        #warnings
     })
 }
 
@@ -519,6 +521,15 @@ impl SharedImpl {
             #succeeded
             #finish
         }
+    }
+
+    /// All types that travel, as the user wrote them.
+    fn written_types(&self) -> impl Iterator<Item = &Type> {
+        self.methods.iter().flat_map(|method| {
+            let parameters = method.parameters.iter().map(|p| &p.written);
+            let memory = method.ticket.iter().map(|ticket| &ticket.memory);
+            parameters.chain([&method.result]).chain(memory)
+        })
     }
 
     /// The type as it is on the server: `T<Opaque, Opaque>`.

@@ -70,8 +70,8 @@ impl Names {
         arguments + out + ticket + memory + result
     }
 
-    pub fn index(&self, index: usize, target: u64, values: u64) -> u64 {
-        index as u64 + target + values
+    pub fn index(&self, index: u64, target: u64, values: u64) -> u64 {
+        index + target + values
     }
 
     pub fn target(&self) -> u64 {

@@ -35,8 +35,8 @@ impl Plain {
     /// Documented.
     #[must_use]
     #[deprecated(note = "for the test")]
-    pub(crate) fn old(&self) -> usize {
-        self.values.len()
+    pub(crate) fn old(&self) -> u64 {
+        self.values.len() as u64
     }
 
     fn nothing(&self) {}

@@ -31,6 +31,7 @@ macro_rules! integer {
         }
 
         #[shared(name = $type_name, crate = crate)]
+        #[allow(deprecated, reason = "the library is linked into every server, and never uploaded: usize has 64 bits")]
         impl $name {
             /// The value.
             #[doc(alias = "get")]

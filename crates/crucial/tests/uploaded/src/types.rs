@@ -23,7 +23,8 @@ impl Probe {
         (!cfg!(target_family = "wasm")).then(std::process::id)
     }
 
-    pub fn grow(&mut self, count: usize) {
+    pub fn grow(&mut self, count: u64) {
+        let count = usize::try_from(count).expect("bytes are counted");
         self.bytes.resize(count, 7);
     }
 

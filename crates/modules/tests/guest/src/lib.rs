@@ -201,3 +201,23 @@ impl Hashed {
         self.counts.keys().copied().collect()
     }
 }
+
+/// Numbers of the size of the machine, against the advice of docs/modules.md.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Sizes {
+    pub count: u64,
+    pub largest: usize,
+}
+
+#[shared(name = "guest::Sizes")]
+#[allow(deprecated)]
+impl Sizes {
+    pub fn multiply(&self, one: usize, other: usize) -> usize {
+        one * other
+    }
+
+    pub fn narrow(&mut self, number: u64) -> u32 {
+        self.largest += number as usize;
+        u32::try_from(number).unwrap_or(u32::MAX) + 1
+    }
+}
