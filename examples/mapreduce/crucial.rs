@@ -12,24 +12,25 @@ use serde::{Deserialize, Serialize};
 use clap::Parser;
 use crucial_example_types::mapreduce::Total;
 use crucial_examples::mapreduce::{Job, Outcome, Partial, Variant, compute, report};
+use crucial_examples::options::within;
 
 /// Counts random points in tasks, and measures how long it takes to combine their results.
 #[derive(Parser)]
 struct Options {
     /// Number of tasks
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, default_value_t = 16, value_parser = within(1..=1000u64))]
     tasks: u64,
     /// Random points of each task
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = within(0..=u64::MAX))]
     points: u64,
     /// How results are combined; by default all variants are measured
     #[arg(long, value_enum)]
     variant: Option<Variant>,
     /// Milliseconds between two polls of the map
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = within(0..=u64::MAX))]
     poll_ms: u64,
     /// Number of measurements of each variant; the median is printed
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, default_value_t = 3, value_parser = within(1..=1000u64))]
     rounds: u64,
 }
 
@@ -77,44 +78,50 @@ fn start(job: &Job, outputs: impl IntoIterator<Item = Output>) -> Vec<JoinHandle
         .collect()
 }
 
-/// Records the time of the result, then joins the tasks.
-fn finish(total: Partial, threads: Vec<JoinHandle<Result<()>>>) -> Result<Outcome> {
-    let outcome = Outcome::of(total);
-    for thread in threads {
-        thread.join()??;
-    }
-    Ok(outcome)
+/// Waits for the result, and for the tasks. If one of these fails, its failure is the outcome: the result never comes.
+fn finish(
+    threads: Vec<JoinHandle<Result<()>>>,
+    result: impl FnOnce() -> Result<Partial> + Send + 'static,
+) -> Result<Outcome> {
+    let client = std::thread::spawn(move || result().map(Outcome::of));
+    thread::join_all(threads)?;
+    client.join().expect("the client does not panic")
 }
 
 fn futures(job: &Job) -> Result<Outcome> {
     let futures = (0..job.tasks).map(|_| Shared::new(Promise::new()));
     let futures: Vec<_> = futures.collect::<Result<_>>()?;
     let threads = start(job, futures.iter().cloned().map(Output::Future));
-    let mut total = Partial::default();
-    for future in futures {
-        total.add(future.get()?);
-    }
-    finish(total, threads)
+    finish(threads, move || {
+        let mut total = Partial::default();
+        for future in futures {
+            total.add(future.get()?);
+        }
+        Ok(total)
+    })
 }
 
 fn auto_reduce(job: &Job) -> Result<Outcome> {
     let (missing, sum) = (job.tasks, Partial::default());
     let total = Shared::new(Total { missing, sum })?;
     let threads = start(job, std::iter::repeat(Output::Total(total.clone())));
-    finish(total.result()?, threads)
+    finish(threads, move || total.result())
 }
 
 fn polling(job: &Job) -> Result<Outcome> {
     let map = Shared::new(Map::new())?;
     let threads = start(job, std::iter::repeat(Output::Map(map.clone())));
-    while map.len()? < job.tasks {
-        std::thread::sleep(job.poll);
-    }
-    let mut total = Partial::default();
-    for partial in map.values()? {
-        total.add(partial);
-    }
-    finish(total, threads)
+    let (tasks, poll) = (job.tasks, job.poll);
+    finish(threads, move || {
+        while map.len()? < tasks {
+            std::thread::sleep(poll);
+        }
+        let mut total = Partial::default();
+        for partial in map.values()? {
+            total.add(partial);
+        }
+        Ok(total)
+    })
 }
 
 #[crucial::main]

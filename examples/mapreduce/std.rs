@@ -11,24 +11,25 @@ use crucial_examples::{Monitor, Result};
 
 use clap::Parser;
 use crucial_examples::mapreduce::{Job, Outcome, Partial, Variant, compute, report};
+use crucial_examples::options::within;
 
 /// Counts random points in tasks, and measures how long it takes to combine their results.
 #[derive(Parser)]
 struct Options {
     /// Number of tasks
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, default_value_t = 16, value_parser = within(1..=1000u64))]
     tasks: u64,
     /// Random points of each task
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, value_parser = within(0..=u64::MAX))]
     points: u64,
     /// How results are combined; by default all variants are measured
     #[arg(long, value_enum)]
     variant: Option<Variant>,
     /// Milliseconds between two polls of the map
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = within(0..=u64::MAX))]
     poll_ms: u64,
     /// Number of measurements of each variant; the median is printed
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, default_value_t = 3, value_parser = within(1..=1000u64))]
     rounds: u64,
 }
 
@@ -99,44 +100,52 @@ fn start(job: &Job, outputs: impl IntoIterator<Item = Output>) -> Vec<JoinHandle
         .collect()
 }
 
-/// Records the time of the result, then joins the tasks.
-fn finish(total: Partial, threads: Vec<JoinHandle<Result<()>>>) -> Result<Outcome> {
-    let outcome = Outcome::of(total);
+/// Waits for the result, and for the tasks. If one of these fails, its failure is the outcome: the result never comes.
+fn finish(
+    threads: Vec<JoinHandle<Result<()>>>,
+    result: impl FnOnce() -> Result<Partial> + Send + 'static,
+) -> Result<Outcome> {
+    let client = std::thread::spawn(move || result().map(Outcome::of));
     for thread in threads {
         thread.join()??;
     }
-    Ok(outcome)
+    client.join().expect("the client does not panic")
 }
 
 fn futures(job: &Job) -> Result<Outcome> {
     let (outputs, futures): (Vec<_>, Vec<_>) = (0..job.tasks).map(|_| mpsc::channel()).unzip();
     let threads = start(job, outputs.into_iter().map(Output::Future));
-    let mut total = Partial::default();
-    // The channel of a task that panicked is closed; the join reports the panic.
-    for partial in futures.iter().flat_map(|future| future.recv()) {
-        total.add(partial);
-    }
-    finish(total, threads)
+    finish(threads, move || {
+        let mut total = Partial::default();
+        // The channel of a task that panicked is closed; the join reports the panic.
+        for partial in futures.iter().flat_map(|future| future.recv()) {
+            total.add(partial);
+        }
+        Ok(total)
+    })
 }
 
 fn auto_reduce(job: &Job) -> Result<Outcome> {
     let (missing, sum) = (job.tasks, Partial::default());
     let total = Arc::new(Monitor::new(Total { missing, sum }));
     let threads = start(job, std::iter::repeat(Output::Total(total.clone())));
-    finish(total.until(|total| total.result()), threads)
+    finish(threads, move || Ok(total.until(|total| total.result())))
 }
 
 fn polling(job: &Job) -> Result<Outcome> {
     let map = Arc::new(Monitor::new(BTreeMap::new()));
     let threads = start(job, std::iter::repeat(Output::Map(map.clone())));
-    while map.call(|map| map.len() as u64) < job.tasks {
-        thread::sleep(job.poll);
-    }
-    let mut total = Partial::default();
-    for partial in map.call(|map| map.clone().into_values()) {
-        total.add(partial);
-    }
-    finish(total, threads)
+    let (tasks, poll) = (job.tasks, job.poll);
+    finish(threads, move || {
+        while map.call(|map| map.len() as u64) < tasks {
+            thread::sleep(poll);
+        }
+        let mut total = Partial::default();
+        for partial in map.call(|map| map.clone().into_values()) {
+            total.add(partial);
+        }
+        Ok(total)
+    })
 }
 
 fn main() -> Result<()> {

@@ -1,5 +1,5 @@
 //! K1 to K11: data files, numbers and output that users of such programs have met. Each program is run as a user runs it,
-//! the version with std threads beside the other.
+//! the version with std threads beside the other. And K15 of an application: it ends with the first of its threads that dies.
 
 mod programs;
 
@@ -337,5 +337,181 @@ fn k11_arrays_of_integers_are_converted() {
     for program in KMEANS {
         let said = output(example(program).args(["-k", "1", "--file", &path]));
         assert!(said.starts_with("3 points of 2 dimensions"), "{said}");
+    }
+}
+
+/// The processes that come from this one, each with the processor time that it has used, in ticks.
+fn descendants(parent: u32) -> Vec<(u32, u64)> {
+    // Each thread has children of its own. A process or thread may have ended meanwhile: then it is not seen.
+    let threads = std::fs::read_dir(format!("/proc/{parent}/task"));
+    let threads = threads.into_iter().flatten().flatten();
+    let lists =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let mut all = Vec::new();
+    for child in lists.collect::<String>().split_whitespace() {
+        let child = child.parse().expect("a process");
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let used = fields.split_whitespace().nth(11).map_or(Ok(0), str::parse);
+        all.push((child, used.expect("a number")));
+        all.extend(descendants(child));
+    }
+    all
+}
+
+#[test]
+fn k15_a_killed_worker_ends_the_application() {
+    for variant in ["futures", "auto-reduce", "polling"] {
+        let tasks = 3;
+        // Hours of work.
+        let arguments = [
+            "--points",
+            "1000000000000",
+            "--tasks",
+            "3",
+            "--variant",
+            variant,
+        ];
+        let mut command = example("mapreduce");
+        let mut program = command
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program runs");
+        // All tasks are computing: the program itself only waits.
+        let victim = loop {
+            let workers = descendants(program.id());
+            let busy: Vec<_> = workers.iter().filter(|(_, used)| *used > 5).collect();
+            if let [.., (last, _)] = busy[..]
+                && busy.len() >= tasks
+            {
+                break last.to_string();
+            }
+            assert!(program.try_wait().expect("it is a child").is_none());
+            // Nothing says how busy a process is but a look at it.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        };
+        let killed = Command::new("kill").args(["-KILL", &victim]).status();
+        assert!(killed.expect("kill runs").success());
+        let killed = std::time::Instant::now();
+        let ended = program.wait_with_output().expect("it ends");
+        // Milliseconds, on a machine that is not busy with other tests; without the failure it would be hours.
+        let elapsed = killed.elapsed();
+        assert!(elapsed.as_secs() < 60, "{variant}: {elapsed:?}");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{variant}: {said}");
+        assert!(
+            said.contains("died") && said.contains("signal"),
+            "{variant}: {said}"
+        );
+    }
+}
+
+/// Words of libraries, and of Rust's own formats, that say nothing to a user.
+const STRANGE: [&str; 11] = [
+    "invalid digit",
+    "invalid float",
+    "number too large",
+    "out of range integral",
+    "Hit the end",
+    "Os {",
+    "Err(",
+    "panicked",
+    "configuration: ",
+    "Config: ",
+    "Error: Error",
+];
+
+#[test]
+fn k40_messages_of_applications_name_the_thing_and_say_it_once() {
+    let files = Files::new();
+    let missing = files.path("missing.csv").to_string_lossy().into_owned();
+    let directory = files.0.path().to_string_lossy().into_owned();
+    let nowhere = files.path("no/where.csv").to_string_lossy().into_owned();
+    for (name, arguments, parts) in [
+        (
+            "kmeans",
+            &["--threads", "x"][..],
+            &["--threads", "'x'", "from 1 to 1000"][..],
+        ),
+        (
+            "kmeans",
+            &["--threads", "0"],
+            &["--threads", "from 1 to 1000"],
+        ),
+        ("kmeans", &["-k", "-1"], &["-1"]),
+        ("kmeans", &["-k", "many"], &["many", "from 0 to"]),
+        (
+            "kmeans",
+            &["--tolerance", "small"],
+            &["--tolerance", "a finite number"],
+        ),
+        ("kmeans", &["--file", &missing], &[&missing, "No such file"]),
+        ("kmeans", &["--file", &directory], &[&directory, ".csv"]),
+        ("kmeans", &["--out", &nowhere], &[&nowhere]),
+        (
+            "logistic",
+            &["--iterations", "1e3"],
+            &["--iterations", "from 0 to"],
+        ),
+        ("logistic", &["--file", &missing], &[&missing]),
+        (
+            "forest",
+            &["--trees", "99999999999"],
+            &["--trees", "from 1 to 10000"],
+        ),
+        (
+            "mandelbrot",
+            &["--size", "65536"],
+            &["--size", "from 1 to 65535"],
+        ),
+        ("mandelbrot", &["--out", &nowhere], &[&nowhere]),
+        ("montecarlo", &["--points", "0"], &["--points", "from 1 to"]),
+        ("wordcount", &[&missing], &[&missing]),
+        (
+            "philosophers",
+            &["--philosophers", "1"],
+            &["from 2 to 1000"],
+        ),
+        ("inference", &["--requests", "-3"], &["-3"]),
+        (
+            "mapreduce",
+            &["--rounds", "0"],
+            &["--rounds", "from 1 to 1000"],
+        ),
+    ] {
+        for program in [name.to_owned(), format!("{name}-std")] {
+            let (failed, said) = run(example(&program).args(arguments));
+            let what = format!("{program} {arguments:?}");
+            assert!(
+                matches!(failed.status.code(), Some(1 | 2)),
+                "{what}: {said}"
+            );
+            for part in parts {
+                assert!(said.contains(part), "{what}: {part:?} is not in: {said}");
+            }
+            for strange in STRANGE {
+                assert!(!said.contains(strange), "{what}: {strange:?} is in: {said}");
+            }
+        }
+    }
+    for (variable, value, expected) in [
+        ("CRUCIAL_REPLICAS", "9", "a whole number from 1 to 3"),
+        ("CRUCIAL_CLUSTER", "nowhere", "HOST:PORT or unix:PATH"),
+        ("CRUCIAL_PLATFORM", "moon", "`local` or `in-process`"),
+        ("CRUCIAL_MEMORY_MB", "much", "a whole number from 1 to"),
+    ] {
+        let (failed, said) = run(example("montecarlo").env(variable, value));
+        assert_eq!(failed.status.code(), Some(1), "{variable}: {said}");
+        // The first word, once, and then what is wrong.
+        assert!(said.starts_with(&format!("Error: {variable}")), "{said}");
+        assert!(said.contains(value) && said.contains(expected), "{said}");
+        for strange in STRANGE {
+            assert!(
+                !said.contains(strange),
+                "{variable}: {strange:?} is in: {said}"
+            );
+        }
     }
 }
