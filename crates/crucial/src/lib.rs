@@ -35,6 +35,22 @@
 //! - [`main`]: the executable's roles. [`Config`]: settings, also from the environment.
 //! - [`Error`]: the errors of calls and threads.
 //!
+//! # Values
+//!
+//! Arguments, results and the values in objects are of any type with serde's `Serialize` and `Deserialize`, with two
+//! exceptions, which are refused where the value is sent, or else where it arrives, with the cause: a type that has to ask what
+//! comes before it reads it (`#[serde(untagged)]`, `#[serde(tag = ..)]`, `#[serde(flatten)]`, `serde_json::Value`), and a
+//! value that leaves a field out (`#[serde(skip_serializing_if = ..)]`).
+//!
+//! - Library objects keep values encoded. Two are equal if their encodings are, and their type's `PartialEq` is not asked:
+//!   [`Opaque`] says where that differs.
+//! - An object of a generic type is one of the kinds of values that it was made with. Who opens a `Map<String, f64>` as a
+//!   `Map<String, i64>` is refused, and does not read other numbers.
+//! - A `usize` has 32 bits in an uploaded type, and 64 in a program. Write `u64` in the signatures (where [`shared`] warns)
+//!   and fields of shared types; what does not fit is an error, also of arithmetic.
+//!
+//! # Uploaded types
+//!
 //! Compiled for WebAssembly, a crate has just its shared types, which a server accepts as an uploaded module:
 //! `#[cloud]` functions and `#[crucial::main]` are left out.
 //!
