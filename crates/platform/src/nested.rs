@@ -128,7 +128,7 @@ impl Platform for Nested {
 }
 
 impl Nested {
-    /// Starts the thread that fetches outcomes, if there is none.
+    /// Starts the thread that fetches outcomes, unless it runs.
     fn fetch_outcomes(&self) -> std::io::Result<()> {
         let mut state = self.0.state();
         if !state.is_fetched {

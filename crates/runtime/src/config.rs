@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::modules::program_modules;
 use crate::output;
-use crate::server::effective_spin;
 
 /// The settings of a program.
 ///
@@ -122,6 +121,14 @@ impl Config {
         Config::read(|name| std::env::var_os(name))
     }
 
+    /// How long threads spin. With a single core, spinning only takes time from the thread that is waited for.
+    pub(crate) fn effective_spin(&self) -> Duration {
+        match std::thread::available_parallelism() {
+            Ok(cores) if cores.get() > 1 => self.spin,
+            _ => Duration::ZERO,
+        }
+    }
+
     /// The settings of a session at these servers.
     pub(crate) fn client(&self, servers: &Endpoints) -> crucial_client::Config {
         let mut client = crucial_client::Config::new(servers.first().clone());
@@ -130,7 +137,7 @@ impl Config {
         client.namespace.clone_from(&self.namespace);
         client.replicas = self.replicas;
         client.patience = self.patience;
-        client.spin = effective_spin(self.spin);
+        client.spin = self.effective_spin();
         // One process says it, and not each worker.
         client.tell = (!worker::is_worker()).then_some(|text| output::note(format_args!("{text}")));
         if let Some(run) = self.run {

@@ -2,7 +2,6 @@
 
 #[cfg(feature = "modules")]
 use std::sync::Arc;
-use std::time::Duration;
 
 use crucial_local::{Place, embedded};
 use crucial_object::{Error, Result};
@@ -51,7 +50,7 @@ fn server_config(config: &Config, endpoint: &Endpoint) -> crucial_server::Config
         // The other cores are the program's.
         threads: (cores / 2).max(1),
         lease: config.lease,
-        spin: effective_spin(config.spin),
+        spin: config.effective_spin(),
         ..Default::default()
     }
 }
@@ -65,13 +64,5 @@ fn parts() -> Parts {
             None,
         )),
         ..Parts::default()
-    }
-}
-
-/// With a single core, spinning only takes time from the thread that is waited for.
-pub(crate) fn effective_spin(configured: Duration) -> Duration {
-    match std::thread::available_parallelism() {
-        Ok(cores) if cores.get() > 1 => configured,
-        _ => Duration::ZERO,
     }
 }

@@ -90,7 +90,7 @@ fn allocate(megabytes: usize) -> usize {
 fn allocate_in_another(megabytes: usize) -> Result<Option<usize>> {
     match thread::spawn(allocate(megabytes)).join() {
         Ok(length) => Ok(Some(length)),
-        Err(Error::MemoryLimit { limit_mb, .. }) if limit_mb == 77 => Ok(None),
+        Err(Error::MemoryLimit { limit_mb: 77, .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -2,30 +2,9 @@
 
 use std::rc::Rc;
 
-use tokio::sync::Mutex;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-
 use super::pool::{Job, Pool};
 use crate::nested::{self, Outcome, Request};
-use crate::platform::{Failure, InvocationId};
-
-type Ended = (u64, Result<Vec<u8>, Failure>);
-
-/// The outcomes that a worker has not fetched yet.
-pub(super) struct Outcomes {
-    sender: UnboundedSender<Ended>,
-    receiver: Rc<Mutex<UnboundedReceiver<Ended>>>,
-}
-
-impl Outcomes {
-    pub fn new() -> Outcomes {
-        let (sender, receiver) = unbounded_channel();
-        Outcomes {
-            sender,
-            receiver: Rc::new(Mutex::new(receiver)),
-        }
-    }
-}
+use crate::platform::InvocationId;
 
 impl Pool {
     /// Starts the invocation to which `worker` has given a number. Returns false if the message is not understood.
@@ -34,14 +13,14 @@ impl Pool {
             return false;
         };
         let id = InvocationId::next();
-        let sender = {
+        let done = {
             let mut state = self.state.borrow_mut();
             let Some(process) = state.workers.get(&worker) else {
                 return false;
             };
-            let sender = process.outcomes.sender.clone();
+            let done = process.outcomes.completion(number);
             state.from_workers.insert((worker, number), id);
-            sender
+            done
         };
         self.invoke(Job {
             id,
@@ -49,8 +28,7 @@ impl Pool {
             event: event.to_vec(),
             memory_mb: request.memory_mb.or(self.config.memory_mb_default),
             limit: request.time_limit.unwrap_or(self.config.time_limit_default),
-            // Sending fails if the worker has ended, which needs no outcome.
-            done: Box::new(move |result| drop(sender.send((number, result)))),
+            done,
         });
         true
     }
@@ -71,11 +49,11 @@ impl Pool {
 
     /// Waits for the next outcome of an invocation by `worker`, as a message. `None`: the worker has ended.
     pub async fn next_outcome(&self, worker: u64) -> Option<Vec<u8>> {
-        let receiver = {
+        let outcomes = {
             let state = self.state.borrow();
-            state.workers.get(&worker)?.outcomes.receiver.clone()
+            state.workers.get(&worker)?.outcomes.clone()
         };
-        let (number, result) = receiver.lock().await.recv().await?;
+        let (number, result) = outcomes.next().await?;
         self.state
             .borrow_mut()
             .from_workers

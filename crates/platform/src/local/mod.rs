@@ -1,7 +1,7 @@
 //! Worker processes on this machine, behind the Lambda Runtime API on loopback.
 //!
 //! A single thread with its own async runtime does everything. It runs the main loop (`serve`), serves the API (`api`),
-//! assigns invocations to workers (`pool`, `process_state`), takes invocations from workers (`from_workers`), starts
+//! assigns invocations to workers (`pool`, `process_state`), takes invocations from workers (`from_workers`, `outcomes`), starts
 //! processes (`process`, which end with the thread that started them), reads their output (`output`), and checks their
 //! limits (`limits`).
 
@@ -20,6 +20,7 @@ mod api;
 mod config;
 mod from_workers;
 mod limits;
+mod outcomes;
 mod output;
 mod pool;
 mod process;

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 use super::config::LocalConfig;
-use super::from_workers::Outcomes;
+use super::outcomes::Outcomes;
 use super::output::Output;
 use super::process::{self, OWN_EXECUTABLE, Room};
 use super::process_state::{Event, ProcessState, WorkerProcess};

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use super::from_workers::Outcomes;
+use super::outcomes::Outcomes;
 use super::output::Output;
 use super::process;
 use crate::platform::{Completion, Failure, InvocationId};

@@ -52,7 +52,7 @@ impl Packet {
         Packet::of(Some(client))
     }
 
-    /// That of a thread that could not be started.
+    /// The packet of a thread that could not be started.
     pub fn failed(error: Error) -> Packet {
         let packet = Packet::of(None);
         packet.fill(Err(error));
