@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let threads: Vec<_> = (0..threads)
         .map(|seed| thread::spawn(estimate(points, seed, inside.clone())))
         .collect();
-    let total = points * threads.len() as u64;
+    let total = points as u128 * threads.len() as u128;
     for thread in threads {
         thread.join()??;
     }

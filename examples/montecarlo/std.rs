@@ -33,7 +33,7 @@ fn main() {
             thread::spawn(move || estimate(points, seed, inside))
         })
         .collect();
-    let total = points * threads.len() as u64;
+    let total = points as u128 * threads.len() as u128;
     for thread in threads {
         thread.join().expect("the thread did not panic");
     }

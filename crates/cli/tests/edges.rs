@@ -140,6 +140,7 @@ fn k21_no_server_outlives_crucial_up_however_that_ends() {
 fn k34_run_passes_every_signal_on_that_ends_a_process() {
     let server = server();
     for signal in [
+        Signal::ABORT,
         Signal::USR1,
         Signal::USR2,
         Signal::ALARM,
@@ -147,7 +148,7 @@ fn k34_run_passes_every_signal_on_that_ends_a_process() {
         Signal::TERM,
     ] {
         let script =
-            "trap 'exit 7' USR1 USR2 ALRM HUP TERM; echo runs; while :; do sleep 0.05; done";
+            "trap 'exit 7' ABRT USR1 USR2 ALRM HUP TERM; echo runs; while :; do sleep 0.05; done";
         let mut holder = command(&server, &["mutex", "m", "run", "--", "sh", "-c", script])
             .stdout(Stdio::piped())
             .spawn()
@@ -194,6 +195,11 @@ fn k36_numbers_that_json_does_not_have_are_printed() {
             run(&server, &entries),
             (0, format!("[[\"k\",\"{number}\"]]"))
         );
+    }
+    for number in ["1e400", "-1e999"] {
+        let put = ["map", "m", "--values", "float", "put", "k"];
+        let (status, error) = run(&server, &[&put[..], &["--", number]].concat());
+        assert!(status != 0 && error.contains(number), "{error}");
     }
 }
 

@@ -1,10 +1,15 @@
 //! Signals that end processes.
+//!
+//! The module has `unsafe` code: the mask of signals is set by the C library.
+
+#![allow(unsafe_code)]
 
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The signals by which somebody ends a process that does not handle them. (Of the others, some are those of faults, and those
 /// of real time have no names.)
-pub const ENDING: [Signal; 13] = [
+pub const ENDING: [Signal; 17] = [
+    Signal::ABORT,
     Signal::ALARM,
     Signal::HUP,
     Signal::INT,
@@ -12,7 +17,10 @@ pub const ENDING: [Signal; 13] = [
     Signal::POWER,
     Signal::PROF,
     Signal::QUIT,
+    Signal::STKFLT,
+    Signal::SYS,
     Signal::TERM,
+    Signal::TRAP,
     Signal::USR1,
     Signal::USR2,
     Signal::VTALARM,
@@ -33,6 +41,17 @@ pub fn ignored() -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or(0)
+}
+
+/// Lets all signals through to this thread, and to threads and processes that it starts: a process may be started with
+/// some of them blocked, which nobody would lift then. To be called first.
+pub fn unblock() {
+    // SAFETY: the set is written by the first call and only read by the second.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
 }
 
 /// Passes a signal on to a program that this process runs, which decides how to end.

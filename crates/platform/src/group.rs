@@ -45,6 +45,8 @@ const ROUNDS_MAX: usize = 1000;
 pub(crate) fn lead() {
     // Fails for one that leads a session, and so a group, already.
     let _ = rustix::process::setpgid(None, None);
+    // Also that by which the parent's death is told.
+    crucial_local::signals::unblock();
     for of_terminals in [libc::SIGTTIN, libc::SIGTTOU] {
         // SAFETY: no handler, and no other thread is there yet that could set one.
         unsafe { libc::signal(of_terminals, libc::SIG_IGN) };

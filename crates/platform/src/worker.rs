@@ -106,7 +106,8 @@ static IS_RUNNING: AtomicBool = AtomicBool::new(false);
 
 /// Whether a platform started this process as a worker.
 pub fn is_worker() -> bool {
-    IS_RUNNING.load(Ordering::Relaxed) || std::env::var_os(API_VARIABLE).is_some()
+    let is_named = || std::env::var_os(API_VARIABLE).is_some_and(|api| !api.is_empty());
+    IS_RUNNING.load(Ordering::Relaxed) || is_named()
 }
 
 /// Runs a worker on the calling thread until its platform ends the process.
@@ -161,11 +162,21 @@ pub fn run(handler: &dyn Handler) -> ! {
         result_bytes_max,
         agent,
     };
+    let mut has_run = false;
     loop {
-        if let Err(error) = client.run_next(handler) {
+        match client.run_next(handler) {
+            Ok(()) => has_run = true,
             // The platform has ended or is shutting down.
-            tracing::debug!(%error, "the Runtime API does not respond");
-            std::process::exit(0);
+            Err(error) if has_run || matches!(error, ureq::Error::StatusCode(_)) => {
+                tracing::debug!(%error, "the Runtime API does not respond");
+                std::process::exit(0);
+            }
+            Err(error) => {
+                eprintln!(
+                    "crucial: this worker cannot reach its platform ({API_VARIABLE}={api}): {error}"
+                );
+                std::process::exit(1);
+            }
         }
     }
 }

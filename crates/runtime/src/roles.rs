@@ -46,6 +46,7 @@ pub fn main<R>(program: fn() -> R, command_line: Option<CommandLine>) -> R {
 /// Lets this process learn how its children end, also if it was started by one that does not want to know: a process
 /// that ignores SIGCHLD is told nothing, and its children inherit that.
 pub fn hear_of_children() {
+    crucial_local::signals::unblock();
     const SIGCHLD: u32 = signal_hook::consts::SIGCHLD as u32;
     if crucial_local::signals::ignored() & (1 << (SIGCHLD - 1)) == 0 {
         return;

@@ -35,12 +35,8 @@ impl Bound {
             }
             Endpoint::Tcp { host, port } => {
                 for (bound, also_ipv4) in self.listen_tcp(host, *port).map_err(refused)? {
-                    let host = match bound {
-                        SocketAddr::V4(_) => bound.ip().to_string(),
-                        SocketAddr::V6(_) => format!("[{}]", bound.ip()),
-                    };
                     self.endpoints.push(Endpoint::Tcp {
-                        host,
+                        host: bound.ip().to_string(),
                         port: bound.port(),
                     });
                     self.listen_locally(bound, also_ipv4);

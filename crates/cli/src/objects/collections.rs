@@ -294,8 +294,13 @@ fn parse<V: FromStr + Shown>(text: &str) -> Result<V> {
 }
 
 fn number<V: FromStr + Shown>(text: &str) -> Result<V, String> {
-    text.parse()
-        .map_err(|_| format!("{text:?} is not {}", V::EXPECTED))
+    let value: V = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not {}", V::EXPECTED))?;
+    match value.is_as_written(text) {
+        true => Ok(value),
+        false => Err(format!("{text:?} is beyond the numbers of 64 bits")),
+    }
 }
 
 /// Parses a line "KEY VALUE": two words, or what is before and behind a tab, where there may be blanks. An empty line has no
@@ -327,6 +332,11 @@ pub(super) trait Shown {
     const EXPECTED: &'static str;
 
     fn shown(self) -> Value;
+
+    /// Whether it is what the text says.
+    fn is_as_written(&self, _: &str) -> bool {
+        true
+    }
 }
 
 impl Shown for i64 {
@@ -355,6 +365,11 @@ impl Shown for f64 {
             true => self.into(),
             false => self.to_string().into(),
         }
+    }
+
+    /// A number that is too large is read as infinite.
+    fn is_as_written(&self, text: &str) -> bool {
+        self.is_finite() || !text.contains(|sign: char| sign.is_ascii_digit())
     }
 }
 

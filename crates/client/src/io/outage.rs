@@ -11,6 +11,7 @@ const QUIET_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Outage {
     since: Instant,
     is_said: bool,
+    is_over: bool,
 }
 
 impl Outage {
@@ -18,12 +19,23 @@ impl Outage {
         Outage {
             since: Instant::now(),
             is_said: false,
+            is_over: false,
         }
     }
 
     /// The server could not be reached once more.
     pub fn go_on(&mut self, config: &Config, failure: &str) {
-        if self.is_said || self.since.elapsed() < QUIET_MAX {
+        let took = self.since.elapsed();
+        if self.is_said && !self.is_over && took >= config.patience {
+            self.is_over = true;
+            if let Some(tell) = config.tell {
+                let took = took.as_secs_f64();
+                tell(&format!(
+                    "{failure}, for {took:.0} s: calls fail now; what calls nothing goes on"
+                ));
+            }
+        }
+        if self.is_said || took < QUIET_MAX {
             return;
         }
         self.is_said = true;

@@ -304,6 +304,12 @@ fn k21_what_a_thread_starts_ends_with_the_program() -> Outcome {
         program.wait()?;
         assert!(has_ended(child), "{signal:?}");
     }
+    // Also if the program was started with all signals blocked.
+    let own = Program::command("own-child")?;
+    let mut program = Program::start_command(by(&["env", "--block-signal"], &own))?;
+    let child = program.line()?.parse().ok().and_then(Pid::from_raw);
+    program.kill()?;
+    assert!(child.is_some_and(has_ended));
     let mut program = Program::start("own-child", None)?;
     let child = program.line()?.parse().ok().and_then(Pid::from_raw);
     program.tell("end")?;

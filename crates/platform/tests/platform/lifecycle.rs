@@ -38,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
         shutdown_leaves_no_process,
         dropping_the_platform_ends_the_workers,
         workers_end_with_their_parent,
+        a_worker_that_finds_no_platform_says_so,
     ]
 }
 
@@ -284,6 +285,19 @@ fn workers_end_with_their_parent() {
         begin.elapsed()
     );
     parent.wait().unwrap();
+}
+
+fn a_worker_that_finds_no_platform_says_so() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("cannot reach its platform (AWS_LAMBDA_RUNTIME_API=127.0.0.1:1)"),
+        "{said}"
+    );
 }
 
 pub fn is_parent() -> bool {
