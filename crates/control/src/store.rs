@@ -2,7 +2,7 @@
 //! All of it is in memory; the durable part is also in the [journal](crate::journal), which a thread of its own writes
 //! (`writer.rs`): nothing waits for the disk with a lock, or on a thread that has something else to do. Neither does the
 //! library: to it a vote and log entries are written when they are handed over. So nothing may leave the server that rests
-//! on records which are not on disk yet ([`Store::all_written`], [`Store::entry_written`]), and no entry is applied before.
+//! on records which are not on disk yet (`Store::all_written`, `Store::entry_written`), and no entry is applied before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
