@@ -114,6 +114,7 @@ fn polling(job: &Job) -> Result<Outcome> {
     let (tasks, poll) = (job.tasks, job.poll);
     finish(threads, move || {
         while map.len()? < tasks {
+            // What this way of waiting is about, which the others are measured against.
             std::thread::sleep(poll);
         }
         let mut total = Partial::default();

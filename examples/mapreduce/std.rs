@@ -138,6 +138,7 @@ fn polling(job: &Job) -> Result<Outcome> {
     let (tasks, poll) = (job.tasks, job.poll);
     finish(threads, move || {
         while map.call(|map| map.len() as u64) < tasks {
+            // What this way of waiting is about, which the others are measured against.
             thread::sleep(poll);
         }
         let mut total = Partial::default();

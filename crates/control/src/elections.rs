@@ -88,6 +88,8 @@ impl Shared {
         let interval = Duration::from_millis((heartbeat_ms / 2).max(1));
         let mut elections = Elections::new(ELECTION_HEARTBEATS.start * heartbeat_ms);
         loop {
+            // The library begins an election because time has passed, which it looks at itself; nothing announces that it
+            // is about to.
             tokio::time::sleep(interval).await;
             let is_behind = self.store.is_behind();
             let (seen, voters) = {

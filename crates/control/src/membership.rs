@@ -262,6 +262,7 @@ impl Shared {
     async fn send_heartbeats(&self, raft: &Raft<Types>, incarnation: Incarnation) {
         loop {
             let pause = Duration::from_millis(self.config.timing.heartbeat_ms);
+            // The time between two heartbeats.
             tokio::time::sleep(pause).await;
             self.heartbeat(raft, incarnation).await;
         }
