@@ -68,7 +68,9 @@ pub use crucial_object::{
 #[cfg(not(target_family = "wasm"))]
 pub use crucial_runtime::runtime::{clear_namespace, init, run_id};
 #[cfg(not(target_family = "wasm"))]
-pub use crucial_runtime::{Config, PlatformKind, Task, thread};
+pub use crucial_runtime::{Config, IntoTask, IsTask, MutTask, PlatformKind, Task, thread};
+#[doc(inline)]
+pub use crucial_std as std;
 
 /// The command line, which `PROGRAM crucial ..` runs.
 #[cfg(all(feature = "cli", not(target_family = "wasm")))]
@@ -100,7 +102,7 @@ macro_rules! embed_module {
 pub mod __private {
     pub use crucial_object::__private::*;
     #[cfg(not(target_family = "wasm"))]
-    pub use crucial_runtime::{CloudFunction, EmbeddedModule, task};
+    pub use crucial_runtime::{CloudFunction, EmbeddedModule, Returned, overwrite, task};
 
     /// Runs the role that this process was started for.
     #[cfg(not(target_family = "wasm"))]

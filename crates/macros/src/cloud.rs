@@ -24,7 +24,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
         ));
     }
     let parameters: Vec<Parameter> = signature::typed(signature)
-        .map(signature::parameter)
+        .map(signature::lendable_parameter)
         .collect::<Result<_>>()?;
     if parameters.len() > PARAMETERS_MAX {
         return Err(Error::new_spanned(
@@ -49,12 +49,56 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
         .partition(|a| a.path().is_ident("doc") || a.path().is_ident("deprecated"));
     let inputs = &signature.inputs;
     let written = parameters.iter().map(|p| {
-        let (name, ty) = (&p.name, &p.written);
+        let (name, ty) = (&p.name, p.lent());
         quote!(#name: #ty)
     });
-    let names: Vec<_> = parameters.iter().map(|p| &p.name).collect();
+    let lent: Vec<_> = parameters.iter().filter(|p| p.is_lent()).collect();
+    let bound = parameters.iter().map(|p| {
+        let (name, mutable) = (&p.name, p.is_lent().then(|| quote!(mut)));
+        quote!(#mutable #name)
+    });
     let owned = parameters.iter().map(|p| &p.owned);
     let passed = parameters.iter().map(Parameter::pass);
+
+    let sent = parameters.iter().map(|p| {
+        let name = &p.name;
+        match p.is_lent() {
+            true => quote!(&*#name),
+            false => quote!(#name),
+        }
+    });
+    let make = quote!(::crucial::__private::task(__CRUCIAL_NAME, &(#(#sent,)*)));
+    let (lifetime, task, make, written_back) = if lent.is_empty() {
+        let task = quote!(::crucial::Task<#result>);
+        (quote!(), task, make, quote!(::std::vec::Vec::new()))
+    } else {
+        let task = quote!(::crucial::MutTask<'__crucial, #result>);
+        let (names, owned) = (
+            lent.iter().map(|p| &p.name).collect::<Vec<_>>(),
+            lent.iter().map(|p| &p.owned),
+        );
+        let fresh: Vec<_> = (0..lent.len())
+            .map(|n| quote::format_ident!("__crucial_{n}"))
+            .collect();
+        let writes = lent.iter().zip(&fresh).map(|(p, fresh)| {
+            let name = &p.name;
+            match p.is_slice() {
+                true => quote!(::crucial::__private::overwrite(#name, #fresh)?;),
+                false => quote!(*#name = #fresh;),
+            }
+        });
+        let make = quote! {
+            let __crucial_task = #make;
+            ::crucial::MutTask::new(__crucial_task, ::std::boxed::Box::new(move |__crucial_bytes: &[u8]| {
+                let (#(#fresh,)*): (#(#owned,)*) =
+                    ::crucial::__private::decode_arguments(__CRUCIAL_NAME, __crucial_bytes)?;
+                #(#writes)*
+                ::core::result::Result::Ok(())
+            }))
+        };
+        let written_back = quote!(::crucial::encode(&(#(&#names,)*))?);
+        (quote!(<'__crucial>), task, make, written_back)
+    };
 
     let result_type: Type = syn::parse_quote!(#result);
     let travelling = parameters
@@ -67,7 +111,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     Ok(quote! {
         #(#outer)*
         #[cfg(not(target_family = "wasm"))]
-        #vis fn #name(#(#written),*) -> ::crucial::Task<#result> {
+        #vis fn #name #lifetime (#(#written),*) -> #task {
             const __CRUCIAL_NAME: &str = ::core::concat!(::core::module_path!(), "::", ::core::stringify!(#name));
 
             #assertions
@@ -75,10 +119,14 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
             #(#inner)*
             fn __crucial_function(#inputs) -> #result #block
 
-            fn __crucial_run(arguments: &[u8]) -> ::crucial::Result<::std::vec::Vec<u8>> {
-                let (#(#names,)*): (#(#owned,)*) =
+            fn __crucial_run(arguments: &[u8]) -> ::crucial::Result<::crucial::__private::Returned> {
+                let (#(#bound,)*): (#(#owned,)*) =
                     ::crucial::__private::decode_arguments(__CRUCIAL_NAME, arguments)?;
-                ::crucial::encode(&__crucial_function(#(#passed),*))
+                let __crucial_result = __crucial_function(#(#passed),*);
+                ::core::result::Result::Ok(::crucial::__private::Returned {
+                    result: ::crucial::encode(&__crucial_result)?,
+                    written: #written_back,
+                })
             }
 
             ::crucial::__private::inventory::submit! {
@@ -88,7 +136,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
                 }
             }
 
-            ::crucial::__private::task(__CRUCIAL_NAME, &(#(#names,)*))
+            #make
         }
     })
 }

@@ -42,10 +42,34 @@ impl Parameter {
         matches!(self.written, Type::Reference(_))
     }
 
+    /// Whether it is lent by `&mut`: what becomes of it comes back.
+    pub fn is_lent(&self) -> bool {
+        matches!(&self.written, Type::Reference(reference) if reference.mutability.is_some())
+    }
+
+    /// Whether it is a reference to a slice.
+    pub fn is_slice(&self) -> bool {
+        matches!(&self.written, Type::Reference(reference) if matches!(*reference.elem, Type::Slice(_)))
+    }
+
+    /// As it stands in the signature, with the lifetime `'__crucial` of what is lent.
+    pub fn lent(&self) -> Type {
+        match &self.written {
+            Type::Reference(reference) if reference.mutability.is_some() => {
+                let mut reference = reference.clone();
+                reference.lifetime = Some(syn::parse_quote!('__crucial));
+                Type::Reference(reference)
+            }
+            other => other.clone(),
+        }
+    }
+
     /// How the decoded value is handed on.
     pub fn pass(&self) -> TokenStream {
         let name = &self.name;
-        if self.is_reference() {
+        if self.is_lent() {
+            quote!(&mut #name)
+        } else if self.is_reference() {
             quote!(&#name)
         } else {
             quote!(#name)
@@ -152,7 +176,20 @@ pub fn refuse_conditions(attributes: &[Attribute], instead: &str) -> Result<()> 
     }
 }
 
+/// Reads a parameter that is not lent.
 pub fn parameter(argument: &PatType) -> Result<Parameter> {
+    match &*argument.ty {
+        Type::Reference(reference) if reference.mutability.is_some() => Err(Error::new_spanned(
+            &argument.ty,
+            "an argument travels to another machine, and changes to it would not come back: take it by value or by `&`, and \
+             return what changed",
+        )),
+        _ => lendable_parameter(argument),
+    }
+}
+
+/// Reads a parameter, which may be lent by `&mut`.
+pub fn lendable_parameter(argument: &PatType) -> Result<Parameter> {
     refuse_conditions(
         &argument.attrs,
         "write the whole function twice, each with its `#[cfg]`",
@@ -164,25 +201,22 @@ pub fn parameter(argument: &PatType) -> Result<Parameter> {
         ));
     };
     let owned = match &*argument.ty {
-        Type::Reference(reference) => {
-            if reference.mutability.is_some() {
-                return Err(Error::new_spanned(
-                    &argument.ty,
-                    "an argument travels to another machine, and changes to it would not come back: \
-                     take it by value or by `&`, and return what changed",
-                ));
+        Type::Reference(reference) => match &*reference.elem {
+            Type::Slice(slice) => {
+                let element = &slice.elem;
+                syn::parse_quote!(::std::vec::Vec<#element>)
             }
-            match &*reference.elem {
-                Type::Slice(slice) => {
-                    let element = &slice.elem;
-                    syn::parse_quote!(::std::vec::Vec<#element>)
+            Type::Path(path) if path.path.is_ident("str") => {
+                if reference.mutability.is_some() {
+                    return Err(Error::new_spanned(
+                        &argument.ty,
+                        "a `str` cannot be written as a whole: lend a `&mut String`",
+                    ));
                 }
-                Type::Path(path) if path.path.is_ident("str") => {
-                    syn::parse_quote!(::std::string::String)
-                }
-                other => other.clone(),
+                syn::parse_quote!(::std::string::String)
             }
-        }
+            other => other.clone(),
+        },
         Type::ImplTrait(_) => {
             return Err(Error::new_spanned(
                 &argument.ty,

@@ -39,6 +39,8 @@ pub mod collections;
 mod complete;
 #[cfg(not(target_family = "wasm"))]
 pub mod describe;
+#[doc(hidden)]
+pub mod drop_in;
 mod error;
 mod explain;
 mod float;
@@ -46,6 +48,7 @@ mod float;
 mod guest;
 pub mod guest_abi;
 mod handle;
+pub mod held;
 mod id;
 mod journal;
 mod logger;

@@ -23,4 +23,4 @@ mod worker;
 
 pub use config::{Config, PlatformKind};
 pub use modules::{EmbeddedModule, MODULE_VARIABLE};
-pub use task::{CloudFunction, Task, task};
+pub use task::{CloudFunction, IntoTask, IsTask, MutTask, Returned, Task, Write, overwrite, task};

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use crucial_object::held;
 use crucial_platform::worker;
 use tracing::Level;
 
@@ -36,6 +37,7 @@ pub fn main<R>(program: fn() -> R, command_line: Option<CommandLine>) -> R {
     }
     if worker::is_worker() {
         show_tracing(Level::INFO);
+        held::become_worker();
         worker::run(&Worker::process(runtime::adopt));
     }
     // Also when the program panics.

@@ -4,10 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use crucial_client::Client;
 use crucial_object::caller::{self, Caller};
-use crucial_object::{Error, Result, decode, encode};
+use crucial_object::{Error, Result, decode, encode, held};
 use crucial_platform::worker::{Context, FunctionError, Handler};
 use crucial_proto::Endpoints;
-use serde_bytes::ByteBuf;
 
 use crate::config::Config;
 use crate::parcel::Parcel;
@@ -195,14 +194,17 @@ fn run_calls(
     calls: &[FunctionCall],
     recorded: Option<Arc<Recorded>>,
 ) -> Result<Results> {
-    let thread = Thread::new(&payload.name, payload.attempt, recorded);
-    current::enter(thread, || {
-        caller::with(caller, || {
-            let results = calls.iter();
-            let results = results.map(|call| call.run().map(ByteBuf::from));
-            Ok(Results(results.collect::<Result<_>>()?))
+    let thread = Thread::new(&payload.name, payload.attempt(), recorded);
+    let run = || {
+        let of_calls = calls.iter().map(FunctionCall::run).collect::<Result<_>>()?;
+        let passed_on = held::take_passed_on();
+        Ok(Results {
+            of_calls,
+            passed_on,
         })
-    })
+    };
+    let run = || held::attempt(payload.is_last, run);
+    current::enter(thread, || caller::with(caller, run))
 }
 
 impl Handler for Worker {

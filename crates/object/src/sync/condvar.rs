@@ -65,7 +65,8 @@ impl Condvar {
     }
 
     /// Takes a place among those who wait, before the mutex is released.
-    fn enter(&mut self, #[caller] caller: SessionId) -> u64 {
+    #[doc(hidden)]
+    pub fn enter(&mut self, #[caller] caller: SessionId) -> u64 {
         let number = self.next;
         self.next += 1;
         self.waiters.push_back(Waiter {
@@ -77,7 +78,8 @@ impl Condvar {
     }
 
     /// Blocks until the place was notified, and gives it up.
-    fn notified(&mut self, number: u64) -> Poll<()> {
+    #[doc(hidden)]
+    pub fn notified(&mut self, number: u64) -> Poll<()> {
         let place = self.waiters.iter().position(|w| w.number == number);
         match place {
             Some(place) if !self.waiters[place].notified => Poll::Pending,
@@ -91,7 +93,8 @@ impl Condvar {
     }
 
     /// Gives a place up; whether it was notified.
-    fn give_up(&mut self, number: u64) -> bool {
+    #[doc(hidden)]
+    pub fn give_up(&mut self, number: u64) -> bool {
         let place = self.waiters.iter().position(|w| w.number == number);
         let waiter = place.and_then(|place| self.waiters.remove(place));
         waiter.is_none_or(|waiter| waiter.notified)

@@ -23,7 +23,7 @@ mod barrier;
 mod condvar;
 mod counter;
 mod latch;
-mod line;
+pub(crate) mod line;
 mod mutex;
 mod once_lock;
 mod promise;

@@ -13,20 +13,23 @@ use super::launch::launch;
 use super::settings::Settings;
 use crate::config::PlatformKind;
 use crate::runtime::{self, Runtime};
-use crate::task::{FunctionCall, Task};
+use crate::task::{Batch, FunctionCall, IntoTask, Task};
 
 /// A thread's longest name, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 
 /// Runs a task as a cloud thread.
 ///
+/// The task is a call of a `#[cloud]` function, or a closure that makes one (`move || work(x)`), as in `std`: the closure is
+/// called at once, and what waits in it fails.
+///
 /// Returns at once. If the thread cannot be started (an argument that cannot be encoded, no server), nothing runs, and
 /// [`join`](JoinHandle::join) returns the reason; [`Builder::spawn`] returns the reason at once.
 ///
 /// Dropping the handle detaches the thread: the thread runs on for as long as this program runs.
 #[doc(alias = "CloudThread")]
-pub fn spawn<R: DeserializeOwned>(task: Task<R>) -> JoinHandle<R> {
-    match Builder::new().start(task) {
+pub fn spawn<T: IntoTask>(task: T) -> JoinHandle<T::Output> {
+    match Builder::new().start(task.into_task()) {
         Ok(handle) => handle,
         Err(error) => JoinHandle::failed(error),
     }
@@ -143,16 +146,17 @@ impl Builder {
     ///
     /// If nothing can be run: [`Error::Encoding`] for arguments that cannot be encoded, [`Error::LimitExceeded`] for
     /// too large ones, [`Error::Config`] or [`Error::Unavailable`] if the runtime does not start.
-    pub fn spawn<R: DeserializeOwned>(self, task: Task<R>) -> Result<JoinHandle<R>> {
-        self.start(task)
+    pub fn spawn<T: IntoTask>(self, task: T) -> Result<JoinHandle<T::Output>> {
+        self.start(task.into_task())
     }
 
     fn start<R: DeserializeOwned>(&self, task: Task<R>) -> Result<JoinHandle<R>> {
-        let call = task.call?;
-        let name = self.name_for(&call)?;
+        let mut batch = Batch::default();
+        batch.add(task)?;
+        let name = self.name_for(&batch.calls[0])?;
         let runtime = runtime::current()?;
         let surroundings = self.surroundings(&runtime)?;
-        let (packet, control) = launch(&runtime, &self.settings, &name, vec![call], &surroundings)?;
+        let (packet, control) = launch(&runtime, &self.settings, &name, batch, &surroundings)?;
         Ok(JoinHandle::new(name, packet, Some(control)))
     }
 

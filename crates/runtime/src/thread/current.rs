@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crucial_object::{Error, Result, caller};
+use crucial_object::{Error, Result, ThreadId, caller};
+use crucial_proto::frame::Attempt;
 
 use super::recorded::Recorded;
 
@@ -13,14 +14,16 @@ use super::recorded::Recorded;
 pub struct Thread {
     name: Arc<str>,
     attempt: u32,
+    id: ThreadId,
     recorded: Option<Arc<Recorded>>,
 }
 
 impl Thread {
-    pub(crate) fn new(name: &str, attempt: u32, recorded: Option<Arc<Recorded>>) -> Thread {
+    pub(crate) fn new(name: &str, attempt: Attempt, recorded: Option<Arc<Recorded>>) -> Thread {
         Thread {
             name: name.into(),
-            attempt,
+            attempt: attempt.number,
+            id: attempt.thread,
             recorded,
         }
     }
@@ -28,6 +31,11 @@ impl Thread {
     /// The thread's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its id: that of all its attempts.
+    pub fn id(&self) -> ThreadId {
+        self.id
     }
 
     /// The number of this attempt: 1 unless the thread was retried.

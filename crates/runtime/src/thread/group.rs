@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use crucial_object::{Error, Result, decode};
+use crucial_object::{Result, decode};
 use serde::de::DeserializeOwned;
 
 use super::control::Control;
@@ -85,12 +85,6 @@ pub fn join_all<R: DeserializeOwned>(
     threads: impl IntoIterator<Item = JoinHandle<Result<R>>>,
 ) -> Result<Vec<R>> {
     let threads = threads.into_iter().map(JoinHandle::into_parts).collect();
-    let take = |results: Results| -> Result<R> {
-        let result = results.0.into_iter().next();
-        let result = result.ok_or_else(|| Error::Protocol {
-            detail: "the worker returned no result".to_owned(),
-        })?;
-        decode::<Result<R>>(&result)?
-    };
+    let take = |results: Results| -> Result<R> { decode::<Result<R>>(&results.only()?.result)? };
     join_together(threads, true, take, || ())
 }

@@ -4,11 +4,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crucial_object::{Error, Result, decode};
+use crucial_object::{Error, Result, ThreadId, decode};
 use serde::de::DeserializeOwned;
 
 use super::control::Control;
 use super::packet::Packet;
+use crate::task::Returned;
 
 /// The right to wait for a cloud thread, as [`std::thread::JoinHandle`].
 ///
@@ -62,13 +63,13 @@ impl<R: DeserializeOwned> JoinHandle<R> {
     /// why the thread could not be started. With [`Builder::retries`](super::Builder::retries), the error of the last
     /// attempt.
     pub fn join(self) -> Result<R> {
-        let results = self.packet.take()?;
-        match results.0.into_iter().next() {
-            Some(result) => decode(&result),
-            None => Err(Error::Protocol {
-                detail: "the worker returned no result".to_owned(),
-            }),
-        }
+        decode(&self.returned()?.result)
+    }
+
+    /// As [`join`](JoinHandle::join): what the function gave back, encoded.
+    #[doc(hidden)]
+    pub fn returned(self) -> Result<Returned> {
+        self.packet.take()?.only()
     }
 
     /// Waits for the thread to end, but not longer than `timeout`, and returns whether the thread has ended. If so,
@@ -96,6 +97,11 @@ impl<R: DeserializeOwned> JoinHandle<R> {
     /// Whether the thread has ended. Does not block.
     pub fn is_finished(&self) -> bool {
         self.packet.is_finished()
+    }
+
+    /// The thread's id; `None` if the thread could not be started.
+    pub fn id(&self) -> Option<ThreadId> {
+        self.control.as_ref().map(|control| control.thread)
     }
 
     /// The thread's name.

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use crucial_local::Surroundings;
+use crucial_object::held::{self, Holds};
 use crucial_object::{Error, Result, decode, encode};
 use crucial_platform::{Failure, Invocation, InvocationId, Platform};
 
@@ -18,7 +19,7 @@ use crate::config::Config;
 use crate::output;
 use crate::parcel::Parcel;
 use crate::runtime::Runtime;
-use crate::task::{FunctionCall, Payload};
+use crate::task::{Batch, Payload};
 use crate::worker::{Outcome, PANICKED};
 
 /// Back-off for a platform that is over its capacity: each pause is twice as long as the pause before.
@@ -35,6 +36,8 @@ struct Launch {
     packet: Packet,
     control: Arc<Control>,
     throttled: u32,
+    /// What keeps the arguments' objects alive until the thread has ended for good.
+    holds: Holds,
     /// Goes into the packet when all else is in order.
     outcome: Option<Outcome>,
 }
@@ -44,7 +47,7 @@ pub(super) fn launch(
     runtime: &Runtime,
     settings: &Settings,
     name: &str,
-    calls: Vec<FunctionCall>,
+    batch: Batch,
     surroundings: &Surroundings,
 ) -> Result<(Packet, Arc<Control>)> {
     if current().is_some_and(|thread| thread.is_exactly_once()) {
@@ -60,12 +63,14 @@ pub(super) fn launch(
         settings.exactly_once,
     )?);
     let platform = runtime.started_platform()?;
+    held::share_statics();
     let launch = Launch {
         payload: Payload {
             name: name.to_owned(),
             thread: control.thread,
             attempt: 1,
             exactly_once: settings.exactly_once,
+            is_last: settings.retries_max() == 0,
             servers: runtime.servers(),
             config: Config {
                 run: Some(runtime.client().run()),
@@ -73,8 +78,9 @@ pub(super) fn launch(
             },
             surroundings: surroundings.clone(),
             result_bytes_max: platform.payload_bytes_max() as u64,
-            calls: Parcel::Inside(calls),
+            calls: Parcel::Inside(batch.calls),
         },
+        holds: batch.holds,
         platform,
         settings: settings.clone(),
         packet: Packet::new(runtime.client().clone()),
@@ -162,6 +168,7 @@ impl Launch {
             tracing::info!(thread = self.payload.name, %failure, "retried");
             self.say(&failure, " (it is started again)");
             self.payload.attempt += 1;
+            self.payload.is_last = self.payload.attempt > self.settings.retries_max();
             self.control.expect_attempt(self.payload.attempt());
             return retry_after(self.settings.retry_delay, self);
         }
@@ -204,6 +211,12 @@ impl Drop for Launch {
     /// The thread has ended for good: its arguments are not needed any more.
     fn drop(&mut self) {
         self.payload.calls.discard(self.control.client());
+        match &self.outcome {
+            Some(Ok(Parcel::Inside(results))) => self.holds.pin(&results.passed_on),
+            _ => self.holds.pin_all(),
+        }
+        // What is counted (clones of an `Arc`, ends of a channel) is given back before the thread is seen to have ended.
+        self.holds = Holds::default();
         if let Some(outcome) = self.outcome.take() {
             self.packet.fill(outcome);
         }
@@ -360,16 +373,16 @@ mod tests {
     use crucial_platform::{Completion, InProcess};
 
     use super::*;
-    use crate::task::CloudFunction;
+    use crate::task::{CloudFunction, FunctionCall};
     use crate::thread::join::JoinHandle;
     use crate::worker::Worker;
 
     inventory::submit! {
-        CloudFunction { name: "launch::tests::seven", run: |_| encode(&7u8) }
+        CloudFunction { name: "launch::tests::seven", run: |_| Ok(encode(&7u8)?.into()) }
     }
 
     inventory::submit! {
-        CloudFunction { name: "launch::tests::same", run: |arguments| Ok(arguments.to_vec()) }
+        CloudFunction { name: "launch::tests::same", run: |arguments| Ok(arguments.to_vec().into()) }
     }
 
     /// The platform's largest payload.
@@ -394,11 +407,15 @@ mod tests {
         }
     }
 
-    fn seven() -> Vec<FunctionCall> {
-        vec![FunctionCall {
+    fn seven() -> Batch {
+        let call = FunctionCall {
             function: "launch::tests::seven".to_owned(),
             arguments: Vec::new(),
-        }]
+        };
+        Batch {
+            calls: vec![call],
+            ..Batch::default()
+        }
     }
 
     fn launch_here(
@@ -443,7 +460,7 @@ mod tests {
         // The thread has no retries: a throttled launch does not count as an attempt.
         let (packet, _) = launch_here(&runtime, &Settings::default(), "seven").unwrap();
         let results = packet.take().unwrap();
-        assert_eq!(decode::<u8>(&results.0[0]), Ok(7));
+        assert_eq!(decode::<u8>(&results.of_calls[0].result), Ok(7));
         // 50, 100 and 200 ms.
         assert!(start.elapsed() >= 7 * THROTTLE_PAUSE_FIRST);
     }
@@ -493,7 +510,7 @@ mod tests {
         assert!(spawn(&Settings::default()).join().is_err());
         assert_eq!(objects(&runtime), 0);
         let results = spawn(&retried).into_parts().0.take().unwrap();
-        assert_eq!(results.0[0], bytes);
+        assert_eq!(results.of_calls[0].result, bytes);
         assert_eq!(objects(&runtime), 0);
         let detached = spawn(&retried);
         assert!(detached.wait_timeout(Duration::MAX));

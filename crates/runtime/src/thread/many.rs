@@ -10,7 +10,7 @@ use super::group::{cancel_all, join_together};
 use super::launch::launch;
 use crate::progress::Progress;
 use crate::runtime;
-use crate::task::{FunctionCall, Results, Task};
+use crate::task::{Batch, Results, Task};
 
 /// Runs a cloud thread for each input, and returns their results in the order of the inputs. Shows a
 /// progress bar if standard error is a terminal. Blocks until all have ended.
@@ -50,18 +50,20 @@ impl Builder {
     ) -> Result<Vec<R>> {
         // All inputs are encoded before the first thread is started: an input that cannot be sent is refused before
         // anything runs.
-        let calls: Vec<FunctionCall> = inputs
-            .into_iter()
-            .map(|input| task(input).call)
-            .collect::<Result<_>>()?;
-        let batches = calls.into_iter().map(|call| vec![call]).collect();
+        let batches = inputs.into_iter().map(|input| {
+            let mut batch = Batch::default();
+            batch.add(task(input))?;
+            Ok(batch)
+        });
+        let batches: Vec<Batch> = batches.collect::<Result<_>>()?;
         let results = self.run_all(batches)?;
         results.iter().map(|result| decode(result)).collect()
     }
 
     /// Runs a thread for each batch of calls, and returns the results of all calls in order.
-    fn run_all(&self, batches: Vec<Vec<FunctionCall>>) -> Result<Vec<Vec<u8>>> {
-        let what = match batches.iter().flatten().next() {
+    fn run_all(&self, batches: Vec<Batch>) -> Result<Vec<Vec<u8>>> {
+        let mut calls = batches.iter().flat_map(|batch| &batch.calls);
+        let what = match calls.next() {
             Some(call) => call.short_name().to_owned(),
             None => return Ok(Vec::new()),
         };
@@ -72,9 +74,9 @@ impl Builder {
         let surroundings = self.surroundings(&runtime)?;
         let progress = Progress::new(&what, batches.len() as u64);
         let mut threads = Vec::with_capacity(batches.len());
-        for (index, calls) in batches.into_iter().enumerate() {
+        for (index, batch) in batches.into_iter().enumerate() {
             let name = format!("{}-{index}", self.name.as_ref().unwrap_or(&what));
-            match launch(&runtime, &self.settings, &name, calls, &surroundings) {
+            match launch(&runtime, &self.settings, &name, batch, &surroundings) {
                 Ok((packet, control)) => threads.push((packet, Some(control))),
                 Err(error) => {
                     cancel_all(&threads);
@@ -82,11 +84,11 @@ impl Builder {
                 }
             }
         }
-        let take = |results: Results| Ok(results.0);
+        let take = |results: Results| Ok(results.of_calls);
         let cancels = !self.lets_others_finish;
         let results = join_together(threads, cancels, take, || progress.step())?;
         let results = results.into_iter().flatten();
-        Ok(results.map(|result| result.into_vec()).collect())
+        Ok(results.map(|returned| returned.result).collect())
     }
 }
 
@@ -143,7 +145,7 @@ pub struct ParallelFor<'a> {
     range: Range<u64>,
     workers: usize,
     builder: Builder,
-    finalizer: Option<Box<dyn FnMut(usize) -> Result<FunctionCall> + 'a>>,
+    finalizer: Option<Box<dyn FnMut(usize, &mut Batch) -> Result<()> + 'a>>,
 }
 
 impl<'a> ParallelFor<'a> {
@@ -172,7 +174,7 @@ impl<'a> ParallelFor<'a> {
     /// A task that each worker runs once, after its indices. The task gets the worker's number. An `Err` that the task
     /// returns is lost; a panic fails the whole operation.
     pub fn finalizer<R>(mut self, mut task: impl FnMut(usize) -> Task<R> + 'a) -> Self {
-        self.finalizer = Some(Box::new(move |worker| task(worker).call));
+        self.finalizer = Some(Box::new(move |worker, batch| batch.add(task(worker))));
         self
     }
 
@@ -188,11 +190,14 @@ impl<'a> ParallelFor<'a> {
             .collect();
         let mut batches = Vec::with_capacity(parts.len());
         for (worker, part) in parts.into_iter().enumerate() {
-            let mut calls: Vec<_> = part.map(|index| task(index).call).collect::<Result<_>>()?;
-            if let Some(finalizer) = &mut self.finalizer {
-                calls.push(finalizer(worker)?);
+            let mut batch = Batch::default();
+            for index in part {
+                batch.add(task(index))?;
             }
-            batches.push(calls);
+            if let Some(finalizer) = &mut self.finalizer {
+                finalizer(worker, &mut batch)?;
+            }
+            batches.push(batch);
         }
         let per_worker = usize::from(self.finalizer.is_some());
         let all = self.builder.run_all(batches)?;

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::builder::Builder;
 use super::group::{Started, cancel_all};
 use super::join::JoinHandle;
-use crate::task::Task;
+use crate::task::IntoTask;
 
 /// Starts cloud threads that [`scope`] waits for.
 #[derive(Default)]
@@ -56,7 +56,7 @@ pub fn scope<T>(f: impl FnOnce(&Scope) -> T) -> Result<T> {
 
 impl Scope {
     /// Runs a task as a cloud thread of this scope.
-    pub fn spawn<R: DeserializeOwned>(&self, task: Task<R>) -> JoinHandle<R> {
+    pub fn spawn<T: IntoTask>(&self, task: T) -> JoinHandle<T::Output> {
         match self.spawn_with(Builder::new(), task) {
             Ok(handle) => handle,
             Err(error) => {
@@ -68,11 +68,11 @@ impl Scope {
     }
 
     /// As [`spawn`](Scope::spawn), with settings.
-    pub fn spawn_with<R: DeserializeOwned>(
+    pub fn spawn_with<T: IntoTask>(
         &self,
         builder: Builder,
-        task: Task<R>,
-    ) -> Result<JoinHandle<R>> {
+        task: T,
+    ) -> Result<JoinHandle<T::Output>> {
         let handle = builder.spawn(task)?;
         self.add(&handle);
         Ok(handle)

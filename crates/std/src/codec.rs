@@ -1,0 +1,50 @@
+//! How the values of a primitive are encoded. A primitive has no bounds on its values until it travels.
+
+use crucial_object::{decode, encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_bytes::ByteBuf;
+
+use crate::remote::must;
+
+/// Encodes and decodes a `T`.
+pub(crate) struct Codec<T> {
+    encode: fn(&T) -> crucial_object::Result<Vec<u8>>,
+    decode: fn(&[u8]) -> crucial_object::Result<T>,
+}
+
+impl<T> Clone for Codec<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Codec<T> {}
+
+impl<T: Serialize + DeserializeOwned> Codec<T> {
+    pub fn new() -> Codec<T> {
+        Codec { encode, decode }
+    }
+}
+
+impl<T> Codec<T> {
+    /// Encodes a value for an object.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be encoded.
+    #[track_caller]
+    pub fn encode(&self, value: &T) -> ByteBuf {
+        ByteBuf::from(must((self.encode)(value)))
+    }
+
+    /// Decodes a value of an object.
+    ///
+    /// # Panics
+    ///
+    /// If it is not a `T`.
+    #[track_caller]
+    pub fn decode(&self, bytes: &[u8]) -> T {
+        must((self.decode)(bytes))
+    }
+}

@@ -1,0 +1,261 @@
+//! Who may have a locked value: the common part of `Mutex` and `RwLock`.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+
+use crucial_object::drop_in::Lock;
+use crucial_object::held;
+use serde_bytes::ByteBuf;
+
+use crate::remote::{Remote, must};
+
+/// A lock without its value, local or shared.
+pub(crate) struct Gate {
+    hub: Mutex<Hub>,
+    freed: Condvar,
+    remote: OnceLock<Arc<Remote<Lock>>>,
+}
+
+struct Hub {
+    /// The holders in this process.
+    readers: usize,
+    writer: bool,
+    poisoned: bool,
+    /// The lock was shared while it was held here: the token by which the local holders have it at the object.
+    pending: Option<u64>,
+}
+
+/// A shared lock that is held.
+pub(crate) struct Taken {
+    pub token: u64,
+    /// `None`: the first holder is still to bring the value.
+    pub value: Option<ByteBuf>,
+}
+
+/// How a lock was taken, and whether it is poisoned.
+pub(crate) enum Entered {
+    Here { poisoned: bool },
+    There { taken: Taken, poisoned: bool },
+}
+
+/// Whether somebody else may have the lock as well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Exclusive,
+    Reading,
+}
+
+impl Access {
+    fn is_exclusive(self) -> bool {
+        self == Access::Exclusive
+    }
+}
+
+impl Gate {
+    pub const fn new() -> Gate {
+        Gate {
+            hub: Mutex::new(Hub {
+                readers: 0,
+                writer: false,
+                poisoned: false,
+                pending: None,
+            }),
+            freed: Condvar::new(),
+            remote: OnceLock::new(),
+        }
+    }
+
+    /// One that is shared already.
+    pub fn to(remote: Arc<Remote<Lock>>) -> Gate {
+        Gate {
+            remote: OnceLock::from(remote),
+            ..Gate::new()
+        }
+    }
+
+    fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.hub.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Takes the lock; blocks until it is free.
+    #[track_caller]
+    pub fn enter(&self, access: Access) -> Entered {
+        if let Some(refusal) = held::refusal_to_wait("a lock") {
+            panic!("{refusal}");
+        }
+        let mut hub = self.hub();
+        loop {
+            if let Some(remote) = self.remote.get()
+                && hub.pending.is_none()
+            {
+                drop(hub);
+                let remote = remote.object();
+                let (token, value, poisoned) =
+                    must(remote.acquire(access.is_exclusive(), held::is_last_attempt()));
+                let taken = Taken { token, value };
+                return Entered::There { taken, poisoned };
+            }
+            if hub.take(access) {
+                let poisoned = hub.poisoned;
+                return Entered::Here { poisoned };
+            }
+            hub = self.freed.wait(hub).unwrap_or_else(|e| e.into_inner());
+        }
+    }
+
+    /// Takes the lock if it is free.
+    #[track_caller]
+    pub fn try_enter(&self, access: Access) -> Option<Entered> {
+        let mut hub = self.hub();
+        match self.remote.get() {
+            Some(remote) if hub.pending.is_none() => {
+                drop(hub);
+                let taken = remote
+                    .object()
+                    .try_acquire(access.is_exclusive(), held::is_last_attempt());
+                let (token, value, poisoned) = must(taken)?;
+                let taken = Taken { token, value };
+                Some(Entered::There { taken, poisoned })
+            }
+            _ => hub.take(access).then(|| Entered::Here {
+                poisoned: hub.poisoned,
+            }),
+        }
+    }
+
+    /// Gives back what was taken here. `value` is asked for if the lock was shared meanwhile.
+    pub fn leave_here(
+        &self,
+        access: Access,
+        poison: bool,
+        value: impl FnOnce() -> Option<ByteBuf>,
+    ) -> crucial_object::Result<()> {
+        let mut hub = self.hub();
+        match access {
+            Access::Exclusive => hub.writer = false,
+            Access::Reading => hub.readers -= 1,
+        }
+        hub.poisoned |= poison;
+        let mut given_back = Ok(());
+        if hub.readers == 0
+            && let Some(token) = hub.pending.take()
+            && let Some(remote) = self.remote.get()
+        {
+            given_back = remote.object().release(token, value(), poison);
+        }
+        drop(hub);
+        self.freed.notify_all();
+        given_back
+    }
+
+    /// Gives back what was taken at the object, with a new value.
+    pub fn leave_there(
+        &self,
+        token: u64,
+        value: Option<ByteBuf>,
+        poison: bool,
+    ) -> crucial_object::Result<()> {
+        match self.remote.get() {
+            Some(remote) => remote.object().release(token, value, poison),
+            None => Ok(()),
+        }
+    }
+
+    /// Shares the lock, if it is not shared yet. `value` encodes what is behind it, and is not asked while a holder may
+    /// change that.
+    pub fn share(&self, value: impl FnOnce() -> ByteBuf) -> &Arc<Remote<Lock>> {
+        let mut hub = self.hub();
+        if let Some(remote) = self.remote.get() {
+            return remote;
+        }
+        let value = (!hub.writer).then(value);
+        let remote = Remote::make(Lock::new(value, hub.poisoned));
+        if hub.writer || hub.readers > 0 {
+            let (token, ..) = must(remote.object().acquire(hub.writer, true));
+            hub.pending = Some(token);
+        }
+        let remote = self.remote.get_or_init(|| remote);
+        drop(hub);
+        // Whoever waits here waits at the object from now on, or for the holder's value.
+        self.freed.notify_all();
+        remote
+    }
+
+    /// Whether a holder panicked, or died for good.
+    pub fn is_poisoned(&self) -> bool {
+        match self.remote.get() {
+            Some(remote) => must(remote.object().is_poisoned()),
+            None => self.hub().poisoned,
+        }
+    }
+
+    /// Forgets that a holder panicked or died.
+    pub fn clear_poison(&self) {
+        self.hub().poisoned = false;
+        if let Some(remote) = self.remote.get() {
+            must(remote.object().forget_poison());
+        }
+    }
+
+    /// Makes the lock a local one again, which no other thread can see now; the value, if it was shared.
+    pub fn come_home(&mut self) -> Option<ByteBuf> {
+        let remote = self.remote.take()?;
+        let (token, value, poisoned) = must(remote.object().acquire(true, true));
+        must(remote.object().release(token, None, false));
+        let hub = self.hub.get_mut().unwrap_or_else(|e| e.into_inner());
+        hub.poisoned = poisoned;
+        value
+    }
+}
+
+/// What a guard that is dropped does to its lock.
+pub(crate) struct End {
+    /// Its thread panics, and is not started again.
+    pub poison: bool,
+    /// Its value is written.
+    pub writes: bool,
+}
+
+impl End {
+    /// `panicked`: the thread was panicking already when the guard was made.
+    pub fn now(panicked: bool) -> End {
+        let panics = std::thread::panicking() && !panicked;
+        End {
+            poison: panics && held::is_last_attempt(),
+            writes: !panics || held::is_last_attempt(),
+        }
+    }
+}
+
+/// Reports that a guard's value was lost.
+///
+/// # Panics
+///
+/// Unless the thread panics already.
+#[track_caller]
+pub(crate) fn report(given_back: crucial_object::Result<()>) {
+    use crucial_object::Error;
+    match given_back {
+        Ok(()) => {}
+        // Whoever was fenced, or shut down, holds nothing any more.
+        Err(Error::Fenced | Error::Cancelled) => {}
+        Err(error) if std::thread::panicking() => {
+            eprintln!("crucial: a lock could not be given back: {error}");
+        }
+        Err(error) => panic!("a lock could not be given back: {error}"),
+    }
+}
+
+impl Hub {
+    fn take(&mut self, access: Access) -> bool {
+        let free = !self.writer && (access == Access::Reading || self.readers == 0);
+        // A reader that comes while the first ones bring the lock to the object waits for that.
+        if !free || self.pending.is_some() {
+            return false;
+        }
+        match access {
+            Access::Exclusive => self.writer = true,
+            Access::Reading => self.readers += 1,
+        }
+        true
+    }
+}
