@@ -2,9 +2,10 @@
 //! matrix.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::thread;
 
-use crucial_examples::{Monitor, Result};
+use crucial_examples::Result;
 
 use clap::Parser;
 use crucial_examples::forest::Job;
@@ -44,11 +45,11 @@ impl Options {
     }
 }
 
-fn grow(thread: usize, job: &Job, matrix: &Monitor<Vec<Vec<f64>>>) -> Result<()> {
+fn grow(thread: usize, job: &Job, matrix: &Mutex<Vec<Vec<f64>>>) -> Result<()> {
     let split = job.split()?;
     for tree in job.part(thread) {
         let votes = split.votes(tree)?;
-        matrix.call(|rows| rows[tree] = votes);
+        matrix.lock().unwrap()[tree] = votes;
     }
     Ok(())
 }
@@ -60,7 +61,7 @@ fn main() -> Result<()> {
     if let Some(note) = &split.note {
         say::note(format_args!("{note}"));
     }
-    let matrix = &Monitor::new(vec![vec![0.0; split.tests()]; job.trees]);
+    let matrix = &Mutex::new(vec![vec![0.0; split.tests()]; job.trees]);
     thread::scope(|scope| -> Result<()> {
         let threads: Vec<_> = (0..job.threads)
             .map(|thread| scope.spawn(move || grow(thread, job, matrix)))
@@ -70,6 +71,6 @@ fn main() -> Result<()> {
         }
         Ok(())
     })?;
-    split.report(&matrix.call(|rows| rows.concat()));
+    split.report(&matrix.lock().unwrap().concat());
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! Inference (§6.4 of the paper), with std threads: a model in memory processes requests, or is copied by
 //! the threads that have requests.
 
-use std::sync::Barrier;
+use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use crucial_examples::{Monitor, Result};
+use crucial_examples::Result;
 
 use clap::Parser;
 use crucial_examples::inference::{Classifier, Job, Served, Variant, report, train};
@@ -65,7 +65,7 @@ impl Model {
     }
 }
 
-fn serve(thread: usize, job: &Job, model: &Monitor<Model>, all: &Barrier) -> Result<Served> {
+fn serve(thread: usize, job: &Job, model: &Mutex<Model>, all: &Barrier) -> Result<Served> {
     let requests = job.part(thread)?;
     all.wait();
     let start = Instant::now();
@@ -73,8 +73,8 @@ fn serve(thread: usize, job: &Job, model: &Monitor<Model>, all: &Barrier) -> Res
     for request in requests {
         let picture = &request.picture[..];
         let digit = match job.variant {
-            Variant::Remote => model.call(|model| model.classify(picture)),
-            Variant::Fetch => model.call(|model| model.fetch()).classify(picture),
+            Variant::Remote => model.lock().unwrap().classify(picture),
+            Variant::Fetch => model.lock().unwrap().fetch().classify(picture),
         };
         hits += usize::from(digit == request.digit);
     }
@@ -85,7 +85,7 @@ fn serve(thread: usize, job: &Job, model: &Monitor<Model>, all: &Barrier) -> Res
 fn main() -> Result<()> {
     let options = Options::parse();
     let classifier = train(options.k, options.seed)?;
-    let model = &Monitor::new(Model { classifier });
+    let model = &Mutex::new(Model { classifier });
     for job in &options.jobs() {
         let all = &Barrier::new(job.threads);
         let served = thread::scope(|scope| -> Result<Vec<_>> {

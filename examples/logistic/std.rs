@@ -1,13 +1,12 @@
 //! Logistic regression by gradient descent (§6.2 of the paper), with std threads: each thread has a
-//! part of the rows, and the weights are in a monitor.
+//! part of the rows, and the weights are behind a mutex.
 
 use std::path::PathBuf;
-use std::task::Poll;
+use std::sync::{Condvar, Mutex};
 use std::thread;
 
-use crucial_examples::{Monitor, Result};
-
 use clap::Parser;
+use crucial_examples::Result;
 use crucial_examples::logistic::{Descent, Job, Partial, Source, report};
 use crucial_examples::options::within;
 use crucial_examples::paths::SentPath;
@@ -64,34 +63,44 @@ impl Options {
 }
 
 /// The weights, and the threads' contributions to the next step.
-pub struct Model {
-    /// The state of the descent.
-    pub descent: Descent,
+struct Model {
+    descent: Mutex<Descent>,
+    stepped: Condvar,
 }
 
 impl Model {
-    /// Adds the contribution of a part of the rows to a step, and waits for the other parts. Returns the number of the next
-    /// step and its weights, by which a restarted thread learns the progress of the others.
-    pub fn contribute(&mut self, step: u64, part: u64, partial: &Partial) -> Poll<(u64, Vec<f64>)> {
-        if self.descent.contribute(step, part, partial) {
-            Poll::Ready((self.descent.steps(), self.descent.weights().to_vec()))
-        } else {
-            Poll::Pending
+    fn new(descent: Descent) -> Model {
+        Model {
+            descent: Mutex::new(descent),
+            stepped: Condvar::new(),
         }
     }
 
+    /// Adds the contribution of a part of the rows to a step, and waits for the other parts. Returns the weights of the next
+    /// step.
+    fn contribute(&self, step: u64, part: u64, partial: &Partial) -> Vec<f64> {
+        let mut descent = self.descent.lock().unwrap();
+        if descent.contribute(step, part, partial) {
+            self.stepped.notify_all();
+        }
+        let descent = self
+            .stepped
+            .wait_while(descent, |descent| descent.steps() <= step);
+        descent.unwrap().weights().to_vec()
+    }
+
     /// The mean loss before each step.
-    pub fn losses(&self) -> Vec<f64> {
-        self.descent.losses().to_vec()
+    fn losses(&self) -> Vec<f64> {
+        self.descent.lock().unwrap().losses().to_vec()
     }
 }
 
-fn train(index: usize, job: &Job, model: &Monitor<Model>) -> Result<u64> {
+fn train(index: usize, job: &Job, model: &Model) -> Result<u64> {
     let rows = job.part(index)?;
-    let (mut step, mut weights) = (0, rows.start());
-    while step < job.iterations {
+    let mut weights = rows.start();
+    for step in 0..job.iterations {
         let partial = rows.gradient(&weights);
-        (step, weights) = model.until(|model| model.contribute(step, index as u64, &partial));
+        weights = model.contribute(step, index as u64, &partial);
     }
     Ok(rows.hits(&weights))
 }
@@ -103,7 +112,7 @@ fn main() -> Result<()> {
     let job = &job;
     say!("{rows} rows of {columns} features");
     let descent = job.descent(columns);
-    let model = &Monitor::new(Model { descent });
+    let model = &Model::new(descent);
     let hits = thread::scope(|scope| -> Result<u64> {
         let threads: Vec<_> = (0..job.threads)
             .map(|index| scope.spawn(move || train(index, job, model)))
@@ -114,7 +123,7 @@ fn main() -> Result<()> {
         }
         Ok(hits)
     })?;
-    let losses = model.call(|model| model.losses());
+    let losses = model.losses();
     report(&losses, hits, rows)?;
     if let Some(path) = &options.plot {
         plot(path, "loss", &losses)?;

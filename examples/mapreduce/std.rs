@@ -2,12 +2,11 @@
 //! object that adds them up, or a polled map.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, mpsc};
-use std::task::Poll;
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crucial_examples::{Monitor, Result};
+use crucial_examples::Result;
 
 use clap::Parser;
 use crucial_examples::mapreduce::{Job, Outcome, Partial, Variant, compute, report};
@@ -51,26 +50,26 @@ impl Options {
 }
 
 /// Adds up results; the sum is available after the last one.
-pub struct Total {
-    /// The number of missing results.
-    pub missing: u64,
-    /// The sum of the present results.
-    pub sum: Partial,
+struct Total {
+    /// The number of missing results, and the sum of the present ones.
+    state: Mutex<(u64, Partial)>,
+    changed: Condvar,
 }
 
 impl Total {
     /// Adds the result of a task.
-    pub fn add(&mut self, partial: Partial) {
-        self.sum.add(partial);
-        self.missing -= 1;
+    fn add(&self, partial: Partial) {
+        let mut state = self.state.lock().unwrap();
+        state.0 -= 1;
+        state.1.add(partial);
+        self.changed.notify_all();
     }
 
     /// Waits for the sum of all results.
-    pub fn result(&self) -> Poll<Partial> {
-        match self.missing {
-            0 => Poll::Ready(self.sum),
-            _ => Poll::Pending,
-        }
+    fn result(&self) -> Partial {
+        let state = self.state.lock().unwrap();
+        let state = self.changed.wait_while(state, |(missing, _)| *missing > 0);
+        state.unwrap().1
     }
 }
 
@@ -78,16 +77,16 @@ impl Total {
 #[derive(Clone)]
 enum Output {
     Future(mpsc::Sender<Partial>),
-    Total(Arc<Monitor<Total>>),
-    Map(Arc<Monitor<BTreeMap<u64, Partial>>>),
+    Total(Arc<Total>),
+    Map(Arc<Mutex<BTreeMap<u64, Partial>>>),
 }
 
 fn work(task: u64, points: u64, output: Output) -> Result<()> {
     let partial = compute(task, points);
     match output {
         Output::Future(future) => drop(future.send(partial)),
-        Output::Total(total) => total.call(|total| total.add(partial)),
-        Output::Map(map) => drop(map.call(|map| map.insert(task, partial))),
+        Output::Total(total) => total.add(partial),
+        Output::Map(map) => drop(map.lock().unwrap().insert(task, partial)),
     }
     Ok(())
 }
@@ -126,24 +125,26 @@ fn futures(job: &Job) -> Result<Outcome> {
 }
 
 fn auto_reduce(job: &Job) -> Result<Outcome> {
-    let (missing, sum) = (job.tasks, Partial::default());
-    let total = Arc::new(Monitor::new(Total { missing, sum }));
+    let total = Arc::new(Total {
+        state: Mutex::new((job.tasks, Partial::default())),
+        changed: Condvar::new(),
+    });
     let threads = start(job, std::iter::repeat(Output::Total(total.clone())));
-    finish(threads, move || Ok(total.until(|total| total.result())))
+    finish(threads, move || Ok(total.result()))
 }
 
 fn polling(job: &Job) -> Result<Outcome> {
-    let map = Arc::new(Monitor::new(BTreeMap::new()));
+    let map = Arc::new(Mutex::new(BTreeMap::new()));
     let threads = start(job, std::iter::repeat(Output::Map(map.clone())));
     let (tasks, poll) = (job.tasks, job.poll);
     finish(threads, move || {
-        while map.call(|map| map.len() as u64) < tasks {
+        while (map.lock().unwrap().len() as u64) < tasks {
             // What this way of waiting is about, which the others are measured against.
             thread::sleep(poll);
         }
         let mut total = Partial::default();
-        for partial in map.call(|map| map.clone().into_values()) {
-            total.add(partial);
+        for partial in map.lock().unwrap().values() {
+            total.add(*partial);
         }
         Ok(total)
     })

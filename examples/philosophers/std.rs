@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::thread;
 
-use crucial_examples::{Monitor, Result};
+use crucial_examples::Result;
 
 use clap::Parser;
 use crucial_examples::options::within;
@@ -64,7 +64,7 @@ fn dine(
     philosopher: usize,
     dinner: &Dinner,
     forks: &[Mutex<()>],
-    table: &Monitor<Table>,
+    table: &Mutex<Table>,
 ) -> Result<()> {
     let (first, second) = dinner.forks(philosopher);
     for meal in 0..dinner.meals {
@@ -72,9 +72,9 @@ fn dine(
             true => None,
             false => Some((forks[first].lock(), forks[second].lock())),
         };
-        table.call(|table| table.begin(philosopher as u64));
+        table.lock().unwrap().begin(philosopher as u64);
         dinner.pause(philosopher, meal);
-        table.call(|table| table.end(philosopher as u64));
+        table.lock().unwrap().end(philosopher as u64);
     }
     Ok(())
 }
@@ -85,7 +85,7 @@ fn main() -> Result<()> {
     let forks = (0..dinner.philosophers).map(|_| Mutex::new(()));
     let forks: &Vec<_> = &forks.collect();
     let seats = Seats::new(dinner.philosophers);
-    let table = &Monitor::new(Table { seats });
+    let table = &Mutex::new(Table { seats });
     thread::scope(|scope| -> Result<()> {
         let threads: Vec<_> = (0..dinner.philosophers)
             .map(|philosopher| scope.spawn(move || dine(philosopher, dinner, forks, table)))
@@ -95,6 +95,6 @@ fn main() -> Result<()> {
         }
         Ok(())
     })?;
-    report(&table.call(|table| table.meals()));
+    report(&table.lock().unwrap().meals());
     Ok(())
 }

@@ -1,12 +1,10 @@
-//! The Santa Claus problem (§6.3.3 of the paper), with std threads and monitors.
+//! The Santa Claus problem (§6.3.3 of the paper), with std threads, mutexes and condition variables.
 
-use std::sync::Arc;
-use std::task::Poll;
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use crucial_examples::Monitor;
 use crucial_examples::options::within;
 use crucial_examples::santa::{ELVES, ELVES_AT_A_TIME, Event, Kind, REINDEER, check};
 use crucial_examples::say;
@@ -23,149 +21,167 @@ struct Options {
 }
 
 /// The helpers of one kind that wait for Santa or are with him.
-pub struct Group {
+struct Group {
     size: u64,
     members: u64,
     round: u64,
+}
+
+/// The groups in the lobby.
+struct Groups {
+    /// The reindeer, who deliver toys when all have arrived.
+    reindeer: Group,
+    /// The elves, who consult Santa in small groups.
+    elves: Group,
     closed: bool,
 }
 
-impl Group {
-    /// Returns an empty group of at most `size` helpers.
-    pub fn new(size: u64) -> Group {
-        Group {
-            size,
-            members: 0,
-            round: 0,
-            closed: false,
-        }
-    }
-}
-
-/// The monitor in which helpers wait for Santa, and Santa waits for helpers.
-pub struct Lobby {
-    /// The reindeer, who deliver toys when all have arrived.
-    pub reindeer: Group,
-    /// The elves, who consult Santa in small groups.
-    pub elves: Group,
-}
-
-impl Lobby {
-    fn group(&mut self, kind: Kind) -> &mut Group {
+impl Groups {
+    fn of(&mut self, kind: Kind) -> &mut Group {
         match kind {
             Kind::Reindeer => &mut self.reindeer,
             Kind::Elf => &mut self.elves,
         }
     }
+
+    /// The kind whose group is complete. Reindeer go first.
+    fn complete(&self) -> Option<Kind> {
+        let complete = |group: &Group| group.members == group.size;
+        if complete(&self.reindeer) {
+            Some(Kind::Reindeer)
+        } else if complete(&self.elves) {
+            Some(Kind::Elf)
+        } else {
+            None
+        }
+    }
+}
+
+/// Where helpers wait for Santa, and Santa waits for helpers.
+struct Lobby {
+    groups: Mutex<Groups>,
+    changed: Condvar,
 }
 
 impl Lobby {
-    /// A helper joins its group when the group has a free place. Returns `None` when everybody goes home.
-    pub fn join(&mut self, kind: Kind) -> Poll<Option<u64>> {
-        let group = self.group(kind);
-        if group.closed {
-            return Poll::Ready(None);
+    fn new() -> Lobby {
+        let group = |size| Group {
+            size,
+            members: 0,
+            round: 0,
+        };
+        let groups = Groups {
+            reindeer: group(REINDEER),
+            elves: group(ELVES_AT_A_TIME),
+            closed: false,
+        };
+        Lobby {
+            groups: Mutex::new(groups),
+            changed: Condvar::new(),
         }
-        if group.members == group.size {
-            return Poll::Pending;
-        }
-        group.members += 1;
-        Poll::Ready(Some(group.round))
     }
 
-    /// Santa sleeps until a group is complete. Reindeer go first.
-    pub fn sleep(&self) -> Poll<Kind> {
-        if self.reindeer.members == self.reindeer.size {
-            Poll::Ready(Kind::Reindeer)
-        } else if self.elves.members == self.elves.size {
-            Poll::Ready(Kind::Elf)
-        } else {
-            Poll::Pending
+    /// A helper joins its group when the group has a free place. Returns `None` when everybody goes home.
+    fn join(&self, kind: Kind) -> Option<u64> {
+        let groups = self.groups.lock().unwrap();
+        let is_full = |groups: &mut Groups| {
+            let group = groups.of(kind);
+            group.members == group.size && !groups.closed
+        };
+        let mut groups = self.changed.wait_while(groups, is_full).unwrap();
+        if groups.closed {
+            return None;
+        }
+        let group = groups.of(kind);
+        group.members += 1;
+        let round = group.round;
+        self.changed.notify_all();
+        Some(round)
+    }
+
+    /// Santa sleeps until a group is complete.
+    fn sleep(&self) -> Kind {
+        let mut groups = self.groups.lock().unwrap();
+        loop {
+            match groups.complete() {
+                Some(kind) => return kind,
+                None => groups = self.changed.wait(groups).unwrap(),
+            }
         }
     }
 
     /// The group has finished, and other helpers may join.
-    pub fn dismiss(&mut self, kind: Kind) {
-        let group = self.group(kind);
+    fn dismiss(&self, kind: Kind) {
+        let mut groups = self.groups.lock().unwrap();
+        let group = groups.of(kind);
         group.members = 0;
         group.round += 1;
+        self.changed.notify_all();
     }
 
     /// Everybody goes home.
-    pub fn close(&mut self) {
-        self.reindeer.closed = true;
-        self.elves.closed = true;
+    fn close(&self) {
+        self.groups.lock().unwrap().closed = true;
+        self.changed.notify_all();
     }
 }
 
-/// A gate lets a whole group through when Santa opens it.
+/// How many may pass a gate, and whether it is closed for good.
 #[derive(Default)]
-pub struct Gate {
+struct Passage {
     free: u64,
     closed: bool,
 }
 
+/// A gate lets a whole group through when Santa opens it.
+#[derive(Default)]
+struct Gate {
+    passage: Mutex<Passage>,
+    changed: Condvar,
+}
+
 impl Gate {
     /// A helper waits for the gate and passes it. Returns false when everybody goes home.
-    pub fn pass(&mut self) -> Poll<bool> {
-        if self.free == 0 && !self.closed {
-            return Poll::Pending;
+    fn pass(&self) -> bool {
+        let passage = self.passage.lock().unwrap();
+        let is_shut = |passage: &mut Passage| passage.free == 0 && !passage.closed;
+        let mut passage = self.changed.wait_while(passage, is_shut).unwrap();
+        if passage.closed {
+            return false;
         }
-        self.free -= u64::from(!self.closed);
-        Poll::Ready(!self.closed)
+        passage.free -= 1;
+        self.changed.notify_all();
+        true
     }
 
     /// Everybody goes home.
-    pub fn close(&mut self) {
-        self.closed = true;
+    fn close(&self) {
+        self.passage.lock().unwrap().closed = true;
+        self.changed.notify_all();
     }
 
     /// Santa opens the gate for `size` helpers, and waits until all have passed.
-    pub fn operate(&mut self, size: u64, opened: &mut Option<()>) -> Poll<()> {
-        if opened.is_none() {
-            self.free = size;
-            *opened = Some(());
-        }
-        if self.free == 0 {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-}
-
-/// The list of events.
-#[derive(Default)]
-pub struct Log {
-    events: Vec<Event>,
-}
-
-impl Log {
-    /// Appends an event.
-    pub fn add(&mut self, event: Event) {
-        self.events.push(event);
-    }
-
-    /// Returns the whole value.
-    pub fn events(&self) -> Vec<Event> {
-        self.events.clone()
+    fn operate(&self, size: u64) {
+        let mut passage = self.passage.lock().unwrap();
+        passage.free = size;
+        self.changed.notify_all();
+        drop(self.changed.wait_while(passage, |passage| passage.free > 0));
     }
 }
 
 /// The gates of one kind of helper.
-#[derive(Clone)]
+#[derive(Default)]
 struct Gates {
-    entry: Arc<Monitor<Gate>>,
-    exit: Arc<Monitor<Gate>>,
+    entry: Gate,
+    exit: Gate,
 }
 
-/// The objects that Santa and all helpers share.
-#[derive(Clone)]
+/// What Santa and all helpers share.
 struct NorthPole {
-    lobby: Arc<Monitor<Lobby>>,
+    lobby: Lobby,
     reindeer: Gates,
     elves: Gates,
-    log: Arc<Monitor<Log>>,
+    log: Mutex<Vec<Event>>,
     millis: u64,
 }
 
@@ -184,32 +200,28 @@ impl NorthPole {
     }
 }
 
-fn santa(pole: NorthPole, deliveries: u64) {
+fn santa(pole: Arc<NorthPole>, deliveries: u64) {
     let mut delivered = 0;
     while delivered < deliveries {
-        let kind = pole.lobby.until(|lobby| lobby.sleep());
+        let kind = pole.lobby.sleep();
         let (gates, size) = match kind {
             Kind::Reindeer => (&pole.reindeer, REINDEER),
             Kind::Elf => (&pole.elves, ELVES_AT_A_TIME),
         };
-        gates.entry.wait(|gate, opened| gate.operate(size, opened));
-        gates.exit.wait(|gate, opened| gate.operate(size, opened));
+        gates.entry.operate(size);
+        gates.exit.operate(size);
         delivered += u64::from(kind == Kind::Reindeer);
-        pole.lobby.call(|lobby| lobby.dismiss(kind));
+        pole.lobby.dismiss(kind);
     }
-    pole.lobby.call(|lobby| lobby.close());
-    pole.reindeer.entry.call(|gate| gate.close());
-    pole.elves.entry.call(|gate| gate.close());
+    pole.lobby.close();
+    pole.reindeer.entry.close();
+    pole.elves.entry.close();
 }
 
-fn helper(pole: NorthPole, kind: Kind, helper: u64) {
+fn helper(pole: Arc<NorthPole>, kind: Kind, helper: u64) {
     let gates = pole.gates(kind);
-    loop {
-        let round = pole.lobby.until(|lobby| lobby.join(kind));
-        let Some(round) = round else {
-            break;
-        };
-        if !gates.entry.until(|gate| gate.pass()) {
+    while let Some(round) = pole.lobby.join(kind) {
+        if !gates.entry.pass() {
             break;
         }
         let event = Event {
@@ -217,37 +229,22 @@ fn helper(pole: NorthPole, kind: Kind, helper: u64) {
             helper,
             round,
         };
-        pole.log.call(|log| log.add(event));
+        pole.log.lock().unwrap().push(event);
         pole.pause(helper, round);
-        gates.exit.until(|gate| gate.pass());
+        gates.exit.pass();
         pole.pause(helper + 50, round);
-    }
-}
-
-fn gates() -> Gates {
-    Gates {
-        entry: Arc::new(Monitor::new(Gate::default())),
-        exit: Arc::new(Monitor::new(Gate::default())),
-    }
-}
-
-fn north_pole(millis: u64) -> NorthPole {
-    let lobby = Lobby {
-        reindeer: Group::new(REINDEER),
-        elves: Group::new(ELVES_AT_A_TIME),
-    };
-    NorthPole {
-        lobby: Arc::new(Monitor::new(lobby)),
-        reindeer: gates(),
-        elves: gates(),
-        log: Arc::new(Monitor::new(Log::default())),
-        millis,
     }
 }
 
 /// Runs the problem until everybody has gone home, and returns the events.
 fn run(deliveries: u64, millis: u64) -> Vec<Event> {
-    let pole = north_pole(millis);
+    let pole = Arc::new(NorthPole {
+        lobby: Lobby::new(),
+        reindeer: Gates::default(),
+        elves: Gates::default(),
+        log: Mutex::default(),
+        millis,
+    });
     let santas = pole.clone();
     let mut threads = vec![thread::spawn(move || santa(santas, deliveries))];
     for number in 0..REINDEER {
@@ -261,7 +258,7 @@ fn run(deliveries: u64, millis: u64) -> Vec<Event> {
     for thread in threads {
         thread.join().expect("the thread did not panic");
     }
-    pole.log.call(|log| log.events())
+    std::mem::take(&mut *pole.log.lock().unwrap())
 }
 
 fn main() -> Result<(), String> {

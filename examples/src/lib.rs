@@ -1,8 +1,9 @@
-//! The code that the std-thread version and the Crucial version of each application share: numbers, files and pictures,
-//! and a [`Monitor`], which std lacks.
+//! The code that the std-thread version and the Crucial version of each application share: numbers, files and pictures.
 
 use std::any::Any;
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 pub mod forest;
 pub mod inference;
@@ -11,7 +12,6 @@ pub mod logistic;
 pub mod mandelbrot;
 pub mod mapreduce;
 pub mod memory;
-mod monitor;
 pub mod montecarlo;
 pub mod options;
 pub mod paths;
@@ -23,13 +23,11 @@ pub mod say;
 pub mod table;
 pub mod wordcount;
 
-pub use monitor::Monitor;
-
 /// The result of an application's input and output.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong with an application's input and output.
-#[derive(thiserror::Error)]
+#[derive(thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
@@ -37,6 +35,7 @@ pub enum Error {
         /// The file.
         path: String,
         /// The cause.
+        #[serde(with = "as_text")]
         source: std::io::Error,
     },
     /// A file has unexpected contents.
@@ -61,6 +60,21 @@ pub enum Error {
     /// A thread panicked.
     #[error("a thread panicked: {0}")]
     Panicked(String),
+}
+
+/// An error of the system travels as its text.
+mod as_text {
+    use std::io::Error;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(error: &Error, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(error)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Error, D::Error> {
+        String::deserialize(deserializer).map(Error::other)
+    }
 }
 
 // A failing `main` prints the error with `Debug`.

@@ -1,11 +1,8 @@
-//! The Santa Claus problem (Trono 1994; paper §6.3.3): its monitors, and the check of its rules.
+//! The Santa Claus problem (Trono 1994; paper §6.3.3): its numbers, and the check of its rules.
 //!
 //! Santa sleeps until all nine reindeer are back from their holidays, or three of ten elves want to consult him.
 //! Reindeer have priority. Santa delivers toys with the reindeer, or talks with the elves. No member of a group begins
 //! before all have arrived, or leaves before all are done.
-//!
-//! The monitors are methods that return [`Poll`](std::task::Poll): std threads run them under a
-//! [`Monitor`](crate::Monitor), shared objects as they are.
 
 use std::collections::BTreeSet;
 

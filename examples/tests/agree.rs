@@ -12,6 +12,7 @@ fn i01_pi_is_the_same_and_right() {
     let std = output(example("montecarlo-std").args(arguments));
     let crucial = output(example("montecarlo").args(arguments));
     assert_eq!(std, crucial);
+    assert_eq!(std, output(example("montecarlo-ported").args(arguments)));
     let pi: f64 = crucial
         .trim()
         .rsplit(' ')
@@ -34,12 +35,15 @@ fn agree(arguments: &[&str]) {
         let said = output(example(name).args(arguments).arg("--out").arg(&path));
         (said, centroids(&path))
     };
-    let ((said_std, std), (said, crucial)) = (run("kmeans-std"), run("kmeans"));
-    assert_eq!(said_std, said);
+    let (said_std, std) = run("kmeans-std");
     assert!(!std.is_empty());
-    assert_eq!(std.len(), crucial.len());
-    for (a, b) in std.iter().zip(&crucial) {
-        assert!((a - b).abs() < 1e-9, "{a} and {b}");
+    for name in ["kmeans", "kmeans-ported"] {
+        let (said, centroids) = run(name);
+        assert_eq!(said_std, said, "{name}");
+        assert_eq!(std.len(), centroids.len());
+        for (a, b) in std.iter().zip(&centroids) {
+            assert!((a - b).abs() < 1e-9, "{name}: {a} and {b}");
+        }
     }
 }
 
@@ -98,9 +102,19 @@ fn i08_santa_keeps_his_rules_in_all_variants() {
     let rule = "15 deliveries with 9 reindeer each, ";
     let std = output(example("santa-std").args(["--millis", "2"]));
     assert!(std.starts_with(rule), "{std}");
+    let ported = output(example("santa-ported").args(["--millis", "2"]));
+    assert!(ported.starts_with(rule), "{ported}");
     for variant in ["objects", "cloud"] {
         let said = output(example("santa").args(["--millis", "2", "--variant", variant]));
         assert!(said.starts_with(rule), "{variant}: {said}");
+    }
+}
+
+#[test]
+fn j02_programs_of_another_hand_are_the_same() {
+    for name in ["bank", "pipeline", "pool", "sieve", "life"] {
+        let std = output(&mut example(&format!("{name}-std")));
+        assert_eq!(std, output(&mut example(name)), "{name}");
     }
 }
 
@@ -145,6 +159,12 @@ fn same_losses(arguments: &[&str]) {
             .args(arguments)
             .args(["--threads", "7"]),
     );
+    let ported = output(
+        example("logistic-ported")
+            .args(arguments)
+            .args(["--threads", "7"]),
+    );
+    assert_eq!(std, ported);
     let crucial = output(example("logistic").args(arguments).args(["--threads", "7"]));
     assert_eq!(std, crucial);
     let (alone, crucial) = (numbers(&alone, ": loss "), numbers(&crucial, ": loss "));

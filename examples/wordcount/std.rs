@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::thread;
 
-use crucial_examples::{Monitor, Result};
+use crucial_examples::Result;
 
 use clap::Parser;
 use crucial_examples::options::within;
@@ -41,13 +42,12 @@ impl Options {
     }
 }
 
-fn count(texts: &[Text], counts: &Monitor<BTreeMap<String, u64>>) -> Result<()> {
+fn count(texts: &[Text], counts: &Mutex<BTreeMap<String, u64>>) -> Result<()> {
     let entries = words(texts)?;
-    counts.call(|counts| {
-        for (word, count) in entries {
-            *counts.entry(word).or_default() += count;
-        }
-    });
+    let mut counts = counts.lock().unwrap();
+    for (word, count) in entries {
+        *counts.entry(word).or_default() += count;
+    }
     Ok(())
 }
 
@@ -55,7 +55,7 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let texts = options.texts()?;
     let parts = deal(&texts, options.threads.into());
-    let counts = &Monitor::new(BTreeMap::new());
+    let counts = &Mutex::new(BTreeMap::new());
     thread::scope(|scope| -> Result<()> {
         let threads: Vec<_> = (parts.iter())
             .map(|texts| scope.spawn(move || count(texts, counts)))
@@ -65,7 +65,7 @@ fn main() -> Result<()> {
         }
         Ok(())
     })?;
-    let counts = counts.call(std::mem::take);
+    let counts = std::mem::take(&mut *counts.lock().unwrap());
     report(counts.into_iter().collect(), options.top);
     Ok(())
 }

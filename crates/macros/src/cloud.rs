@@ -23,9 +23,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
             "a cloud function has no receiver: take the value as an ordinary parameter",
         ));
     }
-    let parameters: Vec<Parameter> = signature::typed(signature)
-        .map(signature::lendable_parameter)
-        .collect::<Result<_>>()?;
+    let parameters = signature::of_cloud_function(signature)?;
     if parameters.len() > PARAMETERS_MAX {
         return Err(Error::new_spanned(
             &signature.inputs,

@@ -184,22 +184,40 @@ pub fn parameter(argument: &PatType) -> Result<Parameter> {
             "an argument travels to another machine, and changes to it would not come back: take it by value or by `&`, and \
              return what changed",
         )),
-        _ => lendable_parameter(argument),
+        _ => lendable_parameter(argument, plain_name(argument)?),
     }
 }
 
+/// The name of a parameter without a pattern.
+fn plain_name(argument: &PatType) -> Result<Ident> {
+    match &*argument.pat {
+        Pat::Ident(pattern) => Ok(pattern.ident.clone()),
+        pattern => Err(Error::new_spanned(
+            pattern,
+            "a parameter that travels needs a plain name; take it apart in the body",
+        )),
+    }
+}
+
+/// The parameters of a cloud function: they may be lent, and taken apart by patterns.
+pub fn of_cloud_function(signature: &Signature) -> Result<Vec<Parameter>> {
+    let parameters = typed(signature).enumerate().map(|(index, argument)| {
+        let name = match &*argument.pat {
+            Pat::Ident(pattern) => pattern.ident.clone(),
+            // The function itself takes it apart.
+            _ => quote::format_ident!("argument_{index}"),
+        };
+        lendable_parameter(argument, name)
+    });
+    parameters.collect()
+}
+
 /// Reads a parameter, which may be lent by `&mut`.
-pub fn lendable_parameter(argument: &PatType) -> Result<Parameter> {
+fn lendable_parameter(argument: &PatType, name: Ident) -> Result<Parameter> {
     refuse_conditions(
         &argument.attrs,
         "write the whole function twice, each with its `#[cfg]`",
     )?;
-    let Pat::Ident(pattern) = &*argument.pat else {
-        return Err(Error::new_spanned(
-            &argument.pat,
-            "a parameter that travels needs a plain name; take it apart in the body",
-        ));
-    };
     let owned = match &*argument.ty {
         Type::Reference(reference) => match &*reference.elem {
             Type::Slice(slice) => {
@@ -227,7 +245,7 @@ pub fn lendable_parameter(argument: &PatType) -> Result<Parameter> {
     };
     refuse_references(&owned, "an argument")?;
     Ok(Parameter {
-        name: pattern.ident.clone(),
+        name,
         written: (*argument.ty).clone(),
         owned,
     })

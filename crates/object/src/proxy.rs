@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::caller::{self, Call, CallNames, InFlight};
 use crate::codec::encode;
 use crate::method::Method;
-use crate::{Error, ObjectId, Result};
+use crate::{Error, ObjectId, Result, held};
 
 /// The longest time-out that a frame can carry, which has 32 bits for its milliseconds.
 const TIMEOUT_MAX: Duration = Duration::from_millis(u32::MAX as u64);
@@ -72,6 +72,11 @@ impl Target {
         args: &A,
         decode: fn(&[u8]) -> Result<R>,
     ) -> Result<R> {
+        if method.waits
+            && let Some(refusal) = held::refusal_to_wait(method.name)
+        {
+            return Err(refusal);
+        }
         let args = encode(args)?;
         let caller = caller::current()?;
         let reply = caller.call(&self.invocation(method, &args));

@@ -10,6 +10,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 mod cli;
 mod coordination;
+mod drop_in;
 mod exactly_once;
 mod failures;
 mod histories;
@@ -106,6 +107,7 @@ fn all() -> Vec<Trial> {
         operation::trials(),
         cli::trials(),
         shell::trials(),
+        drop_in::trials(),
     ]
     .into_iter()
     .flatten()

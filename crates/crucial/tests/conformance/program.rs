@@ -31,6 +31,7 @@ pub fn run(name: &str) {
             .or_else(|| crate::shell::program(other))
             .or_else(|| crate::failures::program(other))
             .or_else(|| crate::processes::program(other))
+            .or_else(|| crate::drop_in::program(other))
             .unwrap_or_else(|| panic!("no program {other}")),
     };
     if let Err(error) = outcome {

@@ -1,8 +1,8 @@
 use crucial::cloud;
 
 #[cloud]
-fn work(out: &mut Vec<u8>) {
-    out.push(1);
+fn work(text: &mut str) {
+    text.make_ascii_uppercase();
 }
 
 fn main() {}

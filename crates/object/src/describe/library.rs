@@ -114,6 +114,7 @@ pub const NAMED_TYPES: &[NamedType] = &[
     variants("Merge", &["Sum", "Max", "Min", "Append"]),
     fields("MergeBy", &[chosen("how", "Merge"), chosen("kind", "Kind")]),
     variants("Reduction", &["Sum", "Min", "Max", "Mean"]),
+    variants("Side", &["Sender", "Receiver"]),
 ];
 
 /// The fields of the state of a library type; [`None`] for any other type.
@@ -169,6 +170,17 @@ const STATES: &[(&str, &[Field])] = &[
             fixed("next", "u64", "0"),
         ],
     ),
+    (
+        "crucial::Channel",
+        &[
+            chosen("items", "Vec<ByteBuf>"),
+            chosen("bound", "Option<u64>"),
+            fixed("ends", "Vec<(u64, Side, Option<u64>)>", "[]"),
+            fixed("senders", "Vec<u64>", "[]"),
+            fixed("next_place", "u64", "0"),
+            fixed("receiving", "u64", "0"),
+        ],
+    ),
     ("crucial::Counter", &[chosen("value", "i64")]),
     (
         "crucial::Journal",
@@ -176,6 +188,17 @@ const STATES: &[(&str, &[Field])] = &[
     ),
     ("crucial::Latch", &[chosen("count", "u64")]),
     ("crucial::List", &[chosen("items", "Vec<T>")]),
+    (
+        "crucial::Lock",
+        &[
+            chosen("value", "Option<ByteBuf>"),
+            chosen("poisoned", "bool"),
+            fixed("holders", "Vec<(u64, u64, bool, bool)>", "[]"),
+            fixed("waiting", "Vec<(u64, bool)>", "[]"),
+            fixed("next_place", "u64", "0"),
+            fixed("token", "u64", "1"),
+        ],
+    ),
     (
         "crucial::Logger",
         &[
@@ -239,4 +262,5 @@ const STATES: &[(&str, &[Field])] = &[
         ],
     ),
     ("crucial::Set", &[chosen("items", "Vec<T>")]),
+    ("crucial::Token", &[chosen("is_there", "bool")]),
 ];

@@ -170,8 +170,8 @@ impl Gate {
         let value = (!hub.writer).then(value);
         let remote = Remote::make(Lock::new(value, hub.poisoned));
         if hub.writer || hub.readers > 0 {
-            let (token, ..) = must(remote.object().acquire(hub.writer, true));
-            hub.pending = Some(token);
+            let taken = must(remote.object().try_acquire(hub.writer, true));
+            hub.pending = taken.map(|(token, ..)| token);
         }
         let remote = self.remote.get_or_init(|| remote);
         drop(hub);
