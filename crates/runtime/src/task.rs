@@ -153,9 +153,10 @@ impl<R: DeserializeOwned + 'static> IsTask for MutTask<'_, R> {
 /// A [`Task`], or a closure that gives one: `spawn(work(x))`, `spawn(move || work(x))`. The closure is called at once, and
 /// only builds the task.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a call of a `#[cloud]` function",
-    label = "expected a call of a `#[cloud]` function, or a closure that makes one",
-    note = "write `#[cloud]` before the function whose call this is"
+    message = "expected a call of a `#[cloud]` function, found `{Self}`",
+    label = "neither a call of a `#[cloud]` function nor a closure that does nothing but make one",
+    note = "write `#[cloud]` before the function, and let the closure only call it: `spawn(move || work(x, y))`",
+    note = "what the thread does goes into the function; a closure runs at once, in the thread that spawns"
 )]
 pub trait IntoTask {
     /// What the function returns.
@@ -174,6 +175,7 @@ impl<R: DeserializeOwned + 'static> IntoTask for Task<R> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<F, T> IntoTask for F
 where
     F: FnOnce() -> T,

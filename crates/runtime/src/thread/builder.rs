@@ -28,7 +28,7 @@ const NAME_BYTES_MAX: usize = 256;
 ///
 /// Dropping the handle detaches the thread: the thread runs on for as long as this program runs.
 #[doc(alias = "CloudThread")]
-pub fn spawn<T: IntoTask>(task: T) -> JoinHandle<T::Output> {
+pub fn spawn<R: DeserializeOwned>(task: impl IntoTask<Output = R>) -> JoinHandle<R> {
     match Builder::new().start(task.into_task()) {
         Ok(handle) => handle,
         Err(error) => JoinHandle::failed(error),
@@ -146,7 +146,10 @@ impl Builder {
     ///
     /// If nothing can be run: [`Error::Encoding`] for arguments that cannot be encoded, [`Error::LimitExceeded`] for
     /// too large ones, [`Error::Config`] or [`Error::Unavailable`] if the runtime does not start.
-    pub fn spawn<T: IntoTask>(self, task: T) -> Result<JoinHandle<T::Output>> {
+    pub fn spawn<R: DeserializeOwned>(
+        self,
+        task: impl IntoTask<Output = R>,
+    ) -> Result<JoinHandle<R>> {
         self.start(task.into_task())
     }
 

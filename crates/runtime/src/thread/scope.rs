@@ -56,7 +56,7 @@ pub fn scope<T>(f: impl FnOnce(&Scope) -> T) -> Result<T> {
 
 impl Scope {
     /// Runs a task as a cloud thread of this scope.
-    pub fn spawn<T: IntoTask>(&self, task: T) -> JoinHandle<T::Output> {
+    pub fn spawn<R: DeserializeOwned>(&self, task: impl IntoTask<Output = R>) -> JoinHandle<R> {
         match self.spawn_with(Builder::new(), task) {
             Ok(handle) => handle,
             Err(error) => {
@@ -68,11 +68,11 @@ impl Scope {
     }
 
     /// As [`spawn`](Scope::spawn), with settings.
-    pub fn spawn_with<T: IntoTask>(
+    pub fn spawn_with<R: DeserializeOwned>(
         &self,
         builder: Builder,
-        task: T,
-    ) -> Result<JoinHandle<T::Output>> {
+        task: impl IntoTask<Output = R>,
+    ) -> Result<JoinHandle<R>> {
         let handle = builder.spawn(task)?;
         self.add(&handle);
         Ok(handle)
