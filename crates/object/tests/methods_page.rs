@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crucial_object::collections::{Blob, List, Map, Matrix, OrderedMap, Queue, Set};
 use crucial_object::describe::{Catalog, Field, NAMED_TYPES, Shape, library_catalog, state_of};
+use crucial_object::drop_in::{Channel, Lock, Token};
 use crucial_object::sync::{
     AllReduce, AtomicBool, AtomicCell, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize,
     AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Barrier, Condvar, Counter, Latch,
@@ -373,11 +374,13 @@ fn new_objects_have_the_fields_of_the_table() {
         AtomicUsize::new(300);
         Barrier::new(300);
         Blob::new(vec![1, 2, 3]);
+        Channel::new([vec![1, 2].into()], Some(300));
         Condvar::new();
         Counter::new(-300);
         Journal::default();
         Latch::new(300);
         List::from(vec![1u8, 2]);
+        Lock::new(Some(vec![1, 2].into()), true);
         Logger::with_capacity(300);
         Map::from_iter([(1u8, 2u16)]);
         Matrix::new(2, 3);
@@ -389,6 +392,7 @@ fn new_objects_have_the_fields_of_the_table() {
         RwLock::new(300u64);
         Semaphore::new(300);
         Set::from_iter([1u8, 2]);
+        Token::default();
     }
     let catalog = library_catalog();
     let all: BTreeSet<_> = catalog.types.iter().map(|entry| entry.name).collect();
