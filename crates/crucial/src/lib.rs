@@ -97,6 +97,16 @@ macro_rules! embed_module {
     };
 }
 
+/// The code of the guides, which is compiled with the examples of this documentation.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../../../docs/guide.md")]
+    struct Guide;
+
+    #[doc = include_str!("../../../docs/porting.md")]
+    struct Porting;
+}
+
 /// The functions and types that the expansions of macros use. Not part of the API.
 #[doc(hidden)]
 pub mod __private {

@@ -39,6 +39,11 @@ impl Holds {
         self.0.iter().filter(passed_on).for_each(|hold| hold.pin());
     }
 
+    /// Keeps all of them alive: what they keep is stored in an object.
+    pub fn pass_on(&self) {
+        self.0.iter().for_each(|hold| hold.pass_on());
+    }
+
     /// Keeps all of them alive: their thread has died, and has perhaps passed them on.
     pub fn pin_all(&self) {
         self.0.iter().for_each(|hold| hold.pin());

@@ -1,6 +1,7 @@
 //! How the values of a primitive are encoded. A primitive has no bounds on its values until it travels.
 
-use crucial_object::{decode, encode};
+use crucial_object::held::{self, Holds};
+use crucial_object::{Result, decode, encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_bytes::ByteBuf;
@@ -9,8 +10,8 @@ use crate::remote::must;
 
 /// Encodes and decodes a `T`.
 pub(crate) struct Codec<T> {
-    encode: fn(&T) -> crucial_object::Result<Vec<u8>>,
-    decode: fn(&[u8]) -> crucial_object::Result<T>,
+    encode: fn(&T) -> Result<Vec<u8>>,
+    decode: fn(&[u8]) -> Result<T>,
 }
 
 impl<T> Clone for Codec<T> {
@@ -28,14 +29,21 @@ impl<T: Serialize + DeserializeOwned> Codec<T> {
 }
 
 impl<T> Codec<T> {
-    /// Encodes a value for an object.
+    /// Encodes a value for an object. What is in it lives as long as the run, since others may take it out of there.
     ///
-    /// # Panics
+    /// # Errors
     ///
     /// If it cannot be encoded.
-    #[track_caller]
-    pub fn encode(&self, value: &T) -> ByteBuf {
-        ByteBuf::from(must((self.encode)(value)))
+    pub fn encode(&self, value: &T) -> Result<ByteBuf> {
+        let (bytes, holds) = self.encode_with_holds(value);
+        holds.pass_on();
+        bytes
+    }
+
+    /// Encodes the first value of an object, and gives the holds of what is in it, which the object keeps.
+    pub fn encode_with_holds(&self, value: &T) -> (Result<ByteBuf>, Holds) {
+        let (bytes, holds) = held::collect(|| (self.encode)(value));
+        (bytes.map(ByteBuf::from), holds)
     }
 
     /// Decodes a value of an object.

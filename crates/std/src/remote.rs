@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 
 use crucial_object::caller::{self, Caller};
-use crucial_object::held::{self, Hold};
+use crucial_object::held::{self, Hold, Holds};
 use crucial_object::{ObjectId, Result, Shared, SharedType};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -32,6 +32,8 @@ pub(crate) struct Remote<O: SharedType> {
     caller: Option<Arc<dyn Caller>>,
     /// Others have the object, and their end is not known.
     pinned: AtomicBool,
+    /// What is stored in it since its beginning.
+    stored: Holds,
 }
 
 /// The objects that this process owns, so that a handle that comes home is one more reference.
@@ -47,14 +49,15 @@ where
     O: 'static,
     O::Proxy: Send + Sync + 'static,
 {
-    /// Makes an object, which goes with the last reference.
+    /// Makes an object, which goes with the last reference, and what is stored in it with the object.
     #[track_caller]
-    pub fn make(value: O) -> Arc<Remote<O>> {
+    pub fn make(value: O, stored: Holds) -> Arc<Remote<O>> {
         let remote = Arc::new(Remote {
             object: must(Shared::new(value)),
             is_owner: true,
             caller: caller::current().ok(),
             pinned: AtomicBool::new(false),
+            stored,
         });
         let weak = Arc::downgrade(&remote) as Weak<dyn Any + Send + Sync>;
         owned().insert(remote.object.id(), weak);
@@ -75,6 +78,7 @@ impl<O: SharedType> Remote<O> {
             is_owner: false,
             caller: caller::current().ok(),
             pinned: AtomicBool::new(false),
+            stored: Holds::default(),
         }
     }
 
@@ -122,6 +126,7 @@ where
 
     fn pin(&self) {
         self.pinned.store(true, Ordering::Relaxed);
+        self.stored.pass_on();
     }
 
     fn object(&self) -> Option<ObjectId> {

@@ -9,7 +9,7 @@ use crucial_object::held;
 
 /// A primitive in a static.
 pub(crate) trait Static: Sync {
-    /// Makes it the object of that name, with its present value if there is none yet.
+    /// Makes it the object of that name, with its present value if it is new.
     fn share(&self, key: &str);
 }
 
@@ -41,8 +41,8 @@ fn image(maps: &str) -> Option<Range<usize>> {
     image.map(|(range, _)| range)
 }
 
-/// The key of the static that a primitive is; `None` if it is none.
-fn key<T>(place: &T) -> Option<String> {
+/// The key of the static that a primitive is; `None` for other places.
+pub(crate) fn key<T>(place: &T) -> Option<String> {
     let address = std::ptr::from_ref(place) as usize;
     let image = IMAGE.as_ref()?;
     let offset = image.contains(&address).then(|| address - image.start)?;

@@ -92,6 +92,13 @@ fn receive(count: usize, receiver: Receiver<u32>) -> u32 {
 }
 
 #[cloud]
+fn receive_in_two_attempts(receiver: Receiver<u32>, attempts: Arc<AtomicUsize>) -> u32 {
+    let first = receiver.recv().unwrap();
+    assert!(attempts.fetch_add(1, SeqCst) > 0, "after the first item");
+    first + receiver.iter().take(2).sum::<u32>()
+}
+
+#[cloud]
 fn receive_and_die(receiver: Receiver<u32>) {
     receiver.recv().unwrap();
     std::process::abort();
@@ -111,6 +118,16 @@ fn j03_a_channel_ends_when_its_receiver_is_gone() -> Outcome {
         assert!((1..=1 + bound).contains(&sent), "{sent} of {bound}");
         assert!(thread.join().is_err());
     }
+    // The end of an attempt that panics is the next one's.
+    let (sender, receiver) = mpsc::channel();
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let thread = {
+        let attempts = attempts.clone();
+        let builder = thread::Builder::new().retries(1);
+        builder.spawn(move || receive_in_two_attempts(receiver, attempts))
+    };
+    (1..=4).for_each(|n| sender.send(n).unwrap());
+    assert_eq!(thread.unwrap().join().unwrap(), 9);
     // A task that is dropped gives its ends back.
     let (sender, receiver) = mpsc::channel::<u32>();
     drop(send_all(0, sender));
@@ -257,6 +274,14 @@ fn pass_on(value: Arc<AtomicUsize>, to: Sender<Arc<AtomicUsize>>) {
 }
 
 #[cloud]
+fn extend(list: Arc<Mutex<Vec<Arc<AtomicUsize>>>>) -> usize {
+    let mut list = list.lock().unwrap();
+    list[0].fetch_add(1, SeqCst);
+    list.push(Arc::new(AtomicUsize::new(2)));
+    list.len() - 1
+}
+
+#[cloud]
 fn make() -> Arc<AtomicUsize> {
     Arc::new(AtomicUsize::new(5))
 }
@@ -271,6 +296,16 @@ fn j03_what_a_thread_passes_on_outlives_its_maker() -> Outcome {
     let value = receiver.recv().unwrap();
     assert_eq!(value.fetch_add(1, SeqCst), 3);
     assert_eq!(value.load(SeqCst), 4);
+    // What is stored in an object lives as long as the object.
+    let list = Arc::new(Mutex::new(vec![Arc::new(AtomicUsize::new(1))]));
+    for n in [1, 2] {
+        let list = list.clone();
+        assert_eq!(thread::spawn(move || extend(list)).join().unwrap(), n);
+    }
+    let values: Vec<usize> = (list.lock().unwrap().iter())
+        .map(|value| value.fetch_add(10, SeqCst))
+        .collect();
+    assert_eq!(values, [3, 2, 2]);
     let made = thread::spawn(make).join().unwrap();
     assert_eq!(made.swap(6, SeqCst), 5);
     assert_eq!(made.load(SeqCst), 6);
@@ -392,7 +427,7 @@ fn count_in(counter: Arc<AtomicUsize>, attempts: Arc<AtomicUsize>) -> usize {
     n
 }
 
-/// What is sent has to be a number, and is none.
+/// A value that cannot always be sent.
 #[derive(Debug, Serialize, Deserialize)]
 struct OnlyEven(#[serde(serialize_with = "even")] u32);
 
@@ -418,8 +453,9 @@ fn j04_a_failed_call_is_an_error_at_join() -> Outcome {
     let error = run(3).unwrap_err();
     let error = error.downcast_ref::<String>().unwrap();
     assert!(error.contains("it is odd"), "{error}");
-    value.clear_poison();
+    // The lock was given back, without the value.
     assert_eq!(value.lock().unwrap().0, 2);
+    run(4).unwrap();
 
     // A retry makes its calls again, an exactly-once thread does not.
     for (exactly_once, total) in [(false, 2), (true, 1)] {
@@ -437,7 +473,7 @@ fn j04_a_failed_call_is_an_error_at_join() -> Outcome {
                 .join()
         };
         match exactly_once {
-            // It does the same again, also the dying: its second call is recorded as the first one.
+            // An exactly-once thread does the same again, also the dying: its calls are recorded.
             true => assert!(result.is_err()),
             false => assert_eq!(result.unwrap(), 1),
         }
@@ -598,6 +634,12 @@ fn hit() -> usize {
 }
 
 #[cloud]
+fn hit_what_is_passed(hits: &AtomicUsize) -> usize {
+    HITS.fetch_add(1, SeqCst);
+    hits.fetch_add(1, SeqCst)
+}
+
+#[cloud]
 fn use_static_lock() -> u32 {
     *LOCK.lock().unwrap()
 }
@@ -610,6 +652,9 @@ fn j07_statics_are_one_object_of_the_run() -> Outcome {
     assert!(seen.into_iter().eq(before..before + 4));
     assert_eq!(HITS.load(SeqCst), before + 4);
     assert!(!FLAGS[0].load(SeqCst) && FLAGS[1].load(SeqCst));
+    let seen = thread::scope(|scope| scope.spawn(|| hit_what_is_passed(&HITS)).join());
+    assert_eq!(seen.unwrap(), before + 5);
+    assert_eq!(HITS.load(SeqCst), before + 6);
     // A lock cannot be, and says so.
     *LOCK.lock().unwrap() = 5;
     let error = thread::spawn(use_static_lock).join().unwrap_err();

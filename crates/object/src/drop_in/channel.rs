@@ -158,11 +158,6 @@ impl Channel {
         (self.items.pop_front(), self.has(Side::Sender))
     }
 
-    /// The items that wait.
-    pub fn len(&self) -> u64 {
-        self.items.len() as u64
-    }
-
     /// Nobody, unless one of those who wait can go on.
     #[wake]
     fn wake(&self) -> Wake {

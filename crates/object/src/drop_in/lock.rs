@@ -169,11 +169,8 @@ impl Lock {
     #[departed]
     fn departed(&mut self, session: SessionId) {
         let died = |holder: &Holder| holder.session == session;
-        let dead = self.holders.iter().filter(|holder| died(holder));
-        let poisons = dead.fold(false, |poisons, dead| {
-            poisons || (dead.exclusive && dead.is_last)
-        });
-        self.poisoned |= poisons;
+        let poisons = |holder: &Holder| died(holder) && holder.exclusive && holder.is_last;
+        self.poisoned |= self.holders.iter().any(poisons);
         self.holders.retain(|holder| !died(holder));
     }
 }

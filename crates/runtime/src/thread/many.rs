@@ -125,6 +125,9 @@ pub fn parallel_for<R: DeserializeOwned>(
     map(split(range, workers)?, task)
 }
 
+/// Adds what a worker runs after its indices.
+type Finalizer<'a> = dyn FnMut(usize, &mut Batch) -> Result<()> + 'a;
+
 /// A parallel `for` over single indices: each index runs once, on one of a number of workers.
 ///
 /// ```no_run
@@ -145,7 +148,7 @@ pub struct ParallelFor<'a> {
     range: Range<u64>,
     workers: usize,
     builder: Builder,
-    finalizer: Option<Box<dyn FnMut(usize, &mut Batch) -> Result<()> + 'a>>,
+    finalizer: Option<Box<Finalizer<'a>>>,
 }
 
 impl<'a> ParallelFor<'a> {

@@ -7,6 +7,7 @@ use ::std::fmt;
 use ::std::sync::Arc;
 use ::std::sync::atomic as local;
 
+use crucial_object::held::Holds;
 use crucial_object::{Shared, sync as shared};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -57,8 +58,11 @@ macro_rules! atomic {
             }
 
             fn shared(&self) -> &Arc<Remote<shared::$name>> {
-                let make = || Remote::make(shared::$name::new(self.value.load(SeqCst)));
-                self.switch.share(make)
+                let value = || shared::$name::new(self.value.load(SeqCst));
+                self.switch.share(|| match statics::key(self) {
+                    Some(key) => Remote::of_static(&key, value()),
+                    None => Remote::make(value(), Holds::default()),
+                })
             }
 
             /// Brings the value home, which no other thread can see now.

@@ -7,7 +7,8 @@ use std::sync::{
 };
 use std::time::{Duration, Instant};
 
-use crucial_object::{Error, Shared, held, sync as shared};
+use crucial_object::held::{self, Holds};
+use crucial_object::{Error, Shared, sync as shared};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::mutex::MutexGuard;
@@ -97,7 +98,7 @@ impl Condvar {
         let mut hub = self.hub();
         let remote = self
             .remote
-            .get_or_init(|| Remote::make(shared::Condvar::new()));
+            .get_or_init(|| Remote::make(shared::Condvar::new(), Holds::default()));
         // They look at their condition, and wait at the object.
         hub.drain(..).for_each(|waiter| waiter.notify());
         remote

@@ -1,9 +1,10 @@
-//! Who may have a locked value: the common part of `Mutex` and `RwLock`.
+//! The holders of a locked value: the common part of `Mutex` and `RwLock`.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
 use crucial_object::drop_in::Lock;
-use crucial_object::held;
+use crucial_object::held::{self, Holds};
+use crucial_object::{Error, Result};
 use serde_bytes::ByteBuf;
 
 use crate::remote::{Remote, must};
@@ -127,8 +128,8 @@ impl Gate {
         &self,
         access: Access,
         poison: bool,
-        value: impl FnOnce() -> Option<ByteBuf>,
-    ) -> crucial_object::Result<()> {
+        value: impl FnOnce() -> Result<Option<ByteBuf>>,
+    ) -> Result<()> {
         let mut hub = self.hub();
         match access {
             Access::Exclusive => hub.writer = false,
@@ -140,7 +141,7 @@ impl Gate {
             && let Some(token) = hub.pending.take()
             && let Some(remote) = self.remote.get()
         {
-            given_back = remote.object().release(token, value(), poison);
+            given_back = release(remote, token, value(), poison);
         }
         drop(hub);
         self.freed.notify_all();
@@ -151,24 +152,25 @@ impl Gate {
     pub fn leave_there(
         &self,
         token: u64,
-        value: Option<ByteBuf>,
+        value: Result<Option<ByteBuf>>,
         poison: bool,
-    ) -> crucial_object::Result<()> {
+    ) -> Result<()> {
         match self.remote.get() {
-            Some(remote) => remote.object().release(token, value, poison),
+            Some(remote) => release(remote, token, value, poison),
             None => Ok(()),
         }
     }
 
     /// Shares the lock, if it is not shared yet. `value` encodes what is behind it, and is not asked while a holder may
     /// change that.
-    pub fn share(&self, value: impl FnOnce() -> ByteBuf) -> &Arc<Remote<Lock>> {
+    pub fn share(&self, value: impl FnOnce() -> (ByteBuf, Holds)) -> &Arc<Remote<Lock>> {
         let mut hub = self.hub();
         if let Some(remote) = self.remote.get() {
             return remote;
         }
-        let value = (!hub.writer).then(value);
-        let remote = Remote::make(Lock::new(value, hub.poisoned));
+        let (value, stored) = (!hub.writer).then(value).unzip();
+        let stored = stored.unwrap_or_default();
+        let remote = Remote::make(Lock::new(value, hub.poisoned), stored);
         if hub.writer || hub.readers > 0 {
             let taken = must(remote.object().try_acquire(hub.writer, true));
             hub.pending = taken.map(|(token, ..)| token);
@@ -207,6 +209,20 @@ impl Gate {
     }
 }
 
+/// Gives a lock back; without the value, if the value cannot be sent: a lock must not stay held for as long as the session.
+fn release(
+    remote: &Remote<Lock>,
+    token: u64,
+    value: Result<Option<ByteBuf>>,
+    poison: bool,
+) -> Result<()> {
+    let sent = value.and_then(|value| remote.object().release(token, value, poison));
+    if let Err(Error::Encoding { .. } | Error::LimitExceeded { .. }) = &sent {
+        remote.object().release(token, None, poison)?;
+    }
+    sent
+}
+
 /// What a guard that is dropped does to its lock.
 pub(crate) struct End {
     /// Its thread panics, and is not started again.
@@ -232,8 +248,7 @@ impl End {
 ///
 /// Unless the thread panics already.
 #[track_caller]
-pub(crate) fn report(given_back: crucial_object::Result<()>) {
-    use crucial_object::Error;
+pub(crate) fn report(given_back: Result<()>) {
     match given_back {
         Ok(()) => {}
         // Whoever was fenced, or shut down, holds nothing any more.

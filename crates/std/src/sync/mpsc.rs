@@ -14,7 +14,7 @@ use ::std::time::{Duration, Instant};
 
 use crucial_object::collections::ByteBuf;
 use crucial_object::drop_in::{Channel, Side};
-use crucial_object::held::{self, Hold};
+use crucial_object::held::{self, Hold, Holds};
 use crucial_object::{Error, ObjectId, Shared};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -86,7 +86,7 @@ impl<T> Core<T> {
                 if let Some(refusal) = held::refusal_to_wait("send") {
                     panic!("{refusal}");
                 }
-                return match must(object.send(codec.encode(&item))) {
+                return match must(object.send(must(codec.encode(&item)))) {
                     true => Ok(()),
                     false => Err(SendError(item)),
                 };
@@ -112,7 +112,7 @@ impl<T> Core<T> {
         let mut hub = self.hub();
         if let Some((object, codec)) = self.remote() {
             drop(hub);
-            return match must(object.try_send(codec.encode(&item))) {
+            return match must(object.try_send(must(codec.encode(&item)))) {
                 (true, _) => Ok(()),
                 (false, true) => Err(TrySendError::Full(item)),
                 (false, false) => Err(TrySendError::Disconnected(item)),
@@ -227,6 +227,10 @@ impl<T> Core<T> {
     }
 
     fn remove_end(&self, end: Option<u64>) {
+        // The next attempt has the same end, which goes when the thread has ended for good.
+        if ::std::thread::panicking() && !held::is_last_attempt() {
+            return;
+        }
         if let (Some(end), Some((remote, _))) = (end, self.remote.get()) {
             remove_end(remote, end);
         }
@@ -265,10 +269,11 @@ impl<T: Serialize + DeserializeOwned> Core<T> {
         let mut hub = self.hub();
         if self.remote.get().is_none() {
             let codec = Codec::new();
-            let items: Vec<T> = hub.items.drain(..).collect();
-            let items: Vec<ByteBuf> = items.iter().map(|item| codec.encode(item)).collect();
+            let encode = |item| must(codec.encode(item));
+            let items: Vec<ByteBuf> = hub.items.iter().map(encode).collect();
+            hub.items.clear();
             let bound = hub.bound.map(|bound| bound as u64);
-            let remote = Remote::make(Channel::new(items, bound));
+            let remote = Remote::make(Channel::new(items, bound), Holds::default());
             let object = remote.object();
             // Before the first end is another's, so that the channel does not end before it begins.
             if hub.has_receiver {
@@ -485,7 +490,7 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// If there is none, now or for ever.
+    /// If no item is there, now or for ever.
     #[track_caller]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         self.core.try_recv()

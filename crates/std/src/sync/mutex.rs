@@ -4,13 +4,14 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{LockResult, OnceLock, PoisonError, TryLockError, TryLockResult};
 
+use crucial_object::Result;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_bytes::ByteBuf;
 
 use super::gate::{Access, End, Entered, Gate, report};
 use crate::codec::Codec;
-use crate::remote::Remote;
+use crate::remote::{Remote, must};
 use crate::statics;
 
 /// A value for one thread at a time, as [`std::sync::Mutex`]. A shared one brings the value to who locks it, and takes it
@@ -217,9 +218,11 @@ impl<T> Drop for MutexGuard<'_, T> {
         let given_back = match &mut self.held {
             Held::Here(value) => {
                 let value = value.take();
-                let encode = || -> Option<ByteBuf> {
-                    let value = value?;
-                    value.as_ref().map(|value| self.mutex.codec().encode(value))
+                let encode = || -> Result<Option<ByteBuf>> {
+                    let value = value.as_ref().and_then(|value| value.as_ref());
+                    value
+                        .map(|value| self.mutex.codec().encode(value))
+                        .transpose()
                 };
                 gate.leave_here(Access::Exclusive, poison, encode)
             }
@@ -230,6 +233,7 @@ impl<T> Drop for MutexGuard<'_, T> {
             } => {
                 let value = value.as_ref().filter(|_| *changed && writes);
                 let value = value.map(|value| self.mutex.codec().encode(value));
+                let value = value.transpose();
                 gate.leave_there(*token, value, poison)
             }
         };
@@ -275,19 +279,24 @@ impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
 
 /// Shares it, and encodes the handle.
 impl<T: Serialize + DeserializeOwned> Serialize for Mutex<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let codec = self.codec.get_or_init(Codec::new);
         let value = || {
-            let value = self.here().take();
-            let value = value.expect("a local mutex has its value");
-            codec.encode(&value)
+            let mut here = self.here();
+            let value = here.as_ref().expect("a local mutex has its value");
+            let (bytes, holds) = codec.encode_with_holds(value);
+            let bytes = must(bytes);
+            *here = None;
+            (bytes, holds)
         };
         self.gate.share(value).serialize(serializer)
     }
 }
 
 impl<'de, T: Serialize + DeserializeOwned> Deserialize<'de> for Mutex<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Mutex<T>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Mutex<T>, D::Error> {
         Ok(Mutex {
             gate: Gate::to(Remote::deserialize(deserializer)?),
             codec: OnceLock::from(Codec::new()),

@@ -87,7 +87,7 @@ impl<T> OnceLock<T> {
             None => self.value.set(value),
             Some(remote) => {
                 drop(hub);
-                let bytes = self.codec().encode(&value);
+                let bytes = must(self.codec().encode(&value));
                 match must(remote.object().set(bytes)) {
                     true => {
                         let _ = self.value.set(value);
@@ -113,7 +113,7 @@ impl<T> OnceLock<T> {
             None => self.value.get_or_init(compute),
             Some(remote) => {
                 drop(hub);
-                let compute = || self.codec().encode(&compute());
+                let compute = || must(self.codec().encode(&compute()));
                 let bytes = must(remote.object().get_or_init(compute));
                 self.known(&bytes)
             }
@@ -184,9 +184,14 @@ impl<T: Serialize + DeserializeOwned> Serialize for OnceLock<T> {
         let _hub = self.hub();
         let remote = self.remote.get_or_init(|| {
             let codec = self.codec.get_or_init(Codec::new);
-            let remote = Remote::make(Object::new());
-            if let Some(value) = self.value.get() {
-                must(remote.object().set(codec.encode(value)));
+            let encode = |value| {
+                let (bytes, holds) = codec.encode_with_holds(value);
+                (must(bytes), holds)
+            };
+            let (bytes, holds) = self.value.get().map(encode).unzip();
+            let remote = Remote::make(Object::new(), holds.unwrap_or_default());
+            if let Some(bytes) = bytes {
+                must(remote.object().set(bytes));
             }
             remote
         });

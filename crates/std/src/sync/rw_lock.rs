@@ -4,13 +4,14 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{LockResult, OnceLock, PoisonError, TryLockError, TryLockResult};
 
+use crucial_object::Result;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_bytes::ByteBuf;
 
 use super::gate::{Access, End, Entered, Gate, report};
 use crate::codec::Codec;
-use crate::remote::Remote;
+use crate::remote::{Remote, must};
 use crate::statics;
 
 /// A value for one thread that writes or several that read, as [`std::sync::RwLock`]. A shared one brings the value to who
@@ -221,9 +222,9 @@ impl<T> Drop for RwLockReadGuard<'_, T> {
         report(match &mut self.held {
             HeldForReading::Here(value) => {
                 *value = None;
-                gate.leave_here(Access::Reading, false, || None)
+                gate.leave_here(Access::Reading, false, || Ok(None))
             }
-            HeldForReading::There { token, .. } => gate.leave_there(*token, None, false),
+            HeldForReading::There { token, .. } => gate.leave_there(*token, Ok(None), false),
         });
     }
 }
@@ -278,9 +279,11 @@ impl<T> Drop for RwLockWriteGuard<'_, T> {
         let given_back = match &mut self.held {
             Held::Here(value) => {
                 let value = value.take();
-                let encode = || -> Option<ByteBuf> {
-                    let value = value?;
-                    value.as_ref().map(|value| self.lock.codec().encode(value))
+                let encode = || -> Result<Option<ByteBuf>> {
+                    let value = value.as_ref().and_then(|value| value.as_ref());
+                    value
+                        .map(|value| self.lock.codec().encode(value))
+                        .transpose()
                 };
                 gate.leave_here(Access::Exclusive, poison, encode)
             }
@@ -291,6 +294,7 @@ impl<T> Drop for RwLockWriteGuard<'_, T> {
             } => {
                 let value = value.as_ref().filter(|_| *changed && writes);
                 let value = value.map(|value| self.lock.codec().encode(value));
+                let value = value.transpose();
                 gate.leave_there(*token, value, poison)
             }
         };
@@ -348,19 +352,22 @@ impl<T: fmt::Debug> fmt::Debug for RwLock<T> {
 
 /// Shares it, and encodes the handle.
 impl<T: Serialize + DeserializeOwned> Serialize for RwLock<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let codec = self.codec.get_or_init(Codec::new);
         let value = || {
             let value = self.value.read().unwrap_or_else(|e| e.into_inner());
             let value = value.as_ref().expect("a local lock has its value");
-            codec.encode(value)
+            let (bytes, holds) = codec.encode_with_holds(value);
+            (must(bytes), holds)
         };
         self.gate.share(value).serialize(serializer)
     }
 }
 
 impl<'de, T: Serialize + DeserializeOwned> Deserialize<'de> for RwLock<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RwLock<T>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<RwLock<T>, D::Error> {
         Ok(RwLock {
             gate: Gate::to(Remote::deserialize(deserializer)?),
             codec: OnceLock::from(Codec::new()),

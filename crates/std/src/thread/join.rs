@@ -10,8 +10,8 @@ use crucial_object::{Error, decode};
 use crucial_runtime::thread as native;
 use serde::de::DeserializeOwned;
 
+use super::ended::Ended;
 use super::parked::Thread;
-use super::scope::Ended;
 
 /// Why a thread has not returned, as `join` has it: a panic's message, or the text of another error.
 pub(super) fn payload(error: Error) -> Box<dyn Any + Send> {
@@ -65,7 +65,8 @@ impl<R> fmt::Debug for JoinHandle<R> {
 pub struct ScopedJoinHandle<'scope, R> {
     ended: Arc<Ended>,
     thread: Thread,
-    _result: PhantomData<(&'scope (), fn() -> R)>,
+    _scope: PhantomData<&'scope ()>,
+    _result: PhantomData<fn() -> R>,
 }
 
 impl<R: DeserializeOwned> ScopedJoinHandle<'_, R> {
@@ -73,6 +74,7 @@ impl<R: DeserializeOwned> ScopedJoinHandle<'_, R> {
         ScopedJoinHandle {
             ended,
             thread,
+            _scope: PhantomData,
             _result: PhantomData,
         }
     }

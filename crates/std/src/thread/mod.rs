@@ -9,6 +9,7 @@
 pub use ::std::thread::*;
 
 mod builder;
+mod ended;
 mod join;
 mod parked;
 mod scope;

@@ -5,10 +5,10 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crucial_object::{Error, Result, held};
-use crucial_runtime::{IsTask, Returned, Write, thread as native};
+use crucial_object::{Result, held};
+use crucial_runtime::{IsTask, Write, thread as native};
 
-use super::builder::Builder;
+use super::ended::Ended;
 use super::join::ScopedJoinHandle;
 use super::parked::Thread;
 
@@ -24,58 +24,6 @@ struct Started<'scope> {
     ended: Arc<Ended>,
     /// Writes what was lent by `&mut`.
     write: Option<Write<'scope>>,
-}
-
-/// A thread of a scope, and what it gave back.
-pub(super) struct Ended(Mutex<State>);
-
-enum State {
-    Running(Box<dyn Handle>),
-    /// It was joined: what was lent by `&mut`, if it returned.
-    Joined(Option<Vec<u8>>),
-}
-
-/// A thread whose result is not decoded yet.
-trait Handle: Send {
-    fn is_finished(&self) -> bool;
-    fn returned(self: Box<Self>) -> Result<Returned>;
-}
-
-impl<R: serde::de::DeserializeOwned> Handle for native::JoinHandle<R> {
-    fn is_finished(&self) -> bool {
-        native::JoinHandle::is_finished(self)
-    }
-
-    fn returned(self: Box<Self>) -> Result<Returned> {
-        native::JoinHandle::returned(*self)
-    }
-}
-
-impl Ended {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    pub fn is_finished(&self) -> bool {
-        match &*self.state() {
-            State::Running(handle) => handle.is_finished(),
-            State::Joined(_) => true,
-        }
-    }
-
-    /// Waits for the thread, and takes its encoded result.
-    pub fn join(&self) -> Result<Vec<u8>> {
-        // One handle joins it, and then the scope looks: nobody waits for this lock meanwhile.
-        let mut state = self.state();
-        match std::mem::replace(&mut *state, State::Joined(None)) {
-            State::Running(handle) => {
-                let Returned { result, written } = handle.returned()?;
-                *state = State::Joined(Some(written));
-                Ok(result)
-            }
-            State::Joined(_) => Err(Error::Cancelled),
-        }
-    }
 }
 
 /// Runs `f`, waits for all threads that were started in the scope, and writes what they were lent by `&mut`, as
@@ -97,13 +45,12 @@ where
     let value = catch_unwind(AssertUnwindSafe(|| f(&scope)));
     let threads = std::mem::take(&mut *scope.threads());
     let failed = threads.into_iter().fold(false, |failed, thread| {
-        let was_joined = matches!(&*thread.ended.state(), State::Joined(_));
-        let ended = match was_joined {
+        let ended = match thread.ended.was_joined() {
             true => Ok(()),
             false => thread.ended.join().map(drop),
         };
-        let written = match (&*thread.ended.state(), thread.write) {
-            (State::Joined(Some(written)), Some(write)) => write(written),
+        let written = match (thread.ended.written(), thread.write) {
+            (Some(written), Some(write)) => write(&written),
             _ => Ok(()),
         };
         failed | ended.is_err() | written.is_err()
@@ -133,7 +80,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         F: FnOnce() -> T + 'scope,
         T: IsTask + 'scope,
     {
-        match Builder::new().spawn_scoped(self, f) {
+        match self.start(native::Builder::new(), f) {
             Ok(handle) => handle,
             Err(error) => panic!("failed to spawn thread: {error}"),
         }
@@ -151,7 +98,7 @@ impl<'scope, 'env> Scope<'scope, 'env> {
         let (task, write) = held::build_task(f).into_parts();
         let handle = builder.spawn(task)?;
         let thread = Thread::of(&handle);
-        let ended = Arc::new(Ended(Mutex::new(State::Running(Box::new(handle)))));
+        let ended = Arc::new(Ended::of(handle));
         let started = Started {
             ended: ended.clone(),
             write,
