@@ -174,7 +174,8 @@ fn create(path: &Path, fill: impl Fn(&str, &str) -> String) -> Result<(), String
         _ => format!("cannot create {}: {error}", path.display()),
     };
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(|error| fail(parent, error))?;
+        fs::create_dir_all(parent)
+            .map_err(|error| format!("cannot create the folder {}: {error}", parent.display()))?;
     }
     fs::create_dir(path).map_err(|error| fail(path, error))?;
     let written = fs::create_dir(path.join("src"))

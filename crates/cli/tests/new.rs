@@ -113,7 +113,7 @@ fn names_and_places_that_cannot_be_are_refused() {
     for (words, part) in [
         (&["full"][..], "full exists already: choose another name"),
         (&["file"], "file exists already"),
-        (&["file/program"], "cannot create file/program"),
+        (&["file/program"], "cannot create the folder file"),
         (&["1st"], "begins with no letter"),
         (&["-x"], "unexpected argument '-x'"),
         (&["_x"], "begins with no letter"),

@@ -6,6 +6,7 @@ use syn::spanned::Spanned;
 use syn::{Error, FnArg, ItemFn, Result, ReturnType, Type};
 
 use crate::signature::{self, PARAMETERS_MAX, Parameter};
+use crate::travel;
 
 pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     if !options.is_empty() {
@@ -61,7 +62,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
         .iter()
         .map(|p| (p.span(), &p.owned))
         .chain([(result_type.span(), &result_type)]);
-    let assertions = signature::assert_travels(&quote!(::crucial::__private), travelling);
+    let assertions = travel::assert(&quote!(::crucial::__private), travelling);
 
     // The body sees these items, so their names must hide none of the user's.
     Ok(quote! {
@@ -75,10 +76,12 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
             #(#inner)*
             fn __crucial_function(#inputs) -> #result #block
 
+            #[allow(clippy::needless_borrow)]
             fn __crucial_run(arguments: &[u8]) -> ::crucial::Result<::std::vec::Vec<u8>> {
-                let (#(#names,)*): (#(#owned,)*) =
-                    ::crucial::__private::decode_arguments(__CRUCIAL_NAME, arguments)?;
-                ::crucial::encode(&__crucial_function(#(#passed),*))
+                use ::crucial::__private::{Decodes as _, DecodesRefused as _, Encodes as _, EncodesRefused as _};
+                let (#(#names,)*) =
+                    (&::crucial::__private::Codec::<(#(#owned,)*)>::new()).decode_arguments(__CRUCIAL_NAME, arguments)?;
+                (&::crucial::__private::Codec::<#result>::new()).encode(&__crucial_function(#(#passed),*))
             }
 
             ::crucial::__private::inventory::submit! {
@@ -88,7 +91,13 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
                 }
             }
 
-            ::crucial::__private::task(__CRUCIAL_NAME, &(#(#names,)*))
+            #[allow(clippy::needless_borrow)]
+            let arguments = {
+                use ::crucial::__private::{Encodes as _, EncodesRefused as _};
+                let arguments = (#(#names,)*);
+                (&::crucial::__private::Codec::of(&arguments)).encode(&arguments)
+            };
+            ::crucial::__private::task(__CRUCIAL_NAME, arguments)
         }
     })
 }

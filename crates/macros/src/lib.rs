@@ -6,12 +6,16 @@
 use proc_macro::TokenStream;
 
 mod cloud;
+mod generics;
 mod main_fn;
 mod method;
+mod options;
+mod refusals;
 mod shared;
 mod signature;
 mod sizes;
 mod text;
+mod travel;
 
 /// Makes a type a shared object, and generates the proxy that `Shared<T>` dereferences to.
 ///

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::LazyLock;
 
 use crucial_local::Surroundings;
-use crucial_object::{Error, Result, ThreadId, catch_said, decode, encode};
+use crucial_object::{Error, Result, ThreadId, catch_said, decode};
 use crucial_proto::frame::Attempt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -71,11 +71,11 @@ impl FunctionCall {
     }
 }
 
-/// Makes a task. The expansion of `#[cloud]` calls this function.
+/// Makes a task with these encoded arguments. The expansion of `#[cloud]` calls this function.
 #[doc(hidden)]
-pub fn task<A: Serialize, R>(function: &'static str, arguments: &A) -> Task<R> {
+pub fn task<R>(function: &'static str, arguments: Result<Vec<u8>>) -> Task<R> {
     Task {
-        call: encode(arguments).map(|arguments| FunctionCall {
+        call: arguments.map(|arguments| FunctionCall {
             function: function.to_owned(),
             arguments,
         }),
