@@ -402,7 +402,7 @@ impl SharedImpl {
         } = method;
         let self_type = &self.self_type;
         // Examples stand where the method is, and are run there.
-        let call = format!("Calls `{}::{name}` on the object's server.", self.type_name);
+        let whose = format!("Calls `{}::{name}` on the object's server.", self.type_name);
         let summary = text::summary(documentation);
         let deprecated = documentation
             .iter()
@@ -450,7 +450,7 @@ impl SharedImpl {
         quote! {
             #[doc = #summary]
             #[doc = ""]
-            #[doc = #call]
+            #[doc = #whose]
             #(#deprecated)*
             #visibility fn #name(&self #(, #written)*) -> #output {
                 #body
