@@ -157,3 +157,54 @@ fn who_gives_up_waiting_is_not_notified() {
         Ok(())
     });
 }
+
+/// A value of which there is only one.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Single(String);
+
+impl std::fmt::Display for Single {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "<{}>", self.0)
+    }
+}
+
+#[test]
+fn guards_of_values_without_clone_show_them_and_hand_them_out() {
+    in_process(|| {
+        let single = |text: &str| Single(text.to_owned());
+        let lock = Shared::new(Mutex::new(single("a")))?;
+        let mut guard = lock.lock()?;
+        guard.0.push('b');
+        assert_eq!(format!("{guard} {guard:?}"), r#"<ab> Single("ab")"#);
+        assert_eq!(guard.into_inner()?, single("ab"));
+        assert!(!lock.is_locked()?);
+        assert_eq!(lock.lock()?.0, "ab");
+
+        let lock = Shared::new(RwLock::new(single("a")))?;
+        let mut guard = lock.write()?;
+        guard.0.push('b');
+        assert_eq!(format!("{guard} {guard:?}"), r#"<ab> Single("ab")"#);
+        assert_eq!(guard.into_inner()?, single("ab"));
+        let guard = lock.read()?;
+        assert_eq!(format!("{guard} {guard:?}"), r#"<ab> Single("ab")"#);
+        assert_eq!(guard.into_inner()?, single("ab"));
+        assert!(lock.try_write()?.is_some());
+
+        let once = Shared::new(OnceLock::new())?;
+        assert_eq!(once.get_or_init(|| single("a"))?, single("a"));
+        assert_eq!(once.get_or_init(|| single("b"))?, single("a"));
+        Ok(())
+    });
+}
+
+#[test]
+fn into_inner_of_a_lost_lock_says_so() {
+    in_process(|| {
+        let lock = Shared::new(Mutex::new(1))?;
+        let mut guard = lock.lock()?;
+        *guard = 2;
+        assert!(lock.delete()?);
+        assert!(matches!(guard.into_inner(), Err(Error::Lost { .. })));
+        Ok(())
+    });
+}
