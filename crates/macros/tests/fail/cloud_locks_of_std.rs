@@ -20,3 +20,5 @@ fn result() -> Result<Mutex<u8>, String> {
 }
 
 fn main() {}
+
+// Errors: 6

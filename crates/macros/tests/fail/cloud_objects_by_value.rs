@@ -15,3 +15,5 @@ fn work(
 }
 
 fn main() {}
+
+// Errors: 3

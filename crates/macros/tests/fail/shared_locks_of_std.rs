@@ -25,3 +25,5 @@ impl Thing {
 }
 
 fn main() {}
+
+// Errors: 3

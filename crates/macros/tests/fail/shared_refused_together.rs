@@ -48,3 +48,5 @@ fn main() -> Result<()> {
     println!("{value}");
     Ok(())
 }
+
+// Errors: 7

@@ -34,3 +34,5 @@ fn main() -> Result<()> {
     }
     thread.join()?
 }
+
+// Errors: 5
