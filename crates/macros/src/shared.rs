@@ -316,7 +316,7 @@ impl SharedImpl {
                 #rt::Method::new(#name, #rt::Access::#access, #waits).with_signature(&#signature)
             }
         });
-        // That of a generic type is encoded only if the bounds of its parameters are enough.
+        // A generic type is encoded only if the bounds of its parameters are enough.
         let state = match self.parameters.is_empty() {
             true => quote! {
                 use #rt::{Encodes as _, EncodesRefused as _};
