@@ -155,7 +155,7 @@ impl<T: SharedType> Shared<T> {
     ///
     /// use crucial::{Error, Shared, collections::Queue};
     ///
-    /// let jobs = Shared::new(Queue::<String>::new())?;
+    /// let jobs = Shared::new(Queue::<String>::default())?;
     /// let hurried = jobs.with_timeout(Duration::from_millis(10));
     /// assert!(matches!(hurried.pop(), Err(Error::TimedOut { .. })));
     /// # Ok::<(), crucial::Error>(())

@@ -15,7 +15,7 @@ use crate::{Error, Result, shared};
 /// use crucial::collections::Blob;
 ///
 /// let page = Shared::new(Blob::new("hello"))?;
-/// assert_eq!(page.append(b" world".to_vec().into())?, 11);
+/// assert_eq!(page.append(b" world".to_vec().into())?, 5); // where it begins
 /// assert_eq!(page.read_at(6, 100)?.as_slice(), b"world");
 /// page.truncate(5)?;
 /// assert_eq!(page.get()?.as_slice(), b"hello");

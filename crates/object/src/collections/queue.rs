@@ -28,7 +28,7 @@ use crate::{Element, Error, Result, Wake, shared};
 ///     Ok(sum)
 /// }
 ///
-/// let jobs = Shared::new(Queue::bounded(2))?;
+/// let jobs = Shared::new(Queue::new(2))?;
 /// let worker = thread::spawn(work(jobs.clone()));
 /// for job in 1..=10 {
 ///     jobs.push(job)?; // waits while it is full
