@@ -95,7 +95,7 @@ fn futures(job: &Job) -> Result<Outcome> {
     finish(threads, move || {
         let mut total = Partial::default();
         for future in futures {
-            total.add(future.get()?);
+            total.add(future.wait()?);
         }
         Ok(total)
     })

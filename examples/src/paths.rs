@@ -30,7 +30,7 @@ mod tests {
     #[test]
     fn a_name_that_is_no_text_arrives() {
         let path = SentPath(OsString::from_vec(b"caf\xe9.txt".to_vec()).into());
-        let bytes = crucial::encode(&path).unwrap();
+        let bytes = crucial_object::encode(&path).unwrap();
         assert_eq!(crucial_object::decode::<SentPath>(&bytes).unwrap(), path);
     }
 }

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crucial::{ObjectId, encode};
+use crucial::ObjectId;
 use crucial_client::Client;
 use crucial_object::caller::{self, Call, CallNames, Caller, Lifetime, Mode, Open};
+use crucial_object::encode;
 use crucial_object::{MethodId, decode};
 use crucial_testing::{Error, Executable, Result};
 use rand::{Rng, SeedableRng};

@@ -13,6 +13,7 @@ mod cluster;
 mod data;
 mod lines;
 mod modules;
+mod new;
 mod objects;
 mod print;
 mod program;
@@ -42,6 +43,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
     let code = match matches.subcommand() {
         Some(("server", matches)) => code(server::run(matches)),
         Some(("types", matches)) => code(types::run(matches)),
+        Some(("new", matches)) => code(new::run(matches)),
         Some(("up", matches)) => code(up::run(matches)),
         _ => objects(&matches),
     };
@@ -82,7 +84,8 @@ fn command() -> Command {
                 .help("Print the result as one JSON value"),
         )
         .subcommand(server::command())
-        .subcommand(types::command());
+        .subcommand(types::command())
+        .subcommand(new::command());
     let command = match server::CAN_JOIN {
         true => command.subcommand(up::command()),
         false => command,

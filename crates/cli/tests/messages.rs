@@ -414,10 +414,10 @@ fn k40_a_command_says_what_is_wrong_with_its_words() {
             &["--permits", "x", "from 0 to"],
         ),
         (
-            &["promise", "p", "get", "--timeout", "soon"],
+            &["promise", "p", "wait", "--timeout", "soon"],
             &["soon", "10s, 500ms or 2m"],
         ),
-        (&["promise", "p", "get", "--timeout", "-1s"], &["-1"]),
+        (&["promise", "p", "wait", "--timeout", "-1s"], &["-1"]),
         (
             &["delete", "table", "t"],
             &["\"table\"", "crucial delete --help"],

@@ -184,7 +184,7 @@ fn a_waiting_call_times_out_is_cancelled_and_survives_a_broken_connection() {
     let client = client(&server);
     caller::with(client.clone(), || {
         let semaphore = Shared::new(Semaphore::new(0)).unwrap();
-        let timed = semaphore.timeout(Duration::from_millis(50)).acquire();
+        let timed = semaphore.with_timeout(Duration::from_millis(50)).acquire();
         assert_eq!(
             timed,
             Err(Error::TimedOut {
@@ -338,14 +338,14 @@ fn time_outs_that_were_not_needed_do_not_pile_up() {
     let client = client(&server);
     caller::with(client, || {
         let semaphore = Shared::new(Semaphore::new(0)).unwrap();
-        let patient = semaphore.timeout(Duration::from_secs(3600));
+        let patient = semaphore.with_timeout(Duration::from_secs(3600));
         for _ in 0..5_000 {
             let waiting = patient.deferred().acquire();
             semaphore.release().unwrap();
             waiting.wait().unwrap();
         }
         // The next timeout wakes the server's timers, which drop the old ones.
-        let short = semaphore.timeout(Duration::from_millis(1)).acquire();
+        let short = semaphore.with_timeout(Duration::from_millis(1)).acquire();
         assert!(matches!(short, Err(Error::TimedOut { .. })));
         assert!(
             server.status().node.deadlines < 2_500,

@@ -30,7 +30,7 @@
 //! }
 //! ```
 //!
-//! - [`Shared`], [`shared`]: shared objects, of the library ([`sync`], [`collections`]) and your own.
+//! - [`Shared`], [`shared`]: shared objects, of the library ([`sync`], [`collections`]) and [your own](own_types).
 //! - [`cloud`], [`Task`], [`thread`]: cloud threads.
 //! - [`main`]: the executable's roles. [`Config`]: settings, also from the environment.
 //! - [`Error`]: the errors of calls and threads.
@@ -61,9 +61,9 @@ pub use crucial_macros::{cloud, main, shared};
 #[cfg(not(target_family = "wasm"))]
 pub use crucial_object::Follower;
 pub use crucial_object::{
-    Builder, Element, Error, LogLine, Logger, LoggerDeferred, LoggerProxy, ObjectId, Opaque,
-    Pending, Result, RunId, SessionId, Shared, SharedType, SortKey, Wake, collections, encode,
-    sync,
+    Element, Error, ErrorKind, LogLine, Logger, LoggerDeferred, LoggerProxy, ObjectBuilder,
+    ObjectId, Opaque, Pending, Result, RunId, SessionId, Shared, SharedType, SortKey, Wake,
+    collections, sync,
 };
 #[cfg(not(target_family = "wasm"))]
 pub use crucial_runtime::runtime::{clear_namespace, init, run_id};
@@ -71,6 +71,9 @@ pub use crucial_runtime::runtime::{clear_namespace, init, run_id};
 pub use crucial_runtime::{Config, IntoTask, IsTask, MutTask, PlatformKind, Task, thread};
 #[doc(inline)]
 pub use crucial_std as std;
+
+#[doc = include_str!("own_types.md")]
+pub mod own_types {}
 
 /// The command line, which `PROGRAM crucial ..` runs.
 #[cfg(all(feature = "cli", not(target_family = "wasm")))]

@@ -6,6 +6,7 @@ use syn::spanned::Spanned;
 use syn::{Error, FnArg, ItemFn, Result, ReturnType, Type};
 
 use crate::signature::{self, PARAMETERS_MAX, Parameter};
+use crate::travel;
 
 pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
     if !options.is_empty() {
@@ -65,7 +66,14 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
             false => quote!(#name),
         }
     });
-    let make = quote!(::crucial::__private::task(__CRUCIAL_NAME, &(#(#sent,)*)));
+    let make = quote! {
+        ::crucial::__private::task(__CRUCIAL_NAME, || {
+            use ::crucial::__private::{Encodes as _, EncodesRefused as _};
+            let __crucial_arguments = (#(#sent,)*);
+            #[allow(clippy::needless_borrow)]
+            (&::crucial::__private::Codec::of(&__crucial_arguments)).encode(&__crucial_arguments)
+        })
+    };
     let (lifetime, task, make, written_back) = if lent.is_empty() {
         let task = quote!(::crucial::Task<#result>);
         (quote!(), task, make, quote!(::std::vec::Vec::new()))
@@ -88,13 +96,18 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
         let make = quote! {
             let __crucial_task = #make;
             ::crucial::MutTask::new(__crucial_task, ::std::boxed::Box::new(move |__crucial_bytes: &[u8]| {
-                let (#(#fresh,)*): (#(#owned,)*) =
-                    ::crucial::__private::decode_arguments(__CRUCIAL_NAME, __crucial_bytes)?;
+                use ::crucial::__private::{Decodes as _, DecodesRefused as _};
+                #[allow(clippy::needless_borrow)]
+                let (#(#fresh,)*) = (&::crucial::__private::Codec::<(#(#owned,)*)>::new())
+                    .decode_arguments(__CRUCIAL_NAME, __crucial_bytes)?;
                 #(#writes)*
                 ::core::result::Result::Ok(())
             }))
         };
-        let written_back = quote!(::crucial::encode(&(#(&#names,)*))?);
+        let written_back = quote!({
+            let __crucial_lent = (#(&#names,)*);
+            (&::crucial::__private::Codec::of(&__crucial_lent)).encode(&__crucial_lent)?
+        });
         (quote!(<'__crucial>), task, make, written_back)
     };
 
@@ -103,7 +116,7 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
         .iter()
         .map(|p| (p.span(), &p.owned))
         .chain([(result_type.span(), &result_type)]);
-    let assertions = signature::assert_travels(&quote!(::crucial::__private), travelling);
+    let assertions = travel::assert(&quote!(::crucial::__private), travelling);
 
     // The body sees these items, so their names must hide none of the user's.
     Ok(quote! {
@@ -117,12 +130,14 @@ pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
             #(#inner)*
             fn __crucial_function(#inputs) -> #result #block
 
+            #[allow(clippy::needless_borrow)]
             fn __crucial_run(arguments: &[u8]) -> ::crucial::Result<::crucial::__private::Returned> {
-                let (#(#bound,)*): (#(#owned,)*) =
-                    ::crucial::__private::decode_arguments(__CRUCIAL_NAME, arguments)?;
+                use ::crucial::__private::{Decodes as _, DecodesRefused as _, Encodes as _, EncodesRefused as _};
+                let (#(#bound,)*) =
+                    (&::crucial::__private::Codec::<(#(#owned,)*)>::new()).decode_arguments(__CRUCIAL_NAME, arguments)?;
                 let __crucial_result = __crucial_function(#(#passed),*);
                 ::core::result::Result::Ok(::crucial::__private::Returned {
-                    result: ::crucial::encode(&__crucial_result)?,
+                    result: (&::crucial::__private::Codec::<#result>::new()).encode(&__crucial_result)?,
                     written: #written_back,
                 })
             }

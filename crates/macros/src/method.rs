@@ -1,10 +1,11 @@
 //! The methods of a `#[shared]` impl, and the attributes on them.
 
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, Ident, ImplItemFn, PatType, Path, PathArguments,
-    ReceiverKind, Result, ReturnType, Type, Visibility,
+    Attribute, Error, FnArg, GenericArgument, Ident, ImplItem, ImplItemFn, PatType, Path,
+    PathArguments, ReceiverKind, Result, ReturnType, Type, Visibility,
 };
 
+use crate::refusals::Refusals;
 use crate::signature::{self, PARAMETERS_MAX, Parameter};
 
 /// Methods of `Shared<T>` itself, which would hide a method of the same name.
@@ -15,7 +16,7 @@ const HANDLE_METHODS: [&str; 7] = [
     "delete",
     "id",
     "key",
-    "timeout",
+    "with_timeout",
 ];
 
 /// A method of a `#[shared]` impl, read.
@@ -62,11 +63,12 @@ impl RemoteMethod {
                 ),
             ));
         }
-        signature::check(&function.sig, "a remote method")?;
-        signature::refuse_conditions(
+        let mut refusals = Refusals::default();
+        refusals.of(signature::check(&function.sig, "a remote method"));
+        refusals.of(signature::refuse_conditions(
             &function.attrs,
             "put the `#[cfg]` on the whole impl block, or into the method's body",
-        )?;
+        ));
         let fallible = take_attribute(&mut function.attrs, "fallible");
         let ticket = take_ticket(function)?;
         let caller = take_caller(function, ticket.is_some())?;
@@ -74,10 +76,10 @@ impl RemoteMethod {
         let travelling = count - usize::from(ticket.is_some()) - usize::from(caller);
         let parameters: Vec<Parameter> = signature::typed(&function.sig)
             .take(travelling)
-            .map(signature::parameter)
-            .collect::<Result<_>>()?;
+            .filter_map(|argument| refusals.of(signature::parameter(argument)))
+            .collect();
         if parameters.len() > PARAMETERS_MAX {
-            return Err(Error::new_spanned(
+            refusals.add(Error::new_spanned(
                 &function.sig.inputs,
                 format!(
                     "a remote method has at most {PARAMETERS_MAX} parameters: put some in a struct"
@@ -90,7 +92,7 @@ impl RemoteMethod {
         };
         let polled = type_argument(&written, "Poll");
         if ticket.is_some() && polled.is_none() {
-            return Err(Error::new_spanned(
+            refusals.add(Error::new_spanned(
                 &function.sig.output,
                 "a method with a #[ticket] waits, so its result is a `Poll<R>`",
             ));
@@ -98,14 +100,16 @@ impl RemoteMethod {
         let waits = polled.is_some();
         let mut result = polled.unwrap_or(written);
         if let Some(attribute) = &fallible {
-            result = type_argument(&result, "Result").ok_or_else(|| {
-                Error::new_spanned(
+            match type_argument(&result, "Result") {
+                Some(succeeded) => result = succeeded,
+                None => refusals.add(Error::new_spanned(
                     attribute,
                     "a #[fallible] method returns a `crucial::Result<R>` (or a `Poll` of one), whose \
                      error becomes the call's",
-                )
-            })?;
+                )),
+            }
         }
+        refusals.finish()?;
         Ok(RemoteMethod {
             documentation: function
                 .attrs
@@ -137,6 +141,30 @@ pub fn take_only(function: &mut ImplItemFn, name: &str, only: &mut Option<Ident>
     }
     *only = Some(function.sig.ident.clone());
     Ok(true)
+}
+
+/// The macro's own attributes, of methods and of their parameters.
+const OF_METHODS: [&str; 4] = ["departed", "fallible", "valid", "wake"];
+const OF_PARAMETERS: [&str; 2] = ["caller", "ticket"];
+
+/// Takes the macro's own attributes out of what was refused: the compiler does not know them, and would say so as well.
+pub fn strip(item: &mut ImplItem) {
+    let ImplItem::Fn(function) = item else {
+        return;
+    };
+    let is_one_of = |names: &[&str], attribute: &Attribute| {
+        names.iter().any(|name| attribute.path().is_ident(name))
+    };
+    function
+        .attrs
+        .retain(|attribute| !is_one_of(&OF_METHODS, attribute));
+    for input in &mut function.sig.inputs {
+        if let FnArg::Typed(parameter) = input {
+            parameter
+                .attrs
+                .retain(|attribute| !is_one_of(&OF_PARAMETERS, attribute));
+        }
+    }
 }
 
 /// Takes `#[caller]` off its parameter, the last that is no ticket; whether there is one.

@@ -2,76 +2,44 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::parse::Parser;
 use syn::spanned::Spanned;
-use syn::visit::Visit;
-use syn::{Error, FnArg, GenericParam, Ident, ImplItem, ItemImpl, LitStr, Path, Result, Type};
+use syn::{Error, FnArg, Ident, ImplItem, ImplItemFn, ItemImpl, Result, Type};
 
-use crate::method::{RemoteMethod, take_only};
+use crate::generics::{type_name, type_parameters};
+use crate::method::{self, RemoteMethod, take_only};
+use crate::options::Options;
+use crate::refusals::Refusals;
 use crate::signature::{self, Parameter, substitute};
-use crate::{sizes, text};
+use crate::{sizes, text, travel};
 
 pub fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
-    let options = Options::parse(options)?;
+    let mut refusals = Refusals::default();
+    let options = refusals.of(Options::parse(options));
     let mut block: ItemImpl = signature::parse(
         item,
         "#[shared] goes on the type's `impl` block, the one that holds its remote methods",
     )?;
-    let shared = SharedImpl::parse(&mut block, &options)?;
-    let generated = shared.generate(&options);
-    let warnings = sizes::warn(shared.written_types(), &block.attrs);
+    // What is refused as a whole has no methods to look at.
+    let shared = SharedImpl::parse(&mut block, options.unwrap_or_default(), &mut refusals);
+    let shared = refusals.of(shared);
+    let warnings = shared
+        .iter()
+        .map(|shared| sizes::warn(shared.written_types(), &block.attrs));
+    let warnings: TokenStream = warnings.collect();
+    let generated = shared.iter().map(SharedImpl::generate);
+    let generated: TokenStream = generated.collect();
+    let refusals = refusals.into_compile_errors();
     Ok(quote! {
         #block
         #generated
         #warnings
+        #refusals
     })
-}
-
-/// `name = "..", crate = path, previous = Type, sorted(K)`.
-struct Options {
-    name: Option<LitStr>,
-    root: TokenStream,
-    /// The type of which objects become this one's when its new version is uploaded.
-    previous: Option<Type>,
-    /// Type parameters that the server compares as their values compare.
-    sorted: Vec<Ident>,
-}
-
-impl Options {
-    fn parse(tokens: TokenStream) -> Result<Options> {
-        let mut options = Options {
-            name: None,
-            root: quote!(::crucial),
-            previous: None,
-            sorted: Vec::new(),
-        };
-        let parser = syn::meta::parser(|meta| {
-            if meta.path.is_ident("name") {
-                options.name = Some(meta.value()?.parse()?);
-            } else if meta.path.is_ident("crate") {
-                let root: Path = meta.value()?.call(Path::parse_mod_style)?;
-                options.root = root.into_token_stream();
-            } else if meta.path.is_ident("previous") {
-                options.previous = Some(meta.value()?.parse()?);
-            } else if meta.path.is_ident("sorted") {
-                meta.parse_nested_meta(|parameter| {
-                    options.sorted.push(parameter.path.require_ident()?.clone());
-                    Ok(())
-                })?;
-            } else {
-                return Err(meta.error(
-                    "#[shared] has the options `name = \"..\"`, `previous = Type`, `crate = path` and `sorted(K)`",
-                ));
-            }
-            Ok(())
-        });
-        parser.parse2(tokens)?;
-        Ok(options)
-    }
 }
 
 /// An impl block, read.
 struct SharedImpl {
+    options: Options,
     self_type: Type,
     type_name: Ident,
     /// The type's parameters, in order.
@@ -118,59 +86,54 @@ impl TypeParameter {
 }
 
 impl SharedImpl {
-    /// Reads the block, and takes the macro's own attributes out of it.
-    fn parse(block: &mut ItemImpl, options: &Options) -> Result<SharedImpl> {
+    /// Reads the block, and takes the macro's own attributes out of it. A method that is refused is left out.
+    fn parse(
+        block: &mut ItemImpl,
+        options: Options,
+        refusals: &mut Refusals,
+    ) -> Result<SharedImpl> {
+        let header = SharedImpl::header(block, options);
+        if header.is_err() {
+            block.items.iter_mut().for_each(method::strip);
+        }
+        let mut shared = header?;
+        for item in &mut block.items {
+            if let ImplItem::Fn(function) = item {
+                refusals.of(shared.add(function));
+            }
+            method::strip(item);
+        }
+        Ok(shared)
+    }
+
+    /// The type and its parameters, without methods.
+    fn header(block: &ItemImpl, options: Options) -> Result<SharedImpl> {
         if let Some((path, _)) = &block.trait_ {
             return Err(Error::new_spanned(
                 path,
                 "#[shared] goes on the type's own impl block: trait methods are not remote",
             ));
         }
+        let mut refusals = Refusals::default();
         let parameters = type_parameters(block)?;
         if let (Some(previous), false) = (&options.previous, parameters.is_empty()) {
-            return Err(Error::new_spanned(
+            refusals.add(Error::new_spanned(
                 previous,
                 "`previous` is for types without parameters: a server cannot convert what it does not know",
             ));
         }
         let type_name = type_name(&block.self_ty, &parameters)?;
-        if let Some(stranger) = options
+        for stranger in options
             .sorted
             .iter()
-            .find(|name| !parameters.contains(name))
+            .filter(|name| !parameters.contains(name))
         {
-            return Err(Error::new_spanned(
+            refusals.add(Error::new_spanned(
                 stranger,
                 "`sorted` names a type parameter of the impl block",
             ));
         }
-        let mut methods: Vec<RemoteMethod> = Vec::new();
-        let (mut wake, mut departed, mut valid) = (None, None, None);
-        for item in &mut block.items {
-            let ImplItem::Fn(function) = item else {
-                continue;
-            };
-            if take_only(function, "wake", &mut wake)?
-                || take_only(function, "departed", &mut departed)?
-                || take_only(function, "valid", &mut valid)?
-            {
-                continue;
-            }
-            let Some(FnArg::Receiver(_)) = function.sig.inputs.first() else {
-                continue;
-            };
-            let method = RemoteMethod::parse(function)?;
-            if let Some(other) = methods.iter().find(|m| fnv(&m.name) == fnv(&method.name)) {
-                return Err(Error::new_spanned(
-                    &method.name,
-                    format!(
-                        "the methods {} and {} have the same id: rename one",
-                        other.name, method.name
-                    ),
-                ));
-            }
-            methods.push(method);
-        }
+        refusals.finish()?;
         Ok(SharedImpl {
             self_type: (*block.self_ty).clone(),
             type_name,
@@ -181,19 +144,46 @@ impl SharedImpl {
                     name,
                 })
                 .collect(),
-            methods,
-            wake,
-            valid,
-            departed,
+            options,
+            methods: Vec::new(),
+            wake: None,
+            valid: None,
+            departed: None,
         })
     }
 
-    fn generate(&self, options: &Options) -> TokenStream {
-        let root = &options.root;
+    /// Reads a function of the block.
+    fn add(&mut self, function: &mut ImplItemFn) -> Result<()> {
+        if take_only(function, "wake", &mut self.wake)?
+            || take_only(function, "departed", &mut self.departed)?
+            || take_only(function, "valid", &mut self.valid)?
+        {
+            return Ok(());
+        }
+        let Some(FnArg::Receiver(_)) = function.sig.inputs.first() else {
+            return Ok(());
+        };
+        let method = RemoteMethod::parse(function)?;
+        let mut others = self.methods.iter();
+        if let Some(other) = others.find(|other| fnv(&other.name) == fnv(&method.name)) {
+            return Err(Error::new_spanned(
+                &method.name,
+                format!(
+                    "the methods {} and {} have the same id: rename one",
+                    other.name, method.name
+                ),
+            ));
+        }
+        self.methods.push(method);
+        Ok(())
+    }
+
+    fn generate(&self) -> TokenStream {
+        let root = &self.options.root;
         let rt = quote!(#root::__private);
         let served = self.served(&rt);
         let invocation = local("invocation");
-        let shared_type = self.shared_type(options, &rt);
+        let shared_type = self.shared_type(&rt);
         let proxy = self.proxy(&rt, Face::Blocking);
         let deferred = self.proxy(&rt, Face::Deferred);
         let dispatch = self.methods.iter().enumerate().map(|(index, method)| {
@@ -205,7 +195,7 @@ impl SharedImpl {
             let (memory, path) = (self.on_server(&rt, &ticket.memory), ticket.cancel.as_ref()?);
             Some(quote! {
                 #index => {
-                    if let ::core::option::Option::Some(ticket) = #rt::decode_ticket::<#memory>(&ticket)? {
+                    if let ::core::option::Option::Some(ticket) = (&#rt::Codec::<#memory>::new()).decode_ticket(&ticket)? {
                         #path(self, ticket);
                     }
                     ::core::result::Result::Ok(())
@@ -235,7 +225,7 @@ impl SharedImpl {
                 }
             }
         });
-        let previous = options.previous.iter().map(|previous| {
+        let previous = self.options.previous.iter().map(|previous| {
             let span = previous.span();
             quote_spanned! {span=>
                 fn restore_older(state: &[u8]) -> #rt::Result<Self> {
@@ -243,29 +233,23 @@ impl SharedImpl {
                 }
             }
         });
-        // A type that mentions a type parameter is sealed, whatever it is.
-        let parameters = self.methods.iter().flat_map(|method| {
-            let arguments = method.parameters.iter().map(|p| (p.span(), &p.owned));
-            arguments.chain([(method.result.span(), &method.result)])
-        });
-        let travelling: Vec<(Span, Type)> = parameters
-            .filter(|(_, ty)| self.on_wire(&rt, ty).is_none())
-            .map(|(span, ty)| (span, self.on_client(ty)))
-            .collect();
-        let assertions =
-            signature::assert_travels(&rt, travelling.iter().map(|(span, ty)| (*span, ty)));
+        let assertions = travel::assert(
+            &rt,
+            self.travelling(&rt).iter().map(|(span, ty)| (*span, ty)),
+        );
         quote! {
             #shared_type
             #proxy
             #deferred
             #assertions
 
-            #[allow(deprecated, unused_variables, clippy::let_unit_value, clippy::unit_arg)]
+            #[allow(deprecated, unused_variables, clippy::let_unit_value, clippy::needless_borrow, clippy::unit_arg)]
             impl #rt::Object for #served {
                 #(#departed)*
                 #(#previous)*
 
                 fn dispatch(&mut self, #invocation: #rt::Invocation<'_>) -> #rt::Result<#rt::Poll<()>> {
+                    use #rt::{Decodes as _, DecodesRefused as _, Encodes as _, EncodesRefused as _};
                     match #invocation.index {
                         #(#dispatch)*
                         _ => ::core::unreachable!("a method index comes from METHODS"),
@@ -273,6 +257,7 @@ impl SharedImpl {
                 }
 
                 fn cancel(&mut self, index: usize, ticket: #rt::Ticket) -> #rt::Result<()> {
+                    use #rt::{Decodes as _, DecodesRefused as _};
                     match index {
                         #(#cancel)*
                         _ => ::core::result::Result::Ok(()),
@@ -287,7 +272,7 @@ impl SharedImpl {
         }
     }
 
-    fn shared_type(&self, options: &Options, rt: &TokenStream) -> TokenStream {
+    fn shared_type(&self, rt: &TokenStream) -> TokenStream {
         let type_name = &self.type_name;
         let self_type = &self.self_type;
         let (proxy, deferred) = (
@@ -296,7 +281,7 @@ impl SharedImpl {
         );
         let parameters: Vec<_> = self.parameters.iter().map(|p| &p.name).collect();
         let bounds = self.parameters.iter().map(|p| p.bound(rt));
-        let name = match &options.name {
+        let name = match &self.options.name {
             Some(name) => quote!(#name),
             None => quote!(::core::concat!(
                 ::core::module_path!(),
@@ -331,6 +316,14 @@ impl SharedImpl {
                 #rt::Method::new(#name, #rt::Access::#access, #waits).with_signature(&#signature)
             }
         });
+        // A generic type is encoded only if the bounds of its parameters are enough.
+        let state = match self.parameters.is_empty() {
+            true => quote! {
+                use #rt::{Encodes as _, EncodesRefused as _};
+                (&#rt::Codec::of(self)).encode(self)
+            },
+            false => quote!(#rt::encode(self)),
+        };
         let described = self.parameters.iter().map(|parameter| {
             let name = parameter.name.to_string();
             let encoding = match parameter.sorted {
@@ -347,6 +340,11 @@ impl SharedImpl {
                 type Proxy = #proxy<#(#parameters),*>;
                 type Deferred = #deferred<#(#parameters),*>;
                 #full_name
+
+                #[allow(clippy::needless_borrow)]
+                fn state(&self) -> #rt::Result<::std::vec::Vec<u8>> {
+                    #state
+                }
             }
         }
     }
@@ -365,6 +363,7 @@ impl SharedImpl {
             .map(|(index, method)| self.proxy_method(rt, face, index, method));
         quote! {
             #[doc = #documentation]
+            #[doc(hidden)]
             pub struct #proxy<#(#parameters),*> {
                 target: #rt::Target,
                 _types: ::core::marker::PhantomData<fn() -> #self_type>,
@@ -380,7 +379,7 @@ impl SharedImpl {
                 }
             }
 
-            #[allow(dead_code, private_interfaces, clippy::too_many_arguments, clippy::type_complexity, clippy::let_unit_value, clippy::len_without_is_empty, clippy::should_implement_trait, clippy::wrong_self_convention)]
+            #[allow(dead_code, private_interfaces, clippy::too_many_arguments, clippy::type_complexity, clippy::let_unit_value, clippy::needless_borrow, clippy::len_without_is_empty, clippy::should_implement_trait, clippy::wrong_self_convention)]
             impl<#(#parameters: #bounds + 'static),*> #proxy<#(#parameters),*> {
                 #(#methods)*
             }
@@ -402,10 +401,12 @@ impl SharedImpl {
             ..
         } = method;
         let self_type = &self.self_type;
-        let default_documentation = documentation.is_empty().then(|| {
-            let text = format!("Calls `{}::{name}` on the object's server.", self.type_name);
-            quote!(#[doc = #text])
-        });
+        // Examples stand where the method is, and are run there.
+        let whose = format!("Calls `{}::{name}` on the object's server.", self.type_name);
+        let summary = text::summary(documentation);
+        let deprecated = documentation
+            .iter()
+            .filter(|a| a.path().is_ident("deprecated"));
         let written = parameters.iter().map(|p| {
             let (name, ty) = (&p.name, self.on_client(&p.written));
             quote!(#name: #ty)
@@ -428,36 +429,29 @@ impl SharedImpl {
         let result = self.on_client(&method.result);
         let decode = match self.on_wire(rt, &method.result) {
             Some(wire) => quote!(#rt::open::<#wire, #result>),
-            None => quote!(#rt::decode::<#result>),
+            None => quote!(|bytes: &[u8]| (&#rt::Codec::<#result>::new()).decode(bytes)),
         };
         let method_info = quote!(&<#self_type as #rt::SharedType>::METHODS[#index]);
-        let (output, body) = match face {
-            Face::Blocking => (
-                quote!(#rt::Result<#result>),
-                quote! {
-                    #(#borrows)*
-                    self.target.call(#method_info, &(#(#values,)*), #decode)
-                },
-            ),
-            Face::Deferred => (
-                quote!(#rt::Pending<#result>),
-                quote! {
-                    #(#borrows)*
-                    let arguments = || #rt::Result::Ok((#(#values,)*));
-                    match arguments() {
-                        ::core::result::Result::Ok(arguments) => {
-                            self.target.start(#method_info, &arguments, #decode)
-                        }
-                        ::core::result::Result::Err(error) => #rt::Pending::failed(
-                            &self.target, #method_info, error, #decode,
-                        ),
-                    }
-                },
-            ),
+        let arguments = local("arguments");
+        let encoded = quote! {
+            let #arguments = (#(#values,)*);
+            (&#rt::Codec::of(&#arguments)).encode(&#arguments)
+        };
+        let (output, call) = match face {
+            Face::Blocking => (quote!(#rt::Result<#result>), quote!(call)),
+            Face::Deferred => (quote!(#rt::Pending<#result>), quote!(start)),
+        };
+        let body = quote! {
+            use #rt::{Decodes as _, DecodesRefused as _, Encodes as _, EncodesRefused as _};
+            #(#borrows)*
+            let #arguments = (|| { #encoded })();
+            self.target.#call(#method_info, #arguments, #decode)
         };
         quote! {
-            #(#documentation)*
-            #default_documentation
+            #[doc = #summary]
+            #[doc = ""]
+            #[doc = #whose]
+            #(#deprecated)*
             #visibility fn #name(&self #(, #written)*) -> #output {
                 #body
             }
@@ -486,34 +480,36 @@ impl SharedImpl {
         if let Some(parameter) = &method.ticket {
             let ty = self.on_server(rt, &parameter.memory);
             before = Some(quote! {
-                let mut #memory: ::core::option::Option<#ty> = #rt::decode_ticket(#invocation.ticket)?;
+                let mut #memory: ::core::option::Option<#ty> =
+                    (&#rt::Codec::<#ty>::new()).decode_ticket(#invocation.ticket)?;
             });
-            after = Some(quote!(*#invocation.ticket = #rt::encode_ticket(&#memory)?;));
+            after = Some(quote! {
+                *#invocation.ticket = (&#rt::Codec::<#ty>::new()).encode_ticket(&#memory)?;
+            });
             passed.push(quote!(&mut #memory));
         }
         // The result as it travels.
-        let sealed = self.on_wire(rt, &method.result);
-        let sealed = sealed.map(|wire| quote!(#rt::ToWire::<#wire>::to_wire(&#result)));
+        let encode = match self.on_wire(rt, &method.result) {
+            Some(wire) => quote! {
+                (&#rt::Codec::<#wire>::new())
+                    .encode_into(&#rt::ToWire::<#wire>::to_wire(&#result)?, #invocation.out)
+            },
+            None => {
+                let ty = self.on_client(&method.result);
+                quote!((&#rt::Codec::<#ty>::new()).encode_into(&#result, #invocation.out))
+            }
+        };
         let succeeded = match (method.fallible, method.waits) {
             (false, _) => None,
             (true, false) => Some(quote!(let #result = #result?;)),
             (true, true) => Some(quote!(let #result = #rt::poll_ok(#result)?;)),
         };
-        let finish = match (method.waits, sealed) {
-            (true, Some(sealed)) => {
-                quote!(#rt::finish_poll(#result, |#result| #sealed, #invocation.out))
-            }
-            (true, None) => quote!(#rt::finish_poll(#result, #rt::Result::Ok, #invocation.out)),
-            (false, sealed) => {
-                let wire = sealed.map_or(quote!(#result), |sealed| quote!(#sealed?));
-                quote! {
-                    #rt::encode_result(&#wire, #invocation.out)?;
-                    ::core::result::Result::Ok(#rt::Poll::Ready(()))
-                }
-            }
+        let finish = match method.waits {
+            true => quote!(#rt::finish_poll(#result, |#result| #encode)),
+            false => quote!((#encode).map(#rt::Poll::Ready)),
         };
         quote! {
-            let (#(#names,)*): (#(#decoded,)*) = #rt::decode_arguments(#what, #invocation.args)?;
+            let (#(#names,)*) = (&#rt::Codec::<(#(#decoded,)*)>::new()).decode_arguments(#what, #invocation.args)?;
             #(#opened)*
             #before
             let #result = Self::#name(self #(, #passed)*);
@@ -521,6 +517,26 @@ impl SharedImpl {
             #succeeded
             #finish
         }
+    }
+
+    /// All types that travel or are kept with a call, as the other end has them: a sealed one as it is on the wire.
+    fn travelling(&self, rt: &TokenStream) -> Vec<(Span, Type)> {
+        let on_way = |span, ty: &Type| match self.on_wire(rt, ty) {
+            Some(wire) => (span, syn::parse_quote!(#wire)),
+            None => (span, self.on_client(ty)),
+        };
+        self.methods
+            .iter()
+            .flat_map(|method| {
+                let arguments = method.parameters.iter().map(|p| on_way(p.span(), &p.owned));
+                let result = on_way(method.result.span(), &method.result);
+                let memory = method.ticket.iter().map(|ticket| {
+                    let ty = &ticket.memory;
+                    (ty.span(), self.on_server(rt, ty))
+                });
+                arguments.chain([result]).chain(memory).collect::<Vec<_>>()
+            })
+            .collect()
     }
 
     /// All types that travel, as the user wrote them.
@@ -596,54 +612,6 @@ impl Face {
                 "What `Shared::<{type_name}>::deferred` returns. Each method sends a call, and returns at once."
             ),
         }
-    }
-}
-
-/// The names of the impl's type parameters.
-fn type_parameters(block: &ItemImpl) -> Result<Vec<Ident>> {
-    block
-        .generics
-        .params
-        .iter()
-        .map(|parameter| match parameter {
-            GenericParam::Type(parameter) => Ok(parameter.ident.clone()),
-            other => Err(Error::new_spanned(
-                other,
-                "a shared type has no lifetimes and no const parameters: a server has it once, for all",
-            )),
-        })
-        .collect()
-}
-
-/// The name of `T` or `T<K, V>`, where `K` and `V` are just the parameters.
-fn type_name(self_type: &Type, parameters: &[Ident]) -> Result<Ident> {
-    let refuse = |detail: &str| Err(Error::new_spanned(self_type, detail));
-    let Type::Path(path) = self_type else {
-        return refuse("#[shared] goes on the impl of a struct or enum");
-    };
-    let Some(last) = path.path.segments.last() else {
-        return refuse("#[shared] goes on the impl of a struct or enum");
-    };
-    let mut mentioned = Mentioned::default();
-    mentioned.visit_path_arguments(&last.arguments);
-    if mentioned.names != *parameters {
-        return refuse(
-            "the arguments of a shared type are just the impl's own parameters, in order: \
-             a server has one `T<_>` for all",
-        );
-    }
-    Ok(last.ident.clone())
-}
-
-#[derive(Default)]
-struct Mentioned {
-    names: Vec<Ident>,
-}
-
-impl<'ast> Visit<'ast> for Mentioned {
-    fn visit_path_segment(&mut self, segment: &'ast syn::PathSegment) {
-        self.names.push(segment.ident.clone());
-        syn::visit::visit_path_segment(self, segment);
     }
 }
 

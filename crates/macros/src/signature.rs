@@ -1,7 +1,7 @@
 //! The common part of `#[shared]` and `#[cloud]`: parameters that travel.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::quote;
 use syn::parse::Parse;
 use syn::spanned::Spanned;
 use syn::visit::Visit;
@@ -28,7 +28,7 @@ pub struct Parameter {
     pub name: Ident,
     /// As it stands in the signature.
     pub written: Type,
-    /// The type that the other side decodes: `String` for `&str`, `Vec<T>` for `&[T]`, `T` for `&T`.
+    /// The type that the other side decodes: `String` for `&str`, `Vec<T>` for `&[T]`, `PathBuf` for `&Path`, `T` for `&T`.
     pub owned: Type,
 }
 
@@ -74,19 +74,6 @@ impl Parameter {
         } else {
             quote!(#name)
         }
-    }
-}
-
-/// Compiles if all these types travel; if not, the message points at where the user wrote them.
-pub fn assert_travels<'a>(
-    rt: &TokenStream,
-    types: impl Iterator<Item = (Span, &'a Type)>,
-) -> TokenStream {
-    let assertions = types.map(|(span, ty)| quote_spanned!(span=> #rt::travels::<#ty>();));
-    quote! {
-        const _: () = {
-            #(#assertions)*
-        };
     }
 }
 
@@ -233,6 +220,15 @@ fn lendable_parameter(argument: &PatType, name: Ident) -> Result<Parameter> {
                 }
                 syn::parse_quote!(::std::string::String)
             }
+            Type::Path(path) if is_path(&path.path) => {
+                if reference.mutability.is_some() {
+                    return Err(Error::new_spanned(
+                        &argument.ty,
+                        "a `Path` cannot be written as a whole: lend a `&mut PathBuf`",
+                    ));
+                }
+                syn::parse_quote!(::std::path::PathBuf)
+            }
             other => other.clone(),
         },
         Type::ImplTrait(_) => {
@@ -249,6 +245,25 @@ fn lendable_parameter(argument: &PatType, name: Ident) -> Result<Parameter> {
         written: (*argument.ty).clone(),
         owned,
     })
+}
+
+/// Whether this is the type of paths, written `Path` or `std::path::Path`. Another type of the name `Path` is named in full.
+fn is_path(path: &syn::Path) -> bool {
+    let names: Vec<_> = path
+        .segments
+        .iter()
+        .map(|segment| segment.ident.to_string())
+        .collect();
+    let has_arguments = path
+        .segments
+        .iter()
+        .any(|segment| !segment.arguments.is_none());
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    !has_arguments
+        && matches!(
+            names[..],
+            ["Path"] | ["path", "Path"] | ["std", "path", "Path"]
+        )
 }
 
 /// All parameters but the receiver.

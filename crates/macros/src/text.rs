@@ -43,6 +43,7 @@ fn type_text(ty: &Type) -> String {
     // The owned form of a reference to a slice or a string.
     text.replace("::std::vec::Vec", "Vec")
         .replace("::std::string::String", "String")
+        .replace("::std::path::PathBuf", "PathBuf")
 }
 
 fn write_tokens(tokens: TokenStream, text: &mut String) {
@@ -77,7 +78,7 @@ fn write_tokens(tokens: TokenStream, text: &mut String) {
 }
 
 /// The first paragraph of the documentation.
-fn summary(documentation: &[Attribute]) -> String {
+pub fn summary(documentation: &[Attribute]) -> String {
     let lines = documentation.iter().filter_map(documentation_line);
     let lines: Vec<String> = lines.map(|line| line.trim().to_owned()).collect();
     let paragraph = lines

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::complete::{self, Complete, LeftOut};
+use crate::complete::{self, Complete, Flaw, Flaws};
 use crate::explain::{ASKS, explain};
 use crate::{Error, Result};
 
@@ -20,12 +20,16 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
 /// Appends the encoding of `value` to `out`.
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()> {
     let start = out.len();
-    let left_out = LeftOut::default();
-    let value = Complete(value, &left_out);
+    let flaws = Flaws::default();
+    let value = Complete(value, &flaws);
     if let Err(error) = postcard::serialize_with_flavor(&value, Appended(out)) {
         out.truncate(start);
-        let cause = match left_out.get() {
-            Some((name, field)) => format!(
+        let cause = match flaws.get() {
+            Some(Flaw::Cell(name)) => format!(
+                "a {name} is in it, which would travel as a copy, of which others see no change: put a `Shared<_>` handle of an \
+                 object in its place, as of crucial::sync"
+            ),
+            Some(Flaw::LeftOut(name, field)) => format!(
                 "{name} leaves its field {field:?} out, by #[serde(skip_serializing_if)]: the encoding has no names, and whoever \
                  decodes it would take other fields for it; remove the attribute"
             ),
@@ -91,22 +95,6 @@ fn whole<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     }
 }
 
-/// An argument or a result: a serde type. The trait exists for the compiler's message.
-#[doc(hidden)]
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot travel to another machine",
-    label = "not a serde type",
-    note = "derive `serde::Serialize` and `serde::Deserialize` for it, or send something else in its place"
-)]
-pub trait Travels {}
-
-#[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned> Travels for T {}
-
-/// Compiles for what travels.
-#[doc(hidden)]
-pub const fn travels<T: Travels>() {}
-
 /// Decodes the arguments of `method`.
 #[doc(hidden)]
 pub fn decode_arguments<T: DeserializeOwned>(method: &str, bytes: &[u8]) -> Result<T> {
@@ -116,26 +104,10 @@ pub fn decode_arguments<T: DeserializeOwned>(method: &str, bytes: &[u8]) -> Resu
     })
 }
 
-/// Appends the result of a method.
-#[doc(hidden)]
-pub fn encode_result<T: Serialize>(result: &T, out: &mut Vec<u8>) -> Result<()> {
-    encode_into(result, out)
-}
-
-/// The ticket of a parked call, or `None` at its first poll.
-#[doc(hidden)]
-pub fn decode_ticket<T: DeserializeOwned>(ticket: &Ticket) -> Result<Option<T>> {
-    ticket.as_deref().map(decode).transpose()
-}
-
-/// Puts the ticket back.
-#[doc(hidden)]
-pub fn encode_ticket<T: Serialize>(value: &Option<T>) -> Result<Ticket> {
-    value.as_ref().map(encode).transpose()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::{HashMap, HashSet};
+
     use super::*;
 
     #[test]
@@ -161,6 +133,53 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_or_cell_of_std_is_refused_wherever_it_is() {
+        use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+        use std::sync::{Arc, Mutex, RwLock};
+        #[derive(Serialize)]
+        struct Deep<T>(Vec<Option<T>>, HashMap<u8, T>);
+        #[derive(Serialize)]
+        enum Either<T> {
+            One { value: T },
+        }
+
+        fn refused<T: Serialize>(value: T, name: &str) {
+            let error = encode(&value).unwrap_err().to_string();
+            assert!(
+                error.contains(name) && error.contains("`Shared<_>`"),
+                "{error}"
+            );
+        }
+        refused(Mutex::new(1), "Mutex<i32>");
+        refused(Arc::new(Mutex::new(1)), "Arc<std::sync::");
+        refused((1, "a", RwLock::new(1)), "RwLock<i32>");
+        refused(
+            Deep(vec![None, Some(AtomicUsize::new(1))], HashMap::new()),
+            "Atomic",
+        );
+        refused(
+            Deep(vec![], [(1, Box::new(AtomicBool::new(true)))].into()),
+            "Atomic",
+        );
+        refused(
+            Either::One {
+                value: &AtomicU8::new(1),
+            },
+            "Atomic",
+        );
+        refused([std::cell::Cell::new(1)], "Cell<i32>");
+        refused(
+            Some(std::rc::Rc::new(std::cell::RefCell::new(1))),
+            "RefCell<i32>",
+        );
+        // What is empty, and what only looks like one.
+        #[derive(Serialize)]
+        struct Cell(u8);
+        encode(&Deep(vec![None, Some(Cell(1))], HashMap::new())).unwrap();
+        encode(&(Arc::new(1), Box::new("a"), std::num::Wrapping(1))).unwrap();
+    }
+
+    #[test]
     fn a_value_that_leaves_a_field_out_is_refused_wherever_it_is() {
         let whole = || Skips {
             b: Some(2),
@@ -178,7 +197,6 @@ mod tests {
 
     #[test]
     fn equal_collections_without_an_order_have_equal_encodings() {
-        use std::collections::{HashMap, HashSet};
         let numbers = || 0..100u32;
         let map = || -> HashMap<String, HashSet<u32>> {
             let entry = |n: u32| (n.to_string(), numbers().map(|m| m * n).collect());

@@ -1,10 +1,11 @@
 //! What the encoding needs beside serde's own serializers: equal values have equal encodings, also where a collection has no order;
-//! and values that leave fields out are refused.
+//! values that leave fields out are refused, and so are locks and cells in a value.
 //!
-//! Of the latter: the encoding has no names: whoever decodes a value takes the next field for the one that was
+//! Of values that leave fields out: the encoding has no names: whoever decodes a value takes the next field for the one that was
 //! left out, and gets other values, silently. `#[serde(skip_serializing_if)]` does that. (A field that is always left out is
 //! left out at both ends, and does no harm.)
 
+use std::any::type_name;
 use std::cell::Cell;
 use std::fmt::{Debug, Display};
 
@@ -13,14 +14,26 @@ use serde::ser::{
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-/// A field that was left out: that of this type, and its name.
-pub(crate) type LeftOut = Cell<Option<(&'static str, &'static str)>>;
+/// Why a value is not encoded, although serde could.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Flaw {
+    /// A field was left out: that of this type, and its name.
+    LeftOut(&'static str, &'static str),
+    /// A lock or cell of the standard library, this type, is in the value.
+    Cell(&'static str),
+}
 
-/// A value that notes a field which it leaves out, and fails then.
-pub(crate) struct Complete<'a, T: ?Sized>(pub &'a T, pub &'a LeftOut);
+pub(crate) type Flaws = Cell<Option<Flaw>>;
+
+/// A value that notes a flaw, and fails then.
+pub(crate) struct Complete<'a, T: ?Sized>(pub &'a T, pub &'a Flaws);
 
 impl<T: Serialize + ?Sized> Serialize for Complete<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if is_cell::<T>() {
+            self.1.set(Some(Flaw::Cell(type_name::<T>())));
+            return Err(S::Error::custom("a lock or cell"));
+        }
         let serialized = self.0.serialize(Checked(serializer, self.1));
         serialized.map_err(|Noted(error)| error)
     }
@@ -57,12 +70,12 @@ impl<E: serde::ser::Error> serde::ser::Error for Noted<E> {
 }
 
 /// A serializer that wraps all values inside.
-struct Checked<'a, S>(S, &'a LeftOut);
+struct Checked<'a, S>(S, &'a Flaws);
 
 /// A part of a value: of this type, if that has a name.
 struct Part<'a, S> {
     inner: S,
-    left_out: &'a LeftOut,
+    flaws: &'a Flaws,
     name: &'static str,
 }
 
@@ -76,12 +89,8 @@ macro_rules! forward {
 }
 
 impl<'a, S> Checked<'a, S> {
-    fn part<P>(left_out: &'a LeftOut, name: &'static str) -> impl FnOnce(P) -> Part<'a, P> {
-        move |inner| Part {
-            inner,
-            left_out,
-            name,
-        }
+    fn part<P>(flaws: &'a Flaws, name: &'static str) -> impl FnOnce(P) -> Part<'a, P> {
+        move |inner| Part { inner, flaws, name }
     }
 }
 
@@ -279,12 +288,34 @@ impl<'a, S: Serializer> Serializer for Checked<'a, S> {
     }
 }
 
+/// Whether a type is a lock, an atomic number or a cell of the standard library, perhaps behind a pointer. It would be encoded as
+/// the value in it, and each end would have one of its own. (What the macros see of a signature they refuse themselves.)
+#[inline(always)]
+fn is_cell<T: ?Sized>() -> bool {
+    // The only way to look at a field's type; the compiler knows the name, and so the answer, for each type.
+    const POINTERS: [&str; 4] = [
+        "&",
+        "alloc::boxed::Box<",
+        "alloc::rc::Rc<",
+        "alloc::sync::Arc<",
+    ];
+    const CELLS: [&str; 3] = ["core::cell::", "core::sync::atomic::", "std::sync::"];
+    let mut name = type_name::<T>();
+    while let Some(inner) = POINTERS
+        .iter()
+        .find_map(|pointer| name.strip_prefix(pointer))
+    {
+        name = inner;
+    }
+    CELLS.iter().any(|cell| name.starts_with(cell))
+}
+
 /// Whether a collection has its items in an order that says nothing: a `HashMap` or `HashSet`, of the standard library or of
 /// `hashbrown`. Its items are sorted, so that equal collections have equal encodings, on all machines and in all attempts of
 /// a thread.
 fn is_unordered<I>() -> bool {
     // The only way to tell a set from a vector, which is serialized by the same call; a test holds on to it.
-    let name = std::any::type_name::<I>();
+    let name = type_name::<I>();
     name.starts_with("&std::collections::hash::") || name.starts_with("&hashbrown::")
 }
 
@@ -314,7 +345,7 @@ macro_rules! elements {
 
             #[inline]
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Self::Error> {
-                let value = &Complete(value, self.left_out);
+                let value = &Complete(value, self.flaws);
                 self.inner.$method(value).map_err(Noted)
             }
 
@@ -337,12 +368,12 @@ impl<S: SerializeMap> SerializeMap for Part<'_, S> {
     type Error = Noted<S::Error>;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Self::Error> {
-        let key = &Complete(key, self.left_out);
+        let key = &Complete(key, self.flaws);
         self.inner.serialize_key(key).map_err(Noted)
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Self::Error> {
-        let value = &Complete(value, self.left_out);
+        let value = &Complete(value, self.flaws);
         self.inner.serialize_value(value).map_err(Noted)
     }
 
@@ -363,12 +394,12 @@ macro_rules! fields {
                 key: &'static str,
                 value: &T,
             ) -> Result<(), Self::Error> {
-                let value = &Complete(value, self.left_out);
+                let value = &Complete(value, self.flaws);
                 self.inner.serialize_field(key, value).map_err(Noted)
             }
 
             fn skip_field(&mut self, key: &'static str) -> Result<(), Self::Error> {
-                self.left_out.set(Some((self.name, key)));
+                self.flaws.set(Some(Flaw::LeftOut(self.name, key)));
                 Err(Noted(S::Error::custom("a field is left out")))
             }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ErrorKind;
+
 /// The result of every remote operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -263,36 +265,44 @@ impl Error {
         Error::Other(text)
     }
 
-    /// The variant's name, for tools and logs.
-    pub fn kind(&self) -> &'static str {
+    /// What kind of error it is, without its details.
+    ///
+    /// ```
+    /// use crucial::{ErrorKind, Shared, sync::Counter};
+    ///
+    /// let error = Shared::<Counter>::open("nobody made it").unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::NotFound);
+    /// assert_eq!(error.kind().to_string(), "NotFound");
+    /// ```
+    pub const fn kind(&self) -> ErrorKind {
         match self {
-            Error::Lost { .. } => "Lost",
-            Error::NotFound { .. } => "NotFound",
-            Error::UnknownType { .. } => "UnknownType",
-            Error::UnknownMethod { .. } => "UnknownMethod",
-            Error::BadArguments { .. } => "BadArguments",
-            Error::Encoding { .. } => "Encoding",
-            Error::Panicked { .. } => "Panicked",
-            Error::Poisoned { .. } => "Poisoned",
-            Error::TimedOut { .. } => "TimedOut",
-            Error::Cancelled => "Cancelled",
-            Error::LimitExceeded { .. } => "LimitExceeded",
-            Error::Unavailable { .. } => "Unavailable",
-            Error::SessionExpired => "SessionExpired",
-            Error::Protocol { .. } => "Protocol",
-            Error::Nested => "Nested",
-            Error::WorkerDied { .. } => "WorkerDied",
-            Error::TimeLimit { .. } => "TimeLimit",
-            Error::MemoryLimit { .. } => "MemoryLimit",
-            Error::Platform { .. } => "Platform",
-            Error::Config { .. } => "Config",
-            Error::Other(..) => "Other",
-            Error::OutOfBounds { .. } => "OutOfBounds",
-            Error::Broken { .. } => "Broken",
-            Error::LockLost { .. } => "LockLost",
-            Error::Fenced => "Fenced",
-            Error::Diverged { .. } => "Diverged",
-            Error::Refused { .. } => "Refused",
+            Error::Lost { .. } => ErrorKind::Lost,
+            Error::NotFound { .. } => ErrorKind::NotFound,
+            Error::UnknownType { .. } => ErrorKind::UnknownType,
+            Error::UnknownMethod { .. } => ErrorKind::UnknownMethod,
+            Error::BadArguments { .. } => ErrorKind::BadArguments,
+            Error::Encoding { .. } => ErrorKind::Encoding,
+            Error::Panicked { .. } => ErrorKind::Panicked,
+            Error::Poisoned { .. } => ErrorKind::Poisoned,
+            Error::TimedOut { .. } => ErrorKind::TimedOut,
+            Error::Cancelled => ErrorKind::Cancelled,
+            Error::LimitExceeded { .. } => ErrorKind::LimitExceeded,
+            Error::Unavailable { .. } => ErrorKind::Unavailable,
+            Error::SessionExpired => ErrorKind::SessionExpired,
+            Error::Protocol { .. } => ErrorKind::Protocol,
+            Error::Nested => ErrorKind::Nested,
+            Error::WorkerDied { .. } => ErrorKind::WorkerDied,
+            Error::TimeLimit { .. } => ErrorKind::TimeLimit,
+            Error::MemoryLimit { .. } => ErrorKind::MemoryLimit,
+            Error::Platform { .. } => ErrorKind::Platform,
+            Error::Config { .. } => ErrorKind::Config,
+            Error::Other(..) => ErrorKind::Other,
+            Error::OutOfBounds { .. } => ErrorKind::OutOfBounds,
+            Error::Broken { .. } => ErrorKind::Broken,
+            Error::LockLost { .. } => ErrorKind::LockLost,
+            Error::Fenced => ErrorKind::Fenced,
+            Error::Diverged { .. } => ErrorKind::Diverged,
+            Error::Refused { .. } => ErrorKind::Refused,
         }
     }
 
@@ -453,7 +463,7 @@ mod tests {
             let decoded = postcard::take_from_bytes::<Error>(&bytes).map(|(error, _)| error);
             let expected = CODES.get(usize::from(code)).copied();
             assert_eq!(
-                decoded.as_ref().ok().map(Error::kind),
+                decoded.as_ref().ok().map(|error| error.kind().name()),
                 expected,
                 "code {code}"
             );

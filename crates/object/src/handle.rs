@@ -9,7 +9,6 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::caller::{self, Lifetime, Mode, Open};
-use crate::codec::encode;
 use crate::proxy::{Proxy, Target};
 use crate::{ObjectId, Result, SharedType};
 
@@ -22,7 +21,22 @@ use crate::{ObjectId, Result, SharedType};
 ///
 /// Handles are equal if and only if they name the same object. Dropping a handle deletes nothing: an
 /// *ephemeral* object goes when the run of the application that made it ends, a *persistent* one
-/// (see [`Builder::persistent`]) when it is [deleted](Shared::delete).
+/// (see [`ObjectBuilder::persistent`]) when it is [deleted](Shared::delete).
+///
+/// ```
+/// use crucial::sync::AtomicI64;
+/// use crucial::{Result, Shared, cloud, thread};
+///
+/// #[cloud]
+/// fn count(hits: Shared<AtomicI64>) -> Result<i64> {
+///     hits.fetch_add(1)
+/// }
+///
+/// let hits = Shared::new(AtomicI64::new(0))?;
+/// thread::map(0..4, |_| count(hits.clone()))?;
+/// assert_eq!(hits.load()?, 4);
+/// # Ok::<(), crucial::Error>(())
+/// ```
 pub struct Shared<T: SharedType> {
     proxy: T::Proxy,
 }
@@ -34,12 +48,18 @@ impl<T: SharedType> Shared<T> {
     ///
     /// [`Error::UnknownType`](crate::Error::UnknownType) if the server was built without `T`;
     /// [`Error::Unavailable`](crate::Error::Unavailable) if there is no server.
+    ///
+    /// ```
+    /// use crucial::{Shared, sync::AtomicI64};
+    ///
+    /// let (one, other) = (Shared::new(AtomicI64::new(1))?, Shared::new(AtomicI64::new(1))?);
+    /// assert_ne!(one, other);
+    /// assert_eq!(one, one.clone());
+    /// # Ok::<(), crucial::Error>(())
+    /// ```
     #[doc(alias = "Arc::new")]
-    pub fn new(value: T) -> Result<Shared<T>>
-    where
-        T: Serialize,
-    {
-        open(None, Lifetime::Run, Mode::FindOrCreate, 0, &encode(&value)?)
+    pub fn new(value: T) -> Result<Shared<T>> {
+        open(None, Lifetime::Run, Mode::FindOrCreate, 0, &value.state()?)
     }
 
     /// The ephemeral object `(T, key)` of this run, made with the value `init` if it does not exist yet.
@@ -50,10 +70,17 @@ impl<T: SharedType> Shared<T> {
     /// [`Error::Refused`](crate::Error::Refused) if it exists with other type parameters: a `Map<String, f64>` is not
     /// opened as a `Map<String, i64>`. What counts is how values are encoded: a `struct Id(u64)` is a `u64`, a struct or enum
     /// is its name (`#[serde(rename = "..")]` keeps the old one).
-    pub fn named(key: impl AsRef<str>, init: T) -> Result<Shared<T>>
-    where
-        T: Serialize,
-    {
+    ///
+    /// ```
+    /// use crucial::{Shared, sync::AtomicI64};
+    ///
+    /// let hits = Shared::named("named", AtomicI64::new(1))?;
+    /// hits.store(7)?;
+    /// // The object is there already.
+    /// assert_eq!(Shared::named("named", AtomicI64::new(1))?.load()?, 7);
+    /// # Ok::<(), crucial::Error>(())
+    /// ```
+    pub fn named(key: impl AsRef<str>, init: T) -> Result<Shared<T>> {
         Shared::builder(key).create(init)
     }
 
@@ -63,6 +90,16 @@ impl<T: SharedType> Shared<T> {
     ///
     /// [`Error::NotFound`](crate::Error::NotFound) if there is neither; [`Error::Refused`](crate::Error::Refused) as of
     /// [`named`](Shared::named).
+    ///
+    /// ```
+    /// use crucial::{Error, Shared, sync::AtomicI64};
+    ///
+    /// let nothing = Shared::<AtomicI64>::open("open");
+    /// assert!(matches!(nothing, Err(Error::NotFound { .. })));
+    /// Shared::named("open", AtomicI64::new(1))?;
+    /// assert_eq!(Shared::<AtomicI64>::open("open")?.load()?, 1);
+    /// # Ok::<(), crucial::Error>(())
+    /// ```
     pub fn open(key: impl AsRef<str>) -> Result<Shared<T>> {
         match Shared::builder(key.as_ref()).open() {
             Err(crate::Error::NotFound { .. }) => Shared::builder(key).persistent().open(),
@@ -71,8 +108,17 @@ impl<T: SharedType> Shared<T> {
     }
 
     /// Sets more than [`named`](Shared::named) does.
-    pub fn builder(key: impl AsRef<str>) -> Builder<T> {
-        Builder {
+    ///
+    /// ```
+    /// use crucial::{Shared, sync::AtomicI64};
+    ///
+    /// let visits = Shared::builder("visits").persistent().replicas(2).create(AtomicI64::new(0))?;
+    /// visits.fetch_add(1)?;
+    /// assert!(visits.delete()?);
+    /// # Ok::<(), crucial::Error>(())
+    /// ```
+    pub fn builder(key: impl AsRef<str>) -> ObjectBuilder<T> {
+        ObjectBuilder {
             key: key.as_ref().into(),
             lifetime: Lifetime::Run,
             replicas: 0,
@@ -86,6 +132,16 @@ impl<T: SharedType> Shared<T> {
     ///
     /// Who drops a [`Pending`](crate::Pending) of a call that takes something, and was served meanwhile, has
     /// taken it: an item of a queue is gone, a permit comes back with the end of this process's session.
+    ///
+    /// ```
+    /// use crucial::{Shared, sync::AtomicI64};
+    ///
+    /// let hits = Shared::new(AtomicI64::new(0))?;
+    /// let calls: Vec<_> = (0..100).map(|_| hits.deferred().fetch_add(1)).collect();
+    /// let last = calls.into_iter().map(|call| call.wait()).last();
+    /// assert_eq!(last.unwrap()?, 99);
+    /// # Ok::<(), crucial::Error>(())
+    /// ```
     pub fn deferred(&self) -> T::Deferred {
         T::Deferred::new(self.target().clone())
     }
@@ -93,7 +149,18 @@ impl<T: SharedType> Shared<T> {
     /// The same object, with calls that wait inside it no longer than `timeout`, and then fail with
     /// [`Error::TimedOut`](crate::Error::TimedOut) and without effect. A method that does not wait is
     /// not affected. With a `timeout` of more than 49 days, as `Duration::MAX`, calls wait for ever.
-    pub fn timeout(&self, timeout: Duration) -> Shared<T> {
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use crucial::{Error, Shared, collections::Queue};
+    ///
+    /// let jobs = Shared::new(Queue::<String>::default())?;
+    /// let hurried = jobs.with_timeout(Duration::from_millis(10));
+    /// assert!(matches!(hurried.pop(), Err(Error::TimedOut { .. })));
+    /// # Ok::<(), crucial::Error>(())
+    /// ```
+    pub fn with_timeout(&self, timeout: Duration) -> Shared<T> {
         Shared {
             proxy: T::Proxy::new(self.target().with_timeout(timeout)),
         }
@@ -101,12 +168,48 @@ impl<T: SharedType> Shared<T> {
 
     /// Removes the object, for everybody; whether there was one. Calls that wait inside it, and later
     /// calls, fail with [`Error::Lost`](crate::Error::Lost).
+    ///
+    /// ```
+    /// use crucial::{Error, Shared, sync::AtomicI64};
+    ///
+    /// let hits = Shared::new(AtomicI64::new(0))?;
+    /// assert!(hits.delete()? && !hits.delete()?);
+    /// assert!(matches!(hits.load(), Err(Error::Lost { .. })));
+    /// # Ok::<(), crucial::Error>(())
+    /// ```
     pub fn delete(&self) -> Result<bool> {
         caller::current()?.delete(self.id())
     }
 
     /// Accepts the state that a method left behind when it panicked; whether the object was
     /// poisoned. See [`Error::Poisoned`](crate::Error::Poisoned).
+    ///
+    /// ```
+    /// use crucial::{Error, Result, Shared, shared};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Stack(Vec<u64>);
+    ///
+    /// #[shared]
+    /// impl Stack {
+    ///     fn pop(&mut self) -> u64 {
+    ///         self.0.pop().expect("the stack is empty")
+    ///     }
+    ///
+    ///     fn push(&mut self, value: u64) {
+    ///         self.0.push(value);
+    ///     }
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     let stack = Shared::new(Stack(Vec::new()))?;
+    ///     assert!(matches!(stack.pop(), Err(Error::Panicked { .. })));
+    ///     assert!(matches!(stack.push(1), Err(Error::Poisoned { .. })));
+    ///     assert!(stack.clear_poison()?);
+    ///     stack.push(1)
+    /// }
+    /// ```
     pub fn clear_poison(&self) -> Result<bool> {
         caller::current()?.clear_poison(self.id())
     }
@@ -127,8 +230,18 @@ impl<T: SharedType> Shared<T> {
 }
 
 /// Creates or finds a named object. See [`Shared::builder`].
+///
+/// ```
+/// use crucial::{Shared, sync::AtomicI64};
+///
+/// let hits = Shared::builder("hits").replicas(2).create(AtomicI64::new(1))?;
+/// let again = Shared::builder("hits").recreate().create(AtomicI64::new(5))?;
+/// assert_eq!(again.load()?, 5);
+/// assert!(Shared::<AtomicI64>::builder("other").open().is_err());
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Debug, Clone)]
-pub struct Builder<T> {
+pub struct ObjectBuilder<T> {
     key: Arc<str>,
     lifetime: Lifetime,
     replicas: u8,
@@ -136,7 +249,7 @@ pub struct Builder<T> {
     _type: PhantomData<fn() -> T>,
 }
 
-impl<T: SharedType> Builder<T> {
+impl<T: SharedType> ObjectBuilder<T> {
     /// The object belongs to no run: it lives until it is deleted, and every program that uses the
     /// same namespace (`CRUCIAL_NAMESPACE`) sees it.
     pub fn persistent(mut self) -> Self {
@@ -158,16 +271,13 @@ impl<T: SharedType> Builder<T> {
     }
 
     /// Finds the object, or makes it with the value `init`.
-    pub fn create(self, init: T) -> Result<Shared<T>>
-    where
-        T: Serialize,
-    {
+    pub fn create(self, init: T) -> Result<Shared<T>> {
         let mode = if self.recreate {
             Mode::Recreate
         } else {
             Mode::FindOrCreate
         };
-        let state = encode(&init)?;
+        let state = init.state()?;
         open(Some(self.key), self.lifetime, mode, self.replicas, &state)
     }
 

@@ -42,6 +42,7 @@ pub mod describe;
 #[doc(hidden)]
 pub mod drop_in;
 mod error;
+mod error_kind;
 mod explain;
 mod float;
 #[cfg(target_family = "wasm")]
@@ -62,6 +63,7 @@ pub mod registry;
 mod signature;
 mod sort_key;
 pub mod sync;
+mod travel;
 mod valid;
 
 pub use codec::{Ticket, decode, encode, encode_into};
@@ -69,7 +71,8 @@ pub use crucial_macros::shared;
 #[doc(hidden)]
 pub use error::exceeded_limit;
 pub use error::{Error, Result};
-pub use handle::{Builder, Shared};
+pub use error_kind::ErrorKind;
+pub use handle::{ObjectBuilder, Shared};
 pub use id::{MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId};
 pub use journal::{Journal, JournalDeferred, JournalEntry, JournalProxy};
 #[cfg(not(target_family = "wasm"))]
@@ -88,12 +91,13 @@ pub use signature::{Argument, Encoding, Signature, Supplied, TypeParameter};
 /// The items that the macros' expansions call. Not part of the API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::codec::{
-        decode, decode_arguments, decode_ticket, encode_result, encode_ticket, travels,
-    };
+    pub use crate::codec::encode;
     pub use crate::object::{finish_poll, full_name, poll_ok, restore, restore_previous};
     pub use crate::opaque::{FromWire, Sealed, SealedKey, ToWire, open};
     pub use crate::register_type;
+    pub use crate::travel::{
+        Codec, Decodes, DecodesRefused, Encodes, EncodesRefused, Look, LookAtAny, is_whole, travels,
+    };
     pub use crate::{
         Access, Argument, Element, Encoding, Error, Invocation, Method, Object, Opaque, OpaqueKey,
         Pending, Proxy, Result, SessionId, SharedType, Signature, SortKey, State, Supplied, Target,

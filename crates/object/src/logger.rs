@@ -17,6 +17,17 @@ use crate::{Wake, shared};
 /// be seen by another program.
 ///
 /// It keeps the last `capacity` lines; who reads too slowly is told how many it has missed.
+///
+/// ```
+/// use crucial::{Logger, Shared};
+///
+/// let log = Shared::new(Logger::default())?;
+/// log.log("begun")?;
+/// log.log(format!("{} of {}", 1, 2))?;
+/// let lines = log.lines()?;
+/// assert_eq!((lines.len(), lines[1].text.as_str()), (2, "1 of 2"));
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[doc(alias = "SharedLogger")]
 pub struct Logger {
@@ -151,7 +162,7 @@ mod follow {
     use std::thread::JoinHandle;
     use std::time::{Duration, SystemTime};
 
-    use super::{LogLine, Logger, LoggerProxy};
+    use super::{LogLine, Logger};
     use crate::{Error, Result, Shared, caller};
 
     /// A follower looks this often whether it is to end.
@@ -160,7 +171,7 @@ mod follow {
     /// No end yet.
     const OPEN: u64 = u64::MAX;
 
-    impl LoggerProxy {
+    impl Shared<Logger> {
         /// Writes a line, with this thread's name and the time.
         #[doc(alias("info", "println"))]
         pub fn log(&self, text: impl Into<String>) -> Result<()> {
@@ -168,14 +179,12 @@ mod follow {
             let thread = caller::thread_name().to_string();
             self.append(thread, time.unwrap_or_default(), text.into())
         }
-    }
 
-    impl Shared<Logger> {
         /// Gives each line to `sink`, from the oldest that is kept on, in a thread of this process, until the
         /// follower is dropped.
         pub fn follow(&self, mut sink: impl FnMut(&LogLine) + Send + 'static) -> Result<Follower> {
             let caller = caller::current()?;
-            let logger = self.timeout(LOOK);
+            let logger = self.with_timeout(LOOK);
             let end = Arc::new(AtomicU64::new(OPEN));
             let until = end.clone();
             let thread = std::thread::Builder::new()

@@ -8,7 +8,7 @@ use std::task::Poll;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec::{Ticket, decode_arguments, encode_into, encode_result};
+use crate::codec::{Ticket, decode_arguments, encode_into};
 use crate::method::Method;
 use crate::proxy::{Proxy, Target};
 use crate::signature::TypeParameter;
@@ -16,7 +16,12 @@ use crate::{Error, MethodId, ObjectId, Result, SessionId};
 
 /// A type of shared objects as its users see it: its name, its methods and its proxy.
 /// Implemented by `#[shared]`.
-pub trait SharedType: 'static {
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a shared type",
+    label = "no shared object is a `{Self}`",
+    note = "put `#[shared]` on the `impl` block with its remote methods: `#[shared] impl {Self} {{ .. }}`"
+)]
+pub trait SharedType: Sized + 'static {
     /// The type's name on servers: by default its path, `crate::module::Type`.
     const NAME: &'static str;
     /// Its remote methods. A method is called by its [id](Method::id).
@@ -29,6 +34,9 @@ pub trait SharedType: 'static {
     fn full_name() -> Cow<'static, str> {
         Cow::Borrowed(Self::NAME)
     }
+    /// The value, as an object begins with it.
+    #[doc(hidden)]
+    fn state(&self) -> Result<Vec<u8>>;
     /// The target to which `Shared<Self>` dereferences: one method for each remote method, which makes the call.
     type Proxy: Proxy;
     /// The result of `Shared::<Self>::deferred`: the same methods, each giving a [`Pending`](crate::Pending).
@@ -48,17 +56,22 @@ impl Target {
     }
 }
 
-/// A value that a server can hold and copy to another: every one that serde writes and reads back whole.
-///
-/// It stands between [`Object`] and serde's own traits so that the compiler, when it explains what a type
-/// lacks, names serde's derives and nothing else.
-pub trait State: Serialize + DeserializeOwned + Send {}
+/// A value that a server can hold and copy to another: every one that serde writes and reads back whole. The trait exists
+/// for the compiler's message.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a shared object",
+    label = "not a serde type",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it; for a generic type, with bounds that \
+            `crucial::Opaque` meets: `#[serde(bound = \"T: crucial::Element\")]`"
+)]
+pub trait State: Serialize + DeserializeOwned {}
 
-impl<T: Serialize + DeserializeOwned + Send> State for T {}
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> State for T {}
 
 /// A type of shared objects as a server sees it: how to execute a method. Implemented by `#[shared]`
 /// (for a generic type: with [`Opaque`](crate::Opaque) for each parameter).
-pub trait Object: SharedType + State {
+pub trait Object: SharedType + State + Send {
     /// Whether the end of a session that has changed the object [concerns it](Object::on_session_end).
     const TRACKS_SESSIONS: bool = false;
 
@@ -283,16 +296,9 @@ impl<T: Object> Instance for T {
 
 /// Ends the dispatch of a waiting method.
 #[doc(hidden)]
-pub fn finish_poll<R, W: Serialize>(
-    poll: Poll<R>,
-    wire: impl FnOnce(R) -> Result<W>,
-    out: &mut Vec<u8>,
-) -> Result<Poll<()>> {
+pub fn finish_poll<R>(poll: Poll<R>, encode: impl FnOnce(R) -> Result<()>) -> Result<Poll<()>> {
     match poll {
-        Poll::Ready(result) => {
-            encode_result(&wire(result)?, out)?;
-            Ok(Poll::Ready(()))
-        }
+        Poll::Ready(result) => encode(result).map(Poll::Ready),
         Poll::Pending => Ok(Poll::Pending),
     }
 }

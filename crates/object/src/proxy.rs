@@ -6,10 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::caller::{self, Call, CallNames, InFlight};
-use crate::codec::encode;
 use crate::method::Method;
 use crate::{Error, ObjectId, Result, held};
 
@@ -65,11 +62,11 @@ impl Target {
         }
     }
 
-    /// Calls a method and waits for its result.
-    pub fn call<A: Serialize, R>(
+    /// Calls a method with these encoded arguments, and waits for its result.
+    pub fn call<R>(
         &self,
         method: &'static Method,
-        args: &A,
+        args: Result<Vec<u8>>,
         decode: fn(&[u8]) -> Result<R>,
     ) -> Result<R> {
         if method.waits
@@ -77,20 +74,20 @@ impl Target {
         {
             return Err(refusal);
         }
-        let args = encode(args)?;
+        let args = args?;
         let caller = caller::current()?;
         let reply = caller.call(&self.invocation(method, &args));
         self.result(method, reply, decode)
     }
 
-    /// Sends a call, and returns at once.
-    pub fn start<A: Serialize, R>(
+    /// Sends a call with these encoded arguments, and returns at once.
+    pub fn start<R>(
         &self,
         method: &'static Method,
-        args: &A,
+        args: Result<Vec<u8>>,
         decode: fn(&[u8]) -> Result<R>,
     ) -> Pending<R> {
-        let sent = encode(args).and_then(|args| {
+        let sent = args.and_then(|args| {
             let caller = caller::current()?;
             caller.start(&self.invocation(method, &args))
         });
@@ -101,7 +98,12 @@ impl Target {
                 decode,
                 state: State::InFlight(in_flight),
             },
-            Err(error) => Pending::failed(self, method, error, decode),
+            Err(error) => Pending {
+                target: self.clone(),
+                method,
+                decode,
+                state: State::Failed(error),
+            },
         }
     }
 
@@ -160,7 +162,7 @@ impl std::fmt::Display for Target {
 /// Dropping it does not undo the call; a call that is still *waiting* in its object (a barrier, an
 /// empty semaphore) is withdrawn. But a call that has just been served is not, even if its result has not
 /// arrived: then the permit, or the queue's item, is taken, and nobody has it. So a call that takes something is not
-/// to be raced against a timer (`select!`): give it a [time-out](crate::Shared::timeout), with which it either takes
+/// to be raced against a timer (`select!`): give it a [time-out](crate::Shared::with_timeout), with which it either takes
 /// effect and gives its result, or neither.
 #[must_use = "a call fails silently if nobody waits for it"]
 pub struct Pending<R> {
@@ -177,22 +179,6 @@ enum State {
 }
 
 impl<R> Pending<R> {
-    /// A call that failed before it was sent.
-    #[doc(hidden)]
-    pub fn failed(
-        target: &Target,
-        method: &'static Method,
-        error: Error,
-        decode: fn(&[u8]) -> Result<R>,
-    ) -> Pending<R> {
-        Pending {
-            target: target.clone(),
-            method,
-            decode,
-            state: State::Failed(error),
-        }
-    }
-
     /// Blocks until the result is there.
     pub fn wait(mut self) -> Result<R> {
         let reply = match std::mem::replace(&mut self.state, State::Done) {

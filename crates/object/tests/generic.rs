@@ -281,7 +281,7 @@ fn a_timeout_belongs_to_a_handle_and_does_not_travel() {
     run(|| {
         let barrier = Shared::new(Barrier::new(2))?;
         let after = Duration::from_millis(5);
-        let hurried = barrier.timeout(after);
+        let hurried = barrier.with_timeout(after);
         assert_eq!(hurried, barrier);
         assert_eq!(hurried.wait(), Err(Error::TimedOut { after }));
         assert_eq!(barrier.waiting()?, 0);

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use crucial_local::Surroundings;
 use crucial_object::held::{self, Holds};
-use crucial_object::{Error, ObjectId, Result, ThreadId, catch_said, decode, encode};
+use crucial_object::{Error, ObjectId, Result, ThreadId, catch_said, decode};
 use crucial_proto::frame::Attempt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -232,10 +232,13 @@ impl FunctionCall {
     }
 }
 
-/// Makes a task. The expansion of `#[cloud]` calls this function.
+/// Makes a task with the arguments that a closure encodes. The expansion of `#[cloud]` calls this function.
 #[doc(hidden)]
-pub fn task<A: Serialize, R>(function: &'static str, arguments: &A) -> Task<R> {
-    let (arguments, holds) = held::collect(|| encode(arguments));
+pub fn task<R>(
+    function: &'static str,
+    encode_arguments: impl FnOnce() -> Result<Vec<u8>>,
+) -> Task<R> {
+    let (arguments, holds) = held::collect(encode_arguments);
     Task {
         call: arguments.map(|arguments| FunctionCall {
             function: function.to_owned(),

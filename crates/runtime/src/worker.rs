@@ -224,7 +224,7 @@ impl Handler for Worker {
         };
         // Other errors travel as values, so that the client sees them unchanged.
         encode::<Outcome>(&Err(error)).map_err(|error| FunctionError {
-            error_type: error.kind().to_owned(),
+            error_type: error.kind().to_string(),
             message: error.to_string(),
             location: None,
         })

@@ -402,6 +402,6 @@ fn c14_what_a_dead_client_held_comes_back_after_a_fail_over() -> Outcome {
     let tried = caller::with(client.clone(), || lock.try_acquire())?;
     assert!(!tried, "held by a live client, and given to another");
     drop(holder);
-    caller::with(client, || lock.timeout(PATIENCE).acquire())?;
+    caller::with(client, || lock.with_timeout(PATIENCE).acquire())?;
     Ok(())
 }

@@ -159,7 +159,7 @@ impl Objects {
             } => {
                 let object = object_or(&name, count.map(Latch::new), "--count")?;
                 // The latch does not know its first count, only the present one.
-                let left = count.map_or(Ok(0), |_| object.count())?;
+                let left = count.map_or(Ok(0), |_| object.get())?;
                 match count {
                     Some(count) if left > count => {
                         let truth = format!("has the count {left}, more than {count}");

@@ -48,7 +48,7 @@ pub(super) fn whatever<Any: SharedType, T: SharedType + Serialize>(
 /// The object with a time-out, if one is given.
 pub(super) fn patient<T: SharedType>(object: Shared<T>, timeout: Option<Duration>) -> Shared<T> {
     match timeout {
-        Some(timeout) => object.timeout(timeout),
+        Some(timeout) => object.with_timeout(timeout),
         None => object,
     }
 }

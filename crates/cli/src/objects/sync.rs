@@ -48,12 +48,12 @@ pub enum PromiseOperation {
         value: String,
     },
     /// Prints the value; waits until the promise has one
-    Get {
+    Wait {
         #[arg(long, value_parser = duration)]
         timeout: Option<Duration>,
     },
     /// Prints the value, if the promise has one
-    TryGet,
+    Get,
 }
 
 #[derive(Subcommand)]
@@ -112,7 +112,7 @@ pub(super) fn latch(latch: Shared<Latch>, operation: LatchOperation) -> Result<A
     match operation {
         LatchOperation::Down => latch.count_down().map(Answer::of),
         LatchOperation::Wait { timeout } => patient(latch, timeout).wait().map(|()| Answer::done()),
-        LatchOperation::Get => latch.count().map(Answer::of),
+        LatchOperation::Get => latch.get().map(Answer::of),
     }
 }
 
@@ -122,8 +122,8 @@ pub(super) fn promise(
 ) -> Result<Answer> {
     match operation {
         PromiseOperation::Set { value } => promise.set(value).map(Answer::whether),
-        PromiseOperation::Get { timeout } => patient(promise, timeout).get().map(Answer::of),
-        PromiseOperation::TryGet => promise.try_get().map(Answer::maybe),
+        PromiseOperation::Wait { timeout } => patient(promise, timeout).wait().map(Answer::of),
+        PromiseOperation::Get => promise.get().map(Answer::maybe),
     }
 }
 

@@ -50,7 +50,7 @@ pub enum CellOperation {
 
 pub(super) fn counter(counter: &Shared<Counter>, operation: CounterOperation) -> Result<Answer> {
     let value = match operation {
-        CounterOperation::Get => counter.value(),
+        CounterOperation::Get => counter.get(),
         CounterOperation::Add { number } => counter.add(number),
         CounterOperation::Increment => counter.increment(),
         CounterOperation::Decrement => counter.decrement(),

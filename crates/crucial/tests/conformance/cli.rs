@@ -206,7 +206,7 @@ fn h06_queue_promise_and_latch() -> Outcome {
     assert_eq!(says(&server, "queue jobs pop")?, "two");
     assert_eq!(fails(&server, "queue jobs pop")?.0, 3);
 
-    let getter = crucial(&server, "promise answer get")?
+    let getter = crucial(&server, "promise answer wait")?
         .stdout(Stdio::piped())
         .spawn()?;
     assert_eq!(says(&server, "promise answer set 42")?, "true");

@@ -119,7 +119,7 @@ fn borrow_permits(seed: u64, rounds: u64, semaphore: Shared<Semaphore>) -> cruci
             0 => drop(semaphore.acquire_many(permits)?),
             1 => {
                 let in_time = semaphore
-                    .timeout(Duration::from_millis(1))
+                    .with_timeout(Duration::from_millis(1))
                     .acquire_many(permits);
                 match in_time {
                     Ok(_) => {}
@@ -179,9 +179,9 @@ fn c11_monitors_of_the_users_own_across_processes() -> Outcome {
 fn c11_who_does_not_wait_any_longer_gives_up_its_place() -> Outcome {
     let group = Shared::new(Group::new(2))?;
     let member = group.deferred().join();
-    let impatient = group.timeout(Duration::from_millis(20)).join();
+    let impatient = group.with_timeout(Duration::from_millis(20)).join();
     assert!(matches!(impatient, Err(Error::TimedOut { .. })));
-    let full = group.timeout(Duration::from_millis(20)).full();
+    let full = group.with_timeout(Duration::from_millis(20)).full();
     assert!(matches!(full, Err(Error::TimedOut { .. })));
     let other = group.deferred().join();
     assert_eq!(group.full()?, 0);
@@ -310,8 +310,8 @@ fn c16_a_condition_variable_between_threads() -> Outcome {
     ended.into_iter().collect::<crucial::Result<()>>()?;
     assert_eq!(ball.get()?, 60);
     // Without a notification the wait times out, and the lock is held again.
-    let (guard, notified) = passed.wait_timeout(ball.lock()?, Duration::from_millis(20))?;
-    assert!(!notified && ball.is_held_by(guard.token())?);
+    let (guard, result) = passed.wait_timeout(ball.lock()?, Duration::from_millis(20))?;
+    assert!(result.timed_out() && ball.is_held_by(guard.token())?);
     Ok(())
 }
 
@@ -334,15 +334,15 @@ fn c02_each_round_of_a_barrier_has_one_leader() -> Outcome {
 
 #[cloud]
 fn get(promise: Shared<Promise<String>>) -> crucial::Result<String> {
-    promise.get()
+    promise.wait()
 }
 
 fn c08_many_wait_for_a_promise_that_is_set_once() -> Outcome {
     let promise = Shared::new(Promise::new())?;
-    assert_eq!(promise.try_get()?, None);
-    let impatient = promise.timeout(Duration::from_millis(20)).get();
+    assert_eq!(promise.get()?, None);
+    let impatient = promise.with_timeout(Duration::from_millis(20)).wait();
     assert!(matches!(impatient, Err(Error::TimedOut { .. })));
-    let waiting: Vec<_> = (0..10).map(|_| promise.deferred().get()).collect();
+    let waiting: Vec<_> = (0..10).map(|_| promise.deferred().wait()).collect();
     let threads: Vec<_> = (0..3)
         .map(|_| thread::spawn(get(promise.clone())))
         .collect();

@@ -2,7 +2,8 @@
 
 use crucial::collections::Map;
 use crucial::sync::{AtomicI64, Barrier};
-use crucial::{Error, SharedType, encode};
+use crucial::{Error, SharedType};
+use crucial_object::encode;
 use crucial_proto::frame::Response;
 use libtest_mimic::Trial;
 

@@ -294,13 +294,13 @@ fn c08_promises_are_linearizable() -> Outcome {
                 };
                 let _set_or_known = match random.random_range(0..3) {
                     0 => recorder.record(number, which, EntryInput::Get, || {
-                        promise.try_get().map(EntryOutput::Value)
+                        promise.get().map(EntryOutput::Value)
                     })?,
                     1 => recorder.record(number, which, set, || {
                         promise.set(number).map(EntryOutput::Set)
                     })?,
                     _ => {
-                        let waiting = promise.deferred().get();
+                        let waiting = promise.deferred().wait();
                         recorder.record(number, which, set, || {
                             promise.set(number).map(EntryOutput::Set)
                         })?;
@@ -326,7 +326,7 @@ fn c09_latches_are_linearizable() -> Outcome {
                     latch.count_down().map(|_| LatchOutput::Done)
                 })?;
                 recorder.record(number, (), LatchInput::Count, || {
-                    latch.count().map(LatchOutput::Count)
+                    latch.get().map(LatchOutput::Count)
                 })?;
                 // Others go on, so this ends.
                 if number % CALLS == CALLS - 1 && random.random_range(0..2) == 0 {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crucial::Error;
 use crucial::sync::{AtomicI64, Barrier};
-use crucial::{Error, encode};
+use crucial_object::encode;
 use crucial_proto::frame::Response;
 use libtest_mimic::Trial;
 

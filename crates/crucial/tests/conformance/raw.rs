@@ -175,7 +175,7 @@ impl Raw {
         sequence: u64,
         value: &T,
     ) -> Result<ObjectId, Failed> {
-        Ok(self.open(sequence, T::NAME, &crucial::encode(value)?)??)
+        Ok(self.open(sequence, T::NAME, &crucial_object::encode(value)?)??)
     }
 }
 

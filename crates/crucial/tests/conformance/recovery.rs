@@ -449,7 +449,7 @@ fn e01_an_exactly_once_thread_keeps_its_places_and_locks() -> Outcome {
     let task = lock_and_die(mutex.clone(), barrier.clone(), locked.clone());
     let thread = thread::Builder::new().exactly_once().spawn(task)?;
     // When the thread has locked, once for all attempts, no other can until it unlocks.
-    while locked.count()? == 2 {}
+    while locked.get()? == 2 {}
     let mut guard = mutex.lock()?;
     assert_eq!(*guard, [1]);
     guard.push(2);

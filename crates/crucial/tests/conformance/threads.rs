@@ -496,7 +496,7 @@ fn f13_one_suite_passes_on_two_platforms() -> Outcome {
     };
     let local = run("local")?;
     let expected = "Ok(1)\nOk(4)\nErr(three is refused)\ncloud thread \"n-4\": four panics\nOk(25)\ntrue\n\
-                    Err(\"Cancelled\")\nOk(36)\n14\n";
+                    Err(Cancelled)\nOk(36)\n14\n";
     assert_eq!(local, expected);
     assert_eq!(run("in-process")?, expected);
     Ok(())

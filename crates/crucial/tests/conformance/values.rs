@@ -209,8 +209,8 @@ fn count(counter: Shared<Counter>) -> crucial::Result<()> {
 fn b06_a_counter_counts_for_all() -> Outcome {
     let counter = Shared::new(Counter::new(5))?;
     run_all(0..4, |_| count(counter.clone()))?;
-    assert_eq!((counter.value()?, counter.reset()?), (1205, 1205));
-    assert_eq!((counter.value()?, counter.decrement()?), (0, -1));
+    assert_eq!((counter.get()?, counter.reset()?), (1205, 1205));
+    assert_eq!((counter.get()?, counter.decrement()?), (0, -1));
     Ok(())
 }
 

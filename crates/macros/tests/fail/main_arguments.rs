@@ -1,2 +1,4 @@
 #[crucial::main]
 fn main(n: u64) {}
+
+// Errors: 2

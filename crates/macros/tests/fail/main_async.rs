@@ -1,2 +1,4 @@
 #[crucial::main]
 async fn main() {}
+
+// Errors: 2

@@ -1,2 +1,4 @@
 #[crucial::main(threads = 2)]
 fn main() {}
+
+// Errors: 2

@@ -16,3 +16,5 @@ impl<T: Copy> Sum<T> {
 }
 
 fn main() {}
+
+// Errors: 2

@@ -14,3 +14,5 @@ impl<T: Clone> Thing<T> {
 }
 
 fn main() {}
+
+// Errors: 3

@@ -6,3 +6,5 @@ impl (u64, u64) {
 }
 
 fn main() {}
+
+// Errors: 2

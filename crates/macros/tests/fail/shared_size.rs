@@ -43,3 +43,5 @@ impl Silent {
 }
 
 fn main() {}
+
+// Errors: 4

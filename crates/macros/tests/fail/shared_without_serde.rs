@@ -12,3 +12,5 @@ impl Thing {
 }
 
 fn main() {}
+
+// Errors: 2

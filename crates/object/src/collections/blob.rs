@@ -9,6 +9,18 @@ use crate::{Error, Result, shared};
 /// A shared byte array.
 ///
 /// A call carries at most a frame (256 MiB by default): read and write larger ones in parts.
+///
+/// ```
+/// use crucial::Shared;
+/// use crucial::collections::Blob;
+///
+/// let page = Shared::new(Blob::new("hello"))?;
+/// assert_eq!(page.append(b" world".to_vec().into())?, 5); // where it begins
+/// assert_eq!(page.read_at(6, 100)?.as_slice(), b"world");
+/// page.truncate(5)?;
+/// assert_eq!(page.get()?.as_slice(), b"hello");
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[doc(alias("SharedBytes", "ByteArray"))]
 pub struct Blob {

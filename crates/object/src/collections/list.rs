@@ -7,6 +7,20 @@ use crate::opaque::sealed;
 use crate::{Element, Error, Result, shared};
 
 /// A shared list, as [`Vec`]. Items are equal if their [encodings](crate::Opaque) are.
+///
+/// ```
+/// use crucial::Shared;
+/// use crucial::collections::List;
+///
+/// let names = Shared::new(List::from(vec!["a".to_owned()]))?;
+/// names.extend(vec!["b".to_owned(), "c".to_owned()])?; // one message
+/// names.push("d".to_owned())?;
+/// assert_eq!(names.get(1)?.as_deref(), Some("b"));
+/// assert_eq!((names.set(0, "z".to_owned())?, names.remove(1)?), ("a".to_owned(), "b".to_owned()));
+/// assert_eq!((names.pop()?.as_deref(), names.len()?), (Some("d"), 2));
+/// assert_eq!(names.range(0, 10)?, ["z", "c"]);
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound = "T: Element")]
 #[doc(alias("SharedList", "ArrayList"))]

@@ -7,12 +7,28 @@ use serde::{Deserialize, Serialize};
 use super::page_size;
 use crate::merge::{Kind, MergeBy, merge_into, top};
 use crate::opaque::sealed;
-use crate::{Element, Merge, Mergeable, Result, shared};
+use crate::{Element, Merge, Mergeable, Result, Shared, shared};
 
 /// A shared map, as [`std::collections::HashMap`].
 ///
 /// Keys and values are equal if their [encodings](crate::Opaque) are: of floating-point keys `-0.0` and `0.0` are two, and a
 /// NaN is one. Iteration is in the order of the encoded keys, which is the same at every replica.
+///
+/// ```
+/// use crucial::collections::{Map, Merge};
+/// use crucial::Shared;
+///
+/// let words = Shared::new(Map::<String, u64>::new())?;
+/// words.insert("a".to_owned(), 1)?;
+/// // Many entries in one call, each added to what is there.
+/// words.merge_all(vec![("a".to_owned(), 4), ("b".to_owned(), 2)], Merge::Sum)?;
+/// assert_eq!(words.get(&"a".to_owned())?, Some(5));
+/// assert!(words.compare_and_set("b".to_owned(), Some(2), 3)?);
+/// assert_eq!(words.top(1)?, [("a".to_owned(), 5)]);
+/// // Page by page, if it is large.
+/// assert_eq!(words.page(None, 1)?.len(), 1);
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound(
     serialize = "K: Element, V: Element",
@@ -174,7 +190,7 @@ impl<K: Clone + Ord, V: Clone + PartialEq> Map<K, V> {
     }
 }
 
-impl<K: Element + 'static, V: Mergeable + 'static> MapProxy<K, V> {
+impl<K: Element + 'static, V: Mergeable + 'static> Shared<Map<K, V>> {
     /// Merges `value` into that of `key`, or inserts it if the key is new. Returns the new value. Atomic, and one
     /// message.
     ///

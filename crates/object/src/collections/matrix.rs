@@ -12,6 +12,20 @@ use crate::{Error, Result, shared};
 /// A sum that is not a number is always the same NaN, so that replicas do not differ.
 ///
 /// All operations on it are one message: rows and whole matrices are added where the matrix is.
+///
+/// ```
+/// use crucial::Shared;
+/// use crucial::collections::Matrix;
+/// use crucial::sync::Reduction;
+///
+/// let sums = Shared::new(Matrix::new(2, 3))?;
+/// sums.add_row(0, &[1.0, 2.0, 3.0])?;
+/// sums.add(&[1.0; 6])?; // all of it, in one message
+/// assert_eq!(sums.row(0)?, [2.0, 3.0, 4.0]);
+/// assert_eq!(sums.reduce_rows(Reduction::Sum)?, [9.0, 3.0]);
+/// assert_eq!((sums.shape()?, sums.get(1, 2)?), ((2, 3), 1.0));
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[doc(alias = "SharedMatrix")]
 pub struct Matrix {

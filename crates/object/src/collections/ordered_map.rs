@@ -8,13 +8,25 @@ use serde::{Deserialize, Serialize};
 use super::page_size;
 use crate::merge::{MergeBy, merge_into};
 use crate::opaque::sealed;
-use crate::{Element, Merge, Mergeable, Result, SortKey, shared};
+use crate::{Element, Merge, Mergeable, Result, Shared, SortKey, shared};
 
 /// A shared map in the order of its keys, as [`std::collections::BTreeMap`].
 ///
 /// The order is that of the keys' values (see [`SortKey`]): numbers by size, strings and tuples
 /// lexicographically. A key that would not come back as it was is refused with
 /// [`Error::Encoding`](crate::Error::Encoding).
+///
+/// ```
+/// use crucial::Shared;
+/// use crucial::collections::OrderedMap;
+///
+/// let events = Shared::new(OrderedMap::new())?;
+/// events.extend(vec![(30, "c".to_owned()), (-10, "a".to_owned()), (20, "b".to_owned())])?;
+/// assert_eq!(events.first()?, Some((-10, "a".to_owned())));
+/// assert_eq!(events.range(Some(0), Some(30), 10)?, [(20, "b".to_owned())]);
+/// assert_eq!(events.pop_last()?.map(|(time, _)| time), Some(30));
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound(
     serialize = "K: SortKey, V: Element",
@@ -168,7 +180,7 @@ impl<K: Clone + Ord, V: Clone> OrderedMap<K, V> {
     }
 }
 
-impl<K: SortKey + 'static, V: Mergeable + 'static> OrderedMapProxy<K, V> {
+impl<K: SortKey + 'static, V: Mergeable + 'static> Shared<OrderedMap<K, V>> {
     /// Merges `value` into that of `key`, or inserts it if the key is new. Atomic, and one message.
     ///
     /// # Errors

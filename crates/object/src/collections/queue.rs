@@ -14,6 +14,30 @@ use crate::{Element, Error, Result, Wake, shared};
 ///
 /// An item that was popped belongs to who popped it; if that process dies, it is gone with it. So is an item
 /// that this process cannot decode, and one whose [`Pending`](crate::Pending) is dropped after it was popped.
+///
+/// ```
+/// use crucial::collections::Queue;
+/// use crucial::{Result, Shared, cloud, thread};
+///
+/// #[cloud]
+/// fn work(jobs: Shared<Queue<u64>>) -> Result<u64> {
+///     let mut sum = 0;
+///     while let Some(job) = jobs.pop()? { // waits; `None` when the queue is closed and empty
+///         sum += job;
+///     }
+///     Ok(sum)
+/// }
+///
+/// let jobs = Shared::new(Queue::new(2))?;
+/// let worker = thread::spawn(work(jobs.clone()));
+/// for job in 1..=10 {
+///     jobs.push(job)?; // waits while it is full
+/// }
+/// jobs.close()?;
+/// # let _joined = worker.join();
+/// assert!(jobs.is_closed()? && jobs.is_empty()?);
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound = "T: Element")]
 #[doc(alias("BlockingQueue", "LinkedBlockingQueue", "channel"))]

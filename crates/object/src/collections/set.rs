@@ -12,6 +12,18 @@ use crate::{Element, shared};
 ///
 /// Items are equal if their [encodings](crate::Opaque) are: of floating-point numbers `-0.0` and `0.0` are two, and a NaN is
 /// one. Iteration is in the order of the encoded items, which is the same at every replica.
+///
+/// ```
+/// use crucial::Shared;
+/// use crucial::collections::Set;
+///
+/// let seen = Shared::new(Set::new())?;
+/// assert!(seen.insert(7)? && !seen.insert(7)?);
+/// assert_eq!(seen.extend(vec![7, 8, 9])?, 2);
+/// assert_eq!(seen.contains_each(&[8, 10])?, [true, false]);
+/// assert_eq!((seen.remove_all(&[7, 8])?, seen.to_vec()?), (2, vec![9]));
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound(serialize = "T: Element", deserialize = "T: Element + Ord"))]
 #[doc(alias("SharedSet", "HashSet"))]

@@ -48,6 +48,18 @@ impl Reduction {
 ///
 /// Vectors are reduced in the order of their ranks, so that floating-point results do not depend on who came
 /// first. A party that gives up or dies while it waits takes its vector back.
+///
+/// ```
+/// use crucial::Shared;
+/// use crucial::sync::{AllReduce, Reduction};
+///
+/// let sums = Shared::new(AllReduce::new(2, Reduction::Sum))?;
+/// let first = sums.deferred().contribute(0, vec![1.0, 2.0]);
+/// assert_eq!(sums.contribute(1, vec![10.0, 20.0])?, [11.0, 22.0]);
+/// assert_eq!(first.wait()?, [11.0, 22.0]);
+/// assert_eq!((sums.last()?, sums.waiting()?), (vec![11.0, 22.0], 0));
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AllReduce {
     parties: u64,
@@ -133,7 +145,7 @@ impl AllReduce {
     /// # Errors
     ///
     /// [`Error::BadArguments`] if the rank is not below the number of parties or has contributed to this round
-    /// already, or the vector is not as long as the others'; [`Error::Broken`] if there is a [reset](AllReduceProxy::reset) meanwhile.
+    /// already, or the vector is not as long as the others'; [`Error::Broken`] if there is a [reset](AllReduce::reset) meanwhile.
     #[fallible]
     pub fn contribute(
         &mut self,

@@ -3,16 +3,29 @@
 use serde::{Deserialize, Serialize};
 
 use super::update;
-use crate::{Error, Result, shared};
+use crate::{Error, Result, Shared, shared};
 
 /// How often one call multiplies.
 const MUL_TIMES_MAX: u64 = 10_000_000;
 
 macro_rules! integer {
-    ($name:ident, $proxy:ident, $int:ty, $type_name:literal) => {
+    ($name:ident, $int:ty, $type_name:literal) => {
         #[doc = concat!("A shared `", stringify!($int), "`, as [`std::sync::atomic::", stringify!($name), "`].")]
         ///
         /// Arithmetic wraps around on overflow, as in `std`.
+        ///
+        /// ```
+        /// use crucial::Shared;
+        #[doc = concat!("use crucial::sync::atomic::", stringify!($name), ";")]
+        ///
+        #[doc = concat!("let hits = Shared::new(", stringify!($name), "::new(40))?;")]
+        /// assert_eq!((hits.fetch_add(2)?, hits.load()?), (40, 42));
+        /// assert_eq!(hits.fetch_max(50)?, 42);
+        /// assert_eq!(hits.compare_exchange(42, 1)?, Err(50));
+        /// assert_eq!(hits.fetch_update(|hits| Some(hits / 2))?, Ok(50));
+        /// hits.store(0)?;
+        /// # Ok::<(), crucial::Error>(())
+        /// ```
         #[derive(Clone, Debug, Default, Serialize, Deserialize)]
         #[doc(alias("AtomicLong", "AtomicInteger"))]
         pub struct $name {
@@ -123,7 +136,7 @@ macro_rules! integer {
             }
         }
 
-        impl $proxy {
+        impl Shared<$name> {
             /// Applies `f` to the value until it changes nothing behind `f`'s back: `f` runs here,
             /// in a loop of [`compare_exchange`](Self::compare_exchange). Returns the previous value
             /// as `Ok`, or as `Err` when `f` returned `None`.
@@ -156,18 +169,28 @@ macro_rules! integer {
     };
 }
 
-integer!(AtomicI8, AtomicI8Proxy, i8, "crucial::AtomicI8");
-integer!(AtomicI16, AtomicI16Proxy, i16, "crucial::AtomicI16");
-integer!(AtomicI32, AtomicI32Proxy, i32, "crucial::AtomicI32");
-integer!(AtomicI64, AtomicI64Proxy, i64, "crucial::AtomicI64");
-integer!(AtomicIsize, AtomicIsizeProxy, isize, "crucial::AtomicIsize");
-integer!(AtomicU8, AtomicU8Proxy, u8, "crucial::AtomicU8");
-integer!(AtomicU16, AtomicU16Proxy, u16, "crucial::AtomicU16");
-integer!(AtomicU32, AtomicU32Proxy, u32, "crucial::AtomicU32");
-integer!(AtomicU64, AtomicU64Proxy, u64, "crucial::AtomicU64");
-integer!(AtomicUsize, AtomicUsizeProxy, usize, "crucial::AtomicUsize");
+integer!(AtomicI8, i8, "crucial::AtomicI8");
+integer!(AtomicI16, i16, "crucial::AtomicI16");
+integer!(AtomicI32, i32, "crucial::AtomicI32");
+integer!(AtomicI64, i64, "crucial::AtomicI64");
+integer!(AtomicIsize, isize, "crucial::AtomicIsize");
+integer!(AtomicU8, u8, "crucial::AtomicU8");
+integer!(AtomicU16, u16, "crucial::AtomicU16");
+integer!(AtomicU32, u32, "crucial::AtomicU32");
+integer!(AtomicU64, u64, "crucial::AtomicU64");
+integer!(AtomicUsize, usize, "crucial::AtomicUsize");
 
 /// A shared `bool`, as [`std::sync::atomic::AtomicBool`].
+///
+/// ```
+/// use crucial::Shared;
+/// use crucial::sync::atomic::AtomicBool;
+///
+/// let stop = Shared::new(AtomicBool::new(false))?;
+/// assert!(!stop.swap(true)? && stop.load()?);
+/// assert_eq!(stop.compare_exchange(false, true)?, Err(true));
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[doc(alias = "AtomicBoolean")]
 pub struct AtomicBool {

@@ -6,13 +6,25 @@ use serde::{Deserialize, Serialize};
 
 use super::update;
 use crate::opaque::sealed;
-use crate::{Element, Result, shared};
+use crate::{Element, Result, Shared, shared};
 
 /// One value of any serde type, read and replaced whole, as `crossbeam`'s `AtomicCell` or Java's
 /// `AtomicReference`.
 ///
 /// The server keeps the encoded value: two values are equal if their [encodings](crate::Opaque) are. To change a part of
 /// a large value, make it a [`#[shared]`](crate::shared) type of your own, whose methods run on the server.
+///
+/// ```
+/// use crucial::Shared;
+/// use crucial::sync::AtomicCell;
+///
+/// let best = Shared::new(AtomicCell::new((0.0, String::new())))?;
+/// best.set((1.5, "a".to_owned()))?;
+/// assert!(best.compare_and_set((1.5, "a".to_owned()), (2.5, "b".to_owned()))?);
+/// assert_eq!(best.update(|(score, name)| (score + 1.0, name))?.0, 3.5);
+/// assert_eq!(best.get()?, (3.5, "b".to_owned()));
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(bound = "T: Element")]
 #[doc(alias("AtomicReference", "Cell", "Register"))]
@@ -95,8 +107,8 @@ impl<T: Clone + PartialEq> AtomicCell<T> {
     }
 }
 
-impl<T: Element + Clone + 'static> AtomicCellProxy<T> {
-    /// Sets the value to `new` if it is `current`, as [`compare_exchange`](Self::compare_exchange) does; whether it did.
+impl<T: Element + Clone + 'static> Shared<AtomicCell<T>> {
+    /// Sets the value to `new` if it is `current`, as [`compare_exchange`](AtomicCell::compare_exchange) does; whether it did.
     pub fn compare_and_set(&self, current: T, new: T) -> Result<bool> {
         Ok(self.compare_exchange(current, new)?.is_ok())
     }

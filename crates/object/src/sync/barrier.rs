@@ -9,10 +9,21 @@ use crate::{Error, Result, Wake, shared};
 
 /// Lets a number of threads wait for each other, again and again, as [`std::sync::Barrier`].
 ///
-/// [`wait`](BarrierProxy::wait) is one message per party. A party whose wait is cancelled, times out
+/// [`wait`](Barrier::wait) is one message per party. A party whose wait is cancelled, times out
 /// or dies (its process ended and its session's lease lapsed) before the round is complete has not
 /// arrived: another can take its place. A cloud thread that is retried takes the place of its earlier
 /// attempt at once, so that it is counted once.
+///
+/// ```
+/// use crucial::Shared;
+/// use crucial::sync::Barrier;
+///
+/// let barrier = Shared::new(Barrier::new(2))?;
+/// let other = barrier.deferred().wait();
+/// let leads = [barrier.wait()?.is_leader(), other.wait()?.is_leader()];
+/// assert_eq!(leads.iter().filter(|leads| **leads).count(), 1);
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[doc(alias = "CyclicBarrier")]
 pub struct Barrier {
@@ -67,7 +78,7 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// [`Error::Broken`] if the barrier is [reset](BarrierProxy::reset) meanwhile.
+    /// [`Error::Broken`] if the barrier is [reset](Barrier::reset) meanwhile.
     #[doc(alias = "await")]
     #[fallible]
     pub fn wait(

@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::task::Poll;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::mutex::MutexGuard;
 use crate::valid::is_new;
-use crate::{Error, Result, SessionId, Shared, Wake, shared};
+use crate::{Element, Error, Result, SessionId, Shared, Wake, shared};
 
 /// Lets threads wait for a change of what a [`Mutex`](super::Mutex) holds, as [`std::sync::Condvar`].
 ///
@@ -17,6 +16,28 @@ use crate::{Error, Result, SessionId, Shared, Wake, shared};
 ///
 /// A thread that dies while it waits gives up its place; a notification that it had got and not
 /// used goes to another.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use crucial::sync::{Condvar, Mutex};
+/// use crucial::{Result, Shared, cloud, thread};
+///
+/// #[cloud]
+/// fn work(ready: Shared<Mutex<bool>>, changed: Shared<Condvar>) -> Result<()> {
+///     *ready.lock()? = true;
+///     changed.notify_one().map(drop)
+/// }
+///
+/// let (ready, changed) = (Shared::new(Mutex::new(false))?, Shared::new(Condvar::new())?);
+/// let worker = thread::spawn(work(ready.clone(), changed.clone()));
+/// let guard = changed.wait_while(ready.lock()?, |ready| !*ready)?;
+/// assert!(*guard);
+/// let (_guard, result) = changed.wait_timeout(guard, Duration::from_millis(10))?;
+/// assert!(result.timed_out());
+/// # let _joined = worker.join();
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[doc(alias = "Condition")]
 pub struct Condvar {
@@ -145,10 +166,7 @@ impl Shared<Condvar> {
     /// Unlocks the mutex, waits for a notification, and locks the mutex again. No notification between
     /// the unlocking and the waiting is missed. There can be spurious wake-ups: look at the condition
     /// again, or use [`wait_while`](Shared#method.wait_while).
-    pub fn wait<T>(&self, guard: MutexGuard<T>) -> Result<MutexGuard<T>>
-    where
-        T: Serialize + DeserializeOwned + Clone + 'static,
-    {
+    pub fn wait<T: Element + 'static>(&self, guard: MutexGuard<T>) -> Result<MutexGuard<T>> {
         let mutex = guard.mutex().clone();
         let mut place = self.place()?;
         guard.unlock()?;
@@ -158,34 +176,27 @@ impl Shared<Condvar> {
     }
 
     /// Waits while `condition` holds for the value.
-    pub fn wait_while<T>(
+    pub fn wait_while<T: Element + 'static>(
         &self,
         mut guard: MutexGuard<T>,
         mut condition: impl FnMut(&mut T) -> bool,
-    ) -> Result<MutexGuard<T>>
-    where
-        T: Serialize + DeserializeOwned + Clone + 'static,
-    {
+    ) -> Result<MutexGuard<T>> {
         while condition(&mut guard) {
             guard = self.wait(guard)?;
         }
         Ok(guard)
     }
 
-    /// As [`wait`](Shared#method.wait), for no longer than `timeout`; whether there was a notification. (The
-    /// time to lock the mutex again comes on top.)
-    pub fn wait_timeout<T>(
+    /// As [`wait`](Shared#method.wait), for no longer than `timeout`. (The time to lock the mutex again comes on top.)
+    pub fn wait_timeout<T: Element + 'static>(
         &self,
         guard: MutexGuard<T>,
         timeout: Duration,
-    ) -> Result<(MutexGuard<T>, bool)>
-    where
-        T: Serialize + DeserializeOwned + Clone + 'static,
-    {
+    ) -> Result<(MutexGuard<T>, WaitTimeoutResult)> {
         let mutex = guard.mutex().clone();
         let mut place = self.place()?;
         guard.unlock()?;
-        let notified = match self.timeout(timeout).notified(place.number) {
+        let notified = match self.with_timeout(timeout).notified(place.number) {
             Ok(()) => {
                 place.taken = false;
                 true
@@ -196,7 +207,7 @@ impl Shared<Condvar> {
             }
             Err(error) => return Err(error),
         };
-        Ok((mutex.lock()?, notified))
+        Ok((mutex.lock()?, WaitTimeoutResult(!notified)))
     }
 
     fn place(&self) -> Result<Place<'_>> {
@@ -205,6 +216,17 @@ impl Shared<Condvar> {
             number: self.enter()?,
             taken: true,
         })
+    }
+}
+
+/// How a wait with a time-out ended, as [`std::sync::WaitTimeoutResult`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    /// Whether the time had passed before there was a notification.
+    pub fn timed_out(&self) -> bool {
+        self.0
     }
 }
 

@@ -8,6 +8,16 @@ use crate::shared;
 /// [atomics](super::AtomicI64) answer with the previous one).
 ///
 /// It wraps around on overflow.
+///
+/// ```
+/// use crucial::Shared;
+/// use crucial::sync::Counter;
+///
+/// let visits = Shared::new(Counter::new(0))?;
+/// assert_eq!((visits.increment()?, visits.add(9)?, visits.decrement()?), (1, 10, 9));
+/// assert_eq!((visits.get()?, visits.reset()?, visits.get()?), (9, 9, 0));
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[doc(alias("SharedCounter", "LongAdder"))]
 pub struct Counter {
@@ -49,8 +59,8 @@ impl Counter {
     }
 
     /// The value.
-    #[doc(alias("tally", "get"))]
-    pub fn value(&self) -> i64 {
+    #[doc(alias("tally", "value", "load"))]
+    pub fn get(&self) -> i64 {
         self.value
     }
 }

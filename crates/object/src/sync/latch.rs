@@ -10,6 +10,18 @@ use crate::{Wake, shared};
 ///
 /// Counting belongs to nobody: a thread that counts down and dies has counted. A thread that dies while it
 /// waits is forgotten when its session's lease lapses.
+///
+/// ```
+/// use crucial::Shared;
+/// use crucial::sync::Latch;
+///
+/// let started = Shared::new(Latch::new(2))?;
+/// let waits = started.deferred().wait();
+/// assert_eq!((started.count_down()?, started.get()?), (1, 1));
+/// started.arrive_and_wait()?;
+/// waits.wait()?;
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[doc(alias = "CountDownLatch")]
 pub struct Latch {
@@ -17,7 +29,7 @@ pub struct Latch {
 }
 
 impl Latch {
-    /// A latch that opens after `count` [`count_down`](LatchProxy::count_down)s; with 0 it is open.
+    /// A latch that opens after `count` [`count_down`](Latch::count_down)s; with 0 it is open.
     pub const fn new(count: u64) -> Latch {
         Latch { count }
     }
@@ -51,8 +63,8 @@ impl Latch {
     }
 
     /// What is left to count.
-    #[doc(alias = "getCount")]
-    pub fn count(&self) -> u64 {
+    #[doc(alias("getCount", "count"))]
+    pub fn get(&self) -> u64 {
         self.count
     }
 

@@ -17,7 +17,7 @@
 use crate::{Element, Error, Opaque, Result};
 
 mod all_reduce;
-mod atomic;
+pub mod atomic;
 mod atomic_cell;
 mod barrier;
 mod condvar;
@@ -42,7 +42,7 @@ pub use atomic::{
 };
 pub use atomic_cell::{AtomicCell, AtomicCellDeferred, AtomicCellProxy};
 pub use barrier::{Barrier, BarrierDeferred, BarrierProxy, BarrierWaitResult};
-pub use condvar::{Condvar, CondvarDeferred, CondvarProxy};
+pub use condvar::{Condvar, CondvarDeferred, CondvarProxy, WaitTimeoutResult};
 pub use counter::{Counter, CounterDeferred, CounterProxy};
 pub use latch::{Latch, LatchDeferred, LatchProxy};
 pub use mutex::{Mutex, MutexDeferred, MutexGuard, MutexProxy};
@@ -53,8 +53,12 @@ pub use semaphore::{Semaphore, SemaphoreDeferred, SemaphorePermit, SemaphoreProx
 
 /// Gives back what is held, with a value; without, if the value cannot be sent: a lock must not stay held
 /// for as long as this process lives.
-fn give_back<T, R>(value: Option<T>, mut send: impl FnMut(Option<T>) -> Result<R>) -> Result<R> {
-    let result = send(value);
+fn give_back<T: Element, R>(
+    value: Option<&T>,
+    mut send: impl FnMut(Option<Opaque>) -> Result<R>,
+) -> Result<R> {
+    let sealed = value.map(|value| Opaque::unseal(value.seal()?)).transpose();
+    let result = sealed.and_then(&mut send);
     if let Err(Error::Encoding { .. } | Error::LimitExceeded { .. }) = &result {
         send(None)?;
     }

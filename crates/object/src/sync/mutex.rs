@@ -1,10 +1,10 @@
 //! A mutex with the data in it.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::task::Poll;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::line::Line;
@@ -27,6 +27,23 @@ use crate::{Element, Error, Opaque, Proxy, Result, SessionId, Shared, Wake, shar
 /// what its earlier attempt had locked. So there is no poison. A holder that was taken for dead and is not
 /// (it was silent for longer than its lease) gets [`Error::LockLost`] when it unlocks: its value is not written
 /// back. Its [token](MutexGuard::token) lets other systems, too, tell it from later holders.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use crucial::Shared;
+/// use crucial::sync::Mutex;
+///
+/// let words = Shared::new(Mutex::new(vec!["one".to_owned()]))?;
+/// let mut guard = words.lock()?; // one message, with the value
+/// guard.push("two".to_owned());
+/// assert!(words.try_lock()?.is_none() && words.lock_timeout(Duration::ZERO)?.is_none());
+/// drop(guard); // one message, with the value if it was changed
+/// assert_eq!(words.lock()?.len(), 2);
+/// assert_eq!(words.get()?, ["one", "two"]); // as it was when it was last unlocked, at once
+/// assert_eq!(words.lock()?.into_inner()?, ["one", "two"]);
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound = "T: Element")]
 #[doc(alias("ReentrantLock", "Lock"))]
@@ -155,7 +172,7 @@ impl<T: Clone> Mutex<T> {
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<Mutex<T>> {
+impl<T: Element + 'static> Shared<Mutex<T>> {
     /// Takes the lock; blocks until it is free. The guard gives it back.
     ///
     /// # Errors
@@ -173,7 +190,7 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<Mutex<T>> {
 
     /// Takes the lock within `timeout`; `None` if that was not possible.
     pub fn lock_timeout(&self, timeout: Duration) -> Result<Option<MutexGuard<T>>> {
-        match self.timeout(timeout).sealed().acquire() {
+        match self.with_timeout(timeout).sealed().acquire() {
             Ok(taken) => self.guard(taken).map(Some),
             Err(Error::TimedOut { .. }) => Ok(None),
             Err(error) => Err(error),
@@ -190,25 +207,29 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<Mutex<T>> {
         Ok(MutexGuard {
             mutex: self.clone(),
             token,
-            value: super::unseal(&value, || self.release(token, None))?,
+            value: Some(super::unseal(&value, || self.release(token, None))?),
             changed: false,
             released: false,
         })
     }
 }
 
+/// The invariant of a guard.
+pub(super) const HAS_VALUE: &str = "only the method that ends the guard takes its value";
+
 /// A locked mutex's value. It is written back when the guard is dropped, if it was borrowed mutably; not
 /// if the thread panics.
 #[must_use = "the lock is given back when this is dropped"]
-pub struct MutexGuard<T: Serialize + DeserializeOwned + Clone + 'static> {
+pub struct MutexGuard<T: Element + 'static> {
     mutex: Shared<Mutex<T>>,
     token: u64,
-    value: T,
+    /// Until [`into_inner`](MutexGuard::into_inner) takes it.
+    value: Option<T>,
     changed: bool,
     released: bool,
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> MutexGuard<T> {
+impl<T: Element + 'static> MutexGuard<T> {
     /// The fencing token: higher than that of all who held the lock before.
     pub fn token(&self) -> u64 {
         self.token
@@ -231,32 +252,43 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> MutexGuard<T> {
         self.give_back()
     }
 
+    /// Gives the lock back as [`unlock`](MutexGuard::unlock) does, and keeps the value here.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`unlock`](MutexGuard::unlock).
+    pub fn into_inner(mut self) -> Result<T> {
+        self.give_back()?;
+        Ok(self.value.take().expect(HAS_VALUE))
+    }
+
     fn give_back(&mut self) -> Result<()> {
         self.released = true;
         // A thread that panics has perhaps changed half of it.
         let write = self.changed && !std::thread::panicking();
-        super::give_back(write.then(|| self.value.clone()), |value| {
-            self.mutex.release(self.token, value)
+        let mutex = self.mutex.sealed();
+        super::give_back(self.value.as_ref().filter(|_| write), |value| {
+            mutex.release(self.token, value)
         })
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> Deref for MutexGuard<T> {
+impl<T: Element + 'static> Deref for MutexGuard<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.value
+        self.value.as_ref().expect(HAS_VALUE)
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> DerefMut for MutexGuard<T> {
+impl<T: Element + 'static> DerefMut for MutexGuard<T> {
     fn deref_mut(&mut self) -> &mut T {
         self.changed = true;
-        &mut self.value
+        self.value.as_mut().expect(HAS_VALUE)
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> Drop for MutexGuard<T> {
+impl<T: Element + 'static> Drop for MutexGuard<T> {
     fn drop(&mut self) {
         if !self.released
             && let Err(error) = self.give_back()
@@ -266,13 +298,14 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Drop for MutexGuard<T> {
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + std::fmt::Debug + 'static> std::fmt::Debug
-    for MutexGuard<T>
-{
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MutexGuard")
-            .field("token", &self.token)
-            .field("value", &self.value)
-            .finish_non_exhaustive()
+impl<T: Element + fmt::Debug + 'static> fmt::Debug for MutexGuard<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T::fmt(self, f)
+    }
+}
+
+impl<T: Element + fmt::Display + 'static> fmt::Display for MutexGuard<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T::fmt(self, f)
     }
 }

@@ -2,18 +2,29 @@
 
 use std::task::Poll;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::mutex::Holder;
 use crate::opaque::sealed;
 use crate::valid::is_new;
-use crate::{Element, Error, Result, SessionId, Shared, Wake, shared};
+use crate::{Element, Error, Opaque, Proxy, Result, SessionId, Shared, Wake, shared};
 
 /// A value that is set once, by the first thread that needs it, as [`std::sync::OnceLock`] (and, with `()`
 /// for the value, [`std::sync::Once`]).
 ///
 /// If the thread that computes the value fails or dies (its session's lease lapses), the next one computes it.
+///
+/// ```
+/// use crucial::Shared;
+/// use crucial::sync::OnceLock;
+///
+/// let answer = Shared::new(OnceLock::new())?;
+/// assert_eq!(answer.get()?, None);
+/// assert_eq!(answer.get_or_init(|| 42)?, 42);
+/// assert_eq!(answer.get_or_init(|| unreachable!())?, 42);
+/// assert!(!answer.set(7)?);
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound = "T: Element")]
 #[doc(alias("Once", "OnceCell", "Lazy"))]
@@ -111,7 +122,7 @@ impl<T: Clone> OnceLock<T> {
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<OnceLock<T>> {
+impl<T: Element + 'static> Shared<OnceLock<T>> {
     /// The value. If it is not set, `compute` makes it, here; others who need it wait meanwhile.
     ///
     /// # Errors
@@ -135,18 +146,20 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<OnceLock<T>> {
         };
         let value = compute()?;
         turn.token = None;
-        let value = super::give_back(Some(value), |value| self.finish(token, value))?;
-        value.ok_or(Error::LockLost { token })
+        let once = OnceLockProxy::<Opaque>::new(self.target().clone());
+        let value = super::give_back(Some(&value), |value| once.finish(token, value))?;
+        let value = value.ok_or(Error::LockLost { token })?;
+        T::unseal(value.seal()?)
     }
 }
 
 /// Lets another thread compute the value if this one does not return with it.
-struct Computing<'a, T: Serialize + DeserializeOwned + Clone + 'static> {
+struct Computing<'a, T: Element + 'static> {
     once: &'a Shared<OnceLock<T>>,
     token: Option<u64>,
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> Drop for Computing<'_, T> {
+impl<T: Element + 'static> Drop for Computing<'_, T> {
     fn drop(&mut self) {
         if let Some(token) = self.token
             && let Err(error) = self.once.finish(token, None)

@@ -10,7 +10,24 @@ use crate::{Element, Wake, shared};
 /// A value that one thread sets, once, and any number of threads wait for.
 ///
 /// Nobody is obliged to set it: who waits for a thread that may die waits with a
-/// [time-out](crate::Shared::timeout), or joins the thread.
+/// [time-out](crate::Shared::with_timeout), or joins the thread.
+///
+/// ```
+/// use crucial::sync::Promise;
+/// use crucial::{Result, Shared, cloud, thread};
+///
+/// #[cloud]
+/// fn answer(promise: Shared<Promise<u64>>) -> Result<bool> {
+///     promise.set(42)
+/// }
+///
+/// let promise = Shared::new(Promise::new())?;
+/// assert_eq!(promise.get()?, None); // at once
+/// let worker = thread::spawn(answer(promise.clone()));
+/// assert_eq!(promise.wait()?, 42); // blocks until it is set
+/// # let _joined = worker.join();
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound = "T: Element")]
 #[doc(alias("Future", "SharedFuture", "CompletableFuture"))]
@@ -43,14 +60,14 @@ impl<T: Clone> Promise<T> {
     }
 
     /// The value; blocks until there is one.
-    #[doc(alias("wait", "join"))]
-    pub fn get(&self) -> Poll<T> {
+    #[doc(alias = "join")]
+    pub fn wait(&self) -> Poll<T> {
         self.value.clone().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// The value, if there is one.
-    #[doc(alias = "getNow")]
-    pub fn try_get(&self) -> Option<T> {
+    #[doc(alias("getNow", "try_get"))]
+    pub fn get(&self) -> Option<T> {
         self.value.clone()
     }
 

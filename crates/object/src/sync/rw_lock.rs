@@ -1,13 +1,13 @@
 //! A lock for many readers or one writer, with the data in it.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::task::Poll;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::line::Line;
-use super::mutex::Holder;
+use super::mutex::{HAS_VALUE, Holder};
 use crate::opaque::sealed;
 use crate::valid::is_new;
 use crate::{Element, Error, Opaque, Proxy, Result, SessionId, Shared, Wake, shared};
@@ -17,8 +17,23 @@ use crate::{Element, Error, Opaque, Proxy, Result, SessionId, Shared, Wake, shar
 /// It is fair: requests are served in order, so that readers who come later do not overtake a writer. A holder
 /// that dies loses the lock as with a [`Mutex`](super::Mutex).
 ///
-/// To read a value as it is at one moment no lock is needed: [`get`](RwLockProxy::get) is one message. A read
+/// To read a value as it is at one moment no lock is needed: [`get`](RwLock::get) is one message. A read
 /// lock keeps writers away until it is dropped.
+///
+/// ```
+/// use crucial::Shared;
+/// use crucial::sync::RwLock;
+///
+/// let rate = Shared::new(RwLock::new(1.5))?;
+/// {
+///     let (one, other) = (rate.read()?, rate.read()?);
+///     assert_eq!(*one, *other);
+///     assert!(rate.try_write()?.is_none());
+/// }
+/// *rate.write()? = 2.5;
+/// assert_eq!(rate.get()?, 2.5);
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(bound = "T: Element")]
 #[doc(alias = "ReadWriteLock")]
@@ -156,7 +171,7 @@ impl<T: Clone> RwLock<T> {
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<RwLock<T>> {
+impl<T: Element + 'static> Shared<RwLock<T>> {
     /// Locks to read; blocks while somebody writes, or waits to write.
     ///
     /// # Errors
@@ -202,7 +217,7 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<RwLock<T>> {
         let (held, value) = self.held(token, &value)?;
         Ok(RwLockWriteGuard {
             held,
-            value,
+            value: Some(value),
             changed: false,
         })
     }
@@ -219,20 +234,21 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Shared<RwLock<T>> {
 }
 
 /// A lock that is to be given back.
-struct HeldLock<T: Serialize + DeserializeOwned + Clone + 'static> {
+struct HeldLock<T: Element + 'static> {
     lock: Shared<RwLock<T>>,
     token: u64,
     released: bool,
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> HeldLock<T> {
-    fn release(&mut self, value: Option<T>) -> Result<()> {
+impl<T: Element + 'static> HeldLock<T> {
+    fn release(&mut self, value: Option<&T>) -> Result<()> {
         self.released = true;
-        super::give_back(value, |value| self.lock.release(self.token, value))
+        let lock = self.lock.sealed();
+        super::give_back(value, |value| lock.release(self.token, value))
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> Drop for HeldLock<T> {
+impl<T: Element + 'static> Drop for HeldLock<T> {
     fn drop(&mut self) {
         if !self.released
             && let Err(error) = self.release(None)
@@ -244,19 +260,25 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Drop for HeldLock<T> {
 
 /// The value of a lock that is held to read.
 #[must_use = "the lock is given back when this is dropped"]
-pub struct RwLockReadGuard<T: Serialize + DeserializeOwned + Clone + 'static> {
+pub struct RwLockReadGuard<T: Element + 'static> {
     held: HeldLock<T>,
     value: T,
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> RwLockReadGuard<T> {
+impl<T: Element + 'static> RwLockReadGuard<T> {
     /// The fencing token.
     pub fn token(&self) -> u64 {
         self.held.token
     }
+
+    /// Gives the lock back, and keeps the value here.
+    pub fn into_inner(mut self) -> Result<T> {
+        self.held.release(None)?;
+        Ok(self.value)
+    }
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> Deref for RwLockReadGuard<T> {
+impl<T: Element + 'static> Deref for RwLockReadGuard<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -267,13 +289,14 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Deref for RwLockReadGuar
 /// The value of a lock that is held to write. It is written back when the guard is dropped, if it was
 /// borrowed mutably; not if the thread panics.
 #[must_use = "the lock is given back when this is dropped"]
-pub struct RwLockWriteGuard<T: Serialize + DeserializeOwned + Clone + 'static> {
+pub struct RwLockWriteGuard<T: Element + 'static> {
     held: HeldLock<T>,
-    value: T,
+    /// Until [`into_inner`](RwLockWriteGuard::into_inner) takes it.
+    value: Option<T>,
     changed: bool,
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> RwLockWriteGuard<T> {
+impl<T: Element + 'static> RwLockWriteGuard<T> {
     /// The fencing token: higher than that of all who held the lock before.
     pub fn token(&self) -> u64 {
         self.held.token
@@ -289,28 +312,38 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> RwLockWriteGuard<T> {
         self.give_back()
     }
 
+    /// Gives the lock back as [`unlock`](RwLockWriteGuard::unlock) does, and keeps the value here.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`unlock`](RwLockWriteGuard::unlock).
+    pub fn into_inner(mut self) -> Result<T> {
+        self.give_back()?;
+        Ok(self.value.take().expect(HAS_VALUE))
+    }
+
     fn give_back(&mut self) -> Result<()> {
         let write = self.changed && !std::thread::panicking();
-        self.held.release(write.then(|| self.value.clone()))
+        self.held.release(self.value.as_ref().filter(|_| write))
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> Deref for RwLockWriteGuard<T> {
+impl<T: Element + 'static> Deref for RwLockWriteGuard<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.value
+        self.value.as_ref().expect(HAS_VALUE)
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> DerefMut for RwLockWriteGuard<T> {
+impl<T: Element + 'static> DerefMut for RwLockWriteGuard<T> {
     fn deref_mut(&mut self) -> &mut T {
         self.changed = true;
-        &mut self.value
+        self.value.as_mut().expect(HAS_VALUE)
     }
 }
 
-impl<T: Serialize + DeserializeOwned + Clone + 'static> Drop for RwLockWriteGuard<T> {
+impl<T: Element + 'static> Drop for RwLockWriteGuard<T> {
     fn drop(&mut self) {
         if !self.held.released
             && let Err(error) = self.give_back()
@@ -319,3 +352,22 @@ impl<T: Serialize + DeserializeOwned + Clone + 'static> Drop for RwLockWriteGuar
         }
     }
 }
+
+macro_rules! shows_its_value {
+    ($guard:ident) => {
+        impl<T: Element + fmt::Debug + 'static> fmt::Debug for $guard<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                T::fmt(self, f)
+            }
+        }
+
+        impl<T: Element + fmt::Display + 'static> fmt::Display for $guard<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                T::fmt(self, f)
+            }
+        }
+    };
+}
+
+shows_its_value!(RwLockReadGuard);
+shows_its_value!(RwLockWriteGuard);

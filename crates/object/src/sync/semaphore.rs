@@ -21,13 +21,30 @@ use crate::{Error, Result, SessionId, Shared, Wake, shared};
 /// its lease has lapsed, and its requests that wait give up their places. A cloud thread that is retried or
 /// cancelled gives back at once what its earlier attempt held.
 ///
-/// Any process may [`release`](SemaphoreProxy::release). It releases a permit that it holds itself, if there is
+/// Any process may [`release`](Semaphore::release). It releases a permit that it holds itself, if there is
 /// one; otherwise the one that has been held for longest, by whomever; and if none is held there is one permit
 /// more. So a semaphore can be a signal too, which one side acquires and another releases.
 ///
 /// Where permits are for something to be held, [`Shared::permit`] is safer: a holder that was taken for dead
 /// (it was silent for longer than its lease) and comes back too late gives back nothing, since its permit is
 /// with somebody else already.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use crucial::Shared;
+/// use crucial::sync::Semaphore;
+///
+/// let licences = Shared::new(Semaphore::new(3))?;
+/// let permit = licences.permit()?;
+/// let more = licences.permits(2)?;
+/// assert!(more.token() > permit.token());
+/// assert!(!licences.acquire_timeout(Duration::from_millis(1))?);
+/// drop(permit);
+/// more.release()?; // as dropping, and says whether they were still held
+/// assert_eq!(licences.available_permits()?, 3);
+/// # Ok::<(), crucial::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Semaphore {
     available: u64,
@@ -203,7 +220,7 @@ impl Shared<Semaphore> {
     /// Takes a permit within `timeout`; whether it did.
     #[doc(alias = "tryAcquire")]
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<bool> {
-        match self.timeout(timeout).acquire() {
+        match self.with_timeout(timeout).acquire() {
             Ok(_) => Ok(true),
             Err(Error::TimedOut { .. }) => Ok(false),
             Err(error) => Err(error),

@@ -273,7 +273,7 @@ fn a_counter_counts() {
                 }
             };
             model = model.wrapping_add(by);
-            assert_eq!((answer, counter.value()?), (model, model));
+            assert_eq!((answer, counter.get()?), (model, model));
         }
         Ok(())
     });

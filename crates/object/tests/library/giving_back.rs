@@ -69,7 +69,7 @@ fn a_value_that_can_not_be_sent_is_computed_by_the_next() {
         let failed = once.get_or_init(|| Picky(UNLUCKY));
         assert!(matches!(failed, Err(Error::Encoding { .. })));
         let next = once
-            .timeout(Duration::from_secs(1))
+            .with_timeout(Duration::from_secs(1))
             .get_or_init(|| Picky(2));
         assert_eq!(next, Ok(Picky(2)));
         Ok(())
@@ -92,7 +92,7 @@ fn a_value_that_can_not_be_read_keeps_no_lock() {
             assert!(is_unread(|| unread.try_lock()));
             assert!(is_unread(|| unread.lock_timeout(Duration::MAX)));
             let condvar = Shared::new(Condvar::new())?;
-            let waiting = condvar.timeout(Duration::from_millis(1));
+            let waiting = condvar.with_timeout(Duration::from_millis(1));
             assert!(waiting.wait(lock.lock()?).is_err());
             assert!(!lock.is_locked()?);
             assert_eq!(*lock.lock()?, value);
@@ -128,11 +128,11 @@ fn a_time_out_without_end_never_passes() {
         let mutex = Shared::new(Mutex::new(0))?;
         let held = mutex.lock_timeout(for_ever)?.expect("it is free");
         let queue: Shared<Queue<u8>> = Shared::new(Queue::new(1))?;
-        let mut pop = queue.timeout(for_ever).deferred().pop();
+        let mut pop = queue.with_timeout(for_ever).deferred().pop();
         let barrier = Shared::new(Barrier::new(2))?;
-        let mut wait = barrier.timeout(for_ever).deferred().wait();
+        let mut wait = barrier.with_timeout(for_ever).deferred().wait();
         let semaphore = Shared::new(Semaphore::new(0))?;
-        let mut acquire = semaphore.timeout(for_ever).deferred().acquire();
+        let mut acquire = semaphore.with_timeout(for_ever).deferred().acquire();
         // (Here a time-out that can pass passes at once.)
         assert_eq!(answer(&mut pop), None);
         assert_eq!(answer(&mut wait), None);
@@ -150,10 +150,61 @@ fn who_gives_up_waiting_is_not_notified() {
     in_process(|| {
         let (mutex, condvar) = (Shared::new(Mutex::new(0))?, Shared::new(Condvar::new())?);
         let waited = condvar
-            .timeout(Duration::from_millis(1))
+            .with_timeout(Duration::from_millis(1))
             .wait(mutex.lock()?);
         assert!(matches!(waited, Err(Error::TimedOut { .. })));
         assert_eq!((condvar.waiting()?, condvar.notify_one()?), (0, 0));
+        Ok(())
+    });
+}
+
+/// A value of which there is only one.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Single(String);
+
+impl std::fmt::Display for Single {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "<{}>", self.0)
+    }
+}
+
+#[test]
+fn guards_of_values_without_clone_show_them_and_hand_them_out() {
+    in_process(|| {
+        let single = |text: &str| Single(text.to_owned());
+        let lock = Shared::new(Mutex::new(single("a")))?;
+        let mut guard = lock.lock()?;
+        guard.0.push('b');
+        assert_eq!(format!("{guard} {guard:?}"), r#"<ab> Single("ab")"#);
+        assert_eq!(guard.into_inner()?, single("ab"));
+        assert!(!lock.is_locked()?);
+        assert_eq!(lock.lock()?.0, "ab");
+
+        let lock = Shared::new(RwLock::new(single("a")))?;
+        let mut guard = lock.write()?;
+        guard.0.push('b');
+        assert_eq!(format!("{guard} {guard:?}"), r#"<ab> Single("ab")"#);
+        assert_eq!(guard.into_inner()?, single("ab"));
+        let guard = lock.read()?;
+        assert_eq!(format!("{guard} {guard:?}"), r#"<ab> Single("ab")"#);
+        assert_eq!(guard.into_inner()?, single("ab"));
+        assert!(lock.try_write()?.is_some());
+
+        let once = Shared::new(OnceLock::new())?;
+        assert_eq!(once.get_or_init(|| single("a"))?, single("a"));
+        assert_eq!(once.get_or_init(|| single("b"))?, single("a"));
+        Ok(())
+    });
+}
+
+#[test]
+fn into_inner_of_a_lost_lock_says_so() {
+    in_process(|| {
+        let lock = Shared::new(Mutex::new(1))?;
+        let mut guard = lock.lock()?;
+        *guard = 2;
+        assert!(lock.delete()?);
+        assert!(matches!(guard.into_inner(), Err(Error::Lost { .. })));
         Ok(())
     });
 }

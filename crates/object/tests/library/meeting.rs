@@ -111,7 +111,7 @@ fn opens_once(count: u64, operations: &[OnLatch]) -> Result<()> {
             );
         }
         assert!(all_wait(&mut waiting));
-        assert_eq!(latch.count()?, left);
+        assert_eq!(latch.get()?, left);
     }
     Ok(())
 }

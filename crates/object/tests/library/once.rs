@@ -31,7 +31,7 @@ fn a_promise_is_set_once_and_all_get_it() {
         let mut waiting = Vec::new();
         for operation in operations {
             match operation {
-                OnPromise::Get => waiting.push(promise.deferred().get()),
+                OnPromise::Get => waiting.push(promise.deferred().wait()),
                 OnPromise::Set(value) => assert_eq!(promise.set(value)?, model.set(value).is_ok()),
                 OnPromise::Withdraw(place) if place < waiting.len() => drop(waiting.remove(place)),
                 OnPromise::Withdraw(_) => {}
@@ -42,7 +42,7 @@ fn a_promise_is_set_once_and_all_get_it() {
                 waiting.clear();
             }
             assert_eq!(
-                (promise.try_get()?, promise.is_set()?),
+                (promise.get()?, promise.is_set()?),
                 (value, value.is_some())
             );
         }
@@ -98,14 +98,16 @@ fn compute(
     let mut alive = true;
     let outcome = client(process, ME, || {
         // Nobody computes it now, so there is nothing to wait for.
-        let hurried = once.timeout(Duration::from_millis(1));
+        let hurried = once.with_timeout(Duration::from_millis(1));
         hurried.get_or_try_init(|| {
             ran = true;
             for event in meanwhile {
                 match event {
                     Meanwhile::Need if alive && model.get().is_none() => {
                         // The call waits, so it gives up.
-                        let hurried = once.timeout(Duration::from_millis(1)).get_or_init(|| 0);
+                        let hurried = once
+                            .with_timeout(Duration::from_millis(1))
+                            .get_or_init(|| 0);
                         assert!(matches!(hurried, Err(Error::TimedOut { .. })));
                     }
                     Meanwhile::Need => {}
@@ -117,7 +119,7 @@ fn compute(
                     Meanwhile::DieAndReplace(value) => {
                         process.as_session(SessionId(ME)).end_session();
                         alive = false;
-                        let hurried = once.timeout(Duration::from_millis(1));
+                        let hurried = once.with_timeout(Duration::from_millis(1));
                         let other = client(process, ME + 1, || hurried.get_or_init(|| value))?;
                         assert_eq!(other, *model.get_or_init(|| value));
                     }

@@ -498,12 +498,13 @@ mod tests {
             ..Settings::default()
         };
         let spawn = |settings: &Settings| {
-            let calls = vec![FunctionCall {
+            let mut batch = Batch::default();
+            batch.calls.push(FunctionCall {
                 function: "launch::tests::same".to_owned(),
                 arguments: bytes.clone(),
-            }];
+            });
             let (packet, control) =
-                launch(&runtime, settings, "same", calls, &Surroundings::default()).unwrap();
+                launch(&runtime, settings, "same", batch, &Surroundings::default()).unwrap();
             JoinHandle::<u8>::new("same".to_owned(), packet, Some(control))
         };
         assert_eq!(objects(&runtime), 0);

@@ -166,7 +166,7 @@ impl Condvar {
                     must(object.notified(number));
                     true
                 }
-                Some(limit) => match object.timeout(limit).notified(number) {
+                Some(limit) => match object.with_timeout(limit).notified(number) {
                     Err(Error::TimedOut { .. }) => must(object.give_up(number)),
                     notified => {
                         must(notified);

@@ -142,7 +142,7 @@ impl<T> Core<T> {
                 let limit = deadline.map(|d| d.saturating_duration_since(Instant::now()));
                 let received = match limit {
                     None => object.recv(),
-                    Some(limit) => object.timeout(limit).recv(),
+                    Some(limit) => object.with_timeout(limit).recv(),
                 };
                 return match received {
                     Err(Error::TimedOut { .. }) => Err(()),

@@ -85,7 +85,7 @@ pub fn park_timeout(limit: Duration) {
     }
     match current().shared_name() {
         None => local::park_timeout(limit),
-        Some(name) => match token(&name).timeout(limit).take() {
+        Some(name) => match token(&name).with_timeout(limit).take() {
             Err(Error::TimedOut { .. }) => {}
             taken => must(taken),
         },
