@@ -13,7 +13,7 @@ use crate::points::digits;
 use crate::{Result, say};
 
 /// Number of training rows. The other rows are requests.
-const KNOWN: usize = 1437;
+pub const KNOWN: usize = 1437;
 
 /// Steps of the training.
 const STEPS: usize = 30;
@@ -40,7 +40,7 @@ pub struct Job {
 
 /// Trains a model of `k` clusters.
 pub fn train(k: usize, seed: u64) -> Result<Classifier> {
-    let all = digits()?;
+    let all = digits()?.values;
     let known = all.slice(s![..KNOWN, ..]);
     let points = known.slice(s![.., ..known.ncols() - 1]).to_owned();
     let mut step = Step::new(initial(&points, k, seed)?, 1);
@@ -81,7 +81,7 @@ pub struct Request {
 impl Job {
     /// The requests of a thread: pictures that are not training rows, repeated as needed.
     pub fn part(&self, thread: usize) -> Result<Vec<Request>> {
-        let all = digits()?;
+        let all = digits()?.values;
         let unseen = all.slice(s![KNOWN.., ..]).to_owned();
         let digits = label(&unseen);
         let requests = (thread..self.requests)

@@ -21,6 +21,7 @@ pub mod points;
 pub mod santa;
 pub mod say;
 pub mod table;
+mod text;
 pub mod wordcount;
 
 pub use monitor::Monitor;

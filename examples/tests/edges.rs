@@ -44,6 +44,8 @@ fn k01_a_bad_value_is_named_with_its_true_line() {
         ("1,2\r\n3,oops\r\n5,6\r\n9,8\r\n", "line 2, column 2"),
         ("1,2\r3,oops\r5,6\r9,8\r", "line 2, column 2"),
         ("1,2\n3,4\n\n5,oops\n", "line 4, column 2"),
+        ("1,2\n3,\"4\n5,6\n", "line 2: a quote (\") begins there"),
+        ("\"x,y\n1,2\n3,4\n", "line 1: a quote (\") begins there"),
     ] {
         let path = files.write("points.csv", text);
         for program in KMEANS {
@@ -151,6 +153,59 @@ fn k04_numbers_that_are_none_are_refused() {
 }
 
 #[test]
+fn k04_numbers_whose_squares_are_none_are_refused_or_scaled() {
+    let files = Files::new();
+    for (text, expected) in [
+        ("x\n1\n-1e200\n3\n", "line 3, column 1: -1e200 is not between"),
+        ("1e-170\n3e-170\n4e-170\n", "multiply all values"),
+    ] {
+        let path = files.write("points.csv", text);
+        for program in KMEANS {
+            refuses(program, &["-k", "2", "--file", &path], expected);
+        }
+    }
+    // Powers of 2, so that the digits stay.
+    let scaled = |power: i32| {
+        let factor = 2f64.powi(power);
+        let row = |i: u32| format!("{:e},{}\n", f64::from((i * 7) % 11) * factor, i % 11 / 6);
+        files.write("rows.csv", (0..100).map(row).collect::<String>())
+    };
+    for name in ["logistic", "forest"] {
+        for program in [name.to_owned(), format!("{name}-std")] {
+            let said = |power| output(example(&program).args(["--file", &scaled(power)]));
+            let plain = said(0);
+            assert_eq!((said(900), said(-900)), (plain.clone(), plain));
+        }
+    }
+}
+
+#[test]
+fn k04_classes_that_are_none_are_named_with_their_line() {
+    let files = Files::new();
+    let rows = |class: &str| {
+        let row = |i: u32| format!("{i},{}\n", i % 2);
+        let all: String = (0..20).map(row).collect();
+        files.write("rows.csv", format!("x,class\n\n{all}21,{class}\n"))
+    };
+    for (class, expected) in [
+        ("1.5", "line 23, column 2: the class is 1.5"),
+        ("-1", "line 23, column 2"),
+        ("1e9", "from 0 to 1000000"),
+    ] {
+        for program in ["forest", "forest-std"] {
+            refuses(program, &["--file", &rows(class)], expected);
+        }
+    }
+    for program in ["logistic", "logistic-std"] {
+        refuses(program, &["--file", &rows("2")], "line 23, column 2: the label is 2");
+    }
+    let one = files.write("one.csv", "1,3\n2,3\n".repeat(10));
+    for program in ["forest", "forest-std"] {
+        refuses(program, &["--file", &one], "all rows have the class 3");
+    }
+}
+
+#[test]
 fn k05_points_far_from_zero_have_the_same_clusters() {
     let files = Files::new();
     let points = |offset: f64| {
@@ -253,6 +308,35 @@ fn k08_few_things_for_many_threads_and_too_many_for_the_memory() {
 }
 
 #[test]
+fn k08_what_is_not_counted_is_said() {
+    let files = Files::new();
+    files.write("one.txt", "\u{feff}a b a");
+    std::os::unix::fs::symlink(files.path("missing"), files.path("link")).expect("made");
+    let pipe = Command::new("mkfifo").arg(files.path("pipe")).status();
+    assert!(pipe.expect("mkfifo runs").success());
+    for program in ["wordcount", "wordcount-std"] {
+        let (done, said) = run(example(program).arg(files.0.path()));
+        assert!(done.stdout.starts_with(b"3 words, 2 different"), "{said}");
+        for part in [
+            "link is a link to what does not exist",
+            "pipe is a pipe",
+        ] {
+            assert_eq!(said.matches(part).count(), 1, "{part}: {said}");
+        }
+    }
+    files.write("wide.txt", b"\xff\xfea\0");
+    let wide = files.write("wide.csv", b"\xff\xfe1\0,\0");
+    let directory = files.0.path().to_string_lossy().into_owned();
+    for program in ["wordcount", "wordcount-std"] {
+        refuses(program, &[&directory], "wide.txt: is text in UTF-16");
+        refuses(program, &[&wide], "give the directory");
+    }
+    for program in KMEANS {
+        refuses(program, &["--file", &wide], "wide.csv: is text in UTF-16");
+    }
+}
+
+#[test]
 fn k09_output_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
     let full = Path::new("/dev/full");
     for program in ["mandelbrot", "mandelbrot-std"] {
@@ -337,6 +421,32 @@ fn k11_arrays_of_integers_are_converted() {
     for program in KMEANS {
         let said = output(example(program).args(["-k", "1", "--file", &path]));
         assert!(said.starts_with("3 points of 2 dimensions"), "{said}");
+    }
+}
+
+#[test]
+fn k11_an_array_is_whole_and_alone_in_its_file() {
+    let files = Files::new();
+    let whole = npy(&[1.0, 2.0, 3.0, 4.0], 2);
+    let header = "{'descr': '<f8', 'fortran_order': False, 'shape': (9000000000, 9000000000), }";
+    let length = [header.len() as u8, 0];
+    let overflow = [b"\x93NUMPY\x01\0", &length[..], header.as_bytes()].concat();
+    for (bytes, expected) in [
+        (whole[..whole.len() - 1].to_vec(), "the file is cut off"),
+        (
+            [&whole[..], b"garbage"].concat(),
+            "7 more bytes are behind it",
+        ),
+        (overflow, "9000000000 rows of 9000000000 numbers"),
+        (b"1,2\n".to_vec(), "save it with numpy.save"),
+    ] {
+        let path = files.write("values.npy", bytes);
+        for program in KMEANS {
+            refuses(program, &["-k", "1", "--file", &path], expected);
+        }
+        for program in ["logistic", "forest"] {
+            refuses(program, &["--file", &path], expected);
+        }
     }
 }
 
@@ -440,8 +550,24 @@ fn k40_messages_of_applications_name_the_thing_and_say_it_once() {
             &["--threads", "0"],
             &["--threads", "from 1 to 1000"],
         ),
-        ("kmeans", &["-k", "-1"], &["-1"]),
-        ("kmeans", &["-k", "many"], &["many", "from 0 to"]),
+        ("kmeans", &["-k", "-1"], &["-1", "from 1 to"]),
+        ("kmeans", &["-k", "many"], &["many", "from 1 to"]),
+        // Before the file is read.
+        ("kmeans", &["-k", "0", "--file", &missing], &["-k", "from 1 to"]),
+        ("kmeans", &["-k", "1798"], &["1798 clusters of 1797 points"]),
+        ("kmeans", &["--generate", "10", "-k", "18446744073709551615"], &["of 10 points"]),
+        ("kmeans", &["--iterations", "0"], &["--iterations", "from 1 to"]),
+        ("kmeans", &["--tolerance", "-inf"], &["-inf", "a finite number"]),
+        ("logistic", &["--rate", "-0.5"], &["-0.5", "above 0"]),
+        ("logistic", &["--generate", "-1", "5"], &["-1", "from 1 to"]),
+        ("inference", &["-k", "1438"], &["from 1 to 1437"]),
+        ("philosophers", &["--meal-us", "18446744073709551615"], &["from 0 to 86400000000"]),
+        ("santa", &["--millis", "18446744073709551615"], &["from 0 to 86400000"]),
+        ("mapreduce", &["--points", "0"], &["--points", "from 1 to"]),
+        ("mandelbrot", &["--threads", "-8"], &["-8", "from 1 to 1000"]),
+        ("montecarlo", &["--points", "-5"], &["-5", "from 1 to"]),
+        ("wordcount", &["--top", "-5"], &["-5", "from 0 to"]),
+        ("forest", &["--depth", "-5"], &["-5", "from 1 to 100"]),
         (
             "kmeans",
             &["--tolerance", "small"],
@@ -453,7 +579,7 @@ fn k40_messages_of_applications_name_the_thing_and_say_it_once() {
         (
             "logistic",
             &["--iterations", "1e3"],
-            &["--iterations", "from 0 to"],
+            &["--iterations", "from 1 to"],
         ),
         ("logistic", &["--file", &missing], &[&missing]),
         (
@@ -474,7 +600,7 @@ fn k40_messages_of_applications_name_the_thing_and_say_it_once() {
             &["--philosophers", "1"],
             &["from 2 to 1000"],
         ),
-        ("inference", &["--requests", "-3"], &["-3"]),
+        ("inference", &["--requests", "-3"], &["-3", "from 1 to"]),
         (
             "mapreduce",
             &["--rounds", "0"],
@@ -500,7 +626,11 @@ fn k40_messages_of_applications_name_the_thing_and_say_it_once() {
         ("CRUCIAL_REPLICAS", "9", "a whole number from 1 to 3"),
         ("CRUCIAL_CLUSTER", "nowhere", "HOST:PORT or unix:PATH"),
         ("CRUCIAL_PLATFORM", "moon", "`local` or `in-process`"),
-        ("CRUCIAL_MEMORY_MB", "much", "a whole number from 1 to"),
+        ("CRUCIAL_MEMORY_MB", "much", "a whole number from 32 to"),
+        ("CRUCIAL_MEMORY_MB", "12", "a whole number from 32 to"),
+        ("CRUCIAL_CLUSTER", "http://host:7171", "perhaps host:7171"),
+        ("CRUCIAL_CLUSTER", "host:0", "port 0"),
+        ("CRUCIAL_MODULE", "/nowhere/types.wasm", "No such file"),
     ] {
         let (failed, said) = run(example("montecarlo").env(variable, value));
         assert_eq!(failed.status.code(), Some(1), "{variable}: {said}");
@@ -513,5 +643,20 @@ fn k40_messages_of_applications_name_the_thing_and_say_it_once() {
                 "{variable}: {strange:?} is in: {said}"
             );
         }
+    }
+}
+
+#[test]
+fn k37_variables_without_effect_are_said_once() {
+    for (name, value, expected) in [
+        ("CRUCIAL_CONCURENCY", "2", "CRUCIAL_CONCURRENCY"),
+        ("RUST_LOG", "crucial=loud", "RUST_LOG"),
+    ] {
+        let mut command = example("montecarlo");
+        command.args(["--points", "10", "--threads", "3"]);
+        let (done, said) = run(command.env(name, value));
+        assert!(done.status.success(), "{said}");
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
     }
 }

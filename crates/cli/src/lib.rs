@@ -88,8 +88,20 @@ fn command() -> Command {
         false => command,
     };
     let command = Clusters::augment_subcommands(Modules::augment_subcommands(command));
-    Objects::augment_subcommands(command)
-        .about("Threads as serverless functions, over distributed shared objects")
+    let command = Objects::augment_subcommands(command)
+        .about("Threads as serverless functions, over distributed shared objects");
+    with_signs(command)
+}
+
+/// Values may begin with a hyphen, so that a number below 0 is refused with the range in which it must be, and not as an
+/// option that there is not.
+fn with_signs(command: Command) -> Command {
+    let command = command.mut_args(|arg| match arg.get_action().takes_values() {
+        true if arg.is_positional() => arg.allow_negative_numbers(true),
+        true => arg.allow_hyphen_values(true),
+        false => arg,
+    });
+    command.mut_subcommands(with_signs)
 }
 
 fn objects(matches: &clap::ArgMatches) -> u8 {

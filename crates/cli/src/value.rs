@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crucial_proto::Endpoint;
+use crucial_runtime::whole_number;
 use serde_json::{Value, json};
 
 use super::print;
@@ -135,18 +136,12 @@ pub fn within<N>(range: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String>
 where
     N: FromStr + PartialOrd + Display + Clone,
 {
-    move |text| match text.parse() {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ => {
-            let (least, most) = (range.start(), range.end());
-            Err(format!("a whole number from {least} to {most} is expected"))
-        }
-    }
+    move |text| whole_number(text, &range)
 }
 
 /// The parser of the address at which servers reach each other.
 pub fn reachable(text: &str) -> Result<String, String> {
-    match text.trim().parse() {
+    match text.trim().parse().and_then(Endpoint::reachable) {
         Ok(endpoint @ Endpoint::Tcp { .. }) => Ok(endpoint.to_string()),
         Ok(Endpoint::Unix(_)) => {
             Err("servers of a cluster reach each other at HOST:PORT".to_owned())

@@ -81,10 +81,10 @@ impl Group {
             runtime: runtime.handle().clone(),
         }));
         let replaced = present.clone();
-        let thread = std::thread::Builder::new()
-            .name("crucial-control".to_owned())
-            .spawn(move || run_groups(&replaced, runtime, shared, queues))
-            .map_err(|error| GroupError::Directory(format!("cannot start a thread: {error}")))?;
+        let thread = crucial_local::thread::start("crucial-control", move || {
+            run_groups(&replaced, runtime, shared, queues)
+        });
+        let thread = thread.map_err(|error| GroupError::Directory(error.to_string()))?;
         Ok(Group {
             lasting,
             present,

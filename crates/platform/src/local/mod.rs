@@ -27,7 +27,7 @@ mod process;
 mod process_state;
 mod serve;
 
-pub use config::LocalConfig;
+pub use config::{LocalConfig, MEMORY_MB_MIN};
 use pool::Job;
 use serve::Command;
 
@@ -64,16 +64,13 @@ impl LocalPlatform {
         let payload_bytes_max = config.payload_bytes_max;
         let memory_mb_default = config.memory_mb_default;
         let time_limit_default = config.time_limit_default;
-        let thread = std::thread::Builder::new()
-            .name("crucial-platform".to_owned())
-            .spawn(move || {
-                let local = tokio::task::LocalSet::new();
-                let served =
-                    local.block_on(&runtime, serve::serve(config, room, listener, receiver));
-                if let Err(error) = served {
-                    tracing::error!(%error, "the local platform failed");
-                }
-            })?;
+        let thread = crucial_local::thread::start("crucial-platform", move || {
+            let local = tokio::task::LocalSet::new();
+            let served = local.block_on(&runtime, serve::serve(config, room, listener, receiver));
+            if let Err(error) = served {
+                tracing::error!(%error, "the local platform failed");
+            }
+        })?;
         Ok(LocalPlatform {
             commands,
             payload_bytes_max,
@@ -94,12 +91,19 @@ impl Platform for LocalPlatform {
             };
             return complete(done, Err(failure));
         }
+        let memory_mb = invocation.memory_mb.or(self.memory_mb_default);
+        if let Some(limit_mb) = memory_mb.filter(|limit_mb| *limit_mb < MEMORY_MB_MIN) {
+            let reason = format!(
+                "a memory limit of {limit_mb} MB, and a worker needs {MEMORY_MB_MIN} MB at least"
+            );
+            return complete(done, Err(Failure::Start { reason }));
+        }
         let job = Job {
             // Encoded here to relieve the platform's thread, which all invocations share.
             event: envelope::wrap(&invocation.payload),
             id: invocation.id,
             name: invocation.name,
-            memory_mb: invocation.memory_mb.or(self.memory_mb_default),
+            memory_mb,
             limit: invocation.time_limit.unwrap_or(self.time_limit_default),
             done,
         };
