@@ -53,6 +53,10 @@ pub fn load(path: &Path) -> Result<Table> {
             "{name}: the name must end in .csv, .csv.gz or .npy"
         )));
     }
+    // A pipe would be empty for the threads, each of which reads its part.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(content(&name, "is not a file, which each thread can read again"));
+    }
     let bytes = std::fs::read(path).map_err(failed)?;
     if is_array {
         return npy::read(&bytes, &name);

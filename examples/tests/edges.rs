@@ -148,7 +148,7 @@ fn k04_numbers_that_are_none_are_refused() {
     }
     for program in ["logistic", "logistic-std"] {
         refuses(program, &["--rate", "1e308"], "give a smaller --rate");
-        refuses(program, &["--rate", "nan"], "a positive number");
+        refuses(program, &["--rate", "nan"], "a finite number above 0");
     }
 }
 
@@ -324,8 +324,16 @@ fn k08_what_is_not_counted_is_said() {
             assert_eq!(said.matches(part).count(), 1, "{part}: {said}");
         }
     }
-    files.write("wide.txt", b"\xff\xfea\0");
-    let wide = files.write("wide.csv", b"\xff\xfe1\0,\0");
+    // Each thread would wait for whoever writes.
+    let pipe = files.path("pipe.csv");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo runs").success());
+    for program in KMEANS {
+        fails(example(program).arg("--file").arg(&pipe), "pipe.csv: is not a file");
+    }
+    let wide = Files::new();
+    wide.write("wide.txt", b"\xff\xfea\0");
+    let (wide, files) = (files.write("wide.csv", b"\xff\xfe1\0,\0"), wide);
     let directory = files.0.path().to_string_lossy().into_owned();
     for program in ["wordcount", "wordcount-std"] {
         refuses(program, &[&directory], "wide.txt: is text in UTF-16");

@@ -11,7 +11,8 @@ use crucial_testing::{Executable, Server};
 const CRUCIAL: &str = env!("CARGO_BIN_EXE_crucial");
 
 /// Words of libraries, and of Rust's own formats, that say nothing to a user.
-const STRANGE: [&str; 20] = [
+const STRANGE: [&str; 21] = [
+    "(os error",
     "Hit the end of buffer",
     "out of range integral type",
     "SUN_LEN",

@@ -20,7 +20,8 @@ pub fn start<T: Send + 'static>(
     thread.spawn(run).map_err(|error| refused(name, &error))
 }
 
-fn refused(name: &str, error: &io::Error) -> io::Error {
+/// The error of a thread that could not be started, in words that a user understands.
+pub fn refused(name: &str, error: &io::Error) -> io::Error {
     let reason = system_reason(error);
     let number = match error.kind() {
         io::ErrorKind::WouldBlock => number_of_processes(),

@@ -291,7 +291,7 @@ impl Pool {
                     "{executable} is started by way of {OWN_EXECUTABLE}, which is not there: mount /proc"
                 )
             }
-            None => format!("{executable}: {error}"),
+            None => format!("{executable}: {}", crucial_local::system_reason(error)),
         };
         self.fail_oldest(memory_mb, Failure::Start { reason });
     }
