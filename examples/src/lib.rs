@@ -33,7 +33,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(thiserror::Error)]
 pub enum Error {
     /// A file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", reason(source))]
     File {
         /// The file.
         path: String,
@@ -62,6 +62,15 @@ pub enum Error {
     /// A thread panicked.
     #[error("a thread panicked: {0}")]
     Panicked(String),
+}
+
+/// What an error of the system says, without its number.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let words = text
+        .split_once(" (os error ")
+        .map(|(words, _)| words.to_owned());
+    words.unwrap_or(text)
 }
 
 // A failing `main` prints the error with `Debug`.

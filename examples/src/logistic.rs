@@ -363,7 +363,10 @@ mod tests {
             .shape()
             .unwrap_err()
             .to_string();
-        assert!(error.contains("line 2, column 3") && error.contains('7'), "{error}");
+        assert!(
+            error.contains("line 2, column 3") && error.contains('7'),
+            "{error}"
+        );
         let mut job = job(Source::BreastCancer, 570);
         job.check().unwrap();
         assert_eq!(job.threads, 569);

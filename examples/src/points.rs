@@ -147,9 +147,10 @@ fn check_range(table: &Table) -> Result<(), String> {
     }
     let mut extents = Vec::new();
     for column in values.columns() {
-        let (least, most) = column.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| {
-            (value.min(least), value.max(most))
-        });
+        let (least, most) = column.fold(
+            (f64::INFINITY, f64::NEG_INFINITY),
+            |(least, most), value| (value.min(least), value.max(most)),
+        );
         extents.push(most - least);
     }
     let extent = extents.into_iter().fold(0.0, f64::max);

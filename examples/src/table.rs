@@ -55,7 +55,10 @@ pub fn load(path: &Path) -> Result<Table> {
     }
     // A pipe would be empty for the threads, each of which reads its part.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(content(&name, "is not a file, which each thread can read again"));
+        return Err(content(
+            &name,
+            "is not a file, which each thread can read again",
+        ));
     }
     let bytes = std::fs::read(path).map_err(failed)?;
     if is_array {
@@ -159,7 +162,7 @@ pub fn csv(bytes: &[u8], path: &str) -> Result<Table> {
         let is_first = columns.is_none();
         let width = *columns.get_or_insert(record.len());
         if is_first && let Some(names) = header(&record) {
-            note = Some(format!("{path}: line {line} is a header: {names}"));
+            note = Some(format!("line {line} is a header: {names}"));
             continue;
         }
         if record.len() != width {
@@ -178,13 +181,14 @@ pub fn csv(bytes: &[u8], path: &str) -> Result<Table> {
     }
     let columns = columns.unwrap_or_default();
     if values.is_empty() {
-        return Err(bad("there is no row of numbers in it".to_owned()));
+        let names = note.map_or_else(String::new, |note| format!(" ({note})"));
+        return Err(bad(format!("there is no row of numbers in it{names}")));
     }
     let values = Array2::from_shape_vec((values.len() / columns, columns), values);
     let values = values.map_err(|error| bad(error.to_string()))?;
     Ok(Table {
         values,
-        note,
+        note: note.map(|note| format!("{path}: {note}")),
         lines: Some(lines_of_rows),
     })
 }
@@ -205,6 +209,9 @@ fn number(field: &[u8]) -> Result<f64, String> {
         None if field.is_empty() => Err("there is no value".to_owned()),
         None if field.contains(&b'\n') => Err(format!(
             "{text:?} goes on in the next line: does the quote (\") before it end where it should?"
+        )),
+        None if field.iter().any(|byte| b";\t ".contains(byte)) => Err(format!(
+            "{text:?} is not a number (values are separated by commas)"
         )),
         None => Err(format!("{text:?} is not a number")),
     }
@@ -273,7 +280,11 @@ mod tests {
             ),
             ("1\nnan\n", "line 2, column 1"),
             ("", "no row"),
-            ("x,y\n", "no row"),
+            (
+                "x,y\n",
+                "no row of numbers in it (line 1 is a header: x, y)",
+            ),
+            ("1,2\n1;2,3\n", "separated by commas"),
             ("1,2\n3,\"4\n5,6\n", "line 2: a quote (\") begins there"),
             ("\"x,y\n1,2\n", "line 1: a quote (\") begins there"),
             ("1,2\n\n3,\"4\n5,\"6\n", "line 3, column 2: \"4\\n5,"),

@@ -90,7 +90,7 @@ fn what(path: &Path) -> Option<String> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Some("a link to what does not exist".to_owned());
         }
-        Err(error) => return Some(format!("not to be read: {error}")),
+        Err(error) => return Some(format!("not to be read: {}", crate::reason(&error))),
     };
     let what = match () {
         () if kind.is_file() => return None,

@@ -3,7 +3,9 @@
 //! The same commands are those of the executable `crucial` and of `PROGRAM crucial ..` for programs of users, whose
 //! facade calls [`run`]. `docs/cli.md` is the manual.
 
+use std::any::TypeId;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Arg, Command, FromArgMatches, Subcommand};
 use crucial_object::Error;
@@ -93,13 +95,23 @@ fn command() -> Command {
     with_signs(command)
 }
 
-/// Values may begin with a hyphen, so that a number below 0 is refused with the range in which it must be, and not as an
-/// option that there is not.
+/// Lets the values of options begin with a hyphen, so that a number below 0 is refused with the range in which it must be,
+/// and not as an option that there is not. (Of a text only if it is a number: `--file --threads 2` lacks the file.)
 fn with_signs(command: Command) -> Command {
-    let command = command.mut_args(|arg| match arg.get_action().takes_values() {
-        true if arg.is_positional() => arg.allow_negative_numbers(true),
-        true => arg.allow_hyphen_values(true),
-        false => arg,
+    let texts = [
+        TypeId::of::<String>(),
+        TypeId::of::<OsString>(),
+        TypeId::of::<PathBuf>(),
+    ];
+    let command = command.mut_args(|arg| {
+        let kind = arg.get_value_parser().type_id();
+        match arg.get_action().takes_values() {
+            true if arg.is_positional() || texts.iter().any(|text| kind == *text) => {
+                arg.allow_negative_numbers(true)
+            }
+            true => arg.allow_hyphen_values(true),
+            false => arg,
+        }
     });
     command.mut_subcommands(with_signs)
 }

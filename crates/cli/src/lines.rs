@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use crucial_object::{Error, Result};
+use crucial_object::{Error, Result, system_reason};
 use crucial_proto::frame::FRAME_BYTES_MAX;
 
 use super::print;
@@ -75,7 +75,7 @@ fn read(input: &mut impl BufRead) -> Result<Option<String>, String> {
     let mut limited = input.take(LINE_BYTES_MAX as u64);
     limited
         .read_until(b'\n', &mut line)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| system_reason(&error))?;
     if line.is_empty() {
         return Ok(None);
     }

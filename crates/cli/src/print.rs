@@ -15,7 +15,10 @@ pub fn lines(lines: impl IntoIterator<Item = impl Display>) -> Result<bool> {
     match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::Other(format!("cannot print: {}", system_reason(&error)))),
+        Err(error) => Err(Error::Other(format!(
+            "cannot print: {}",
+            system_reason(&error)
+        ))),
     }
 }
 

@@ -35,8 +35,12 @@ fn phase() -> MutexGuard<'static, Phase> {
 
 /// The signals that end this process, from here on to be handled.
 pub fn ending() -> Result<Signals> {
-    Signals::new(signals::ending())
-        .map_err(|error| Error::Other(format!("cannot listen for signals: {}", system_reason(&error))))
+    Signals::new(signals::ending()).map_err(|error| {
+        Error::Other(format!(
+            "cannot listen for signals: {}",
+            system_reason(&error)
+        ))
+    })
 }
 
 /// Handles signals from here on.

@@ -201,10 +201,8 @@ fn watch(index: usize, out: ChildStdout, relay: JoinHandle<()>, events: &mpsc::S
 
 /// This executable as the `crucial` command.
 fn this_command() -> Result<Process, String> {
-    let executable =
-        std::env::current_exe().map_err(|error| {
-            format!("cannot find this executable: {}", system_reason(&error))
-        })?;
+    let executable = std::env::current_exe()
+        .map_err(|error| format!("cannot find this executable: {}", system_reason(&error)))?;
     let mut command = Process::new(executable);
     // A program with another purpose runs a command if its first argument is the command's name.
     if roles::is_command_of_program() {

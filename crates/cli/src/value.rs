@@ -117,6 +117,17 @@ fn line(value: &Value) -> String {
     }
 }
 
+/// How many signs of a wrong text a message shows.
+const SHOWN_MAX: usize = 60;
+
+/// A text as a message shows it: the beginning of a long one.
+pub fn quoted(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{:?} ..", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
 /// Parses `10s`, `500ms`, `2m`. A number without a unit is in seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("", 1.0)];
@@ -165,6 +176,15 @@ mod tests {
                 "{wrong:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_long_text_is_shown_in_part() {
+        assert_eq!(quoted("a\0"), "\"a\\0\"");
+        assert_eq!(
+            quoted(&"é".repeat(61)),
+            format!("\"{}\" ..", "é".repeat(60))
+        );
     }
 
     #[test]

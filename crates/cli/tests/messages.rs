@@ -401,7 +401,9 @@ fn k40_a_command_says_what_is_wrong_with_its_words() {
             &["numbers are merged by sum, max or min", "not by append"],
         ),
         (
-            &["map", "f", "--values", "float", "merge", "k", "1", "--how", "append"],
+            &[
+                "map", "f", "--values", "float", "merge", "k", "1", "--how", "append",
+            ],
             &["numbers are merged by sum, max or min"],
         ),
         (
@@ -521,7 +523,10 @@ fn k40_a_command_says_what_is_wrong_with_its_words() {
         ),
         ("no-such-host.invalid:7171", &["no-such-host.invalid:7171"]),
         (&regular, &[&regular, "no socket"]),
-        (&directory_of, &[&directory_of, "a directory, and no socket"]),
+        (
+            &directory_of,
+            &[&directory_of, "a directory, and no socket"],
+        ),
         ("localhost:0", &["port 0 is for --listen"]),
         ("https://localhost:7171/", &["perhaps localhost:7171"]),
     ] {

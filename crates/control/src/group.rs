@@ -244,7 +244,10 @@ fn start_runtime() -> Result<tokio::runtime::Runtime, GroupError> {
         .thread_name("crucial-control")
         .enable_all()
         .build()
-        .map_err(|error| GroupError::Directory(format!("cannot start threads: {error}")))
+        .map_err(|error| {
+            let reason = crucial_local::system_reason(&error);
+            GroupError::Directory(format!("cannot start threads: {reason}"))
+        })
 }
 
 /// Runs a group, and each one that takes its place, until the server stops.

@@ -40,7 +40,9 @@ const LIMIT: &str = "ulimit -n";
 /// What to say where a process may open fewer files than it needs.
 pub fn too_few(needed: usize) -> String {
     let most = limit();
-    format!("a process may have {most} open files here (`ulimit -n`), and at least {needed} are needed")
+    format!(
+        "a process may have {most} open files here (`ulimit -n`), and at least {needed} are needed"
+    )
 }
 
 /// The error for an operation that failed because this process has as many open files as it may have; `None` if it failed

@@ -44,7 +44,9 @@ fn number_of_processes() -> String {
         Some(most) => format!(
             ": all that this user runs may have {most}, and a program with a worker needs {needed}"
         ),
-        None => format!(": a program with a worker needs {needed}, and a container has a limit of its own"),
+        None => format!(
+            ": a program with a worker needs {needed}, and a container has a limit of its own"
+        ),
     }
 }
 

@@ -348,7 +348,7 @@ impl std::fmt::Debug for Error {
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Error {
-        match exceeded_limit(&error) {
+        match error.raw_os_error() {
             Some(_) => Error::Other(system_reason(&error)),
             None => Error::other(error),
         }

@@ -63,9 +63,9 @@ mod valid;
 
 pub use codec::{Ticket, decode, encode, encode_into};
 pub use crucial_macros::shared;
+pub use error::{Error, Result};
 #[doc(hidden)]
 pub use error::{exceeded_limit, system_reason};
-pub use error::{Error, Result};
 pub use handle::{Builder, Shared};
 pub use id::{MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId};
 pub use journal::{Journal, JournalDeferred, JournalEntry, JournalProxy};

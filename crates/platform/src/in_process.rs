@@ -152,9 +152,7 @@ impl ThreadPool {
     fn start_waiting(self: &Arc<Self>) {
         while let Some((id, limit, invocation)) = self.take_waiting() {
             if let Err(error) = self.start(id, limit, invocation) {
-                let reason = format!(
-                    "{error}; a lower CRUCIAL_CONCURRENCY needs fewer threads"
-                );
+                let reason = format!("{error}; a lower CRUCIAL_CONCURRENCY needs fewer threads");
                 self.end(id, Err(Failure::Start { reason }));
             }
         }

@@ -67,7 +67,10 @@ impl FromStr for Endpoint {
             return Ok(Endpoint::Unix(path.into()));
         }
         if let Some((scheme, rest)) = text.split_once("://") {
-            return Err(bad(&format!("{scheme}:// is not part of it; perhaps {}", rest.trim_end_matches('/'))));
+            return Err(bad(&format!(
+                "{scheme}:// is not part of it; perhaps {}",
+                rest.trim_end_matches('/')
+            )));
         }
         let (host, port) = text
             .rsplit_once(':')
@@ -82,7 +85,10 @@ impl FromStr for Endpoint {
         if host.is_empty() {
             return Err(bad("the host is missing"));
         }
-        if let Some(sign) = host.chars().find(|sign| NO_HOST.contains(sign) || sign.is_whitespace()) {
+        if let Some(sign) = host
+            .chars()
+            .find(|sign| NO_HOST.contains(sign) || sign.is_whitespace())
+        {
             return Err(bad(&format!("no name of a host has the sign {sign:?}")));
         }
         Ok(Endpoint::Tcp {
@@ -125,7 +131,9 @@ impl FromStr for Endpoints {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let endpoints = text.split(',').map(|one| one.trim().parse::<Endpoint>()?.reachable());
+        let endpoints = text
+            .split(',')
+            .map(|one| one.trim().parse::<Endpoint>()?.reachable());
         let endpoints: Vec<Endpoint> = endpoints.collect::<Result<_, _>>()?;
         Endpoints::new(endpoints).ok_or_else(|| Error::Config {
             detail: "the address of a server is expected".to_owned(),

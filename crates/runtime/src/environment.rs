@@ -95,7 +95,10 @@ mod tests {
             ("CRUCIAL_LEASE_SM", "CRUCIAL_LEASE_MS"),
         ] {
             let said = said(&[name]).unwrap();
-            assert!(said.ends_with(&format!("{name} (is {meant} meant?)")), "{said}");
+            assert!(
+                said.ends_with(&format!("{name} (is {meant} meant?)")),
+                "{said}"
+            );
         }
         let far = said(&["CRUCIAL_SOMETHING_ELSE", "CRUCIAL_"]).unwrap();
         assert!(far.ends_with(": CRUCIAL_, CRUCIAL_SOMETHING_ELSE"), "{far}");

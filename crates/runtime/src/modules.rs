@@ -47,13 +47,11 @@ const MARK: &[u8] = b"\0asm";
 pub(crate) fn check_named() -> Result<()> {
     named_modules().try_for_each(|path| {
         let mut mark = Vec::new();
-        let read = File::open(&path)
-            .and_then(|file| file.take(MARK.len() as u64).read_to_end(&mut mark));
+        let read =
+            File::open(&path).and_then(|file| file.take(MARK.len() as u64).read_to_end(&mut mark));
         let wrong = match read {
             Err(error) => system_reason(&error),
-            Ok(_) if mark != MARK => {
-                "not a module, as `crucial build` makes them".to_owned()
-            }
+            Ok(_) if mark != MARK => "not a module, as `crucial build` makes them".to_owned(),
             Ok(_) => return Ok(()),
         };
         Err(Error::Config {

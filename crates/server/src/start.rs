@@ -76,7 +76,10 @@ impl Default for Parts {
 #[non_exhaustive]
 pub enum StartError {
     /// The server cannot listen there.
-    #[error("cannot listen on {endpoint}: {}", crucial_object::system_reason(source))]
+    #[error(
+        "cannot listen on {endpoint}: {}",
+        crucial_object::system_reason(source)
+    )]
     Listen {
         /// Where.
         endpoint: Endpoint,

@@ -83,7 +83,10 @@ fn split(bytes: &[u8]) -> Result<(&str, &[u8]), String> {
         }
     };
     let (length, rest) = rest.split_at_checked(length_bytes).ok_or_else(cut)?;
-    let length = length.iter().rev().fold(0, |length, byte| length << 8 | usize::from(*byte));
+    let length = length
+        .iter()
+        .rev()
+        .fold(0, |length, byte| length << 8 | usize::from(*byte));
     let (header, numbers) = rest.split_at_checked(length).ok_or_else(cut)?;
     let header = str::from_utf8(header).map_err(|_| damaged("it is no text"))?;
     Ok((header, numbers))
@@ -116,7 +119,9 @@ impl Header {
         let value = |name: &str| {
             let mut entries = entries.iter();
             let entry = entries.find(|(key, _)| key.as_string().is_some_and(|key| key == name));
-            entry.map(|(_, value)| value).ok_or_else(|| damaged(&format!("it has no {name}")))
+            entry
+                .map(|(_, value)| value)
+                .ok_or_else(|| damaged(&format!("it has no {name}")))
         };
         let Value::Tuple(shape) = value("shape")? else {
             return Err(damaged("the shape is no tuple"));
@@ -128,7 +133,9 @@ impl Header {
             ));
         };
         let (Ok(rows), Ok(columns)) = (u64::try_from(rows), u64::try_from(columns)) else {
-            return Err(format!("the array has the shape ({rows}, {columns}), which no array can have"));
+            return Err(format!(
+                "the array has the shape ({rows}, {columns}), which no array can have"
+            ));
         };
         if rows == 0 || columns == 0 {
             return Err("the array has no numbers".to_owned());
@@ -151,7 +158,9 @@ impl Header {
         let there = bytes.len() as u128;
         let shape = format!("an array of {rows} rows of {columns} numbers has {needed} bytes");
         if needed > there {
-            return Err(format!("the file is cut off: {shape}, and {there} are there"));
+            return Err(format!(
+                "the file is cut off: {shape}, and {there} are there"
+            ));
         }
         if needed < there {
             return Err(format!(
@@ -167,7 +176,9 @@ impl Element {
     fn parse(description: &Value) -> Result<Element, String> {
         let other = || {
             let described = description.to_string();
-            format!("its elements are of the type {described}: convert them, with .astype('float64')")
+            format!(
+                "its elements are of the type {described}: convert them, with .astype('float64')"
+            )
         };
         let text = description.as_string().ok_or_else(other)?;
         let mut signs = text.chars();

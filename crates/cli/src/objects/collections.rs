@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::open::{find, object, patient, whatever};
 use crate::lines::{self, each};
 use crate::print;
-use crate::value::{Answer, duration, within};
+use crate::value::{Answer, duration, quoted, within};
 
 /// The type of a map's values.
 #[derive(Clone, Copy, ValueEnum)]
@@ -304,10 +304,10 @@ fn parse<V: FromStr + Shown>(text: &str) -> Result<V> {
 fn number<V: FromStr + Shown>(text: &str) -> Result<V, String> {
     let value: V = text
         .parse()
-        .map_err(|_| format!("{text:?} is not {}", V::EXPECTED))?;
+        .map_err(|_| format!("{} is not {}", quoted(text), V::EXPECTED))?;
     match value.is_as_written(text) {
         true => Ok(value),
-        false => Err(format!("{text:?} is beyond the numbers of 64 bits")),
+        false => Err(format!("{} is beyond the numbers of 64 bits", quoted(text))),
     }
 }
 
@@ -325,7 +325,8 @@ fn entry<V: FromStr + Shown>(line: &str) -> Result<Option<(String, V)>, String> 
                 (Some(key), Some(value), None) => (key, value),
                 _ => {
                     return Err(format!(
-                        "{line:?} is not a line \"KEY VALUE\" of two words: with blanks in them, put a tab between the two"
+                        "{} is not a line \"KEY VALUE\" of two words: with blanks in them, put a tab between the two",
+                        quoted(line)
                     ));
                 }
             }

@@ -78,7 +78,10 @@ fn k28_where_no_server_can_be_nobody_waits() {
         let begun = Instant::now();
         let (status, error) = said(&get(address, "600").output().unwrap());
         assert_eq!(status, 1, "{error}");
-        assert!(error.contains(address) && error.lines().count() == 1, "{error}");
+        assert!(
+            error.contains(address) && error.lines().count() == 1,
+            "{error}"
+        );
         assert!(begun.elapsed() < PATIENCE, "{error}");
     }
 }
@@ -107,7 +110,10 @@ fn k31_a_command_with_too_few_files_does_not_wait_for_a_server() {
         command.env("CRUCIAL_CLUSTER", &server.address);
         let output = command.args(["-c", &script]).output().unwrap();
         let (status, said) = said(&output);
-        assert!(said.contains("`ulimit -n`") || status == 0, "{files}: {said}");
+        assert!(
+            said.contains("`ulimit -n`") || status == 0,
+            "{files}: {said}"
+        );
         assert!(begun.elapsed() < PATIENCE, "{said}");
     }
 }
@@ -123,7 +129,10 @@ fn servers_of_up_say_their_address() {
     let error = text(&output.stderr);
     let line = format!("[127.0.0.1:{port}] crucial: cannot listen on 127.0.0.1:{port}: ");
     assert!(error.starts_with(&line), "{error}");
-    assert!(error.contains("did not start; its own message is above"), "{error}");
+    assert!(
+        error.contains("did not start; its own message is above"),
+        "{error}"
+    );
 }
 
 #[test]

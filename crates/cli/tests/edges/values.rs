@@ -241,10 +241,16 @@ fn k36_a_counter_does_not_wrap_around() {
         ("9223372036854775807", "increment"),
         ("-9223372036854775808", "decrement"),
     ] {
-        assert_eq!(run(&server, &["counter", "c", "add", step]), (0, step.to_owned()));
+        assert_eq!(
+            run(&server, &["counter", "c", "add", step]),
+            (0, step.to_owned())
+        );
         let (status, error) = run(&server, &["counter", "c", most]);
         assert!(status == 1 && error.contains(step), "{error}");
-        assert_eq!(run(&server, &["counter", "c", "reset"]), (0, step.to_owned()));
+        assert_eq!(
+            run(&server, &["counter", "c", "reset"]),
+            (0, step.to_owned())
+        );
     }
 }
 
@@ -264,9 +270,15 @@ fn k38_a_mark_of_the_encoding_is_no_part_of_the_first_line() {
     let merge = ["map", "m", "merge", "-"];
     let input = b"\xef\xbb\xbfalice 1\nbob 2\n";
     assert_eq!(with_input(command(&server, &merge), input).0, 0);
-    assert_eq!(run(&server, &["map", "m", "get", "alice"]), (0, "1".to_owned()));
+    assert_eq!(
+        run(&server, &["map", "m", "get", "alice"]),
+        (0, "1".to_owned())
+    );
     let (status, error) = with_input(command(&server, &merge), b"\xff\xfea\0 \x001\0\n\0");
-    assert!(status == 1 && error.contains("line 1") && error.contains("UTF-16"), "{error}");
+    assert!(
+        status == 1 && error.contains("line 1") && error.contains("UTF-16"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -307,7 +319,10 @@ fn k39_much_is_read_in_pages() {
     let lines: String = (0..8).map(line).collect();
     for (words, all) in [
         (["list", "l", "push", "-"], &["list", "l", "all"][..]),
-        (["list", "m", "push", "-"], &["list", "m", "range", "0", "8"]),
+        (
+            ["list", "m", "push", "-"],
+            &["list", "m", "range", "0", "8"],
+        ),
         (["set", "s", "add", "-"], &["set", "s", "all"]),
         (["log", "l", "write", "-"], &["log", "l", "lines"]),
     ] {

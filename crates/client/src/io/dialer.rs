@@ -22,7 +22,8 @@ impl Net {
         // The heartbeat thread looks for calls that wait for too long.
         self.waker.wake_urgently();
         let (net, of) = (self.weak(), link.clone());
-        let thread = crucial_local::thread::start("crucial-connect", move || keep_dialing(&net, &of));
+        let thread =
+            crucial_local::thread::start("crucial-connect", move || keep_dialing(&net, &of));
         if let Err(error) = thread {
             tracing::warn!(%error, "no thread to connect with");
             // The heartbeat thread tries again.
@@ -53,7 +54,8 @@ impl Net {
             Error::Fenced => self.end_with(&Error::Fenced),
             // Files are closed again.
             error if files::is_exhausted(&error) => {
-                self.session().on_connect_failed(link.member, error.to_string());
+                self.session()
+                    .on_connect_failed(link.member, error.to_string());
             }
             error => {
                 let failed = self.session().fail_at(link.member, error);

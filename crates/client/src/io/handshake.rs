@@ -139,7 +139,8 @@ pub(crate) fn dial(
 ) -> Result<Dialed> {
     let failed = |error: io::Error| {
         let what = || format!("no connection to the server at {endpoint}");
-        files::exhausted(&error, &what()).unwrap_or_else(|| unavailable(endpoint, system_reason(&error)))
+        files::exhausted(&error, &what())
+            .unwrap_or_else(|| unavailable(endpoint, system_reason(&error)))
     };
     if let Endpoint::Unix(path) = endpoint
         && let Some(why) = crucial_local::never_a_server(path)

@@ -5,8 +5,8 @@
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crucial::collections::List;
 use crucial::sync::{AtomicI64, Barrier};
