@@ -48,6 +48,6 @@ mod sink;
 pub mod worker;
 
 pub use in_process::InProcess;
-pub use local::{LocalConfig, LocalPlatform, MEMORY_MB_MIN};
+pub use local::{LocalConfig, LocalPlatform};
 pub use platform::{Completion, Failure, Invocation, InvocationId, PAYLOAD_BYTES_MAX, Platform};
 pub use sink::{OutputSink, Prefixed, Stream};

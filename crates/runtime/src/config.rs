@@ -8,7 +8,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use crucial_object::{Error, Result, RunId};
-use crucial_platform::{MEMORY_MB_MIN, worker};
+use crucial_platform::worker;
 use crucial_proto::Endpoints;
 use crucial_proto::frame::REPLICAS_MAX;
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,9 @@ pub enum PlatformKind {
 
 /// The memory with which Lambda gives a function one whole virtual CPU.
 const MEMORY_MB: u32 = 1769;
+
+/// The least memory with which a worker runs: with less its own threads do not start.
+pub(crate) const MEMORY_MB_MIN: u32 = 32;
 
 /// More cloud threads at once than any platform runs.
 const CONCURRENCY_MAX: u64 = 1_000_000;

@@ -27,7 +27,7 @@ mod process;
 mod process_state;
 mod serve;
 
-pub use config::{LocalConfig, MEMORY_MB_MIN};
+pub use config::LocalConfig;
 use pool::Job;
 use serve::Command;
 
@@ -91,19 +91,12 @@ impl Platform for LocalPlatform {
             };
             return complete(done, Err(failure));
         }
-        let memory_mb = invocation.memory_mb.or(self.memory_mb_default);
-        if let Some(limit_mb) = memory_mb.filter(|limit_mb| *limit_mb < MEMORY_MB_MIN) {
-            let reason = format!(
-                "a memory limit of {limit_mb} MB, and a worker needs {MEMORY_MB_MIN} MB at least"
-            );
-            return complete(done, Err(Failure::Start { reason }));
-        }
         let job = Job {
             // Encoded here to relieve the platform's thread, which all invocations share.
             event: envelope::wrap(&invocation.payload),
             id: invocation.id,
             name: invocation.name,
-            memory_mb,
+            memory_mb: invocation.memory_mb.or(self.memory_mb_default),
             limit: invocation.time_limit.unwrap_or(self.time_limit_default),
             done,
         };

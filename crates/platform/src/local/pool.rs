@@ -102,6 +102,12 @@ impl Pool {
     }
 
     pub fn invoke(self: &Rc<Self>, job: Job) {
+        let least = self.config.memory_mb_min;
+        if let Some(limit_mb) = job.memory_mb.filter(|limit_mb| *limit_mb < least) {
+            let reason =
+                format!("a memory limit of {limit_mb} MB, and a worker needs {least} MB at least");
+            return complete(job.done, Err(Failure::Start { reason }));
+        }
         {
             let mut state = self.state.borrow_mut();
             state.last_order += 1;
