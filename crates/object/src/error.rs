@@ -252,7 +252,10 @@ impl Error {
         let mut text = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
-            let cause_text = cause.to_string();
+            let cause_text = match cause.downcast_ref() {
+                Some(of_system) => system_reason(of_system),
+                None => cause.to_string(),
+            };
             // Many messages end with that of their source.
             if !text.ends_with(&cause_text) {
                 text.push_str(": ");
@@ -495,6 +498,13 @@ mod tests {
         let missing = std::io::Error::from_raw_os_error(2);
         assert_eq!(system_reason(&missing), "No such file or directory");
         assert_eq!(system_reason(&std::io::Error::other("x")), "x");
+        #[derive(Debug, thiserror::Error)]
+        #[error("the file: {}", system_reason(source))]
+        struct OfFile {
+            source: std::io::Error,
+        }
+        let said = Error::other(OfFile { source: missing }).to_string();
+        assert_eq!(said, "the file: No such file or directory");
     }
 
     #[test]
