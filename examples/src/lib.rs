@@ -64,7 +64,7 @@ pub enum Error {
     Panicked(String),
 }
 
-/// What an error of the system says, without its number.
+/// An error of the system in words, without its number.
 fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     let words = text

@@ -19,7 +19,7 @@ pub fn parse<O: Parser>() -> O {
 }
 
 /// Lets the values of options begin with a hyphen, so that a number below 0 is refused with the range in which it must be,
-/// and not as an option that there is not. (Of a text only if it is a number: `--file --threads 2` lacks the file.)
+/// and not as an unknown option. (Of a text only if it is a number: `--file --threads 2` lacks the file.)
 fn with_signs(command: Command) -> Command {
     let texts = [
         TypeId::of::<String>(),
@@ -68,7 +68,7 @@ pub fn finite(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The value is not such a number.
 pub fn positive(text: &str) -> Result<f64, String> {
     match finite(text) {
         Ok(number) if number > 0.0 => Ok(number),

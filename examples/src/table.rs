@@ -220,8 +220,8 @@ fn number(field: &[u8]) -> Result<f64, String> {
 /// The magnitudes whose squares, sums and products are numbers.
 const TAME: RangeInclusive<f64> = 1e-100..=1e100;
 
-/// Brings a column with a largest magnitude whose square would be no number, or none but 0, near 1: by a power of 2, which
-/// changes no digit. Where neither is so nothing is done.
+/// Brings a column whose squares would overflow, or all become 0, near 1: by a power of 2, which changes no digit. Other
+/// columns stay.
 pub(crate) fn tame(mut column: ArrayViewMut1<'_, f64>) {
     let largest = column.fold(0.0, |most: f64, value| most.max(value.abs()));
     if largest == 0.0 || TAME.contains(&largest) {

@@ -4,7 +4,7 @@
 ///
 /// # Errors
 ///
-/// What to do about a text of another encoding than UTF-8.
+/// Advice about a text of another encoding than UTF-8.
 pub fn unmarked(bytes: &[u8]) -> Result<&[u8], String> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(

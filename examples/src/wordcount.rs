@@ -83,7 +83,7 @@ pub fn files(directory: &Path) -> Result<Vec<Text>> {
 /// How many things that are not counted are said.
 const OTHERS_SAID_MAX: usize = 5;
 
-/// What is there if it is no file with text.
+/// A word for what is there, unless it is a file.
 fn what(path: &Path) -> Option<String> {
     let kind = match path.metadata() {
         Ok(metadata) => metadata.file_type(),

@@ -96,7 +96,7 @@ fn command() -> Command {
 }
 
 /// Lets the values of options begin with a hyphen, so that a number below 0 is refused with the range in which it must be,
-/// and not as an option that there is not. (Of a text only if it is a number: `--file --threads 2` lacks the file.)
+/// and not as an unknown option. (Of a text only if it is a number: `--file --threads 2` lacks the file.)
 fn with_signs(command: Command) -> Command {
     let texts = [
         TypeId::of::<String>(),

@@ -26,9 +26,9 @@ impl Place {
 /// Why a server cannot listen.
 #[derive(Debug)]
 pub enum Refusal {
-    /// It may at another place.
+    /// Another place may do.
     Here(String),
-    /// It cannot anywhere.
+    /// No place does.
     Anywhere(String),
 }
 
@@ -223,7 +223,7 @@ mod tests {
         ] {
             assert!(error.contains(part), "{part}: {error}");
         }
-        // What is wrong everywhere is said once.
+        // A reason that holds everywhere is said once.
         let listen = |_: &Endpoint| Err::<(), _>(Refusal::Anywhere("no threads".to_owned()));
         let bases = [Base::at(parent.path())];
         assert_eq!(listen_in(&bases, 1, 2, listen).unwrap_err(), "no threads");

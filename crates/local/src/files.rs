@@ -37,7 +37,7 @@ pub const PROGRAM_FILES: usize = 64;
 /// The name of the limit, in an error.
 const LIMIT: &str = "ulimit -n";
 
-/// What to say where a process may open fewer files than it needs.
+/// The message for a process that may open fewer files than it needs.
 pub fn too_few(needed: usize) -> String {
     let most = limit();
     format!(
@@ -45,8 +45,8 @@ pub fn too_few(needed: usize) -> String {
     )
 }
 
-/// The error for an operation that failed because this process has as many open files as it may have; `None` if it failed
-/// for another reason.
+/// The error for an operation that failed because this process has as many open files as it may have; `None` for
+/// another reason.
 pub fn exhausted(error: &io::Error, what: &str) -> Option<Error> {
     let named = exceeded_limit(error).filter(|limit| limit.contains(LIMIT))?;
     Some(Error::LimitExceeded {

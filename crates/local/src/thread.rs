@@ -33,7 +33,7 @@ pub fn refused(name: &str, error: &io::Error) -> io::Error {
     )
 }
 
-/// What a program with a server of its own and one worker has, besides a thread of the server for each core.
+/// Threads and processes of a program with a server of its own and one worker, besides a thread of the server for each core.
 const PROCESSES: usize = 16;
 
 /// The limit of processes and threads, in numbers.

@@ -358,7 +358,7 @@ impl From<std::io::Error> for Error {
     }
 }
 
-/// What an error of the system says, in words for people: the limit that was exceeded, where that is the reason.
+/// An error of the system in words for people: the limit that was exceeded, where that is the reason.
 #[doc(hidden)]
 pub fn system_reason(error: &std::io::Error) -> String {
     match exceeded_limit(error) {

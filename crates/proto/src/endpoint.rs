@@ -31,7 +31,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for port 0, at which none is: a listener takes a free port instead.
+    /// [`Error::Config`] for port 0, which stands for a free port of a listener.
     pub fn reachable(self) -> Result<Endpoint, Error> {
         match self {
             Endpoint::Tcp { port: 0, .. } => Err(Error::Config {

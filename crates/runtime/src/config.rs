@@ -216,7 +216,7 @@ impl Config {
 ///
 /// # Errors
 ///
-/// What is expected.
+/// The expected range.
 pub fn whole_number<N>(text: &str, range: &RangeInclusive<N>) -> Result<N, String>
 where
     N: FromStr + PartialOrd + Display,

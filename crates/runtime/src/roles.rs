@@ -81,7 +81,7 @@ fn note_unreadable_filter() {
     }
 }
 
-/// The filter of tracing events, or the value of its variable if that is none.
+/// The filter of tracing events, or the value of its variable if that cannot be read.
 #[cfg(feature = "tracing-lines")]
 fn filter() -> Option<Result<tracing_subscriber::filter::Targets, OsString>> {
     let value = std::env::var_os(FILTER_VARIABLE).filter(|value| !value.is_empty())?;

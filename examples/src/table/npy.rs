@@ -12,13 +12,13 @@ use crate::Result;
 /// The first bytes of each file.
 const MARK: &[u8] = b"\x93NUMPY";
 
-/// What makes a file that can be read.
+/// How to make a file that can be read.
 const ADVICE: &str = "save it with numpy.save";
 
 /// The deepest brackets of a header. The parser takes stack for each.
 const DEPTH_MAX: usize = 32;
 
-/// What the header tells.
+/// The contents of the header.
 struct Header {
     rows: u64,
     columns: u64,

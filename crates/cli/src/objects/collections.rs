@@ -387,7 +387,7 @@ impl Shown for f64 {
         }
     }
 
-    /// What is no number is below all numbers.
+    /// A NaN is below all numbers.
     fn rank(&self, other: &Self) -> Ordering {
         match (self.is_nan(), other.is_nan()) {
             (false, false) => self.total_cmp(other),
