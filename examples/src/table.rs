@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn texts_of_other_encodings_are_named() {
-        for bytes in [&b"\xff\xfe1\0,\0"[..], b"\xfe\xff\0001\0,"] {
+        for bytes in [&b"\xff\xfe1\0,\0"[..], b"\xfe\xff\x001\x00,"] {
             let said = csv(bytes, "file").unwrap_err().to_string();
             assert!(said.contains("UTF-16"), "{said}");
         }
