@@ -8,7 +8,7 @@ use crucial::{Result, Shared, cloud, thread};
 
 use clap::Parser;
 use crucial_examples::forest::Job;
-use crucial_examples::options::within;
+use crucial_examples::options::{parse, within};
 use crucial_examples::paths::SentPath;
 use crucial_examples::say;
 
@@ -56,7 +56,7 @@ fn grow(thread: usize, job: &Job, matrix: &Shared<Matrix>) -> Result<()> {
 
 #[crucial::main]
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options: Options = parse();
     let job = &options.job();
     let split = job.split()?;
     if let Some(note) = &split.note {

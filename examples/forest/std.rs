@@ -9,7 +9,7 @@ use crucial_examples::Result;
 
 use clap::Parser;
 use crucial_examples::forest::Job;
-use crucial_examples::options::within;
+use crucial_examples::options::{parse, within};
 use crucial_examples::paths::SentPath;
 use crucial_examples::say;
 
@@ -55,7 +55,7 @@ fn grow(thread: usize, job: &Job, matrix: &Mutex<Vec<Vec<f64>>>) -> Result<()> {
 }
 
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options: Options = parse();
     let job = &options.job();
     let split = job.split()?;
     if let Some(note) = &split.note {

@@ -8,8 +8,8 @@ use crucial::{Result, Shared, cloud, thread};
 
 use clap::Parser;
 use crucial_example_types::inference::Model;
-use crucial_examples::inference::{Job, Served, Variant, report, train};
-use crucial_examples::options::within;
+use crucial_examples::inference::{Job, KNOWN, Served, Variant, report, train};
+use crucial_examples::options::{parse, within};
 
 /// Classifies handwritten digits: requests go to the model, or the model goes to the requests.
 #[derive(Parser)]
@@ -24,7 +24,7 @@ struct Options {
     #[arg(long, default_value_t = 4, value_parser = within(1..=1000u16))]
     threads: u16,
     /// Centroids of the model
-    #[arg(short, long, default_value_t = 60, value_parser = within(0..=usize::MAX))]
+    #[arg(short, long, default_value_t = 60, value_parser = within(1..=KNOWN))]
     k: usize,
     /// Seed of the training
     #[arg(long, default_value_t = 1, value_parser = within(0..=u64::MAX))]
@@ -67,7 +67,7 @@ fn serve(thread: usize, job: &Job, model: &Shared<Model>, all: &Shared<Barrier>)
 
 #[crucial::main]
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options: Options = parse();
     let classifier = train(options.k, options.seed)?;
     let model = &Shared::new(Model { classifier })?;
     for job in &options.jobs() {

@@ -9,7 +9,7 @@ use std::thread;
 use clap::Parser;
 use crucial_examples::Error;
 use crucial_examples::kmeans::{Partial, Step, assign, initial, report, write_centroids};
-use crucial_examples::options::{finite, within};
+use crucial_examples::options::{finite, parse, within};
 use crucial_examples::paths::SentPath;
 use crucial_examples::plot::plot;
 use crucial_examples::points::Source;
@@ -22,19 +22,19 @@ struct Options {
     #[arg(long, conflicts_with = "generate")]
     file: Option<PathBuf>,
     /// Generate this number of points, instead of the digits
-    #[arg(long, value_parser = within(0..=usize::MAX))]
+    #[arg(long, value_parser = within(1..=usize::MAX))]
     generate: Option<usize>,
     /// Dimensions of generated points
-    #[arg(long, default_value_t = 100, value_parser = within(0..=usize::MAX))]
+    #[arg(long, default_value_t = 100, value_parser = within(1..=usize::MAX))]
     dimensions: usize,
     /// Number of clusters
-    #[arg(short, long, default_value_t = 10, value_parser = within(0..=usize::MAX))]
+    #[arg(short, long, default_value_t = 10, value_parser = within(1..=usize::MAX))]
     k: usize,
     /// Number of threads
     #[arg(long, default_value_t = 4, value_parser = within(1..=1000u16))]
     threads: u16,
     /// Largest number of steps
-    #[arg(long, default_value_t = 100, value_parser = within(0..=u64::MAX))]
+    #[arg(long, default_value_t = 100, value_parser = within(1..=u64::MAX))]
     iterations: u64,
     /// Stop when no centroid moves farther than this (squared distance)
     #[arg(long, default_value_t = 1e-9, value_parser = finite)]
@@ -167,7 +167,7 @@ fn cluster(index: usize, job: &Job, globals: &Globals) -> Result<(), Error> {
 
 #[crucial::main]
 fn main() -> Result<(), Error> {
-    let options = Options::parse();
+    let options: Options = parse();
     let job = options.job();
     let (points, note) = job.source.load_and_note()?;
     if let Some(note) = note {

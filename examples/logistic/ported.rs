@@ -8,7 +8,7 @@ use std::thread;
 use clap::Parser;
 use crucial_examples::Result;
 use crucial_examples::logistic::{Descent, Job, Partial, Source, report};
-use crucial_examples::options::within;
+use crucial_examples::options::{parse, positive, within};
 use crucial_examples::paths::SentPath;
 use crucial_examples::plot::plot;
 use crucial_examples::say;
@@ -20,16 +20,16 @@ struct Options {
     #[arg(long, conflicts_with = "generate")]
     file: Option<PathBuf>,
     /// Generate this number of rows, with this number of features
-    #[arg(long, num_args = 2, value_names = ["ROWS", "COLS"])]
+    #[arg(long, num_args = 2, value_names = ["ROWS", "COLS"], value_parser = within(1..=usize::MAX))]
     generate: Option<Vec<usize>>,
     /// Number of threads
     #[arg(long, default_value_t = 4, value_parser = within(1..=1000u16))]
     threads: u16,
     /// Number of steps
-    #[arg(long, default_value_t = 100, value_parser = within(0..=u64::MAX))]
+    #[arg(long, default_value_t = 100, value_parser = within(1..=u64::MAX))]
     iterations: u64,
     /// The learning rate
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, value_parser = positive)]
     rate: f64,
     /// Seed of generated rows
     #[arg(long, default_value_t = 1, value_parser = within(0..=u64::MAX))]
@@ -109,7 +109,7 @@ fn train(index: usize, job: &Job, model: &Model) -> Result<u64> {
 
 #[crucial::main]
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options: Options = parse();
     let mut job = options.job();
     let (rows, columns) = job.check()?;
     let job = &job;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use crucial::{Result, cloud, thread};
-use crucial_examples::mandelbrot::{render, write_png};
-use crucial_examples::options::within;
+use crucial_examples::mandelbrot::{check, render, write_png};
+use crucial_examples::options::{parse, within};
 use crucial_examples::say;
 
 /// Draws the Mandelbrot set.
@@ -19,7 +19,7 @@ struct Options {
     #[arg(long, default_value_t = 8, value_parser = within(1..=1000u64))]
     threads: u64,
     /// Iterations after which a point counts as inside
-    #[arg(long, default_value_t = 1000, value_parser = within(0..=u32::MAX))]
+    #[arg(long, default_value_t = 1000, value_parser = within(1..=u32::MAX))]
     iterations: u32,
     /// The picture to write
     #[arg(long, default_value = "mandelbrot.png")]
@@ -33,8 +33,9 @@ fn part(rows: Range<u64>, size: u64, iterations: u32) -> Vec<u8> {
 
 #[crucial::main]
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options: Options = parse();
     let (size, threads, iterations) = (options.size, options.threads, options.iterations);
+    check(size)?;
     let parts = thread::parallel_for(0..size, threads as usize, |rows| {
         part(rows, size, iterations)
     })?;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::thread;
 
 use clap::Parser;
-use crucial_examples::mandelbrot::{render, write_png};
-use crucial_examples::options::within;
+use crucial_examples::mandelbrot::{check, render, write_png};
+use crucial_examples::options::{parse, within};
 use crucial_examples::say;
 
 /// Draws the Mandelbrot set.
@@ -18,7 +18,7 @@ struct Options {
     #[arg(long, default_value_t = 8, value_parser = within(1..=1000u64))]
     threads: u64,
     /// Iterations after which a point counts as inside
-    #[arg(long, default_value_t = 1000, value_parser = within(0..=u32::MAX))]
+    #[arg(long, default_value_t = 1000, value_parser = within(1..=u32::MAX))]
     iterations: u32,
     /// The picture to write
     #[arg(long, default_value = "mandelbrot.png")]
@@ -26,8 +26,9 @@ struct Options {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let options = Options::parse();
+    let options: Options = parse();
     let (size, threads, iterations) = (options.size, options.threads, options.iterations);
+    check(size)?;
     let threads: Vec<_> = (0..threads)
         .map(|i| i * size / threads..(i + 1) * size / threads)
         .map(|rows| thread::spawn(move || render(rows, size, iterations)))

@@ -10,7 +10,7 @@ use crucial_examples::Result;
 
 use clap::Parser;
 use crucial_examples::mapreduce::{Job, Outcome, Partial, Variant, compute, report};
-use crucial_examples::options::within;
+use crucial_examples::options::{MILLIS_MAX, parse, within};
 
 /// Counts random points in tasks, and measures how long it takes to combine their results.
 #[derive(Parser)]
@@ -19,13 +19,13 @@ struct Options {
     #[arg(long, default_value_t = 16, value_parser = within(1..=1000u64))]
     tasks: u64,
     /// Random points of each task
-    #[arg(long, default_value_t = 1_000_000, value_parser = within(0..=u64::MAX))]
+    #[arg(long, default_value_t = 1_000_000, value_parser = within(1..=u64::MAX))]
     points: u64,
     /// How results are combined; by default all variants are measured
     #[arg(long, value_enum)]
     variant: Option<Variant>,
     /// Milliseconds between two polls of the map
-    #[arg(long, default_value_t = 10, value_parser = within(0..=u64::MAX))]
+    #[arg(long, default_value_t = 10, value_parser = within(0..=MILLIS_MAX))]
     poll_ms: u64,
     /// Number of measurements of each variant; the median is printed
     #[arg(long, default_value_t = 3, value_parser = within(1..=1000u64))]
@@ -151,7 +151,7 @@ fn polling(job: &Job) -> Result<Outcome> {
 }
 
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options: Options = parse();
     let job = options.job();
     for variant in options.variants() {
         let rounds = (0..options.rounds).map(|_| match variant {

@@ -5,7 +5,7 @@ use crucial::{Result, Shared, cloud, thread};
 
 use clap::Parser;
 use crucial_examples::montecarlo::sample;
-use crucial_examples::options::within;
+use crucial_examples::options::{parse, within};
 use crucial_examples::say;
 
 /// Estimates π by the share of random points in a square that are within the circle.
@@ -26,7 +26,7 @@ fn estimate(points: u64, seed: u64, inside: Shared<AtomicI64>) -> Result<i64> {
 
 #[crucial::main]
 fn main() -> Result<()> {
-    let Options { threads, points } = Options::parse();
+    let Options { threads, points } = parse();
     let inside = Shared::new(AtomicI64::new(0))?;
     let threads: Vec<_> = (0..threads)
         .map(|seed| thread::spawn(estimate(points, seed, inside.clone())))

@@ -7,7 +7,7 @@ use std::thread;
 
 use clap::Parser;
 use crucial_examples::montecarlo::sample;
-use crucial_examples::options::within;
+use crucial_examples::options::{parse, within};
 use crucial_examples::say;
 
 /// Estimates π by the share of random points in a square that are within the circle.
@@ -28,7 +28,7 @@ fn estimate(points: u64, seed: u64, inside: Arc<AtomicI64>) {
 
 #[crucial::main]
 fn main() {
-    let Options { threads, points } = Options::parse();
+    let Options { threads, points } = parse();
     let inside = Arc::new(AtomicI64::new(0));
     let threads: Vec<_> = (0..threads)
         .map(|seed| {

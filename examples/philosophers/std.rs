@@ -6,7 +6,7 @@ use std::thread;
 use crucial_examples::Result;
 
 use clap::Parser;
-use crucial_examples::options::within;
+use crucial_examples::options::{MILLIS_MAX, parse, within};
 use crucial_examples::philosophers::{Dinner, Seats, report};
 
 /// Philosophers sit around a table with a fork between any two, and need two forks to eat.
@@ -19,7 +19,7 @@ struct Options {
     #[arg(long, default_value_t = 20, value_parser = within(0..=u64::MAX))]
     meals: u64,
     /// Longest duration of a meal, in microseconds
-    #[arg(long, default_value_t = 1000, value_parser = within(0..=u64::MAX))]
+    #[arg(long, default_value_t = 1000, value_parser = within(0..=1000 * MILLIS_MAX))]
     meal_us: u64,
     /// Eat without forks, to see that the table detects it
     #[arg(long)]
@@ -80,7 +80,7 @@ fn dine(
 }
 
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options: Options = parse();
     let dinner = &options.dinner();
     let forks = (0..dinner.philosophers).map(|_| Mutex::new(()));
     let forks: &Vec<_> = &forks.collect();

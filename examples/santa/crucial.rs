@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use crucial::{Config, Error, PlatformKind, Result, Shared, cloud, thread};
 use crucial_example_types::santa::{Gate, Group, Lobby, Log};
-use crucial_examples::options::within;
+use crucial_examples::options::{MILLIS_MAX, parse, within};
 use crucial_examples::santa::{ELVES, ELVES_AT_A_TIME, Event, Kind, REINDEER, check};
 use crucial_examples::say;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ struct Options {
     #[arg(long, default_value_t = 15, value_parser = within(0..=u64::MAX))]
     deliveries: u64,
     /// Longest duration of holidays, work and talks, in milliseconds
-    #[arg(long, default_value_t = 20, value_parser = within(0..=u64::MAX))]
+    #[arg(long, default_value_t = 20, value_parser = within(0..=MILLIS_MAX))]
     millis: u64,
     /// What the helpers run as
     #[arg(long, value_enum, default_value_t = Variant::Cloud)]
@@ -144,7 +144,7 @@ fn run(deliveries: u64, millis: u64) -> Result<Vec<Event>> {
 
 #[crucial::main]
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options: Options = parse();
     if options.variant == Variant::Objects {
         let mut config = Config::from_env()?;
         config.platform = Some(PlatformKind::InProcess);

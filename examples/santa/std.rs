@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use crucial_examples::options::within;
+use crucial_examples::options::{MILLIS_MAX, parse, within};
 use crucial_examples::santa::{ELVES, ELVES_AT_A_TIME, Event, Kind, REINDEER, check};
 use crucial_examples::say;
 
@@ -16,7 +16,7 @@ struct Options {
     #[arg(long, default_value_t = 15, value_parser = within(0..=u64::MAX))]
     deliveries: u64,
     /// Longest duration of holidays, work and talks, in milliseconds
-    #[arg(long, default_value_t = 20, value_parser = within(0..=u64::MAX))]
+    #[arg(long, default_value_t = 20, value_parser = within(0..=MILLIS_MAX))]
     millis: u64,
 }
 
@@ -262,7 +262,7 @@ fn run(deliveries: u64, millis: u64) -> Vec<Event> {
 }
 
 fn main() -> Result<(), String> {
-    let options = Options::parse();
+    let options: Options = parse();
     let events = run(options.deliveries, options.millis);
     say!("{}", check(&events, options.deliveries)?);
     Ok(())

@@ -1,5 +1,7 @@
 //! Random forests: each tree is trained on a bootstrap sample, and votes on the test rows.
 
+use std::collections::BTreeMap;
+
 use ndarray::{Array2, Axis};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -12,7 +14,8 @@ use smartcore::linalg::basic::matrix::DenseMatrix;
 
 use crate::paths::SentPath;
 use crate::points::digits;
-use crate::{Error, Result, say, table};
+use crate::table::{self, Table};
+use crate::{Error, Result, say};
 
 /// The arguments of each thread.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,29 +53,28 @@ impl Job {
 
     /// The rows, split by the seed, so that all threads have the same split.
     pub fn split(&self) -> Result<Split> {
-        let (rows, name, note) = match &self.file {
-            Some(path) => {
-                let table = table::load(&path.0)?;
-                (table.values, path.0.display().to_string(), table.note)
-            }
-            None => (digits()?, "digits".to_owned(), None),
+        let (table, name) = match &self.file {
+            Some(path) => (table::load(&path.0)?, path.0.display().to_string()),
+            None => (digits()?, "digits".to_owned()),
         };
         let bad = |detail: String| Error::Content {
             path: name.clone(),
             detail,
         };
-        if rows.nrows() < 10 || rows.ncols() < 2 {
-            return Err(bad(format!(
-                "{} rows of {} columns: at least 10 rows are needed, each with a feature and a class",
-                rows.nrows(),
-                rows.ncols()
-            )));
-        }
+        check(&table).map_err(bad)?;
+        let (mut rows, note) = (table.values, table.note);
+        rows.columns_mut().into_iter().for_each(table::tame);
         let mut order: Vec<usize> = (0..rows.nrows()).collect();
         order.shuffle(&mut Xoshiro256PlusPlus::seed_from_u64(self.seed));
         let (test, known) = order.split_at(rows.nrows() / 5);
         let (test, test_classes) = choose(&rows, test).map_err(bad)?;
         let (known, known_classes) = choose(&rows, known).map_err(bad)?;
+        if let Some(class) = only(&known_classes) {
+            return Err(bad(format!(
+                "all rows that are trained with, four fifths of all, have the class {class}: give more rows of other \
+                 classes, or another --seed"
+            )));
+        }
         Ok(Split {
             seed: self.seed,
             depth: self.depth,
@@ -86,19 +88,45 @@ impl Job {
     }
 }
 
+/// The largest class.
+const CLASS_MAX: f64 = 1e6;
+
+/// Refuses a table with which no tree can be trained. The last column has the classes.
+fn check(table: &Table) -> Result<(), String> {
+    let (rows, columns) = table.values.dim();
+    if rows < 10 || columns < 2 {
+        return Err(format!(
+            "{rows} rows of {columns} columns: at least 10 rows are needed, each with a feature and a class"
+        ));
+    }
+    let classes = table.values.column(columns - 1);
+    let is_class = |class: f64| class.fract() == 0.0 && (0.0..=CLASS_MAX).contains(&class);
+    if let Some(row) = classes.iter().position(|class| !is_class(*class)) {
+        let (place, class) = (table.place(row, columns - 1), classes[row]);
+        return Err(format!(
+            "{place}: the class is {class}, and must be a whole number from 0 to {CLASS_MAX}"
+        ));
+    }
+    match only(classes) {
+        Some(class) => Err(format!(
+            "all rows have the class {class} (the last column): at least two classes are needed"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The class of all, if they have the same.
+fn only<'a, C: PartialEq + 'a>(classes: impl IntoIterator<Item = &'a C>) -> Option<&'a C> {
+    let mut classes = classes.into_iter();
+    let first = classes.next()?;
+    classes.all(|class| class == first).then_some(first)
+}
+
 /// Features and classes of some rows.
 fn choose(rows: &Array2<f64>, chosen: &[usize]) -> Result<(DenseMatrix<f64>, Vec<u32>), String> {
     let rows = rows.select(Axis(0), chosen);
     let features = rows.ncols() - 1;
-    let classes = rows.column(features).into_iter().map(|&class| {
-        if class.fract() != 0.0 || !(0.0..=1e6).contains(&class) {
-            return Err(format!(
-                "{class} in the last column, which must contain classes: 0, 1, 2 .."
-            ));
-        }
-        Ok(class as u32)
-    });
-    let classes: Vec<u32> = classes.collect::<Result<_, String>>()?;
+    let classes = rows.column(features).mapv(|class| class as u32).to_vec();
     let values = rows.slice(ndarray::s![.., ..features]);
     let values = values.iter().copied().collect();
     let matrix = DenseMatrix::new(rows.nrows(), features, values, false);
@@ -161,16 +189,17 @@ impl Split {
 
     /// The class with most votes for each row; of several, the lowest.
     fn majority(&self, votes: &[f64]) -> Vec<u32> {
-        let classes = votes.iter().fold(0, |most, vote| most.max(*vote as usize)) + 1;
-        let mut counts = vec![0; self.tests() * classes];
+        let mut counts = vec![BTreeMap::new(); self.tests()];
         for votes in self.each(votes) {
-            for (row, vote) in votes.enumerate() {
-                counts[row * classes + vote as usize] += 1;
+            for (counts, vote) in counts.iter_mut().zip(votes) {
+                *counts.entry(vote).or_insert(0u32) += 1;
             }
         }
-        let most = |counts: &[u32]| (0..classes).rev().max_by_key(|class| counts[*class]);
-        let classes = counts.chunks(classes).filter_map(most);
-        classes.map(|class| class as u32).collect()
+        let most = |counts: BTreeMap<u32, u32>| {
+            let most = counts.into_iter().rev().max_by_key(|(_, count)| *count);
+            most.map_or(0, |(class, _)| class)
+        };
+        counts.into_iter().map(most).collect()
     }
 }
 

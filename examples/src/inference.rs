@@ -13,7 +13,7 @@ use crate::points::digits;
 use crate::{Result, say};
 
 /// Number of training rows. The other rows are requests.
-const KNOWN: usize = 1437;
+pub const KNOWN: usize = 1437;
 
 /// Steps of the training.
 const STEPS: usize = 30;
@@ -40,7 +40,7 @@ pub struct Job {
 
 /// Trains a model of `k` clusters.
 pub fn train(k: usize, seed: u64) -> Result<Classifier> {
-    let all = digits()?;
+    let all = digits()?.values;
     let known = all.slice(s![..KNOWN, ..]);
     let points = known.slice(s![.., ..known.ncols() - 1]).to_owned();
     let mut step = Step::new(initial(&points, k, seed)?, 1);
@@ -80,20 +80,20 @@ pub struct Request {
 
 impl Job {
     /// The requests of a thread: pictures that are not training rows, repeated as needed.
-    pub fn part(&self, thread: usize) -> Result<Vec<Request>> {
-        let all = digits()?;
+    pub fn part(&self, thread: usize) -> Result<impl Iterator<Item = Request>> {
+        let all = digits()?.values;
         let unseen = all.slice(s![KNOWN.., ..]).to_owned();
         let digits = label(&unseen);
         let requests = (thread..self.requests)
             .step_by(self.threads)
-            .map(|request| {
+            .map(move |request| {
                 let row = request % unseen.nrows();
                 Request {
                     picture: unseen.slice(s![row, ..unseen.ncols() - 1]).to_vec(),
                     digit: digits[row],
                 }
             });
-        Ok(requests.collect())
+        Ok(requests)
     }
 }
 
@@ -133,10 +133,12 @@ mod tests {
             requests: 1000,
             threads: 3,
         };
-        let parts: Vec<_> = (0..3).map(|thread| job.part(thread).unwrap()).collect();
-        assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), 1000);
+        let all: Vec<_> = (0..3)
+            .flat_map(|thread| job.part(thread).unwrap())
+            .collect();
+        assert_eq!(all.len(), 1000);
         let right = |request: &&Request| model.classify(&request.picture) == request.digit;
-        let hits = parts.iter().flatten().filter(right).count();
+        let hits = all.iter().filter(right).count();
         assert!(hits > 850, "{hits}");
     }
 

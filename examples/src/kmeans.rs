@@ -10,6 +10,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 pub use crucial_example_types::kmeans::{Partial, Step};
 
+use crate::points::check_centres;
 use crate::{Error, say};
 
 /// Number of points that are compared with the centroids at a time, so that they stay in the cache.
@@ -17,12 +18,7 @@ const BLOCK: usize = 256;
 
 /// Chooses `k` distinct points at random.
 pub fn initial(points: &Array2<f64>, k: usize, seed: u64) -> Result<Vec<f64>, Error> {
-    if k == 0 || k > points.nrows() {
-        return Err(Error::Option(format!(
-            "{k} clusters of {} points: the number must be between 1 and the number of points",
-            points.nrows()
-        )));
-    }
+    check_centres(k, points.nrows())?;
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
     let chosen = sample(&mut random, points.nrows(), k).into_vec();
     Ok(points.select(Axis(0), &chosen).into_raw_vec_and_offset().0)

@@ -21,6 +21,7 @@ pub mod points;
 pub mod santa;
 pub mod say;
 pub mod table;
+mod text;
 pub mod wordcount;
 
 /// The result of an application's input and output.
@@ -30,7 +31,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     /// A file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", reason(source))]
     File {
         /// The file.
         path: String,
@@ -75,6 +76,15 @@ mod as_text {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Error, D::Error> {
         String::deserialize(deserializer).map(Error::other)
     }
+}
+
+/// An error of the system in words, without its number.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let words = text
+        .split_once(" (os error ")
+        .map(|(words, _)| words.to_owned());
+    words.unwrap_or(text)
 }
 
 // A failing `main` prints the error with `Debug`.

@@ -115,8 +115,8 @@ impl Source {
             .position(|&y| y != 0.0 && y != 1.0);
         match wrong {
             Some(row) => bad(format!(
-                "the label of row {} (its last column) is {}, and must be 0 or 1",
-                row + 1,
+                "{}: the label is {}, and must be 0 or 1",
+                table.place(row, features),
                 all[(row, features)]
             )),
             None => Ok(table),
@@ -133,6 +133,7 @@ fn standardise(mut features: ndarray::ArrayViewMut2<'_, f64>) {
             column.fill(0.0);
             continue;
         }
+        table::tame(column.view_mut());
         let count = column.len() as f64;
         // Twice, as the sum of large values is rounded.
         for _ in 0..2 {
@@ -150,16 +151,6 @@ impl Job {
         let ((rows, columns), note) = self.source.shape()?;
         if let Some(note) = note {
             say::note(format_args!("{note}"));
-        }
-        if rows == 0 || columns == 0 {
-            let needed = "at least one row is needed, with at least one feature";
-            return Err(Error::Option(needed.to_owned()));
-        }
-        if !(self.rate > 0.0 && self.rate.is_finite()) {
-            return Err(Error::Option(format!(
-                "a learning rate of {}, but it is a positive number",
-                self.rate
-            )));
         }
         self.threads = self.threads.min(rows);
         Ok((rows, columns))
@@ -372,10 +363,24 @@ mod tests {
             .shape()
             .unwrap_err()
             .to_string();
-        assert!(error.contains("row 2") && error.contains('7'), "{error}");
+        assert!(
+            error.contains("line 2, column 3") && error.contains('7'),
+            "{error}"
+        );
         let mut job = job(Source::BreastCancer, 570);
         job.check().unwrap();
         assert_eq!(job.threads, 569);
+    }
+
+    #[test]
+    fn columns_of_very_large_or_small_numbers_have_a_deviation() {
+        for factor in [1e300, 1e-300] {
+            let values = [1.0, 2.0, 4.0, 5.0].map(|x| x * factor).to_vec();
+            let mut column = ndarray::Array2::from_shape_vec((4, 1), values).unwrap();
+            standardise(column.view_mut());
+            let square = column.column(0).dot(&column.column(0));
+            assert!((square - 4.0).abs() < 1e-9, "{factor}: {column}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::Path;
 
-use crate::Error;
+use crate::{Error, memory};
 
 /// Renders rows of a picture of the whole set with `size` by `size` pixels: a grey value for each pixel.
 pub fn render(rows: Range<u64>, size: u64, iterations_max: u32) -> Vec<u8> {
@@ -31,6 +31,12 @@ fn grey(re: f64, im: f64, iterations_max: u32) -> u8 {
         (x, y) = (x2 - y2 + re, 2.0 * x * y + im);
     }
     0
+}
+
+/// Refuses a picture that does not fit into memory.
+pub fn check(size: u64) -> Result<(), Error> {
+    let what = || format!("a picture of {size} by {size} pixels");
+    memory::check(what, size.checked_mul(size))
 }
 
 /// Writes a grey picture of `size` by `size` pixels.

@@ -73,7 +73,7 @@ pub fn report(variant: Variant, job: &Job, mut rounds: Vec<Outcome>) {
         "{:<11} {} of {} points are inside; known {:.3} ms after the end of the last task",
         name.map_or(String::new(), |name| name.get_name().to_owned()),
         median.inside,
-        job.tasks * job.points,
+        u128::from(job.tasks) * u128::from(job.points),
         median.late.as_secs_f64() * 1e3
     );
 }

@@ -7,7 +7,8 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use serde::{Deserialize, Serialize};
 
 use crate::paths::SentPath;
-use crate::{Error, memory, table};
+use crate::table::{self, Table};
+use crate::{Error, memory};
 
 /// 1797 handwritten digits of 8 × 8 pixels; see `data/README.md`.
 static DIGITS: &[u8] = include_bytes!("../data/digits.csv.gz");
@@ -38,6 +39,10 @@ impl Source {
         match self {
             Source::File(path) => {
                 let table = table::load(&path.0)?;
+                check_range(&table).map_err(|detail| Error::Content {
+                    path: path.0.display().to_string(),
+                    detail,
+                })?;
                 Ok((table.values, table.note))
             }
             source => Ok((source.load()?, None)),
@@ -48,14 +53,18 @@ impl Source {
     pub fn load(&self) -> Result<Array2<f64>, Error> {
         match self {
             Source::Digits => {
-                let all = digits()?;
+                let all = digits()?.values;
                 let features = all.ncols() - 1;
                 Ok(all.slice(ndarray::s![.., ..features]).to_owned())
             }
             Source::File(path) => Ok(table::load(&path.0)?.values),
             Source::Generated {
-                points, dimensions, ..
+                points,
+                dimensions,
+                centres,
+                ..
             } => {
+                check_centres(*centres, *points)?;
                 let what = || format!("{points} points of {dimensions} dimensions");
                 memory::check(what, memory::of_numbers(&[*points, *dimensions]))?;
                 self.generate(0, *points)
@@ -87,9 +96,9 @@ impl Source {
         else {
             unreachable!("the points are generated");
         };
-        if dimensions == 0 || centres == 0 {
+        if dimensions == 0 {
             return Err(Error::Option(
-                "the points need at least one dimension and one centre".to_owned(),
+                "the points need at least one dimension".to_owned(),
             ));
         }
         let uniform = Uniform::new(-1.0, 1.0).map_err(|e| Error::Option(e.to_string()))?;
@@ -109,10 +118,54 @@ impl Source {
     }
 }
 
+/// Refuses a number of clusters that these points cannot have.
+pub(crate) fn check_centres(centres: usize, points: usize) -> Result<(), Error> {
+    if (1..=points).contains(&centres) {
+        return Ok(());
+    }
+    Err(Error::Option(format!(
+        "{centres} clusters of {points} points: the number must be between 1 and the number of points"
+    )))
+}
+
+/// The largest coordinate: the sum of as many squared distances as there can be is a number.
+const COORDINATE_MAX: f64 = 1e140;
+
+/// The smallest difference of which the square is a number, with all its digits.
+const DIFFERENCE_MIN: f64 = 1e-140;
+
+/// Refuses points whose distances, which are squared, are infinite or all 0.
+fn check_range(table: &Table) -> Result<(), String> {
+    let values = &table.values;
+    let mut all = values.indexed_iter();
+    if let Some(((row, column), value)) = all.find(|(_, value)| value.abs() > COORDINATE_MAX) {
+        let place = table.place(row, column);
+        return Err(format!(
+            "{place}: {value:e} is not between -{COORDINATE_MAX:e} and {COORDINATE_MAX:e}, as a number must be whose \
+             distances are squared: divide all values by a large number"
+        ));
+    }
+    let mut extents = Vec::new();
+    for column in values.columns() {
+        let (least, most) = column.fold(
+            (f64::INFINITY, f64::NEG_INFINITY),
+            |(least, most), value| (value.min(least), value.max(most)),
+        );
+        extents.push(most - least);
+    }
+    let extent = extents.into_iter().fold(0.0, f64::max);
+    if extent > 0.0 && extent < DIFFERENCE_MIN {
+        return Err(format!(
+            "all values of a column are within {extent:e}, and distances below {DIFFERENCE_MIN:e} cannot be squared: \
+             multiply all values by a large number"
+        ));
+    }
+    Ok(())
+}
+
 /// The handwritten digits; the last column is the label.
-pub(crate) fn digits() -> Result<Array2<f64>, Error> {
-    let unpacked = table::unpack(DIGITS, "digits")?;
-    Ok(table::csv(&unpacked, "digits")?.values)
+pub(crate) fn digits() -> Result<Table, Error> {
+    table::csv(&table::unpack(DIGITS, "digits")?, "digits")
 }
 
 #[cfg(test)]
@@ -124,6 +177,19 @@ mod tests {
         let digits = Source::Digits.load().unwrap();
         assert_eq!(digits.dim(), (1797, 64));
         assert!(digits.iter().all(|pixel| (0.0..=16.0).contains(pixel)));
+    }
+
+    #[test]
+    fn points_whose_distances_are_no_numbers_are_refused() {
+        let check = |text: &str| check_range(&table::csv(text.as_bytes(), "file").unwrap());
+        for text in ["x,y\n1,2\n3,1e141\n", "1,2\n1,-1e308\n3,4\n"] {
+            let said = check(text).unwrap_err();
+            assert!(said.contains("line ") && said.contains("1e140"), "{said}");
+        }
+        assert!(check("1e-170\n3e-170\n").unwrap_err().contains("2e-170"));
+        for text in ["1e140,1\n-1e140,1\n", "1e-170\n1\n", "0\n0\n", "5\n5\n"] {
+            check(text).unwrap();
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub fn line(words: Arguments<'_>) {
         // Whoever reads has what they want.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => exit(0),
         Err(error) => {
-            note(format_args!("cannot print: {error}"));
+            note(format_args!("cannot print: {}", crate::reason(&error)));
             exit(1);
         }
     }

@@ -1,14 +1,15 @@
 //! The one loader of data files: a table of finite numbers, from a `.csv`, `.csv.gz` or `.npy` file. Errors name the file,
 //! the line and the column.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
+use std::ops::RangeInclusive;
 use std::path::Path;
 
-use ndarray::{Array2, ShapeBuilder};
-use npyz::{DType, NpyFile, Order, TypeChar};
+use ndarray::{Array2, ArrayViewMut1};
 
-use crate::{Error, Result};
+use crate::{Error, Result, text};
+
+mod npy;
 
 /// The first bytes of each gzip file.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -23,6 +24,19 @@ pub struct Table {
     pub values: Array2<f64>,
     /// What the program should say about the file, if anything: that its first line was taken for a header.
     pub note: Option<String>,
+    /// The line of each row; `None` for a file without lines.
+    lines: Option<Vec<u64>>,
+}
+
+impl Table {
+    /// Where a value is in the file, for people.
+    pub fn place(&self, row: usize, column: usize) -> String {
+        let column = column + 1;
+        match self.lines.as_ref().and_then(|lines| lines.get(row)) {
+            Some(line) => format!("line {line}, column {column}"),
+            None => format!("row {}, column {column}", row + 1),
+        }
+    }
 }
 
 /// Loads a file, whose name says what it is.
@@ -32,18 +46,24 @@ pub fn load(path: &Path) -> Result<Table> {
         path: name.clone(),
         source,
     };
-    let mut reader = BufReader::new(File::open(path).map_err(failed)?);
     let lower = name.to_lowercase();
-    if lower.ends_with(".npy") {
-        return npy(reader, &name);
-    }
-    if !(lower.ends_with(".csv") || lower.ends_with(".csv.gz")) {
+    let is_array = lower.ends_with(".npy");
+    if !(is_array || lower.ends_with(".csv") || lower.ends_with(".csv.gz")) {
         return Err(Error::Option(format!(
             "{name}: the name must end in .csv, .csv.gz or .npy"
         )));
     }
-    let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes).map_err(failed)?;
+    // A pipe would be empty for the threads, each of which reads its part.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(content(
+            &name,
+            "is not a file, which each thread can read again",
+        ));
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    if is_array {
+        return npy::read(&bytes, &name);
+    }
     match (lower.ends_with(".gz"), bytes.starts_with(&GZIP)) {
         (true, true) => csv(&unpack(&bytes, &name)?, &name),
         (false, false) => csv(&bytes, &name),
@@ -111,8 +131,7 @@ impl Lines<'_> {
 
 /// Reads a table from text of comma-separated values. A first line without any number is a header.
 pub fn csv(bytes: &[u8], path: &str) -> Result<Table> {
-    // Some programs begin a text with a mark of its encoding.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let bytes = text::unmarked(bytes).map_err(|detail| content(path, detail))?;
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -125,6 +144,7 @@ pub fn csv(bytes: &[u8], path: &str) -> Result<Table> {
         line: 1,
     };
     let (mut values, mut columns, mut note) = (Vec::new(), None, None);
+    let mut lines_of_rows = Vec::new();
     let mut record = csv::ByteRecord::new();
     let bad = |detail: String| content(path, detail);
     while reader
@@ -132,11 +152,17 @@ pub fn csv(bytes: &[u8], path: &str) -> Result<Table> {
         .map_err(|error| bad(format!("behind line {line}: {error}")))?
     {
         line = lines.of_record(offset);
+        let start = offset;
         offset = usize::try_from(reader.position().byte()).unwrap_or(bytes.len());
+        if offset >= bytes.len() && is_open(&bytes[start..]) {
+            return Err(bad(format!(
+                "line {line}: a quote (\") begins there and does not end"
+            )));
+        }
         let is_first = columns.is_none();
         let width = *columns.get_or_insert(record.len());
         if is_first && let Some(names) = header(&record) {
-            note = Some(format!("{path}: line {line} is a header: {names}"));
+            note = Some(format!("line {line} is a header: {names}"));
             continue;
         }
         if record.len() != width {
@@ -151,14 +177,25 @@ pub fn csv(bytes: &[u8], path: &str) -> Result<Table> {
                     .map_err(|wrong| bad(format!("line {line}, column {}: {wrong}", index + 1)))?,
             );
         }
+        lines_of_rows.push(line);
     }
     let columns = columns.unwrap_or_default();
     if values.is_empty() {
-        return Err(bad("there is no row of numbers in it".to_owned()));
+        let names = note.map_or_else(String::new, |note| format!(" ({note})"));
+        return Err(bad(format!("there is no row of numbers in it{names}")));
     }
     let values = Array2::from_shape_vec((values.len() / columns, columns), values);
     let values = values.map_err(|error| bad(error.to_string()))?;
-    Ok(Table { values, note })
+    Ok(Table {
+        values,
+        note: note.map(|note| format!("{path}: {note}")),
+        lines: Some(lines_of_rows),
+    })
+}
+
+/// Whether a quote in the last record is not closed. (One inside of a field is written twice.)
+fn is_open(record: &[u8]) -> bool {
+    record.iter().filter(|byte| **byte == b'"').count() % 2 == 1
 }
 
 fn number(field: &[u8]) -> Result<f64, String> {
@@ -170,7 +207,30 @@ fn number(field: &[u8]) -> Result<f64, String> {
         Some(number) if number.is_finite() => Ok(number),
         Some(_) => Err(format!("{text:?} is not a finite number")),
         None if field.is_empty() => Err("there is no value".to_owned()),
+        None if field.contains(&b'\n') => Err(format!(
+            "{text:?} goes on in the next line: does the quote (\") before it end where it should?"
+        )),
+        None if field.iter().any(|byte| b";\t ".contains(byte)) => Err(format!(
+            "{text:?} is not a number (values are separated by commas)"
+        )),
         None => Err(format!("{text:?} is not a number")),
+    }
+}
+
+/// The magnitudes whose squares, sums and products are numbers.
+const TAME: RangeInclusive<f64> = 1e-100..=1e100;
+
+/// Brings a column whose squares would overflow, or all become 0, near 1: by a power of 2, which changes no digit. Other
+/// columns stay.
+pub(crate) fn tame(mut column: ArrayViewMut1<'_, f64>) {
+    let largest = column.fold(0.0, |most: f64, value| most.max(value.abs()));
+    if largest == 0.0 || TAME.contains(&largest) {
+        return;
+    }
+    // Half of the way each time, as the factor itself must be a number.
+    let half = -(largest.log2() / 2.0) as i32;
+    for _ in 0..2 {
+        column *= 2f64.powi(half);
     }
 }
 
@@ -185,83 +245,9 @@ fn header(record: &csv::ByteRecord) -> Option<String> {
     Some(names.join(", "))
 }
 
-/// Reads a table from an array of numpy: of two dimensions, of numbers of any width, in any order.
-pub fn npy(reader: impl Read, path: &str) -> Result<Table> {
-    let bad = |detail: String| content(path, detail);
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => bad("the file is cut off".to_owned()),
-        _ => bad(format!("is no array of numpy that can be read: {error}")),
-    };
-    let npy = NpyFile::new(reader).map_err(failed)?;
-    let shape = npy.shape().to_vec();
-    let &[rows, columns] = &shape[..] else {
-        return Err(bad(format!(
-            "the array has the shape {shape:?}, and must have two dimensions: reshape it"
-        )));
-    };
-    if rows == 0 || columns == 0 {
-        return Err(bad("the array has no numbers".to_owned()));
-    }
-    let order = npy.order();
-    let kind = match npy.dtype() {
-        DType::Plain(kind) => kind,
-        other => {
-            return Err(bad(format!(
-                "its elements are {}, and must be numbers",
-                other.descr()
-            )));
-        }
-    };
-    let values = match (kind.type_char(), kind.size_field()) {
-        (TypeChar::Float, 8) => npy.into_vec::<f64>(),
-        (TypeChar::Float, 4) => widened::<f32>(npy),
-        (TypeChar::Int, 1) => widened::<i8>(npy),
-        (TypeChar::Int, 2) => widened::<i16>(npy),
-        (TypeChar::Int, 4) => widened::<i32>(npy),
-        (TypeChar::Uint, 1) => widened::<u8>(npy),
-        (TypeChar::Uint, 2) => widened::<u16>(npy),
-        (TypeChar::Uint, 4) => widened::<u32>(npy),
-        // Beyond 2^53 to the nearest, as numpy converts them.
-        (TypeChar::Int, 8) => npy
-            .into_vec::<i64>()
-            .map(|all| all.into_iter().map(|value| value as f64).collect()),
-        (TypeChar::Uint, 8) => npy
-            .into_vec::<u64>()
-            .map(|all| all.into_iter().map(|value| value as f64).collect()),
-        _ => {
-            return Err(bad(format!(
-                "its elements are of the type {kind}: convert them, with .astype('float64')"
-            )));
-        }
-    };
-    let values = values.map_err(failed)?;
-    let shape = (rows as usize, columns as usize);
-    let values = match order {
-        Order::C => Array2::from_shape_vec(shape, values),
-        Order::Fortran => Array2::from_shape_vec(shape.f(), values),
-    };
-    let values = values.map_err(|error| bad(error.to_string()))?;
-    if let Some(((row, column), value)) =
-        values.indexed_iter().find(|(_, value)| !value.is_finite())
-    {
-        return Err(bad(format!(
-            "row {}, column {}: {value} is not a finite number",
-            row + 1,
-            column + 1
-        )));
-    }
-    Ok(Table { values, note: None })
-}
-
-fn widened<T: npyz::Deserialize + Into<f64>>(npy: NpyFile<impl Read>) -> io::Result<Vec<f64>> {
-    let values = npy.into_vec::<T>()?;
-    Ok(values.into_iter().map(Into::into).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use npyz::WriterBuilder;
 
     fn wrong(text: &str) -> String {
         csv(text.as_bytes(), "file").unwrap_err().to_string()
@@ -294,7 +280,15 @@ mod tests {
             ),
             ("1\nnan\n", "line 2, column 1"),
             ("", "no row"),
-            ("x,y\n", "no row"),
+            (
+                "x,y\n",
+                "no row of numbers in it (line 1 is a header: x, y)",
+            ),
+            ("1,2\n1;2,3\n", "separated by commas"),
+            ("1,2\n3,\"4\n5,6\n", "line 2: a quote (\") begins there"),
+            ("\"x,y\n1,2\n", "line 1: a quote (\") begins there"),
+            ("1,2\n\n3,\"4\n5,\"6\n", "line 3, column 2: \"4\\n5,"),
+            ("\u{feff}1,x\n", "line 1, column 2"),
         ] {
             let said = wrong(text);
             assert!(said.contains(expected), "{text:?}: {said}");
@@ -307,6 +301,33 @@ mod tests {
         assert_eq!(table.values, ndarray::array![[1.0, 2.0], [3.0, 4.0]]);
         assert_eq!(table.note.unwrap(), "file: line 1 is a header: x, y");
         assert_eq!(csv(b"1,2\n", "file").unwrap().note, None);
+    }
+
+    #[test]
+    fn a_row_is_found_again_in_the_file() {
+        let table = csv(b"x,y\r\n1,2\r\n\r\n3,4\r\n", "file").unwrap();
+        assert_eq!(table.place(0, 1), "line 2, column 2");
+        assert_eq!(table.place(1, 0), "line 4, column 1");
+    }
+
+    #[test]
+    fn texts_of_other_encodings_are_named() {
+        for bytes in [&b"\xff\xfe1\0,\0"[..], b"\xfe\xff\x001\x00,"] {
+            let said = csv(bytes, "file").unwrap_err().to_string();
+            assert!(said.contains("UTF-16"), "{said}");
+        }
+    }
+
+    #[test]
+    fn columns_whose_squares_are_no_numbers_are_scaled_and_others_stay() {
+        for largest in [f64::MAX, 1e200, 1e-200, 5e-324] {
+            let mut column = ndarray::array![largest, -largest / 2.0, 0.0];
+            tame(column.view_mut());
+            assert!((0.1..10.0).contains(&column[0]), "{largest}: {column}");
+        }
+        let mut column = ndarray::array![1e-150, 3.0, -1e50];
+        tame(column.view_mut());
+        assert_eq!(column, ndarray::array![1e-150, 3.0, -1e50]);
     }
 
     fn packed(text: &str) -> Vec<u8> {
@@ -339,49 +360,5 @@ mod tests {
             let said = load(&path).unwrap_err().to_string();
             assert!(said.contains(name) && said.contains(expected), "{said}");
         }
-    }
-
-    fn array<T: npyz::Serialize + npyz::AutoSerialize>(
-        values: impl IntoIterator<Item = T>,
-        shape: &[u64],
-        order: Order,
-    ) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let options = npyz::WriteOptions::new()
-            .default_dtype()
-            .order(order)
-            .shape(shape);
-        let mut writer = options.writer(&mut bytes).begin_nd().unwrap();
-        writer.extend(values).unwrap();
-        writer.finish().unwrap();
-        bytes
-    }
-
-    #[test]
-    fn arrays_of_any_numbers_in_any_order_are_read() {
-        let expected = ndarray::array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
-        let read = |bytes: Vec<u8>| npy(&bytes[..], "file").unwrap().values;
-        assert_eq!(
-            read(array([1.0f32, 2., 3., 4., 5., 6.], &[2, 3], Order::C)),
-            expected
-        );
-        assert_eq!(read(array(1i64..=6, &[2, 3], Order::C)), expected);
-        assert_eq!(read(array(1u8..=6, &[2, 3], Order::C)), expected);
-        let columns = [1.0f64, 4., 2., 5., 3., 6.];
-        assert_eq!(read(array(columns, &[2, 3], Order::Fortran)), expected);
-    }
-
-    #[test]
-    fn arrays_that_are_no_tables_of_finite_numbers_are_refused() {
-        let wrong = |bytes: Vec<u8>| npy(&bytes[..], "file").unwrap_err().to_string();
-        let nan = wrong(array([1.0, 2.0, f64::NAN, 4.0], &[2, 2], Order::C));
-        assert!(nan.contains("row 2, column 1: NaN"), "{nan}");
-        assert!(wrong(array([1.0], &[1], Order::C)).contains("two dimensions"));
-        assert!(wrong(array([0.0; 0], &[0, 2], Order::C)).contains("no numbers"));
-        let mut cut = array([1.0, 2.0], &[1, 2], Order::C);
-        cut.pop();
-        assert!(wrong(cut).contains("cut off"));
-        assert!(wrong(b"no array".to_vec()).contains("no array"));
-        assert!(wrong(array([true, false], &[1, 2], Order::C)).contains("astype"));
     }
 }

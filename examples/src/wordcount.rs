@@ -1,6 +1,8 @@
 //! Counts the words of texts.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use rand::SeedableRng;
@@ -12,7 +14,7 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::paths::SentPath;
-use crate::{Error, Result, memory, say};
+use crate::{Error, Result, memory, say, text};
 
 /// Vocabulary of generated texts.
 const VOCABULARY: usize = 3000;
@@ -37,18 +39,33 @@ pub enum Text {
     },
 }
 
-/// The files of a directory, in the order of their names.
+/// The files of a directory, in the order of their names. Says what is there besides.
 pub fn files(directory: &Path) -> Result<Vec<Text>> {
     let bad = |source| Error::File {
         path: directory.display().to_string(),
         source,
     };
-    let mut paths = Vec::new();
+    if directory.is_file() {
+        return Err(Error::Content {
+            path: directory.display().to_string(),
+            detail: "is a file; give the directory of the text files".to_owned(),
+        });
+    }
+    let (mut paths, mut others) = (Vec::new(), Vec::new());
     for entry in directory.read_dir().map_err(bad)? {
         let path = entry.map_err(bad)?.path();
-        if path.is_file() {
-            paths.push(path);
+        match what(&path) {
+            None => paths.push(path),
+            Some(what) => others.push(format!("{} is {what}", path.display())),
         }
+    }
+    others.sort();
+    if let Some(more) = others.len().checked_sub(OTHERS_SAID_MAX + 1) {
+        others.truncate(OTHERS_SAID_MAX);
+        others.push(format!("and {} more", more + 1));
+    }
+    if !others.is_empty() {
+        say::note(format_args!("not counted: {}", others.join("; ")));
     }
     if paths.is_empty() {
         return Err(Error::Content {
@@ -61,6 +78,28 @@ pub fn files(directory: &Path) -> Result<Vec<Text>> {
         .into_iter()
         .map(|path| Text::File(SentPath(path)))
         .collect())
+}
+
+/// How many things that are not counted are said.
+const OTHERS_SAID_MAX: usize = 5;
+
+/// A word for what is there, unless it is a file.
+fn what(path: &Path) -> Option<String> {
+    let kind = match path.metadata() {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Some("a link to what does not exist".to_owned());
+        }
+        Err(error) => return Some(format!("not to be read: {}", crate::reason(&error))),
+    };
+    let what = match () {
+        () if kind.is_file() => return None,
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Some(what.to_owned())
 }
 
 /// Generates texts.
@@ -98,11 +137,16 @@ impl Text {
     fn load(&self) -> Result<String> {
         match self {
             Text::File(path) => {
+                let name = || path.0.display().to_string();
                 let bytes = std::fs::read(&path.0).map_err(|source| Error::File {
-                    path: path.0.display().to_string(),
+                    path: name(),
                     source,
                 })?;
-                Ok(String::from_utf8_lossy(&bytes).into_owned())
+                let text = text::unmarked(&bytes).map_err(|detail| Error::Content {
+                    path: name(),
+                    detail,
+                })?;
+                Ok(String::from_utf8_lossy(text).into_owned())
             }
             Text::Generated { words, seed } => make_up(*words, *seed),
         }

@@ -7,7 +7,7 @@ use crucial::collections::{Map, Merge};
 use crucial::{Result, Shared, cloud, thread};
 
 use clap::Parser;
-use crucial_examples::options::within;
+use crucial_examples::options::{parse, within};
 use crucial_examples::wordcount::{Text, deal, files, generated, report, words};
 
 /// Counts the words of text files.
@@ -49,7 +49,7 @@ fn count(texts: &[Text], counts: &Shared<Map<String, u64>>) -> Result<()> {
 
 #[crucial::main]
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options: Options = parse();
     let texts = options.texts()?;
     let parts = deal(&texts, options.threads.into());
     let counts = &Shared::new(Map::new())?;

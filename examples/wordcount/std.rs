@@ -8,7 +8,7 @@ use std::thread;
 use crucial_examples::Result;
 
 use clap::Parser;
-use crucial_examples::options::within;
+use crucial_examples::options::{parse, within};
 use crucial_examples::wordcount::{Text, deal, files, generated, report, words};
 
 /// Counts the words of text files.
@@ -52,7 +52,7 @@ fn count(texts: &[Text], counts: &Mutex<BTreeMap<String, u64>>) -> Result<()> {
 }
 
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let options: Options = parse();
     let texts = options.texts()?;
     let parts = deal(&texts, options.threads.into());
     let counts = &Mutex::new(BTreeMap::new());

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, value_parser};
+use crucial_local::system_reason;
 use tempfile::TempDir;
 
 /// `--data`.
@@ -32,8 +33,10 @@ impl DataDirectory {
         if let Some(path) = named(matches) {
             return Ok(DataDirectory::Named(path.clone()));
         }
-        let temporary = tempfile::tempdir()
-            .map_err(|error| format!("cannot create a directory: {error}; name one with --data"))?;
+        let temporary = tempfile::tempdir().map_err(|error| {
+            let reason = system_reason(&error);
+            format!("cannot create a directory: {reason}; name one with --data")
+        })?;
         Ok(DataDirectory::Temporary(temporary))
     }
 

@@ -3,7 +3,9 @@
 //! The same commands are those of the executable `crucial` and of `PROGRAM crucial ..` for programs of users, whose
 //! facade calls [`run`]. `docs/cli.md` is the manual.
 
+use std::any::TypeId;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Arg, Command, FromArgMatches, Subcommand};
 use crucial_object::Error;
@@ -91,8 +93,30 @@ fn command() -> Command {
         false => command,
     };
     let command = Clusters::augment_subcommands(Modules::augment_subcommands(command));
-    Objects::augment_subcommands(command)
-        .about("Threads as serverless functions, over distributed shared objects")
+    let command = Objects::augment_subcommands(command)
+        .about("Threads as serverless functions, over distributed shared objects");
+    with_signs(command)
+}
+
+/// Lets the values of options begin with a hyphen, so that a number below 0 is refused with the range in which it must be,
+/// and not as an unknown option. (Of a text only if it is a number: `--file --threads 2` lacks the file.)
+fn with_signs(command: Command) -> Command {
+    let texts = [
+        TypeId::of::<String>(),
+        TypeId::of::<OsString>(),
+        TypeId::of::<PathBuf>(),
+    ];
+    let command = command.mut_args(|arg| {
+        let kind = arg.get_value_parser().type_id();
+        match arg.get_action().takes_values() {
+            true if arg.is_positional() || texts.iter().any(|text| kind == *text) => {
+                arg.allow_negative_numbers(true)
+            }
+            true => arg.allow_hyphen_values(true),
+            false => arg,
+        }
+    });
+    command.mut_subcommands(with_signs)
 }
 
 fn objects(matches: &clap::ArgMatches) -> u8 {

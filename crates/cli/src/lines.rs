@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use crucial_object::{Error, Result};
+use crucial_object::{Error, Result, system_reason};
 use crucial_proto::frame::FRAME_BYTES_MAX;
 
 use super::print;
@@ -37,6 +37,8 @@ pub fn apply<T: Clone>(
     for number in 1.. {
         let item = match read(&mut input) {
             Ok(None) => break,
+            // Some programs begin a text with a mark of its encoding.
+            Ok(Some(line)) if number == 1 => parse(line.strip_prefix('\u{feff}').unwrap_or(&line)),
             Ok(Some(line)) => parse(&line),
             Err(error) => Err(error),
         };
@@ -73,7 +75,7 @@ fn read(input: &mut impl BufRead) -> Result<Option<String>, String> {
     let mut limited = input.take(LINE_BYTES_MAX as u64);
     limited
         .read_until(b'\n', &mut line)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| system_reason(&error))?;
     if line.is_empty() {
         return Ok(None);
     }
@@ -82,7 +84,14 @@ fn read(input: &mut impl BufRead) -> Result<Option<String>, String> {
     } else if line.len() == LINE_BYTES_MAX {
         return Err(format!("longer than {LINE_BYTES_MAX} bytes"));
     }
-    let line = String::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
+    let line = String::from_utf8(line).map_err(|error| {
+        let is_utf16 = error.as_bytes().starts_with(b"\xff\xfe") || error.as_bytes().contains(&0);
+        match is_utf16 {
+            true => "not UTF-8: UTF-16, as it seems, which `iconv -f UTF-16 -t UTF-8` converts",
+            false => "not UTF-8",
+        }
+        .to_owned()
+    })?;
     Ok(Some(line))
 }
 
@@ -201,6 +210,8 @@ mod tests {
         let halves = vec![vec![1, 2], vec![3], vec![4, 5]];
         assert_eq!((calls, outcome), (halves, Ok(())));
         assert_eq!(applied(b"", 2, 9), (vec![], Ok(())));
+        let (calls, outcome) = applied(b"\xef\xbb\xbf1\n2\n", 100, 9);
+        assert_eq!((calls, outcome), (vec![vec![1, 2]], Ok(())));
     }
 
     /// The input, the applied lines, and the error: which line, why, and what happened to the lines before.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Subcommand;
-use crucial_object::{Error, Result};
+use crucial_object::{Error, Result, system_reason};
 use crucial_proto::frame::ModuleInfo;
 use crucial_runtime::{MODULE_VARIABLE, runtime};
 use serde_json::{Value, json};
@@ -97,7 +97,7 @@ fn cargo() -> Command {
 }
 
 fn could_not_start(error: std::io::Error) -> Error {
-    Error::Other(format!("cannot run cargo: {error}"))
+    Error::Other(format!("cannot run cargo: {}", system_reason(&error)))
 }
 
 /// What a module is compiled for.
@@ -163,7 +163,7 @@ fn build(arguments: &[String]) -> Result<PathBuf> {
 /// Uploads a module, and returns its description.
 fn push(path: &Path, replace: bool) -> Result<Value> {
     let bytes = std::fs::read(path)
-        .map_err(|error| Error::Other(format!("{}: {error}", path.display())))?;
+        .map_err(|error| Error::Other(format!("{}: {}", path.display(), system_reason(&error))))?;
     let pushed = runtime::current()?.client().push_module(bytes, replace)?;
     let mut description = describe(&pushed.module);
     if replace {

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{BufWriter, ErrorKind, Write};
 
-use crucial_object::{Error, Result};
+use crucial_object::{Error, Result, system_reason};
 
 /// Prints lines, and returns whether the output is still open.
 pub fn lines(lines: impl IntoIterator<Item = impl Display>) -> Result<bool> {
@@ -15,7 +15,10 @@ pub fn lines(lines: impl IntoIterator<Item = impl Display>) -> Result<bool> {
     match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Error::Other(format!("cannot print: {error}"))),
+        Err(error) => Err(Error::Other(format!(
+            "cannot print: {}",
+            system_reason(&error)
+        ))),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
-use crucial_object::{Error, Result};
+use crucial_object::{Error, Result, system_reason};
 use crucial_runtime::runtime;
 
 use super::value::Answer;
@@ -57,7 +57,8 @@ pub fn run(command: &mut Command) -> Result<Answer> {
 
 fn exit_code(command: &mut Command) -> Result<u8> {
     signals::run(command, as_in_a_shell).or_else(|error| {
-        print::error(format!("{}: {error}", command.get_program().display()));
+        let (program, reason) = (command.get_program().display(), system_reason(&error));
+        print::error(format!("{program}: {reason}"));
         Ok(match error.kind() {
             ErrorKind::NotFound => NOT_FOUND,
             _ => NOT_EXECUTABLE,

@@ -72,7 +72,6 @@ fn number(
         .long(name)
         .value_name("N")
         .value_parser(within(range))
-        .allow_negative_numbers(true)
         .default_value(default.to_string())
         .help(help)
 }

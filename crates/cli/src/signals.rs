@@ -5,7 +5,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, MutexGuard, mpsc};
 use std::time::Duration;
 
-use crucial_local::signals;
+use crucial_local::{signals, system_reason};
 use crucial_object::{Error, Result};
 use crucial_runtime::runtime;
 use rustix::io::Errno;
@@ -35,8 +35,12 @@ fn phase() -> MutexGuard<'static, Phase> {
 
 /// The signals that end this process, from here on to be handled.
 pub fn ending() -> Result<Signals> {
-    Signals::new(signals::ending())
-        .map_err(|error| Error::Other(format!("cannot listen for signals: {error}")))
+    Signals::new(signals::ending()).map_err(|error| {
+        Error::Other(format!(
+            "cannot listen for signals: {}",
+            system_reason(&error)
+        ))
+    })
 }
 
 /// Handles signals from here on.
@@ -63,11 +67,14 @@ pub fn wait_if_ending() {
 /// Ends this process as the signal does, or with the exit status `code` of the program that the command has run.
 fn end(signal: i32, code: Option<u8>) {
     let (ended, wait) = mpsc::channel();
-    std::thread::spawn(move || {
+    let goodbye = crucial_local::thread::start("crucial-goodbye", move || {
         runtime::end();
         let _ = ended.send(());
     });
-    let _ = wait.recv_timeout(GOODBYE_MAX);
+    // Without a thread the session ends with its lease.
+    if goodbye.is_ok() {
+        let _ = wait.recv_timeout(GOODBYE_MAX);
+    }
     if let Some(code) = code {
         std::process::exit(code.into());
     }

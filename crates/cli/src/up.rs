@@ -1,11 +1,13 @@
 //! `crucial up`: a cluster on this machine.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command as Process, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStderr, ChildStdout, Command as Process, Stdio};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use clap::{Arg, ArgMatches, Command};
 
+use crucial_local::{system_reason, thread};
 use crucial_runtime::roles;
 
 use super::data::{self, DataDirectory};
@@ -65,6 +67,23 @@ impl Drop for Servers {
     }
 }
 
+/// The options of each server that this command chooses.
+const CHOSEN: [&str; 5] = ["--listen", "--join", "--data", "--advertise", "--expect"];
+
+/// Refuses options of the servers that must differ between them.
+fn check_options<'a>(options: impl Iterator<Item = &'a String>) -> Result<(), String> {
+    for option in options {
+        let name = option.split('=').next().unwrap_or_default();
+        if CHOSEN.contains(&name) {
+            return Err(format!(
+                "{name} differs between the servers, so that `crucial up` chooses it: --port has the first server's \
+                 port, and --data the directory of all"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// What the command waits for.
 enum Event {
     /// A signal asks this process to end.
@@ -77,10 +96,14 @@ enum Event {
 
 /// Runs the command.
 pub fn run(matches: &ArgMatches) -> Result<(), String> {
+    check_options(matches.get_many::<String>("options").into_iter().flatten())?;
     let (events, next_event) = mpsc::channel();
     let mut signals = signals::ending().map_err(|error| error.to_string())?;
     let stop = events.clone();
-    std::thread::spawn(move || signals.forever().try_for_each(|_| stop.send(Event::Stop)));
+    let listening = thread::start("crucial-signals", move || {
+        signals.forever().try_for_each(|_| stop.send(Event::Stop))
+    });
+    listening.map_err(|error| error.to_string())?;
     let count = *matches
         .get_one::<u16>("servers")
         .expect("the argument has a default");
@@ -101,14 +124,20 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
             .arg(directory.path().join(address.replace([':', '.'], "-")))
             .args(matches.get_many::<String>("options").into_iter().flatten())
             .stdin(Stdio::null())
-            .stdout(Stdio::piped());
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = server
             .spawn()
-            .map_err(|error| format!("cannot start a server: {error}"))?;
+            .map_err(|error| format!("cannot start a server: {}", system_reason(&error)))?;
         let out = child.stdout.take().expect("the output is piped");
+        let err = child.stderr.take().expect("the output is piped");
         servers.0.push(child);
         let events = events.clone();
-        std::thread::spawn(move || watch(index, out, &events));
+        let address = address.clone();
+        let relay = thread::start("crucial-relay", move || relay(&address, err));
+        let relay = relay.map_err(|error| error.to_string())?;
+        let watch = thread::start("crucial-watch", move || watch(index, out, relay, &events));
+        watch.map_err(|error| error.to_string())?;
     }
     let (mut ready, mut ended) = (0, 0);
     loop {
@@ -146,8 +175,17 @@ pub fn run(matches: &ArgMatches) -> Result<(), String> {
     }
 }
 
-/// Reads a server's output, so that the server does not block, until the server ends.
-fn watch(index: usize, out: ChildStdout, events: &mpsc::Sender<Event>) {
+/// Prints what a server has to say, behind its address, until the server ends.
+fn relay(address: &str, err: ChildStderr) {
+    for line in BufReader::new(err).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        // One write for each line, so that lines stay whole. If standard error is closed, nobody reads it.
+        let _ = std::io::stderr().write_all(format!("[{address}] {line}\n").as_bytes());
+    }
+}
+
+/// Reads a server's output, so that the server does not block, until the server ends and all that it said is printed.
+fn watch(index: usize, out: ChildStdout, relay: JoinHandle<()>, events: &mpsc::Sender<Event>) {
     let mut lines = BufReader::new(out).lines();
     // The receiver is gone when the command ends.
     if let Some(Ok(line)) = lines.next()
@@ -156,13 +194,15 @@ fn watch(index: usize, out: ChildStdout, events: &mpsc::Sender<Event>) {
         let _ = events.send(Event::Ready);
     }
     lines.for_each(drop);
+    // A panic there has been printed.
+    let _ = relay.join();
     let _ = events.send(Event::Ended(index));
 }
 
 /// This executable as the `crucial` command.
 fn this_command() -> Result<Process, String> {
-    let executable =
-        std::env::current_exe().map_err(|error| format!("cannot find this executable: {error}"))?;
+    let executable = std::env::current_exe()
+        .map_err(|error| format!("cannot find this executable: {}", system_reason(&error)))?;
     let mut command = Process::new(executable);
     // A program with another purpose runs a command if its first argument is the command's name.
     if roles::is_command_of_program() {

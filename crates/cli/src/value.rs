@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crucial_proto::Endpoint;
+use crucial_runtime::whole_number;
 use serde_json::{Value, json};
 
 use super::print;
@@ -116,6 +117,17 @@ fn line(value: &Value) -> String {
     }
 }
 
+/// How many signs of a wrong text a message shows.
+const SHOWN_MAX: usize = 60;
+
+/// A text as a message shows it: the beginning of a long one.
+pub fn quoted(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{:?} ..", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
 /// Parses `10s`, `500ms`, `2m`. A number without a unit is in seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("", 1.0)];
@@ -135,18 +147,12 @@ pub fn within<N>(range: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String>
 where
     N: FromStr + PartialOrd + Display + Clone,
 {
-    move |text| match text.parse() {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ => {
-            let (least, most) = (range.start(), range.end());
-            Err(format!("a whole number from {least} to {most} is expected"))
-        }
-    }
+    move |text| whole_number(text, &range)
 }
 
 /// The parser of the address at which servers reach each other.
 pub fn reachable(text: &str) -> Result<String, String> {
-    match text.trim().parse() {
+    match text.trim().parse().and_then(Endpoint::reachable) {
         Ok(endpoint @ Endpoint::Tcp { .. }) => Ok(endpoint.to_string()),
         Ok(Endpoint::Unix(_)) => {
             Err("servers of a cluster reach each other at HOST:PORT".to_owned())
@@ -170,6 +176,15 @@ mod tests {
                 "{wrong:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_long_text_is_shown_in_part() {
+        assert_eq!(quoted("a\0"), "\"a\\0\"");
+        assert_eq!(
+            quoted(&"é".repeat(61)),
+            format!("\"{}\" ..", "é".repeat(60))
+        );
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crucial_testing::{Executable, Server};
 const CRUCIAL: &str = env!("CARGO_BIN_EXE_crucial");
 
 /// Words of libraries, and of Rust's own formats, that say nothing to a user.
-const STRANGE: [&str; 20] = [
+const STRANGE: [&str; 21] = [
+    "(os error",
     "Hit the end of buffer",
     "out of range integral type",
     "SUN_LEN",
@@ -148,7 +149,11 @@ fn k40_settings_are_refused_by_name_value_and_range() {
             "99999999999999999999",
             &["from 1 to 1000000"],
         ),
-        ("CRUCIAL_MEMORY_MB", "-5", &["from 1 to"]),
+        ("CRUCIAL_MEMORY_MB", "-5", &["from 32 to"]),
+        ("CRUCIAL_MEMORY_MB", "31", &["from 32 to"]),
+        ("CRUCIAL_CLUSTER", "http://h:1", &["perhaps h:1"]),
+        ("CRUCIAL_CLUSTER", "h:0", &["port 0 is for --listen"]),
+        ("CRUCIAL_CLUSTER", "a b:1", &["' '"]),
         ("CRUCIAL_MEMORY_MB", "4294967296", &["to 4294967295"]),
         ("CRUCIAL_TIME_LIMIT_S", "0", &["from 1 to"]),
         (
@@ -275,6 +280,10 @@ fn k40_a_server_says_what_it_cannot_start_with() {
             &["--join", "HOST:PORT"],
         ),
         (
+            vec!["--listen", "127.0.0.1:0", "--join", "127.0.0.1:0"],
+            &["--join", "127.0.0.1:0", "port 0"],
+        ),
+        (
             vec![
                 "--listen",
                 "127.0.0.1:0",
@@ -324,6 +333,12 @@ fn k40_a_server_says_what_it_cannot_start_with() {
         (&["up", "-n", "0"][..], &["--servers", "from 1 to 16"][..]),
         (&["up", "-n", "many"], &["--servers", "from 1 to 16"]),
         (&["up", "--port", "70000"], &["--port", "from 1 to"]),
+        (&["up", "-n", "-1"], &["-1", "from 1 to 16"]),
+        (
+            &["up", "--", "--listen", "127.0.0.1:1"],
+            &["--listen", "--port"],
+        ),
+        (&["up", "--", "--join=a:1"], &["--join", "chooses"]),
     ] {
         unclear.check(&words.join(" "), &fails(&mut crucial(words)), parts);
     }
@@ -342,6 +357,7 @@ fn k40_a_command_says_what_is_wrong_with_its_words() {
     for words in [
         &["queue", "bounded", "--capacity", "2", "push", "a"][..],
         &["map", "m", "--values", "text", "put", "k", "v"],
+        &["counter", "full", "add", "9223372036854775807"],
     ] {
         let output = crucial(&[&["--cluster", &server.address], words].concat())
             .output()
@@ -378,9 +394,28 @@ fn k40_a_command_says_what_is_wrong_with_its_words() {
             &[
                 "map", "m", "--values", "text", "merge", "k", "1", "--how", "sum",
             ],
-            &["Text", "Append"],
+            &["texts are merged by append", "not by sum"],
         ),
-        (&["map", "n", "top", "-1"], &["-1"]),
+        (
+            &["map", "n", "merge", "k", "1", "--how", "append"],
+            &["numbers are merged by sum, max or min", "not by append"],
+        ),
+        (
+            &[
+                "map", "f", "--values", "float", "merge", "k", "1", "--how", "append",
+            ],
+            &["numbers are merged by sum, max or min"],
+        ),
+        (
+            &["counter", "full", "add", "1"],
+            &["a counter", "9223372036854775807 and 1", "64 bits"],
+        ),
+        (&["map", "n", "top", "-1"], &["-1", "from 0 to"]),
+        (&["list", "l", "get", "-1"], &["-1", "from 0 to"]),
+        (
+            &["barrier", "b", "wait", "--parties", "-2"],
+            &["-2", "from 1 to"],
+        ),
         (&["list", "l", "set", "5", "x"], &["index 5", "length is 0"]),
         (
             &["list", "l", "get", "first"],
@@ -417,7 +452,10 @@ fn k40_a_command_says_what_is_wrong_with_its_words() {
             &["promise", "p", "wait", "--timeout", "soon"],
             &["soon", "10s, 500ms or 2m"],
         ),
-        (&["promise", "p", "wait", "--timeout", "-1s"], &["-1"]),
+        (
+            &["promise", "p", "wait", "--timeout", "-1s"],
+            &["-1s", "a duration"],
+        ),
         (
             &["delete", "table", "t"],
             &["\"table\"", "crucial delete --help"],
@@ -473,6 +511,7 @@ fn k40_a_command_says_what_is_wrong_with_its_words() {
         .unwrap()
         .to_string();
     let missing = format!("unix:{}", at("socket"));
+    let (regular, directory_of) = (format!("unix:{text}"), format!("unix:{}", at("")));
     for (address, parts) in [
         (
             closed.as_str(),
@@ -483,6 +522,13 @@ fn k40_a_command_says_what_is_wrong_with_its_words() {
             &["no connection to the server at", &missing],
         ),
         ("no-such-host.invalid:7171", &["no-such-host.invalid:7171"]),
+        (&regular, &[&regular, "no socket"]),
+        (
+            &directory_of,
+            &[&directory_of, "a directory, and no socket"],
+        ),
+        ("localhost:0", &["port 0 is for --listen"]),
+        ("https://localhost:7171/", &["perhaps localhost:7171"]),
     ] {
         let mut command = crucial(&["--cluster", address, "counter", "c", "get"]);
         unclear.check(address, &fails(&mut command), parts);

@@ -29,6 +29,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crucial_object::caller::{Call, Caller, InFlight, Lifetime, Open, Opened};
 use crucial_object::{Error, ObjectId, Result, RunId, SessionId, decode};
@@ -190,13 +191,16 @@ fn no_member() -> Error {
 impl Caller for Client {
     fn call(&self, call: &Call<'_>) -> Result<Vec<u8>> {
         let sent = self.net.begin(call)?;
-        self.net.wait(sent)
+        as_asked(self.net.wait(sent), call.timeout)
     }
 
     fn start(&self, call: &Call<'_>) -> Result<Box<dyn InFlight>> {
-        let call = self.net.begin(call)?.call;
-        let net = self.net.clone();
-        Ok(Box::new(Started { net, call }))
+        let started = self.net.begin(call)?.call;
+        Ok(Box::new(Started {
+            net: self.net.clone(),
+            call: started,
+            timeout: call.timeout,
+        }))
     }
 
     fn open(&self, open: &Open<'_>) -> Result<Opened> {
@@ -251,11 +255,20 @@ impl Caller for Client {
 struct Started {
     net: Arc<Net>,
     call: Pending,
+    timeout: Option<Duration>,
+}
+
+/// A result, whose time-out is the one that was asked for: the server counts in milliseconds, and from one on.
+fn as_asked(result: Result<Vec<u8>>, timeout: Option<Duration>) -> Result<Vec<u8>> {
+    match (result, timeout) {
+        (Err(Error::TimedOut { .. }), Some(after)) => Err(Error::TimedOut { after }),
+        (result, _) => result,
+    }
 }
 
 impl InFlight for Started {
     fn wait(&mut self) -> Result<Vec<u8>> {
-        self.net.wait_for(&self.call)
+        as_asked(self.net.wait_for(&self.call), self.timeout)
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<u8>>> {
@@ -263,7 +276,7 @@ impl InFlight for Started {
         if polled.is_pending() {
             self.net.waker.wake();
         }
-        polled
+        polled.map(|result| as_asked(result, self.timeout))
     }
 }
 

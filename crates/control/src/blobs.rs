@@ -24,7 +24,7 @@ pub enum BlobError {
         actual: String,
     },
     /// The disk did not do it.
-    #[error("cannot {what} {}: {source}", path.display())]
+    #[error("cannot {what} {}: {}", path.display(), crucial_local::system_reason(source))]
     Io {
         /// What was tried.
         what: &'static str,

@@ -161,7 +161,10 @@ impl Shared {
                 probed.tried.push(format!("{address} has no cluster yet"));
             }
             Ok(welcome) => probed.found = Some((welcome.cluster, address)),
-            Err(error) => probed.tried.push(format!("{address}: {error}")),
+            Err(error) => {
+                let reason = crucial_local::system_reason(&error);
+                probed.tried.push(format!("{address}: {reason}"));
+            }
         }
     }
 

@@ -81,10 +81,10 @@ impl Group {
             runtime: runtime.handle().clone(),
         }));
         let replaced = present.clone();
-        let thread = std::thread::Builder::new()
-            .name("crucial-control".to_owned())
-            .spawn(move || run_groups(&replaced, runtime, shared, queues))
-            .map_err(|error| GroupError::Directory(format!("cannot start a thread: {error}")))?;
+        let thread = crucial_local::thread::start("crucial-control", move || {
+            run_groups(&replaced, runtime, shared, queues)
+        });
+        let thread = thread.map_err(|error| GroupError::Directory(error.to_string()))?;
         Ok(Group {
             lasting,
             present,
@@ -244,7 +244,10 @@ fn start_runtime() -> Result<tokio::runtime::Runtime, GroupError> {
         .thread_name("crucial-control")
         .enable_all()
         .build()
-        .map_err(|error| GroupError::Directory(format!("cannot start threads: {error}")))
+        .map_err(|error| {
+            let reason = crucial_local::system_reason(&error);
+            GroupError::Directory(format!("cannot start threads: {reason}"))
+        })
 }
 
 /// Runs a group, and each one that takes its place, until the server stops.

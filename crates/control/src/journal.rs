@@ -27,7 +27,8 @@ pub const RECORD_BYTES_MAX: usize = 64 << 20;
 pub enum JournalError {
     /// The file or its directory cannot be read or written.
     #[error(
-        "cannot {what} {path}: {source}; check that the directory exists, is writable, and is not full"
+        "cannot {what} {path}: {reason}; check that the directory exists, is writable, and is not full",
+        reason = crucial_local::system_reason(source)
     )]
     Io {
         /// The operation that failed.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crucial_local::system_reason;
 use crucial_node::replication::{Control, Incarnation, NodeId, View};
 use openraft::{LogId, Raft};
 use tokio::task::JoinSet;
@@ -64,12 +65,12 @@ pub fn rescue(address: &str, confirmed: bool) -> Result<Rescue, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("cannot start: {error}"))?;
+        .map_err(|error| format!("cannot start: {}", system_reason(&error)))?;
     runtime.block_on(request_rescue(address, confirmed))
 }
 
 async fn request_rescue(address: &str, confirmed: bool) -> Result<Rescue, String> {
-    let failed = |error: std::io::Error| format!("{address}: {error}");
+    let failed = |error: std::io::Error| format!("{address}: {}", system_reason(&error));
     let links = Links::new(NodeId(random()), Incarnation(0));
     let server = links.identify(address).await.map_err(failed)?;
     if server.cluster == 0 {

@@ -36,9 +36,8 @@ impl Writer {
         let (jobs, queue) = mpsc::channel();
         let bytes = Arc::new(AtomicU64::new(journal.bytes()));
         let length = bytes.clone();
-        let thread = std::thread::Builder::new()
-            .name("crucial-journal".to_owned())
-            .spawn(move || run(journal, &queue, &length))?;
+        let thread =
+            crucial_local::thread::start("crucial-journal", move || run(journal, &queue, &length))?;
         Ok(Writer {
             jobs: Some(jobs),
             thread: Some(thread),

@@ -23,25 +23,34 @@ impl Place {
     }
 }
 
+/// Why a server cannot listen.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Another place may do.
+    Here(String),
+    /// No place does.
+    Anywhere(String),
+}
+
 /// Finds a place for the socket of a server that is embedded in `process`, by trying to `listen` at one after the other:
 /// in the user's directory, in a new one where that is not private, and without a file where neither can be made.
 ///
 /// # Errors
 ///
 /// Why each place will not do.
-pub fn listen_somewhere<T, E: ToString>(
+pub fn listen_somewhere<T>(
     process: u32,
     random: u64,
-    listen: impl FnMut(&Endpoint) -> Result<T, E>,
+    listen: impl FnMut(&Endpoint) -> Result<T, Refusal>,
 ) -> Result<(Place, T), String> {
     listen_in(&bases(), process, random, listen)
 }
 
-fn listen_in<T, E: ToString>(
+fn listen_in<T>(
     bases: &[Base],
     process: u32,
     random: u64,
-    mut listen: impl FnMut(&Endpoint) -> Result<T, E>,
+    mut listen: impl FnMut(&Endpoint) -> Result<T, Refusal>,
 ) -> Result<(Place, T), String> {
     let mut reasons = Vec::new();
     let candidates = bases.iter().map(Some).chain([None]);
@@ -50,13 +59,15 @@ fn listen_in<T, E: ToString>(
             Some(base) => in_base(base, process, random),
             None => anonymous(process, random),
         };
-        let listening = place.map_err(|error| error.to_string()).and_then(|place| {
-            let listening = listen(&place.endpoint).map_err(|error| error.to_string())?;
+        let place = place.map_err(|error| Refusal::Here(error.to_string()));
+        let listening = place.and_then(|place| {
+            let listening = listen(&place.endpoint)?;
             Ok((place, listening))
         });
         match listening {
             Ok(listening) => return Ok(listening),
-            Err(reason) => {
+            Err(Refusal::Anywhere(reason)) => return Err(reason),
+            Err(Refusal::Here(reason)) => {
                 let place = base.map_or("without a file".to_owned(), ToString::to_string);
                 tracing::debug!(place, reason, "no place for a socket");
                 reasons.push(format!("{place}: {reason}"));
@@ -128,7 +139,7 @@ mod tests {
 
     fn listen(base: &Path) -> (Place, crate::socket::Listener) {
         let bind = |endpoint: &Endpoint| match endpoint {
-            Endpoint::Unix(path) => bind(path),
+            Endpoint::Unix(path) => bind(path).map_err(|error| Refusal::Here(error.to_string())),
             Endpoint::Tcp { .. } => unreachable!(),
         };
         listen_in(&[Base::at(base)], 1, 2, bind).unwrap()
@@ -202,7 +213,7 @@ mod tests {
         let deep = parent.path().join("d".repeat(90));
         fs::create_dir(&deep).unwrap();
         let bases = [Base::at(&deep), Base::at(&parent.path().join("missing"))];
-        let listen = |_: &Endpoint| Err::<(), _>("no sockets here");
+        let listen = |_: &Endpoint| Err::<(), _>(Refusal::Here("no sockets here".to_owned()));
         let error = listen_in(&bases, 1, 2, listen).unwrap_err();
         for part in [
             "TMPDIR=",
@@ -212,5 +223,9 @@ mod tests {
         ] {
             assert!(error.contains(part), "{part}: {error}");
         }
+        // A reason that holds everywhere is said once.
+        let listen = |_: &Endpoint| Err::<(), _>(Refusal::Anywhere("no threads".to_owned()));
+        let bases = [Base::at(parent.path())];
+        assert_eq!(listen_in(&bases, 1, 2, listen).unwrap_err(), "no threads");
     }
 }

@@ -9,7 +9,7 @@
 //! - [`Clock`]: the machine's clock.
 //! - [`directory`]: private directories, and the places where one may be.
 //! - [`embedded`]: the socket of an embedded server; [`tcp`]: those of a server on TCP.
-//! - [`files`]: how many files a process may have open.
+//! - [`files`]: how many files a process may have open, and what to say if these are too few.
 //! - [`signals`]: those that a process was started to ignore.
 //! - [`thread`]: starting one, and saying why not.
 //! - [`socket`]: binding, connecting, credentials.
@@ -27,8 +27,8 @@ pub mod tcp;
 pub mod thread;
 
 pub use clock::Clock;
-pub use crucial_object::exceeded_limit;
+pub use crucial_object::{exceeded_limit, system_reason};
 pub use embedded::Place;
 pub use names::is_own;
-pub use socket::{Listener, SocketFile, bind, check_peer, connect};
+pub use socket::{Listener, SocketFile, bind, check_peer, connect, never_a_server};
 pub use surroundings::Surroundings;

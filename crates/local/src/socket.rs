@@ -90,6 +90,19 @@ pub fn bind(path: &Path) -> io::Result<Listener> {
     Ok(Listener { socket, file })
 }
 
+/// Why no server can be reached at a path, now and later; `None` if one may be.
+pub fn never_a_server(path: &Path) -> Option<&'static str> {
+    if abstract_address(path).is_ok_and(|address| address.is_some()) {
+        return None;
+    }
+    let there = fs::metadata(path).ok()?.file_type();
+    match () {
+        () if there.is_socket() => None,
+        () if there.is_dir() => Some("it is a directory, and no socket"),
+        () => Some("it is another file, and no socket"),
+    }
+}
+
 fn in_use(path: &Path) -> io::Error {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket());
     let why = match is_socket {

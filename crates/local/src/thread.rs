@@ -3,6 +3,9 @@
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
+use crucial_object::system_reason;
+use rustix::process::{Resource, getrlimit};
+
 /// Starts a thread with a name.
 ///
 /// # Errors
@@ -17,19 +20,34 @@ pub fn start<T: Send + 'static>(
     thread.spawn(run).map_err(|error| refused(name, &error))
 }
 
-fn refused(name: &str, error: &io::Error) -> io::Error {
-    let why = match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => {
-            "the machine has no memory or no process for it left: look at `ulimit -u`, `ulimit -v` and the limits of the \
-             container"
-                .to_owned()
-        }
-        _ => error.to_string(),
+/// The error of a thread that could not be started, in words that a user understands.
+pub fn refused(name: &str, error: &io::Error) -> io::Error {
+    let reason = system_reason(error);
+    let number = match error.kind() {
+        io::ErrorKind::WouldBlock => number_of_processes(),
+        _ => String::new(),
     };
     io::Error::new(
         error.kind(),
-        format!("cannot start the thread {name}: {why}"),
+        format!("cannot start the thread {name}: {reason}{number}"),
     )
+}
+
+/// Threads and processes of a program with a server of its own and one worker, besides a thread of the server for each core.
+const PROCESSES: usize = 16;
+
+/// The limit of processes and threads, in numbers.
+fn number_of_processes() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, Into::into);
+    let needed = PROCESSES + cores;
+    match getrlimit(Resource::Nproc).current {
+        Some(most) => format!(
+            ": all that this user runs may have {most}, and a program with a worker needs {needed}"
+        ),
+        None => format!(
+            ": a program with a worker needs {needed}, and a container has a limit of its own"
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -45,10 +63,13 @@ mod tests {
             named.unwrap().join().unwrap().as_deref(),
             Some("crucial-named")
         );
-        for number in [rustix::io::Errno::AGAIN, rustix::io::Errno::NOMEM] {
+        for (number, limit) in [
+            (rustix::io::Errno::AGAIN, "`ulimit -u`"),
+            (rustix::io::Errno::NOMEM, "`ulimit -v`"),
+        ] {
             let said = refused("crucial-named", &number.into()).to_string();
             assert!(
-                said.contains("crucial-named") && said.contains("ulimit -u"),
+                said.contains("crucial-named") && said.contains(limit),
                 "{said}"
             );
             assert!(!said.contains("os error"), "{said}");

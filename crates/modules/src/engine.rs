@@ -59,14 +59,12 @@ impl Engine {
 
 fn start_clock(wasm: &wasmtime::Engine, clock: Weak<Clock>) -> std::io::Result<()> {
     let wasm = wasm.weak();
-    std::thread::Builder::new()
-        .name("crucial-epochs".to_owned())
-        .spawn(move || {
-            while clock.strong_count() > 0 {
-                std::thread::sleep(TICK);
-                let Some(wasm) = wasm.upgrade() else { return };
-                wasm.increment_epoch();
-            }
-        })?;
+    crucial_local::thread::start("crucial-epochs", move || {
+        while clock.strong_count() > 0 {
+            std::thread::sleep(TICK);
+            let Some(wasm) = wasm.upgrade() else { return };
+            wasm.increment_epoch();
+        }
+    })?;
     Ok(())
 }

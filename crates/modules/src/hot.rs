@@ -154,9 +154,7 @@ impl HotObjects {
             instance_dropped: Condvar::new(),
         });
         let of_thread = shared.clone();
-        std::thread::Builder::new()
-            .name("crucial-cool".to_owned())
-            .spawn(move || cool_objects(&of_thread))?;
+        crucial_local::thread::start("crucial-cool", move || cool_objects(&of_thread))?;
         Ok(HotObjects { shared })
     }
 

@@ -93,7 +93,7 @@ pub enum Error {
         location: String,
     },
     /// The call's time-out passed while it waited. It had no effect.
-    #[error("no result within {after:?}")]
+    #[error("no result {}", within(*.after))]
     TimedOut {
         /// The time-out.
         after: Duration,
@@ -128,7 +128,7 @@ pub enum Error {
     )]
     SessionExpired,
     /// The other side does not speak this protocol, or another version.
-    #[error("protocol: {detail}")]
+    #[error("{detail}")]
     Protocol {
         /// What was wrong.
         detail: String,
@@ -254,7 +254,10 @@ impl Error {
         let mut text = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
-            let cause_text = cause.to_string();
+            let cause_text = match cause.downcast_ref() {
+                Some(of_system) => system_reason(of_system),
+                None => cause.to_string(),
+            };
             // Many messages end with that of their source.
             if !text.ends_with(&cause_text) {
                 text.push_str(": ");
@@ -358,9 +361,24 @@ impl std::fmt::Debug for Error {
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Error {
-        match exceeded_limit(&error) {
-            Some(limit) => Error::Other(format!("{error}: {limit}")),
+        match error.raw_os_error() {
+            Some(_) => Error::Other(system_reason(&error)),
             None => Error::other(error),
+        }
+    }
+}
+
+/// An error of the system in words for people: the limit that was exceeded, where that is the reason.
+#[doc(hidden)]
+pub fn system_reason(error: &std::io::Error) -> String {
+    match exceeded_limit(error) {
+        Some(limit) => format!("{limit} leaves no room"),
+        None => {
+            let text = error.to_string();
+            match text.split_once(" (os error ") {
+                Some((words, _)) if error.raw_os_error().is_some() => words.to_owned(),
+                _ => text,
+            }
         }
     }
 }
@@ -374,10 +392,10 @@ pub fn exceeded_limit(error: &std::io::Error) -> Option<&'static str> {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     match error.raw_os_error()? {
-        EAGAIN => Some("the limit of processes and threads, `ulimit -u`"),
-        ENOMEM => Some("the memory of this machine"),
+        EAGAIN => Some("the limit of processes and threads (`ulimit -u`)"),
+        ENOMEM => Some("the memory of this machine, or its limit (`ulimit -v`),"),
         ENFILE => Some("the system's limit of open files"),
-        EMFILE => Some("the limit of open files, `ulimit -n`"),
+        EMFILE => Some("the limit of open files (`ulimit -n`)"),
         _ => None,
     }
 }
@@ -391,6 +409,13 @@ impl From<String> for Error {
 impl From<&str> for Error {
     fn from(message: &str) -> Error {
         Error::Other(message.to_owned())
+    }
+}
+
+fn within(time: Duration) -> String {
+    match time.is_zero() {
+        true => "at once, and no time to wait was given".to_owned(),
+        false => format!("within {time:?}"),
     }
 }
 
@@ -471,6 +496,25 @@ mod tests {
                 assert_eq!(error.code(), u32::from(code));
             }
         }
+    }
+
+    #[test]
+    fn a_limit_of_the_system_is_named_and_no_number_of_an_error() {
+        for (number, expected) in [(11, "`ulimit -u`"), (24, "`ulimit -n`"), (12, "memory")] {
+            let said = Error::from(std::io::Error::from_raw_os_error(number)).to_string();
+            assert!(said.contains(expected), "{said}");
+            assert!(!said.contains("os error"), "{said}");
+        }
+        let missing = std::io::Error::from_raw_os_error(2);
+        assert_eq!(system_reason(&missing), "No such file or directory");
+        assert_eq!(system_reason(&std::io::Error::other("x")), "x");
+        #[derive(Debug, thiserror::Error)]
+        #[error("the file: {}", system_reason(source))]
+        struct OfFile {
+            source: std::io::Error,
+        }
+        let said = Error::other(OfFile { source: missing }).to_string();
+        assert_eq!(said, "the file: No such file or directory");
     }
 
     #[test]

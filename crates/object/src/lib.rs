@@ -68,9 +68,9 @@ mod valid;
 
 pub use codec::{Ticket, decode, encode, encode_into};
 pub use crucial_macros::shared;
-#[doc(hidden)]
-pub use error::exceeded_limit;
 pub use error::{Error, Result};
+#[doc(hidden)]
+pub use error::{exceeded_limit, system_reason};
 pub use error_kind::ErrorKind;
 pub use handle::{ObjectBuilder, Shared};
 pub use id::{MethodId, ObjectId, RunId, Sequence, SessionId, ThreadId};

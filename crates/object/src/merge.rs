@@ -194,10 +194,18 @@ impl MergeBy {
     }
 
     fn mismatch(self) -> Error {
-        refused(format!(
-            "{:?} of {:?}: numbers have Sum, Max and Min; strings and vectors have Append",
-            self.how, self.kind
-        ))
+        let values = match self.kind {
+            Kind::Text => "texts are merged by append",
+            Kind::Sequence => "vectors are merged by append",
+            _ => "numbers are merged by sum, max or min",
+        };
+        let how = match self.how {
+            Merge::Sum => "sum",
+            Merge::Max => "max",
+            Merge::Min => "min",
+            Merge::Append => "append",
+        };
+        refused(format!("{values}, and not by {how}"))
     }
 }
 
@@ -297,7 +305,7 @@ impl Rank {
 
 fn unordered() -> Error {
     Error::BadArguments {
-        what: "top".to_owned(),
+        what: "the search for the largest values".to_owned(),
         detail: "the values are vectors, of whose items the server knows no order; numbers and strings have one"
             .to_owned(),
     }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::envelope;
@@ -153,9 +152,7 @@ impl ThreadPool {
     fn start_waiting(self: &Arc<Self>) {
         while let Some((id, limit, invocation)) = self.take_waiting() {
             if let Err(error) = self.start(id, limit, invocation) {
-                let reason = format!(
-                    "cannot start a thread: {error}; a lower concurrency_max needs fewer threads"
-                );
+                let reason = format!("{error}; a lower CRUCIAL_CONCURRENCY needs fewer threads");
                 self.end(id, Err(Failure::Start { reason }));
             }
         }
@@ -194,19 +191,18 @@ impl ThreadPool {
     ) -> std::io::Result<()> {
         self.start_watcher()?;
         let pool = self.clone();
-        thread::Builder::new()
-            // A thread's name must not contain NUL: the standard library refuses it.
-            .name(invocation.name.replace('\0', " "))
-            .spawn(move || {
-                let context = Context {
-                    request_id: format!("in-process-{id}"),
-                    deadline: SystemTime::now().checked_add(limit),
-                };
-                let event = envelope::wrap(&invocation.payload);
-                let result = run(&*pool.handler, &context, &event);
-                pool.end(id, result);
-                pool.start_waiting();
-            })?;
+        // A thread's name must not contain NUL: the standard library refuses it.
+        let name = invocation.name.replace('\0', " ");
+        crucial_local::thread::start(&name, move || {
+            let context = Context {
+                request_id: format!("in-process-{id}"),
+                deadline: SystemTime::now().checked_add(limit),
+            };
+            let event = envelope::wrap(&invocation.payload);
+            let result = run(&*pool.handler, &context, &event);
+            pool.end(id, result);
+            pool.start_waiting();
+        })?;
         Ok(())
     }
 
@@ -227,9 +223,7 @@ impl ThreadPool {
         let mut invocations = self.invocations();
         if !invocations.watched {
             let pool = self.clone();
-            thread::Builder::new()
-                .name("crucial-deadlines".to_owned())
-                .spawn(move || pool.enforce_deadlines())?;
+            crucial_local::thread::start("crucial-deadlines", move || pool.enforce_deadlines())?;
             invocations.watched = true;
         }
         Ok(())

@@ -133,9 +133,7 @@ impl Nested {
         let mut state = self.0.state();
         if !state.is_fetched {
             let inner = self.0.clone();
-            std::thread::Builder::new()
-                .name("crucial-outcomes".to_owned())
-                .spawn(move || inner.fetch())?;
+            crucial_local::thread::start("crucial-outcomes", move || inner.fetch())?;
             state.is_fetched = true;
         }
         Ok(())

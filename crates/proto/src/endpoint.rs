@@ -23,6 +23,28 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
+/// Signs of other kinds of addresses.
+const NO_HOST: [char; 6] = ['/', '@', '?', '#', '"', '\''];
+
+impl Endpoint {
+    /// The address of a server that others are to reach.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for port 0, which stands for a free port of a listener.
+    pub fn reachable(self) -> Result<Endpoint, Error> {
+        match self {
+            Endpoint::Tcp { port: 0, .. } => Err(Error::Config {
+                detail: format!(
+                    "no server can be reached at {self}: port 0 is for --listen, and the server then says which port \
+                     it has"
+                ),
+            }),
+            endpoint => Ok(endpoint),
+        }
+    }
+}
+
 impl FromStr for Endpoint {
     type Err = Error;
 
@@ -44,6 +66,12 @@ impl FromStr for Endpoint {
             }
             return Ok(Endpoint::Unix(path.into()));
         }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            return Err(bad(&format!(
+                "{scheme}:// is not part of it; perhaps {}",
+                rest.trim_end_matches('/')
+            )));
+        }
         let (host, port) = text
             .rsplit_once(':')
             .ok_or_else(|| bad("the port is missing"))?;
@@ -56,6 +84,12 @@ impl FromStr for Endpoint {
         let host = bracketed.unwrap_or(host);
         if host.is_empty() {
             return Err(bad("the host is missing"));
+        }
+        if let Some(sign) = host
+            .chars()
+            .find(|sign| NO_HOST.contains(sign) || sign.is_whitespace())
+        {
+            return Err(bad(&format!("no name of a host has the sign {sign:?}")));
         }
         Ok(Endpoint::Tcp {
             host: host.to_owned(),
@@ -97,7 +131,9 @@ impl FromStr for Endpoints {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let endpoints = text.split(',').map(|one| one.trim().parse());
+        let endpoints = text
+            .split(',')
+            .map(|one| one.trim().parse::<Endpoint>()?.reachable());
         let endpoints: Vec<Endpoint> = endpoints.collect::<Result<_, _>>()?;
         Endpoints::new(endpoints).ok_or_else(|| Error::Config {
             detail: "the address of a server is expected".to_owned(),
@@ -159,6 +195,22 @@ mod tests {
             let error = text.parse::<Endpoint>().unwrap_err().to_string();
             assert!(error.contains("HOST:PORT"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_what_to_write() {
+        for (text, expected) in [
+            ("http://localhost:7171", "perhaps localhost:7171"),
+            ("tcp://10.0.0.1:7171/", "perhaps 10.0.0.1:7171"),
+            ("me@host:7171", "'@'"),
+            ("local host:7171", "' '"),
+            ("localhost:0", "port 0 is for --listen"),
+            ("localhost:1,localhost:0", "localhost:0"),
+        ] {
+            let error = text.parse::<Endpoints>().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        "localhost:0".parse::<Endpoint>().unwrap();
     }
 
     #[test]

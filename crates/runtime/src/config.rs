@@ -1,8 +1,10 @@
 //! Settings.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::sync::Once;
 use std::time::Duration;
 
 use crucial_object::{Error, Result, RunId};
@@ -11,8 +13,8 @@ use crucial_proto::Endpoints;
 use crucial_proto::frame::REPLICAS_MAX;
 use serde::{Deserialize, Serialize};
 
-use crate::modules::program_modules;
-use crate::output;
+use crate::modules::{check_named, program_modules};
+use crate::{environment, output};
 
 /// The settings of a program.
 ///
@@ -54,14 +56,15 @@ pub struct Config {
     /// further threads queue. 1000 by default, as on Lambda. Threads that wait for each other need to run at the same
     /// time.
     pub concurrency_max: usize,
-    /// `CRUCIAL_MEMORY_MB`: the memory limit of a cloud thread, unless its builder says otherwise.
+    /// `CRUCIAL_MEMORY_MB`: the memory limit of a cloud thread, unless its builder says otherwise. At least 32.
     pub memory_mb: u32,
     /// `CRUCIAL_TIME_LIMIT_S`: the time limit of a cloud thread, unless its builder says otherwise. 900 s by default, as
     /// on Lambda.
     pub time_limit: Duration,
     /// `CRUCIAL_LEASE_MS`: the embedded server ends the session of a client that is silent for this long.
     pub lease: Duration,
-    /// `CRUCIAL_PATIENCE_S`: how long calls wait for a server that cannot be reached, before they fail.
+    /// `CRUCIAL_PATIENCE_S`: how long calls wait for a server that cannot be reached, before they fail. (Cloud threads that
+    /// call nothing go on: their results do not come by way of the server.)
     pub patience: Duration,
     /// `CRUCIAL_SPIN_US`: how long a thread that waits for a reply, and an event loop of the embedded server, spin before
     /// they sleep, where spinning has paid off lately. 50 µs by default; 0: never.
@@ -80,6 +83,9 @@ pub enum PlatformKind {
 
 /// The memory with which Lambda gives a function one whole virtual CPU.
 const MEMORY_MB: u32 = 1769;
+
+/// The least memory with which a worker runs: with less its own threads do not start.
+pub(crate) const MEMORY_MB_MIN: u32 = 32;
 
 /// More cloud threads at once than any platform runs.
 const CONCURRENCY_MAX: u64 = 1_000_000;
@@ -118,7 +124,14 @@ impl Config {
     ///
     /// [`Error::Config`], which names the variable and says what is expected.
     pub fn from_env() -> Result<Config> {
-        Config::read(|name| std::env::var_os(name))
+        let config = Config::read(|name| std::env::var_os(name))?;
+        check_named()?;
+        // One process says it, and not each worker.
+        if !worker::is_worker() {
+            static SAID: Once = Once::new();
+            SAID.call_once(environment::note_unknown);
+        }
+        Ok(config)
     }
 
     /// How long threads spin. With a single core, spinning only takes time from the thread that is waited for.
@@ -181,7 +194,7 @@ impl Config {
             config.concurrency_max = v.number(1..=CONCURRENCY_MAX)? as usize;
         }
         if let Some(v) = get("CRUCIAL_MEMORY_MB")? {
-            config.memory_mb = v.number(1..=u32::MAX.into())? as u32;
+            config.memory_mb = v.number(MEMORY_MB_MIN.into()..=u32::MAX.into())? as u32;
         }
         if let Some(v) = get("CRUCIAL_TIME_LIMIT_S")? {
             config.time_limit = Duration::from_secs(v.number(1..=SECONDS_MAX)?);
@@ -199,6 +212,24 @@ impl Config {
     }
 }
 
+/// A whole number in a range, from a variable or an option.
+///
+/// # Errors
+///
+/// The expected range.
+pub fn whole_number<N>(text: &str, range: &RangeInclusive<N>) -> Result<N, String>
+where
+    N: FromStr + PartialOrd + Display,
+{
+    match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => {
+            let (least, most) = (range.start(), range.end());
+            Err(format!("a whole number from {least} to {most} is expected"))
+        }
+    }
+}
+
 struct Variable {
     name: &'static str,
     value: String,
@@ -206,14 +237,7 @@ struct Variable {
 
 impl Variable {
     fn number(&self, range: RangeInclusive<u64>) -> Result<u64> {
-        match self.value.parse() {
-            Ok(number) if range.contains(&number) => Ok(number),
-            _ => Err(self.bad(&format!(
-                "a whole number from {} to {} is expected",
-                range.start(),
-                range.end()
-            ))),
-        }
+        whole_number(&self.value, &range).map_err(|why| self.bad(&why))
     }
 
     /// The value of a type whose errors name it.
@@ -223,7 +247,7 @@ impl Variable {
         })
     }
 
-    fn bad(&self, why: &dyn std::fmt::Display) -> Error {
+    fn bad(&self, why: &dyn Display) -> Error {
         Error::Config {
             detail: format!("{}={:?}: {why}", self.name, self.value),
         }
@@ -282,7 +306,8 @@ mod tests {
             ("CRUCIAL_CONCURRENCY", "0", "from 1 to"),
             ("CRUCIAL_CONCURRENCY", "18446744073709551615", "to 1000000"),
             ("CRUCIAL_MEMORY_MB", "99999999999", "to 4294967295"),
-            ("CRUCIAL_MEMORY_MB", "-1", "from 1 to"),
+            ("CRUCIAL_MEMORY_MB", "-1", "from 32 to"),
+            ("CRUCIAL_MEMORY_MB", "31", "from 32 to"),
             (
                 "CRUCIAL_TIME_LIMIT_S",
                 "18446744073709551615",

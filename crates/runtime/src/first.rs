@@ -43,9 +43,8 @@ fn pass_signals_on(mut signals: Signals, program: Pid) {
             crucial_local::signals::pass_on(signal, program);
         }
     };
-    let thread = std::thread::Builder::new().name("crucial-signals".to_owned());
     // Without the thread the program runs, and is ended as before.
-    let _ = thread.spawn(pass_on);
+    let _ = crucial_local::thread::start("crucial-signals", pass_on);
 }
 
 /// Collects children, also those that it has inherited, until the program has ended.

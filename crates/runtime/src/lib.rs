@@ -9,6 +9,7 @@
 //! Users see all of this through the facade, `crucial`; the command line (`crucial-cli`) is built on it as well.
 
 mod config;
+mod environment;
 mod first;
 mod modules;
 mod output;
@@ -21,6 +22,6 @@ mod task;
 pub mod thread;
 mod worker;
 
-pub use config::{Config, PlatformKind};
+pub use config::{Config, PlatformKind, whole_number};
 pub use modules::{EmbeddedModule, MODULE_VARIABLE};
 pub use task::{CloudFunction, IntoTask, IsTask, MutTask, Returned, Task, Write, overwrite, task};

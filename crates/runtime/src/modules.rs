@@ -1,10 +1,11 @@
 //! The modules that a program brings along, for servers that were built without its types.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crucial_object::{Error, Result};
+use crucial_object::{Error, Result, system_reason};
 
 /// The environment variable with paths of further modules, separated by colons.
 pub const MODULE_VARIABLE: &str = "CRUCIAL_MODULE";
@@ -29,15 +30,44 @@ pub(crate) fn program_modules() -> Result<Vec<Vec<u8>>> {
             Err(error) => return Err(unreadable(Path::new(&beside), &error)),
         }
     }
-    let named = std::env::var_os(MODULE_VARIABLE).unwrap_or_default();
-    for path in std::env::split_paths(&named).filter(|path| *path != PathBuf::new()) {
+    for path in named_modules() {
         modules.push(std::fs::read(&path).map_err(|error| unreadable(&path, &error))?);
     }
     Ok(modules)
 }
 
+/// The first bytes of each module.
+const MARK: &[u8] = b"\0asm";
+
+/// Whether the files of [`MODULE_VARIABLE`] can be read and are modules, before any is needed.
+///
+/// # Errors
+///
+/// [`Error::Config`], which names the variable and the file.
+pub(crate) fn check_named() -> Result<()> {
+    named_modules().try_for_each(|path| {
+        let mut mark = Vec::new();
+        let read =
+            File::open(&path).and_then(|file| file.take(MARK.len() as u64).read_to_end(&mut mark));
+        let wrong = match read {
+            Err(error) => system_reason(&error),
+            Ok(_) if mark != MARK => "not a module, as `crucial build` makes them".to_owned(),
+            Ok(_) => return Ok(()),
+        };
+        Err(Error::Config {
+            detail: format!("{MODULE_VARIABLE}: {}: {wrong}", path.display()),
+        })
+    })
+}
+
+fn named_modules() -> impl Iterator<Item = PathBuf> {
+    let named = std::env::var_os(MODULE_VARIABLE).unwrap_or_default();
+    let paths: Vec<PathBuf> = std::env::split_paths(&named).collect();
+    paths.into_iter().filter(|path| *path != PathBuf::new())
+}
+
 fn unreadable(path: &Path, error: &io::Error) -> Error {
     Error::Config {
-        detail: format!("the module {}: {error}", path.display()),
+        detail: format!("the module {}: {}", path.display(), system_reason(error)),
     }
 }

@@ -40,6 +40,7 @@ pub fn main<R>(program: fn() -> R, command_line: Option<CommandLine>) -> R {
         held::become_worker();
         worker::run(&Worker::process(runtime::adopt));
     }
+    note_unreadable_filter();
     // Also when the program panics.
     let _end = EndRun;
     program()
@@ -66,6 +67,30 @@ impl Drop for EndRun {
     }
 }
 
+/// The variable that says which tracing events are printed.
+#[cfg(feature = "tracing-lines")]
+const FILTER_VARIABLE: &str = "RUST_LOG";
+
+/// Tells the user that the filter of tracing events has no effect, if it cannot be read. (Other programs than this one read
+/// the variable, too, so that this is no error.)
+fn note_unreadable_filter() {
+    #[cfg(feature = "tracing-lines")]
+    if let Some(Err(value)) = filter() {
+        crate::output::note(format_args!(
+            "{FILTER_VARIABLE}={value:?} has no effect: a level (error, warn, info, debug, trace, off) is expected, or \
+             TARGET=LEVEL, or several of them with commas between"
+        ));
+    }
+}
+
+/// The filter of tracing events, or the value of its variable if that cannot be read.
+#[cfg(feature = "tracing-lines")]
+fn filter() -> Option<Result<tracing_subscriber::filter::Targets, OsString>> {
+    let value = std::env::var_os(FILTER_VARIABLE).filter(|value| !value.is_empty())?;
+    let parsed = value.to_str().and_then(|filter| filter.parse().ok());
+    Some(parsed.ok_or(value))
+}
+
 /// Prints tracing events as lines on standard error: those of a worker, which the platform brings to the client, and
 /// those of a server. `level` is the lowest level that is printed where `RUST_LOG` does not say.
 pub fn show_tracing(level: Level) {
@@ -76,15 +101,16 @@ pub fn show_tracing(level: Level) {
         use tracing_subscriber::filter::{LevelFilter, Targets};
         use tracing_subscriber::prelude::*;
 
-        let filter = std::env::var("RUST_LOG")
-            .ok()
-            .and_then(|filter| filter.parse::<Targets>().ok())
-            .unwrap_or_else(|| {
-                Targets::new()
-                    .with_default(level)
-                    // openraft warns about every connection that breaks.
-                    .with_target("openraft", LevelFilter::OFF)
-            });
+        // One process says it, and not each worker.
+        if !worker::is_worker() {
+            note_unreadable_filter();
+        }
+        let filter = filter().and_then(Result::ok).unwrap_or_else(|| {
+            Targets::new()
+                .with_default(level)
+                // openraft warns about every connection that breaks.
+                .with_target("openraft", LevelFilter::OFF)
+        });
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(false)

@@ -9,7 +9,7 @@ use crucial_object::{Error, Result, RunId};
 use crucial_platform::{InProcess, LocalConfig, LocalPlatform, Platform, worker};
 use crucial_proto::Endpoints;
 
-use crate::config::{Config, PlatformKind};
+use crate::config::{Config, MEMORY_MB_MIN, PlatformKind};
 use crate::output::{self, Lines};
 use crate::server::Embedded;
 use crate::worker::Worker;
@@ -244,6 +244,7 @@ impl Runtime {
         Ok(Arc::new(LocalPlatform::start(LocalConfig {
             concurrency_max: self.config.concurrency_max,
             memory_mb_default: Some(self.config.memory_mb),
+            memory_mb_min: MEMORY_MB_MIN,
             time_limit_default: self.config.time_limit,
             output: Arc::new(Lines),
             ..LocalConfig::default()

@@ -3,10 +3,11 @@
 #[cfg(feature = "modules")]
 use std::sync::Arc;
 
-use crucial_local::{Place, embedded};
+use crucial_local::embedded::{self, Refusal};
+use crucial_local::{Place, exceeded_limit, files};
 use crucial_object::{Error, Result};
 use crucial_proto::Endpoint;
-use crucial_server::{Parts, Server};
+use crucial_server::{Parts, Server, StartError};
 
 use crate::config::Config;
 
@@ -20,11 +21,27 @@ pub(crate) struct Embedded {
 impl Embedded {
     /// Starts a server that only this program and its workers use.
     pub fn start(config: &Config) -> Result<Embedded> {
+        files::raise_limit();
+        if files::limit() < files::PROGRAM_FILES {
+            return Err(Error::Config {
+                detail: files::too_few(files::PROGRAM_FILES),
+            });
+        }
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(Error::other)?;
         let random = u64::from_le_bytes(random);
-        let listen =
-            |endpoint: &Endpoint| Server::start_with(server_config(config, endpoint), parts());
+        let listen = |endpoint: &Endpoint| {
+            let started = Server::start_with(server_config(config, endpoint), parts());
+            started.map_err(|error| match error {
+                StartError::Setup(_) | StartError::Cluster(_) => {
+                    Refusal::Anywhere(error.to_string())
+                }
+                StartError::Listen { ref source, .. } if exceeded_limit(source).is_some() => {
+                    Refusal::Anywhere(error.to_string())
+                }
+                error => Refusal::Here(error.to_string()),
+            })
+        };
         let started = embedded::listen_somewhere(std::process::id(), random, listen);
         let (place, server) = started.map_err(|reasons| Error::Config {
             detail: format!("cannot start the embedded server: {reasons}"),

@@ -181,7 +181,8 @@ fn in_thread<R: Send>(name: &str, run: impl FnOnce() -> Result<R> + Send) -> Res
         .name(name.replace('\0', " "))
         .stack_size(STACK_BYTES);
     std::thread::scope(|scope| {
-        let thread = thread.spawn_scoped(scope, run)?;
+        let thread = thread.spawn_scoped(scope, run);
+        let thread = thread.map_err(|error| crucial_local::thread::refused(name, &error))?;
         let unwind = |payload| std::panic::resume_unwind(payload);
         thread.join().unwrap_or_else(unwind)
     })

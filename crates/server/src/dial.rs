@@ -32,10 +32,7 @@ pub(crate) fn start(
             done(None);
         }
     };
-    std::thread::Builder::new()
-        .name("crucial-dial".to_owned())
-        .spawn(dial)
-        .map(drop)
+    crucial_local::thread::start("crucial-dial", dial).map(drop)
 }
 
 fn connect(address: &str, hello: &peer::Hello) -> io::Result<TcpStream> {

@@ -189,7 +189,7 @@ impl Shell {
         let shell = self.clone();
         let done = move |done| shell.input(Input::WorkDone(done));
         if let Err(error) = self.workshop.start(work, done) {
-            self.fail(format!("cannot start a thread: {error}"));
+            self.fail(error.to_string());
         }
     }
 

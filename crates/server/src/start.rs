@@ -76,7 +76,10 @@ impl Default for Parts {
 #[non_exhaustive]
 pub enum StartError {
     /// The server cannot listen there.
-    #[error("cannot listen on {endpoint}: {source}{limit}", limit = limit_of(source))]
+    #[error(
+        "cannot listen on {endpoint}: {}",
+        crucial_object::system_reason(source)
+    )]
     Listen {
         /// Where.
         endpoint: Endpoint,
@@ -84,7 +87,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// A resource of the operating system is missing.
-    #[error("cannot set up the server: {0}{limit}", limit = limit_of(.0))]
+    #[error("cannot set up the server: {}", crucial_object::system_reason(.0))]
     Setup(#[from] std::io::Error),
     /// A setting makes no sense.
     #[error("{0}")]
@@ -92,9 +95,4 @@ pub enum StartError {
     /// The server cannot be part of the cluster.
     #[error("{0}")]
     Cluster(String),
-}
-
-/// The system's limit that an error is about, for a message.
-fn limit_of(error: &std::io::Error) -> String {
-    crucial_object::exceeded_limit(error).map_or_else(String::new, |limit| format!(": {limit}"))
 }

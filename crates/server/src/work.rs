@@ -26,10 +26,7 @@ impl Workshop {
         done: impl FnOnce(WorkDone) + Send + 'static,
     ) -> io::Result<()> {
         let workshop = self.clone();
-        std::thread::Builder::new()
-            .name("crucial-work".to_owned())
-            .spawn(move || done(workshop.run(work)))
-            .map(drop)
+        crucial_local::thread::start("crucial-work", move || done(workshop.run(work))).map(drop)
     }
 
     /// Does some work. A panic of a compiler or of a store is an error of theirs: whoever waits for the work hears of it.

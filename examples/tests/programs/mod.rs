@@ -1,8 +1,9 @@
 //! Helpers that run the applications as processes.
 #![allow(dead_code, reason = "each test uses a part of the module")]
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// The applications; each has a version with std threads as well.
 pub const ALL: [&str; 10] = [
@@ -85,4 +86,30 @@ pub fn kmeans(mut program: Command, directory: &Path) -> (String, String) {
     let centroids = std::fs::read_to_string(&path).expect("the program wrote it");
     std::fs::remove_file(&path).expect("the file can be removed");
     (said, centroids)
+}
+
+/// Files in a directory that is removed.
+pub struct Files(pub tempfile::TempDir);
+
+impl Files {
+    pub fn new() -> Files {
+        Files(tempfile::tempdir().expect("a directory"))
+    }
+
+    pub fn write(&self, name: impl AsRef<OsStr>, bytes: impl AsRef<[u8]>) -> String {
+        let path = self.0.path().join(name.as_ref());
+        std::fs::write(&path, bytes).expect("written");
+        path.to_string_lossy().into_owned()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+/// Runs a program, and returns what it said on standard error, too.
+pub fn run(command: &mut Command) -> (Output, String) {
+    let output = command.output().expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output, said)
 }

@@ -1,5 +1,6 @@
 //! `crucial map`, `list`, `set` and `queue`.
 
+use std::cmp::Ordering;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use serde_json::Value;
 use super::open::{find, object, patient, whatever};
 use crate::lines::{self, each};
 use crate::print;
-use crate::value::{Answer, duration, within};
+use crate::value::{Answer, duration, quoted, within};
 
 /// The type of a map's values.
 #[derive(Clone, Copy, ValueEnum)]
@@ -200,7 +201,7 @@ where
             Ok(Answer::of(keys.collect::<Vec<_>>()))
         }
         MapOperation::Entries => Ok(Answer::entries(shown(entries(&map()?)?))),
-        MapOperation::Top { count } => Ok(Answer::entries(shown(map()?.top(count)?))),
+        MapOperation::Top { count } => Ok(Answer::entries(shown(top(&map()?, count)?))),
         MapOperation::Len => any()?.len().map(Answer::of),
         MapOperation::Clear => any()?.clear().map(|()| Answer::done()),
     }
@@ -219,7 +220,14 @@ pub(super) fn list(name: &str, operation: ListOperation) -> Result<Answer> {
         ListOperation::Get { index } => list()?.get(index).map(Answer::maybe),
         ListOperation::Set { index, item } => list()?.set(index, item).map(Answer::of),
         ListOperation::Remove { index } => list()?.remove(index).map(Answer::of),
-        ListOperation::Range { start, count } => list()?.range(start, count).map(Answer::of),
+        ListOperation::Range { start, count } => {
+            let list = list()?;
+            let page = |_: Option<&String>, position: u64, most: u64| {
+                let start = start.saturating_add(position);
+                list.range(start, most.min(count.saturating_sub(position)))
+            };
+            in_pages(page).map(Answer::of)
+        }
         ListOperation::All => {
             let list = list()?;
             let page = |_: Option<&String>, start, count| list.range(start, count);
@@ -296,10 +304,10 @@ fn parse<V: FromStr + Shown>(text: &str) -> Result<V> {
 fn number<V: FromStr + Shown>(text: &str) -> Result<V, String> {
     let value: V = text
         .parse()
-        .map_err(|_| format!("{text:?} is not {}", V::EXPECTED))?;
+        .map_err(|_| format!("{} is not {}", quoted(text), V::EXPECTED))?;
     match value.is_as_written(text) {
         true => Ok(value),
-        false => Err(format!("{text:?} is beyond the numbers of 64 bits")),
+        false => Err(format!("{} is beyond the numbers of 64 bits", quoted(text))),
     }
 }
 
@@ -317,7 +325,8 @@ fn entry<V: FromStr + Shown>(line: &str) -> Result<Option<(String, V)>, String> 
                 (Some(key), Some(value), None) => (key, value),
                 _ => {
                     return Err(format!(
-                        "{line:?} is not a line \"KEY VALUE\" of two words: with blanks in them, put a tab between the two"
+                        "{} is not a line \"KEY VALUE\" of two words: with blanks in them, put a tab between the two",
+                        quoted(line)
                     ));
                 }
             }
@@ -333,6 +342,9 @@ pub(super) trait Shown {
 
     fn shown(self) -> Value;
 
+    /// The order of values, as servers have it.
+    fn rank(&self, other: &Self) -> Ordering;
+
     /// Whether it is what the text says.
     fn is_as_written(&self, _: &str) -> bool {
         true
@@ -346,6 +358,10 @@ impl Shown for i64 {
     fn shown(self) -> Value {
         self.into()
     }
+
+    fn rank(&self, other: &Self) -> Ordering {
+        self.cmp(other)
+    }
 }
 
 impl Shown for String {
@@ -353,6 +369,10 @@ impl Shown for String {
 
     fn shown(self) -> Value {
         self.into()
+    }
+
+    fn rank(&self, other: &Self) -> Ordering {
+        self.cmp(other)
     }
 }
 
@@ -364,6 +384,14 @@ impl Shown for f64 {
         match self.is_finite() {
             true => self.into(),
             false => self.to_string().into(),
+        }
+    }
+
+    /// A NaN is below all numbers.
+    fn rank(&self, other: &Self) -> Ordering {
+        match (self.is_nan(), other.is_nan()) {
+            (false, false) => self.total_cmp(other),
+            (one, other) => other.cmp(&one),
         }
     }
 
@@ -384,6 +412,28 @@ fn entries<V: Element + 'static>(map: &Shared<Map<String, V>>) -> Result<Vec<(St
     })
 }
 
+/// The entries with the largest values, as the server finds them; by this command if they do not fit into its reply.
+fn top<V>(map: &Shared<Map<String, V>>, count: u64) -> Result<Vec<(String, V)>>
+where
+    V: Mergeable + Shown + Clone + 'static,
+{
+    match map.top(count) {
+        Err(error) if is_too_large(&error) => {
+            let mut all = entries(map)?;
+            // Stable: of equal values the first comes first.
+            all.sort_by(|(_, one), (_, other)| other.rank(one));
+            all.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+            Ok(all)
+        }
+        found => found,
+    }
+}
+
+/// Whether a reply was larger than replies may be.
+fn is_too_large(error: &Error) -> bool {
+    matches!(error, Error::LimitExceeded { limit, .. } if limit == "frame_bytes_max")
+}
+
 /// The number of items in a page.
 const PAGE: u64 = 10_000;
 
@@ -396,7 +446,7 @@ pub(super) fn in_pages<T>(page: impl Fn(Option<&T>, u64, u64) -> Result<Vec<T>>)
         match page(all.last(), all.len() as u64, count) {
             Ok(items) if items.is_empty() => return Ok(all),
             Ok(items) => all.extend(items),
-            Err(Error::LimitExceeded { limit, .. }) if limit == "frame_bytes_max" && count > 1 => {
+            Err(error) if is_too_large(&error) && count > 1 => {
                 count = (count / 8).max(1);
             }
             Err(error) => return Err(error),

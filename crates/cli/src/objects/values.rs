@@ -11,8 +11,7 @@ use crate::value::{Answer, within};
 pub enum CounterOperation {
     /// Prints the value
     Get,
-    /// Adds, and prints the new value
-    #[command(allow_negative_numbers = true)]
+    /// Adds, and prints the new value. A sum beyond the numbers of 64 bits is an error, and changes nothing
     Add {
         #[arg(value_parser = within(i64::MIN..=i64::MAX))]
         number: i64,

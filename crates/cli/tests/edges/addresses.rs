@@ -65,6 +65,77 @@ fn k28_a_client_waits_for_a_server_that_is_about_to_start() {
 }
 
 #[test]
+fn k28_where_no_server_can_be_nobody_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "mine").unwrap();
+    for address in [
+        &format!("unix:{}", file.display()),
+        &format!("unix:{}", directory.path().display()),
+        "127.0.0.1:0",
+        "http://127.0.0.1:7171",
+    ] {
+        let begun = Instant::now();
+        let (status, error) = said(&get(address, "600").output().unwrap());
+        assert_eq!(status, 1, "{error}");
+        assert!(
+            error.contains(address) && error.lines().count() == 1,
+            "{error}"
+        );
+        assert!(begun.elapsed() < PATIENCE, "{error}");
+    }
+}
+
+#[test]
+fn k28_the_end_of_patience_is_said_in_other_words() {
+    let address = free_address();
+    let output = get(&address, "3").output().unwrap();
+    let error = text(&output.stderr);
+    let lines: Vec<_> = error.lines().collect();
+    let [first, last] = lines[..] else {
+        panic!("{error}");
+    };
+    assert!(first.contains("calls wait 3 s at most"), "{error}");
+    assert!(last.ends_with("given up after 3 s"), "{error}");
+    assert!(!error.contains("os error"), "{error}");
+}
+
+#[test]
+fn k31_a_command_with_too_few_files_does_not_wait_for_a_server() {
+    let server = server();
+    for files in ["4", "6", "8"] {
+        let script = format!("ulimit -n {files}; exec {CRUCIAL} counter c get");
+        let begun = Instant::now();
+        let mut command = Command::new("sh");
+        command.env("CRUCIAL_CLUSTER", &server.address);
+        let output = command.args(["-c", &script]).output().unwrap();
+        let (status, said) = said(&output);
+        assert!(
+            said.contains("`ulimit -n`") || status == 0,
+            "{files}: {said}"
+        );
+        assert!(begun.elapsed() < PATIENCE, "{said}");
+    }
+}
+
+#[test]
+fn servers_of_up_say_their_address() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let output = with_signals()
+        .args(["up", "-n", "1", "--port", &port.to_string()])
+        .output()
+        .unwrap();
+    let error = text(&output.stderr);
+    let line = format!("[127.0.0.1:{port}] crucial: cannot listen on 127.0.0.1:{port}: ");
+    assert!(error.starts_with(&line), "{error}");
+    assert!(
+        error.contains("did not start; its own message is above"),
+        "{error}"
+    );
+}
+
+#[test]
 fn k28_what_is_no_server_is_said_to_be_none() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

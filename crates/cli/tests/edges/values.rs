@@ -211,6 +211,77 @@ fn k37_a_variable_that_is_no_text_is_an_error() {
 }
 
 #[test]
+fn k37_a_variable_without_effect_is_said_with_the_one_that_is_meant() {
+    let server = server();
+    let mut get = command(&server, &["counter", "c", "get"]);
+    let output = get.env("CRUCIAL_PATIENCE", "5").output().unwrap();
+    assert_eq!(text(&output.stdout), "0");
+    let error = text(&output.stderr);
+    assert!(
+        error.contains("CRUCIAL_PATIENCE (is CRUCIAL_PATIENCE_S meant?)"),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1, "{error}");
+    let mut get = command(&server, &["counter", "c", "get"]);
+    let (status, error) = said(&get.env("CRUCIAL_MODULE", "/nowhere.wasm").output().unwrap());
+    assert!(
+        status == 1 && error.contains("CRUCIAL_MODULE: /nowhere.wasm: No such file"),
+        "{error}"
+    );
+    let mut refused = with_signals();
+    refused.args(["server", "--listen", "unix:/nowhere/at/all"]);
+    let (_, error) = said(&refused.env("RUST_LOG", "a=b").output().unwrap());
+    assert!(error.contains("RUST_LOG=\"a=b\" has no effect"), "{error}");
+}
+
+#[test]
+fn k36_a_counter_does_not_wrap_around() {
+    let server = server();
+    for (step, most) in [
+        ("9223372036854775807", "increment"),
+        ("-9223372036854775808", "decrement"),
+    ] {
+        assert_eq!(
+            run(&server, &["counter", "c", "add", step]),
+            (0, step.to_owned())
+        );
+        let (status, error) = run(&server, &["counter", "c", most]);
+        assert!(status == 1 && error.contains(step), "{error}");
+        assert_eq!(
+            run(&server, &["counter", "c", "reset"]),
+            (0, step.to_owned())
+        );
+    }
+}
+
+#[test]
+fn k39_a_time_out_of_no_time_is_said_as_it_was_given() {
+    let server = server();
+    for (timeout, expected) in [("0s", "at once"), ("0ms", "at once"), ("7ms", "within 7ms")] {
+        let (status, error) = run(&server, &["queue", "q", "pop", "--timeout", timeout]);
+        assert!(status == 124 && error.contains(expected), "{error}");
+        assert!(!error.contains("1ms"), "{error}");
+    }
+}
+
+#[test]
+fn k38_a_mark_of_the_encoding_is_no_part_of_the_first_line() {
+    let server = server();
+    let merge = ["map", "m", "merge", "-"];
+    let input = b"\xef\xbb\xbfalice 1\nbob 2\n";
+    assert_eq!(with_input(command(&server, &merge), input).0, 0);
+    assert_eq!(
+        run(&server, &["map", "m", "get", "alice"]),
+        (0, "1".to_owned())
+    );
+    let (status, error) = with_input(command(&server, &merge), b"\xff\xfea\0 \x001\0\n\0");
+    assert!(
+        status == 1 && error.contains("line 1") && error.contains("UTF-16"),
+        "{error}"
+    );
+}
+
+#[test]
 fn k38_a_line_of_a_merge_is_two_words() {
     let server = server();
     let merge = |values: &str, line: &str| {
@@ -247,12 +318,16 @@ fn k39_much_is_read_in_pages() {
     let line = |index: u32| format!("{index}{}\n", "x".repeat(9_000_000));
     let lines: String = (0..8).map(line).collect();
     for (words, all) in [
-        (["list", "l", "push", "-"], ["list", "l", "all"]),
-        (["set", "s", "add", "-"], ["set", "s", "all"]),
-        (["log", "l", "write", "-"], ["log", "l", "lines"]),
+        (["list", "l", "push", "-"], &["list", "l", "all"][..]),
+        (
+            ["list", "m", "push", "-"],
+            &["list", "m", "range", "0", "8"],
+        ),
+        (["set", "s", "add", "-"], &["set", "s", "all"]),
+        (["log", "l", "write", "-"], &["log", "l", "lines"]),
     ] {
         assert_eq!(with_input(command(&server, &words), lines.as_bytes()).0, 0);
-        let output = command(&server, &all).output().unwrap();
+        let output = command(&server, all).output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
         assert_eq!(
             output.stdout.iter().filter(|byte| **byte == b'\n').count(),
@@ -269,8 +344,8 @@ fn k39_much_is_read_in_pages() {
         with_input(command(&server, &merge), entries.as_bytes()).0,
         0
     );
-    for operation in ["entries", "keys"] {
-        let words = ["map", "m", "--values", "text", operation];
+    for operation in [&["entries"][..], &["keys"], &["top", "8"]] {
+        let words = [&["map", "m", "--values", "text"], operation].concat();
         let output = command(&server, &words).output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
         assert_eq!(

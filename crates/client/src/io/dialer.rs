@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
+use crucial_local::files;
 use crucial_object::{Error, Result};
 use crucial_proto::Endpoint;
 
@@ -21,8 +22,9 @@ impl Net {
         // The heartbeat thread looks for calls that wait for too long.
         self.waker.wake_urgently();
         let (net, of) = (self.weak(), link.clone());
-        let thread = std::thread::Builder::new().name("crucial-connect".to_owned());
-        if let Err(error) = thread.spawn(move || keep_dialing(&net, &of)) {
+        let thread =
+            crucial_local::thread::start("crucial-connect", move || keep_dialing(&net, &of));
+        if let Err(error) = thread {
             tracing::warn!(%error, "no thread to connect with");
             // The heartbeat thread tries again.
             self.session().give_up_connecting(link.member);
@@ -50,6 +52,11 @@ impl Net {
                 self.session().on_connect_failed(link.member, reason);
             }
             Error::Fenced => self.end_with(&Error::Fenced),
+            // Files are closed again.
+            error if files::is_exhausted(&error) => {
+                self.session()
+                    .on_connect_failed(link.member, error.to_string());
+            }
             error => {
                 let failed = self.session().fail_at(link.member, error);
                 self.fail(failed);
@@ -122,9 +129,8 @@ impl Net {
         }
         let introduction = self.session().introduction();
         let net = self.weak();
-        let thread = std::thread::Builder::new().name("crucial-probe".to_owned());
         let seeds: Vec<Endpoint> = self.config.candidates().collect();
-        let spawned = thread.spawn(move || {
+        let spawned = crucial_local::thread::start("crucial-probe", move || {
             try_seeds(&net, &seeds, &introduction);
             if let Some(net) = net.upgrade() {
                 net.probing.store(false, Ordering::Release);

@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use crucial_object::{Error, Result};
+use crucial_local::files;
+use crucial_object::{Error, Result, system_reason};
 use crucial_proto::Endpoint;
 use crucial_proto::frame::{self, Hello, Response, Welcome};
 use rustix::event::PollFlags;
@@ -83,13 +84,27 @@ pub(crate) fn dial_first(config: &Config, hello: &Hello) -> Result<(Endpoint, Di
         }
         let is_late = |error: &Error| matches!(error, Error::Unavailable { .. });
         let left = config.patience.saturating_sub(started.elapsed());
-        if !errors.iter().all(is_late) || left.is_zero() {
+        if !errors.iter().all(is_late) {
             return Err(all_of(errors));
+        }
+        if left.is_zero() {
+            return Err(given_up(all_of(errors), config.patience));
         }
         outage.go_on(config, &all_of(errors).to_string());
         // Back-off: nothing announces that a server has started.
         std::thread::sleep(pause.min(left));
         pause = (2 * pause).min(PAUSE_LAST);
+    }
+}
+
+/// The error of one that has waited for a server, with the time.
+fn given_up(error: Error, patience: Duration) -> Error {
+    match error {
+        Error::Unavailable { address, reason } if !patience.is_zero() => {
+            let patience = patience.as_secs_f64();
+            unavailable(address, format!("{reason}; given up after {patience} s"))
+        }
+        error => error,
     }
 }
 
@@ -122,7 +137,18 @@ pub(crate) fn dial(
     hello: Hello,
     limits: Limits,
 ) -> Result<Dialed> {
-    let failed = |error: io::Error| unavailable(endpoint, error.to_string());
+    let failed = |error: io::Error| {
+        let what = || format!("no connection to the server at {endpoint}");
+        files::exhausted(&error, &what())
+            .unwrap_or_else(|| unavailable(endpoint, system_reason(&error)))
+    };
+    if let Endpoint::Unix(path) = endpoint
+        && let Some(why) = crucial_local::never_a_server(path)
+    {
+        return Err(Error::Config {
+            detail: format!("no server can be reached at {endpoint}: {why}"),
+        });
+    }
     // Somebody without patience does not wait for long for one that says nothing.
     let welcome_max = limits.welcome.min(config.patience.max(WELCOME_MIN));
     let mut tries = HANDSHAKE_TRIES_MAX;
@@ -136,7 +162,7 @@ pub(crate) fn dial(
         socket.write(&bytes);
         let mut rest = BytesMut::new();
         tries -= 1;
-        match read_welcome(&socket, &mut rest, welcome_max) {
+        match read_welcome(&socket, endpoint, &mut rest, welcome_max) {
             Ok(Ok(Response::Welcome(welcome))) => {
                 return Ok(Dialed {
                     socket,
@@ -151,7 +177,7 @@ pub(crate) fn dial(
             Ok(Ok(Response::Refused(error)) | Err(error)) => return Err(error),
             Ok(Ok(Response::Reply { .. } | Response::Routes(_) | Response::Moved { .. })) => {
                 return Err(Error::Protocol {
-                    detail: "the server answered before it said welcome".to_owned(),
+                    detail: format!("the server at {endpoint} answered before it said welcome"),
                 });
             }
             // Somebody is there, but the connection broke; perhaps behind the hello.
@@ -172,7 +198,8 @@ pub(crate) fn dial(
             }
             Err(error) => {
                 let reason = format!(
-                    "the connection ended before a welcome ({error}): it may not be a Crucial server"
+                    "the connection ended before a welcome ({}): it may not be a Crucial server",
+                    system_reason(&error)
                 );
                 return Err(unavailable(endpoint, reason));
             }
@@ -190,6 +217,7 @@ pub(crate) fn unavailable(address: impl ToString, reason: String) -> Error {
 
 fn read_welcome(
     socket: &Socket,
+    endpoint: &Endpoint,
     buffer: &mut BytesMut,
     limit: Duration,
 ) -> io::Result<Result<Response>> {
@@ -201,8 +229,9 @@ fn read_welcome(
             Ok(Some(frame)) => return Ok(frame::decode_response(frame)),
             Err(_) => {
                 return Ok(Err(Error::Protocol {
-                    detail: "not a Crucial server: what listens there does not speak this protocol"
-                        .to_owned(),
+                    detail: format!(
+                        "no Crucial server is at {endpoint}: what listens there does not speak this protocol"
+                    ),
                 }));
             }
         }

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crucial::collections::List;
 use crucial::sync::{AtomicI64, Barrier};
@@ -455,8 +456,17 @@ fn k25_few_open_files_mean_fewer_threads_at_once() -> Outcome {
     let own = Program::command("forty-threads")?;
     let (printed, said) = output(by(&["prlimit", "--nofile=120"], &own))?;
     assert!(printed.starts_with("40 threads"), "{printed}{said}");
-    let (printed, said) = output(by(&["prlimit", "--nofile=16"], &own))?;
-    assert!(printed.contains("ulimit -n"), "{printed}{said}");
+    // Too few for any: said at once, each time with the same words.
+    for limit in ["8", "10", "12", "14", "16", "40"] {
+        let begun = Instant::now();
+        let files = format!("--nofile={limit}");
+        let (printed, said) = output(by(&["prlimit", &files], &own))?;
+        let all = printed + &said;
+        let expected =
+            format!("may have {limit} open files here (`ulimit -n`), and at least 64 are needed");
+        assert!(all.contains(&expected), "{limit}: {all}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{limit}: {all}");
+    }
     Ok(())
 }
 
@@ -481,10 +491,18 @@ fn k25_few_processes_mean_fewer_threads_at_once() -> Outcome {
     there.env("TMPDIR", "/tmp").env("XDG_RUNTIME_DIR", "");
     let (printed, said) = output(by(&as_nobody("--nproc=80"), &there))?;
     assert!(printed.starts_with("40 threads"), "{printed}{said}");
-    let (printed, said) = output(by(&as_nobody("--nproc=3"), &there))?;
-    assert!(
-        printed.contains("ulimit -u") || said.contains("ulimit -u"),
-        "{printed}{said}"
-    );
+    for limit in 1..=16 {
+        let (printed, said) = output(by(&as_nobody(&format!("--nproc={limit}")), &there))?;
+        let all = printed + &said;
+        assert!(!all.contains("temporarily unavailable"), "{limit}: {all}");
+        assert!(
+            all.contains("ulimit -u") || all.contains("40 threads"),
+            "{limit}: {all}"
+        );
+        if limit <= 8 {
+            let expected = format!("may have {limit}, and a program with a worker needs");
+            assert!(all.contains(&expected), "{all}");
+        }
+    }
     Ok(())
 }

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::shared;
+use crate::{Error, Result, shared};
 
 /// A number that goes up and down, and answers with its new value (where the
 /// [atomics](super::AtomicI64) answer with the previous one).
 ///
-/// It wraps around on overflow.
+/// A step beyond the numbers of 64 bits is an error, and changes nothing. (The atomics wrap around, as those of `std`.)
 ///
 /// ```
 /// use crucial::Shared;
@@ -34,22 +34,44 @@ impl Counter {
 #[shared(name = "crucial::Counter", crate = crate)]
 impl Counter {
     /// Adds one, and returns the new value.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Counter::add).
     #[doc(alias = "incrementAndGet")]
-    pub fn increment(&mut self) -> i64 {
+    #[fallible]
+    pub fn increment(&mut self) -> Result<i64> {
         self.add(1)
     }
 
     /// Subtracts one, and returns the new value.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Counter::add).
     #[doc(alias = "decrementAndGet")]
-    pub fn decrement(&mut self) -> i64 {
+    #[fallible]
+    pub fn decrement(&mut self) -> Result<i64> {
         self.add(-1)
     }
 
     /// Adds, and returns the new value.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadArguments`](crate::Error::BadArguments) if the sum is beyond the numbers of 64 bits.
     #[doc(alias = "addAndGet")]
-    pub fn add(&mut self, value: i64) -> i64 {
-        self.value = self.value.wrapping_add(value);
-        self.value
+    #[fallible]
+    pub fn add(&mut self, value: i64) -> Result<i64> {
+        let sum = self.value.checked_add(value);
+        self.value = sum.ok_or_else(|| Error::BadArguments {
+            what: "a counter".to_owned(),
+            detail: format!(
+                "{} and {value} are together beyond the numbers of 64 bits",
+                self.value
+            ),
+        })?;
+        Ok(self.value)
     }
 
     /// Sets the value to zero, and returns the one that it had.

@@ -26,9 +26,11 @@ pub struct LocalConfig {
     /// Lambda. Where the system allows fewer (open files, processes), there are fewer.
     pub concurrency_max: usize,
     /// Memory limit of a worker, in MB (2^20 bytes). The worker's anonymous memory counts (heap, stacks, private copies of
-    /// files), and that of the processes in its group; mapped files and shared memory do not. For invocations that set none; `None`: no limit. 1769 by default, at
-    /// which a worker on Lambda has one whole virtual CPU.
+    /// files), and that of the processes in its group; mapped files and shared memory do not. For invocations that set none; `None`: no limit. 1769 by default, at which a worker
+    /// on Lambda has one whole virtual CPU.
     pub memory_mb_default: Option<u32>,
+    /// The least memory limit, in MB: with less a worker could not begin, so that an invocation is refused. None by default.
+    pub memory_mb_min: u32,
     /// Time limit of an invocation that sets none. 900 s by default, as on Lambda.
     pub time_limit_default: Duration,
     /// Largest payload and largest result, in bytes. 4 MiB by default.
@@ -52,6 +54,7 @@ impl Default for LocalConfig {
             env: Vec::new(),
             concurrency_max: 1000,
             memory_mb_default: Some(MEMORY_MB_DEFAULT),
+            memory_mb_min: 0,
             time_limit_default: Duration::from_secs(900),
             payload_bytes_max: PAYLOAD_BYTES_MAX,
             warm_idle: Duration::from_secs(300),

@@ -64,16 +64,13 @@ impl LocalPlatform {
         let payload_bytes_max = config.payload_bytes_max;
         let memory_mb_default = config.memory_mb_default;
         let time_limit_default = config.time_limit_default;
-        let thread = std::thread::Builder::new()
-            .name("crucial-platform".to_owned())
-            .spawn(move || {
-                let local = tokio::task::LocalSet::new();
-                let served =
-                    local.block_on(&runtime, serve::serve(config, room, listener, receiver));
-                if let Err(error) = served {
-                    tracing::error!(%error, "the local platform failed");
-                }
-            })?;
+        let thread = crucial_local::thread::start("crucial-platform", move || {
+            let local = tokio::task::LocalSet::new();
+            let served = local.block_on(&runtime, serve::serve(config, room, listener, receiver));
+            if let Err(error) = served {
+                tracing::error!(%error, "the local platform failed");
+            }
+        })?;
         Ok(LocalPlatform {
             commands,
             payload_bytes_max,

@@ -102,6 +102,12 @@ impl Pool {
     }
 
     pub fn invoke(self: &Rc<Self>, job: Job) {
+        let least = self.config.memory_mb_min;
+        if let Some(limit_mb) = job.memory_mb.filter(|limit_mb| *limit_mb < least) {
+            let reason =
+                format!("a memory limit of {limit_mb} MB, and a worker needs {least} MB at least");
+            return complete(job.done, Err(Failure::Start { reason }));
+        }
         {
             let mut state = self.state.borrow_mut();
             state.last_order += 1;
@@ -285,13 +291,13 @@ impl Pool {
                 tracing::info!(workers, limit, %error, "no further worker can be started");
                 return self.room.set(Room { workers, limit });
             }
-            Some(limit) => format!("{executable}: {error}: {limit}, leaves no room for a worker"),
+            Some(limit) => format!("{executable}: {limit} leaves no room for a worker"),
             None if error.kind() == io::ErrorKind::NotFound && self.config.executable.is_none() => {
                 format!(
                     "{executable} is started by way of {OWN_EXECUTABLE}, which is not there: mount /proc"
                 )
             }
-            None => format!("{executable}: {error}"),
+            None => format!("{executable}: {}", crucial_local::system_reason(error)),
         };
         self.fail_oldest(memory_mb, Failure::Start { reason });
     }

@@ -6,6 +6,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use crucial_local::files;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use super::config::LocalConfig;
@@ -37,18 +38,18 @@ pub(super) struct Room {
 ///
 /// If there are too few for a single worker.
 pub(super) fn room_by_files() -> io::Result<Room> {
-    let (most, open) = (crucial_local::files::limit(), crucial_local::files::open());
-    let free = most.saturating_sub(open + FILES_RESERVED);
+    let open = files::open();
+    let free = files::limit().saturating_sub(open + FILES_RESERVED);
     let room = Room {
         workers: free / FILES_PER_WORKER,
-        limit: "the limit of open files, `ulimit -n`",
+        limit: "the limit of open files (`ulimit -n`)",
     };
     if room.workers > 0 {
         return Ok(room);
     }
-    Err(io::Error::other(format!(
-        "a process may have {most} open files here (ulimit -n): {} are needed to start a worker",
-        open + FILES_RESERVED + FILES_PER_WORKER
+    let needed = open + FILES_RESERVED + FILES_PER_WORKER;
+    Err(io::Error::other(files::too_few(
+        needed.max(files::PROGRAM_FILES),
     )))
 }
 

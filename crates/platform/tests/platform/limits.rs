@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         a_worker_over_its_time_limit_is_killed,
         an_allocation_over_the_limit_fails,
         resident_memory_over_the_limit_fails,
+        a_limit_with_which_no_worker_begins_is_refused,
         memory_may_be_unlimited,
         a_mapped_file_is_not_the_tasks_memory,
         the_memory_of_children_counts,
@@ -79,6 +80,23 @@ fn resident_memory_over_the_limit_fails() {
     );
     let outcome = start(&platform, with_memory("touch-stack 110", 7)).wait();
     assert_memory_limit(outcome, 7);
+}
+
+fn a_limit_with_which_no_worker_begins_is_refused() {
+    let platform = local(LocalConfig {
+        memory_mb_min: 32,
+        ..LocalConfig::default()
+    });
+    let refused = start(&platform, with_memory("echo small", 31)).wait();
+    let Err(Failure::Start { reason }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(
+        reason.contains("31 MB") && reason.contains("32 MB"),
+        "{reason}"
+    );
+    let enough = start(&platform, with_memory("echo small", 32)).wait();
+    assert_eq!(text(enough), "small");
 }
 
 fn memory_may_be_unlimited() {
@@ -193,7 +211,7 @@ fn the_limit_of_open_files_leaves_room_for_fewer() {
     assert_eq!(limited(70, "60"), "60 ran\n");
     let refused = limited(20, "1");
     assert!(
-        refused.contains("may have 20 open files here (ulimit -n)"),
+        refused.contains("may have 20 open files here (`ulimit -n`), and at least 64 are needed"),
         "{refused}"
     );
 }
