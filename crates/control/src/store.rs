@@ -25,8 +25,8 @@ use tokio::sync::watch;
 use crate::durable::{Durable, Pending};
 use crate::journal::{FileSync, Journal, JournalError};
 pub use crate::types::Group;
-pub use crucial_node::replication::Decision;
 use crate::writer::Writer;
+pub use crucial_node::replication::Decision;
 
 type StorageResult<T> = Result<T, StorageError<u64>>;
 

@@ -222,8 +222,12 @@ impl World {
         }
         for command in self.control.take_written(term, count, self.now_us) {
             let outcome = self.decide(term, &command);
-            if let (Command::Join { node, incarnation, .. }, Err(Refusal::Evicted { .. })) =
-                (command, outcome)
+            if let (
+                Command::Join {
+                    node, incarnation, ..
+                },
+                Err(Refusal::Evicted { .. }),
+            ) = (command, outcome)
             {
                 self.tell_node(term, (node, incarnation), Packet::Evicted);
             }

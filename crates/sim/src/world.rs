@@ -169,8 +169,7 @@ impl World {
             objects.extend(uploaded_objects(&mut random, replicas));
         }
         let rate = random_rate(&mut random);
-        let control =
-            ControlGroup::new(Control::new(settings.partitions), &mut random, rate);
+        let control = ControlGroup::new(Control::new(settings.partitions), &mut random, rate);
         let mut world = World {
             seed,
             settings,

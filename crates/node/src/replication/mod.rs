@@ -32,9 +32,7 @@ pub use flapping::{
 pub use ids::{
     Epoch, Incarnation, NodeId, PARTITIONS, PartitionId, RoutesVersion, Version, ViewVersion,
 };
-pub use leader_term::{
-    Decision, Heartbeat, HeartbeatAnswer, Instance, LeaderTerm, LeaderTiming,
-};
+pub use leader_term::{Decision, Heartbeat, HeartbeatAnswer, Instance, LeaderTerm, LeaderTiming};
 pub use lease::{FailureDetector, Grant, Lease};
 pub use message::{
     Entry, Form, Holding, Home, Image, ImageBody, Lacks, Lifecycle, Message, Origin,
