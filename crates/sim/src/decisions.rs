@@ -239,6 +239,9 @@ impl World {
         let old = self.control.view().clone();
         let outcome = self.control.apply(command);
         self.trace(|| format!("control, term {term}: {command:?}: {outcome:?}"));
+        if let (Command::Expire { node, incarnation }, Ok(())) = (command, &outcome) {
+            self.check_expired(*node, *incarnation);
+        }
         let view = self.control.view().clone();
         if view.version > old.version {
             self.note_losses(&old);
@@ -253,6 +256,20 @@ impl World {
             }
         }
         outcome
+    }
+
+    /// A server that is expired has no lease any more.
+    fn check_expired(&self, node: NodeId, incarnation: Incarnation) {
+        let Some(host) = self.hosts.get(&node) else {
+            return;
+        };
+        let now_ms = host.clock.read(self.now_us);
+        let process = host.process.as_ref();
+        let process = process.filter(|process| process.node.incarnation() == incarnation);
+        assert!(
+            !process.is_some_and(|process| process.node.is_serving(now_ms)),
+            "{node:?} is expired, and has a lease"
+        );
     }
 
     /// Notes which objects a new view has lost: those of which no assignment was left that had them.

@@ -359,8 +359,9 @@ mod tests {
         // Nor does one that does not know whether it leads.
         assert_eq!(term.round(false, &view, 2000, |_| false), []);
         assert_eq!(round(&mut term, &view, 25_000), []);
-        assert_eq!(round(&mut term, &view, 26_000), []);
-        assert_eq!(round(&mut term, &view, 26_001), [expire(INSTANCE)]);
+        assert_eq!(round(&mut term, &view, 25_001), []);
+        assert_eq!(round(&mut term, &view, 26_001), []);
+        assert_eq!(round(&mut term, &view, 26_002), [expire(INSTANCE)]);
     }
 
     #[test]
