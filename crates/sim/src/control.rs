@@ -12,10 +12,9 @@ use crucial_node::replication::{
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::events::{Clock, MS};
+use crate::events::{Clock, DRIFT, MS};
 use crate::places::VOTERS;
 use crate::process::LEASE_MS;
-use crate::world::DRIFT;
 
 /// Which cluster all nodes belong to.
 pub const CLUSTER: u64 = 1;
@@ -26,7 +25,7 @@ pub const ROUND_MS: u64 = 50;
 /// After this time a voter is not waited for any more.
 pub const VOTER_TIMEOUT_MS: u64 = LEASE_MS / 4;
 
-/// A voter that has just been elected knows one of so many last views.
+/// The views of which a voter that has just been elected knows one.
 const RECENT_VIEWS: usize = 4;
 
 pub struct ControlGroup {
@@ -50,7 +49,7 @@ pub struct Leader {
     clock: Clock,
     /// The newest view that it knows to be decided.
     pub view: Arc<View>,
-    /// What is in its log and not known to be decided.
+    /// The entries that it does not know to be decided.
     log: Vec<Entry>,
     /// How many entries of its log were decided while it led.
     decided: u64,
@@ -68,7 +67,7 @@ pub struct Entry {
     decision: Decision,
 }
 
-/// From this time on so many entries of a leader's log are on most disks.
+/// From this time on the first `count` entries of a leader's log are on most disks.
 pub struct LogWrite {
     pub count: u64,
     pub at_us: u64,
@@ -77,9 +76,9 @@ pub struct LogWrite {
 /// What a leader does when it knows whether it still leads.
 #[derive(Clone, Debug)]
 pub enum Check {
-    /// It answers a node's heartbeat.
+    /// Answer a node's heartbeat.
     Heartbeat(NodeId, Incarnation, Heartbeat),
-    /// It looks whose lease has ended.
+    /// Look whose lease has ended.
     Round,
 }
 
@@ -88,11 +87,11 @@ pub enum Check {
 pub enum LeaderEvent {
     /// Most voters say whether there is a later leader.
     Checked(Check),
-    /// It hears what they have said.
+    /// The leader hears what they have said.
     Answer(Check, bool),
-    /// So many entries of its log are on most disks.
+    /// This number of entries of its log are on most disks.
     Written(u64),
-    /// It hears that there is a later leader.
+    /// The leader hears that there is a later one.
     Deposed,
 }
 

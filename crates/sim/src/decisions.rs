@@ -15,7 +15,7 @@ use crate::process::LEASE_MS;
 use crate::wire::{Packet, ToControl};
 use crate::world::World;
 
-/// A node that has heard nothing of its leader for so many heartbeats tries another one.
+/// After this number of heartbeats without an answer a node tries another leader.
 const UNANSWERED_MAX: u32 = 2;
 
 impl World {

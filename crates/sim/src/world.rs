@@ -12,7 +12,7 @@ use crate::caller::Caller;
 use crate::client::Client;
 use crate::control::ControlGroup;
 use crate::event::{ClientEvent, Event, ProcessEvent};
-use crate::events::{Clock, Events, MS};
+use crate::events::{Clock, DRIFT, Events, MS};
 use crate::fault::{Fault, Kind};
 use crate::model::Loss;
 use crate::modules;
@@ -60,9 +60,6 @@ pub struct Report {
 
 /// In one of this number of schedules with overlapping faults clients push modules.
 pub const MODULES_IN: u64 = 4;
-
-/// What a clock may be wrong by, in parts of a thousand.
-pub const DRIFT: u64 = 10;
 
 /// How often a node says to the control group that it lives.
 const HEARTBEAT_MS: u64 = LEASE_MS / 4;

@@ -10,8 +10,8 @@ use crucial::sync::{AtomicI64, Barrier, Semaphore};
 use crucial::{Error, Shared};
 use crucial_chaos::load::{Load, LoadOptions};
 use crucial_chaos::long::Sleeper;
-use crucial_object::{Lifetime, MethodId, ObjectId, RunId, Sequence, SessionId, caller, object_id};
-use crucial_proto::frame::{self, CallFrame, Hello, Response};
+use crucial_object::{MethodId, ObjectId, RunId, Sequence, SessionId, caller};
+use crucial_proto::frame::{self, CallFrame, Hello, OpenMode, OpenRequest, Response};
 use crucial_testing::{Cluster, Net, Options, wait_until};
 use libtest_mimic::{Failed, Trial};
 
@@ -270,9 +270,15 @@ fn d13_a_long_method_holds_up_no_other_object_at_a_fail_over() -> Outcome {
     let partition = |id: ObjectId| u16::from_be_bytes([id.0[0], id.0[1]]) >> 6;
     let neighbour = |index: usize| {
         let key = format!("d13-{index}");
-        let lifetime = Lifetime::Persistent;
-        let (run, kind) = (RunId([0; 16]), "crucial::AtomicI64");
-        let id = object_id(lifetime, &run, "default", kind, &key);
+        let open = OpenRequest {
+            type_name: "crucial::AtomicI64".to_owned(),
+            key: key.clone(),
+            persistent: true,
+            mode: OpenMode::FindOrCreate,
+            replicas: 3,
+            state: Vec::new(),
+        };
+        let id = open.object(&RunId([0; 16]), "default");
         (partition(id) == partition(sleeper.id())).then_some(key)
     };
     let key = (0..).find_map(neighbour).ok_or("no key")?;
@@ -305,7 +311,7 @@ fn d13_a_long_method_holds_up_no_other_object_at_a_fail_over() -> Outcome {
             .len()
     };
     assert_eq!(number_of_servers(&cluster.info(place)?), 2);
-    // It slept where it is now, too.
+    // The call was executed where the object is now, too.
     assert_eq!(caller::with(client, || sleeper.nap(0))?, 2);
     assert!(begun.elapsed() > LONG - Duration::from_secs(2));
     Ok(())
