@@ -2,12 +2,17 @@
 //! and no other.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use crucial_object::ObjectId;
+use crucial_object::{ObjectId, encode};
+use crucial_proto::frame::{OpenMode, OpenRequest, Request};
 
 use super::overlap::{Part, accepted};
+use super::server::{ME, Server};
+use crate::Input;
 use crate::replication::{
-    Action, Entry, Epoch, Form, Gate, Holding, Message, NodeId, RoutesVersion, Timing, Version,
+    Action, Assignment, Entry, Epoch, Form, Gate, Holding, Message, NodeId, RoutesVersion, Timing,
+    Version, View,
 };
 
 const EPOCH: Epoch = Epoch(1);
@@ -159,4 +164,71 @@ fn nobody_is_told_that_an_object_is_not_here_before_the_backup_has_dropped_it() 
     assert!(!part.has_released("it is not here"));
     part.receive(2, accepted(EPOCH, 100));
     assert!(part.has_released("it is not here"));
+}
+
+/// Assigns the partition of an object, as the control group would decide.
+fn assign(server: &mut Server, view: &mut View, object: &ObjectId, assigned: &[(u8, NodeId)]) {
+    view.version.0 += 1;
+    view.routes_version.0 += 1;
+    let index = view.partition(object).index();
+    let configuration = Arc::make_mut(&mut view.configurations[index]);
+    configuration.epoch.0 += 1;
+    configuration.since = view.version;
+    configuration.known_since = view.routes_version;
+    let assignment = |(rank, node): &(u8, NodeId)| Assignment {
+        rank: *rank,
+        node: *node,
+    };
+    configuration.assignments = assigned.iter().map(assignment).collect();
+    server.input(Input::View(Arc::new(view.clone())));
+}
+
+#[test]
+fn a_method_that_runs_when_a_server_becomes_the_primary_holds_up_its_object_alone() {
+    let mut server = Server::new();
+    let client = server.client(1);
+    let make = |server: &mut Server, sequence: u64| {
+        let open = OpenRequest {
+            type_name: "crucial::AtomicI64".to_owned(),
+            key: sequence.to_string(),
+            persistent: true,
+            mode: OpenMode::FindOrCreate,
+            replicas: 2,
+            state: encode(&0i64).unwrap(),
+        };
+        server.open_as(&client, sequence, open)
+    };
+    let mut view = (*server.view()).clone();
+    let long = make(&mut server, 1);
+    let mut sequence = 1;
+    let quick = loop {
+        sequence += 1;
+        let object = make(&mut server, sequence);
+        if view.partition(&object) == view.partition(&long) {
+            break object;
+        }
+    };
+    server.replies(&client);
+    let add = || (encode(&(1i64,)).unwrap(), 0);
+    server.holds_jobs = true;
+    server.call(&client, sequence + 1, (long, "fetch_add"), add());
+    // This server is a backup for a moment.
+    assign(&mut server, &mut view, &long, &[(0, NodeId(2)), (1, ME)]);
+    assign(&mut server, &mut view, &long, &[(0, ME)]);
+    let routes = Request::Routes(view.routes_version.0);
+    server.input(Input::Request(client.connection.clone(), routes));
+    let running = std::mem::take(&mut server.jobs);
+    assert_eq!(running.len(), 1);
+    server.call(&client, sequence + 2, (quick, "fetch_add"), add());
+    server.call(&client, sequence + 3, (long, "fetch_add"), add());
+    server.execute_jobs();
+    let zero = encode(&0i64);
+    assert_eq!(server.replies(&client), [(sequence + 2, zero.clone())]);
+    // What was executed for the last term does not count, and the client's other calls are executed behind it.
+    server.jobs = running;
+    server.holds_jobs = false;
+    server.execute_jobs();
+    let replies = server.replies(&client);
+    let sequences: Vec<u64> = replies.iter().map(|(sequence, _)| *sequence).collect();
+    assert_eq!(sequences, [sequence + 3]);
 }

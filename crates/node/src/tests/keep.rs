@@ -10,8 +10,8 @@ use super::overlap::{Part, accepted, members};
 use super::server::{ME, Server, join};
 use crate::cell::{CallId, Cell, Change};
 use crate::replication::{
-    Action, Assignment, Entry, Epoch, Gate, Home, Image, JoinSlots, Lacks, Message, NodeId, Origin,
-    Partition, Replica, RoutesVersion, Timing, View, ViewVersion,
+    Action, Assignment, Entry, Epoch, Gate, Home, Image, ImageBody, JoinSlots, Lacks, Message,
+    NodeId, Origin, Partition, Replica, RoutesVersion, Timing, View, ViewVersion,
 };
 use crate::types::{linked, name_hash};
 use crate::{Connection, ConnectionId, Input, Output, PeerMessage};
@@ -521,4 +521,34 @@ fn a_backup_that_says_it_lives_is_not_dropped_while_its_digest_waits() {
     assert!(!is_dropped(true, 30_000));
     // One whose method does not end at all holds the partition up for a while, and not for ever.
     assert!(is_dropped(true, 60_000));
+}
+
+/// Otherwise the backup would keep a whole object that nobody tells it of any more.
+#[test]
+fn an_object_on_its_way_to_a_backup_that_gets_a_higher_rank_comes_as_a_note() {
+    let (mut part, _) = two(Timing::default());
+    part.compare(OTHER);
+    let mut replica = counter(2);
+    let image = replica.image(0).unwrap();
+    let done = crate::replication::Lifecycle {
+        call: replica.creator,
+        acked: Sequence(0),
+        result: Some(true),
+    };
+    part.partition
+        .create(OBJECT, &mut replica, Some(image), (done, Vec::new()));
+    part.partition.issue(part.now, &mut part.actions);
+    let is_full = |entries: &[Entry]| {
+        let images = entries.iter().filter_map(|entry| match entry {
+            Entry::Install { image, .. } => Some(matches!(image.body, ImageBody::Full(_))),
+            _ => None,
+        });
+        images.collect::<Vec<_>>()
+    };
+    assert_eq!(is_full(&sent(&mut part)), [true]);
+    let higher = part.view(2, &[1, 2], &[(0, 1), (2, 2)]);
+    part.take(&higher);
+    part.partition.issue(part.now, &mut part.actions);
+    assert_eq!(is_full(&sent(&mut part)), [false]);
+    part.partition.check();
 }
