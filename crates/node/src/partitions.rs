@@ -8,8 +8,8 @@ use crucial_object::{Error, ObjectId, Result};
 use crate::cell::CallId;
 use crate::objects::{Event, RequestContext, RoundId};
 use crate::replication::{
-    Epoch, Gate, Incarnation, JoinSlots, Mutant, NodeId, Partition, PartitionId, RoutesVersion,
-    Timing, ViewVersion,
+    Epoch, Gate, Incarnation, JoinSlots, NodeId, Partition, PartitionId, RoutesVersion, Timing,
+    ViewVersion,
 };
 use crate::sync::{LockMutant, Mutex, MutexGuard};
 
@@ -150,7 +150,7 @@ impl PartitionState {
     }
 
     fn is_settled(&self, object: &ObjectId) -> bool {
-        !self.unsettled.contains_key(object) || Mutant::ServesUnsettled.is_planted()
+        !self.unsettled.contains_key(object)
     }
 
     /// An object has one more task behind which its calls may be executed.

@@ -113,10 +113,10 @@ fn planted_bugs_are_found() {
         };
         let first = match bug {
             // Rare: a primary has to miss what came of its hand-over, while clients reach just it.
-            Bug::Replication(Mutant::ServeInHandOver) => 11_500,
+            Bug::Replication(Mutant::ServeInHandOver) => 2_400,
             // Rare as well, and found in 20 000 seeds.
-            Bug::Replication(Mutant::PushesTwice) => 4_000,
-            Bug::Replication(Mutant::KeepsOldCode) => 5_000,
+            Bug::Replication(Mutant::GrantsBeforeFirstCommit) => 1_600,
+            Bug::Replication(Mutant::TakesUnknownCode) => 1_200,
             Bug::Replication(Mutant::FencedWaitsOn) => 8_500,
             _ => 0,
         };

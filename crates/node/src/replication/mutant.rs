@@ -79,8 +79,6 @@ mutants! {
         KeepsOldCode,
         /// A new primary serves all objects when some are compared with what the others hold.
         ServesUncompared,
-        /// A new primary executes calls of an object before what came to it earlier.
-        ServesUnsettled,
         /// A leader of the control group grants leases though it does not know whether it still leads.
         GrantsUnconfirmed,
         /// A new leader grants leases before all proposals of earlier leaders are decided or lost.
