@@ -48,6 +48,9 @@ GOODBYE_TIMEOUT = 2.0
 CANCEL_TIMEOUT = 0.5
 TICK = 0.05
 PINGS_PER_LEASE = 3
+# Duty 4: for so many leases a request may be sent again, and so many unanswered pings are remembered.
+REPEAT_LEASES = 8
+PINGS_REMEMBERED = 32
 REPORT_AFTER = 1024
 INSPECT_MAX = 10_000
 
@@ -637,6 +640,9 @@ class Connection:
         self.output = bytearray()
         self.deadline = self.ping_every = self.ping_at = math.inf
         self.heard = 0.0
+        # When pings were sent that have no answer, by their sequences; and the last that has one (duty 4).
+        self.pings = {}
+        self.vouched = 0.0
 
 
 class Server:
@@ -657,6 +663,11 @@ class Server:
         return self.connection is not None and self.connection.is_welcome
 
 
+def awake_or_asleep():
+    """A clock that goes on while the machine sleeps, where the system has one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Pending:
     """A request that is not answered yet."""
 
@@ -673,6 +684,8 @@ class Pending:
         self.error = None
         self.sent = None
         self.tried = False
+        # When a server was last certain to keep its result (duty 4).
+        self.vouched = 0.0
         self.since = time.monotonic()
         self.withdrawn = False
 
@@ -729,6 +742,8 @@ class Client:
         self.owner = checked(BOOL, owner)
         self.namespace = checked(("String", ()), namespace)
         self.patience = min(max(0.0, checked(("f64", ()), patience)), threading.TIMEOUT_MAX)
+        # The shortest that was told.
+        self.lease = math.inf
         # The highest bit marks the session of an exactly-once thread.
         self.session = secrets.randbits(63)
         self.routes = None
@@ -968,15 +983,26 @@ class Client:
                 self._send(pending, server)
 
     def _send(self, pending, server):
+        if self._is_too_old(pending):
+            return self._complete(pending, error=Error("SessionExpired"))
         connection = server.connection
         acked = self._lowest()
         self._write(connection, numbered(pending.kind, pending.sequence, acked, pending.body))
         if pending.withdrawn:
             self._write(connection, cancel(pending.sequence, pending.object))
+        if not pending.tried:
+            pending.vouched = awake_or_asleep()
         pending.sent, pending.tried = connection, True
 
     def _unsend(self, pending):
+        if pending.sent is not None:
+            pending.vouched = max(pending.vouched, pending.sent.vouched)
         pending.sent, pending.since = None, time.monotonic()
+
+    def _is_too_old(self, pending):
+        """Duty 4: the servers may have forgotten the result, and would execute the request again."""
+        vouched = max(pending.vouched, pending.sent.vouched if pending.sent is not None else 0.0)
+        return pending.tried and awake_or_asleep() - vouched > REPEAT_LEASES * self.lease
 
     # Answers
 
@@ -989,9 +1015,13 @@ class Client:
                 return self._on_refused(connection, decode_error(reader))
             raise ValueError("not a Crucial server")
         if kind in (RESULT, ERROR):
-            # The answer of a ping is of no interest, and a call that was sent twice is answered twice. Where it was sent
-            # before, it may have found nothing to do (duty 5).
-            pending = self.in_flight.get(reader.number(8))
+            # A call that was sent twice is answered twice. Where it was sent before, it may have found nothing to do
+            # (duty 5). The answer of a ping says that the session lives there.
+            sequence = reader.number(8)
+            if sequence in connection.pings and kind == RESULT:
+                connection.vouched = connection.pings[sequence]
+                connection.pings = {later: at for later, at in connection.pings.items() if later > sequence}
+            pending = self.in_flight.get(sequence)
             if pending is not None and pending.sent is not connection:
                 pending = None
             if pending is not None and kind == RESULT:
@@ -1028,6 +1058,7 @@ class Client:
         server.connection, connection.server = connection, server
         server.pause, server.wanted = PAUSE_FIRST, True
         connection.is_welcome, connection.heard = True, now
+        self.lease = min(self.lease, welcome.lease)
         connection.ping_every = welcome.lease / PINGS_PER_LEASE
         connection.ping_at = now + connection.ping_every
         self.frame_bytes_max = welcome.frame_bytes_max
@@ -1315,7 +1346,10 @@ class Client:
         for server in self.servers.values():
             if server.is_up and now >= server.connection.ping_at:
                 server.connection.ping_at = now + server.connection.ping_every
-                self._write(server.connection, numbered(PING, *self._number_aside()))
+                sequence, acked = self._number_aside()
+                if len(server.connection.pings) < PINGS_REMEMBERED:
+                    server.connection.pings[sequence] = awake_or_asleep()
+                self._write(server.connection, numbered(PING, sequence, acked))
         if now < self.look_at:
             return
         self.look_at = now + TICK
@@ -1392,6 +1426,9 @@ class Client:
         """Duty 9: requests that could not be sent for as long as the user has patience."""
         for pending in list(self.in_flight.values()):
             if pending.sent is not None:
+                continue
+            if self._is_too_old(pending):
+                self._complete(pending, error=Error("SessionExpired"))
                 continue
             server = self._server_of(pending)
             if server is not None and server.is_up and self._is_held(pending):

@@ -560,6 +560,34 @@ class Scripted(Case):
         self.assert_fails("SessionExpired", call.wait)
         self.start(client, peer)
 
+    def test_a_request_is_not_sent_again_when_its_result_may_be_forgotten(self):
+        lease_ms = 50
+        fake = Fake(self)
+        later = self.client(fake.address, patience=60)
+        peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]), lease_ms=lease_ms)
+        client = self.connected(later)
+        call = self.start(client, peer)
+        peer.close()
+        # No server is there for more than eight leases, and the user has patience.
+        self.assert_fails("SessionExpired", call.wait)
+        peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]), lease_ms=lease_ms)
+        self.start(client, peer)
+
+    def test_the_answers_of_pings_keep_a_request_young(self):
+        fake = Fake(self)
+        later = self.client(fake.address, patience=60)
+        peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]), lease_ms=60)
+        client = self.connected(later)
+        call = self.start(client, peer)
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            kind, body = peer.read()
+            if kind == crucial.PING:
+                peer.answer(int.from_bytes(body[:8], "little"))
+        peer.close()
+        peer = fake.accept().welcome(routes(1, [(2, 1, "")], [0]), lease_ms=60)
+        self.assertEqual(peer.request()[:2], (crucial.CALL, call.sequence))
+
     def test_a_wait_ends_after_its_timeout(self):
         client, _, peer = self.alone()
         call = self.start(client, peer)

@@ -222,6 +222,12 @@ impl Objects {
         Ok(format!("uploaded objects: {calls} calls"))
     }
 
+    fn modules_of_type(&self) -> Result<Vec<[u8; 32]>> {
+        let mut modules = self.owner.modules()?;
+        modules.retain(|module| module.types.iter().any(|ty| ty.name == TYPE));
+        Ok(modules.into_iter().map(|module| module.id).collect())
+    }
+
     /// Removes the objects and the module, and pushes `next` and makes the objects anew. Gives how many times the
     /// servers refused.
     fn remove_module(
@@ -234,13 +240,18 @@ impl Objects {
         for (seen, _) in all.drain(..) {
             self.owner.delete(seen.object)?;
         }
-        let (_, removals) = insist(|| self.owner.remove_module(module))?;
+        let (_, mut removals) = insist(|| self.owner.remove_module(module))?;
+        // One that was replaced stays until the next push if its removal takes too long, and its types are there then.
+        for older in self.modules_of_type()? {
+            removals += insist(|| self.owner.remove_module(older))?.1;
+        }
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
         match self.open(context, generation) {
             Err(crucial::Error::UnknownType { .. }) => {}
             other => {
+                let left = self.modules_of_type()?.len();
                 return Err(Error::Wrong(format!(
-                    "{TYPE} is there without its module: {other:?}"
+                    "{TYPE} is there without its module: {other:?}; {left} modules have it"
                 )));
             }
         }

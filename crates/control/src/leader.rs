@@ -1,27 +1,14 @@
 //! The leader's work: it grants leases in response to heartbeats, expires servers that have become silent, and ends the
-//! pauses of those that were expired again and again.
-//!
-//! An expired server has no lease any more at the time at which its expiry is committed. The reasons are:
-//!
-//! - A lease begins when its heartbeat was sent, and the leader records the heartbeat's arrival
-//!   ([`LeaderTerm::record_heartbeat`]) before it checks that it still leads. The leaders of later terms therefore begin
-//!   after the start of the lease.
-//! - A leader proposes the expiry of an incarnation only after it has led, and has received no heartbeat of the
-//!   incarnation, for longer than a lease and the clocks' drift. The log entry has an effect in this leader's term only,
-//!   so that no other server was the leader meanwhile.
-//! - After the proposal the leader grants no lease to the incarnation, even if a heartbeat arrives before the entry is
-//!   committed (`LeaderTerm::pending_expiry`).
-//! - The proposals of earlier leaders are committed or lost before the leader grants its first lease
-//!   ([`LeaderTerm::has_committed`]).
-//!
-//! A silent server that responds to what the leader sends is spared for a while: it lives, and it may be the leader that is too
-//! busy to read. It has no lease meanwhile.
+//! pauses of those that were expired again and again. What it decides, and why that is safe, is in [`LeaderTerm`]; here are
+//! the library's checks and commits that this rests on.
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crucial_node::replication::{Command, Grant};
+use crucial_node::replication::{
+    Command, Decision, HeartbeatAnswer, Instance, LeaderTerm, LeaderTiming,
+};
 use openraft::raft::AppendEntriesResponse;
 use openraft::{Raft, ServerState};
 use tokio::sync::{mpsc, oneshot};
@@ -31,15 +18,14 @@ use crate::check::Known;
 use crate::config::PROPOSE_TIMEOUT;
 use crate::message::{Request, Response};
 use crate::shared::{LeadershipCheck, Shared};
-use crate::store::{Decision, Group as Types};
-use crate::term::{Instance, LeaderTerm};
+use crate::store::Group as Types;
 
 /// Rounds of the leader's work during one lease.
 const ROUNDS_PER_LEASE: u64 = 10;
 
 /// After this number of rounds without a successful leadership check, the leader was cut off or its process was suspended, and
 /// heartbeats may have been lost: the failure detector restarts.
-const LOST_ROUNDS: u32 = 4;
+const LOST_ROUNDS: u64 = 4;
 
 /// Time limit for the first entry of a term: as long as the disks of two servers may take, one after the other. The leader
 /// grants no lease before.
@@ -135,33 +121,34 @@ impl Shared {
     /// check, and the view is read after the check.
     async fn grant(&self, raft: &Raft<Types>, instance: Instance, sent_ms: u64) -> Response {
         let recorded = match &mut *self.leader_term.lock() {
-            Some(leader_term) => {
-                let may_grant = leader_term.record_heartbeat(instance, self.now_ms());
-                may_grant.then_some(leader_term.term)
-            }
+            Some(leader_term) => leader_term.record_heartbeat(instance, sent_ms, self.now_ms()),
             None => return self.not_leader(raft),
         };
-        let Some(term) = recorded else {
+        let Some(heartbeat) = recorded else {
             return Response::Failed("the expiry of this incarnation was proposed".to_owned());
         };
-        if !self.check_leadership().await || !self.has_committed(term) {
-            return self.not_leader(raft);
-        }
+        let leads = self.check_leadership().await;
         let view = self.view();
-        if !view.has(instance.0, instance.1) {
-            let votes = self.store.voters().contains(&instance.0.0);
-            return Response::Evicted { votes };
+        let answer = match &*self.leader_term.lock() {
+            Some(leader_term) => leader_term.answer(heartbeat, leads, &view),
+            None => HeartbeatAnswer::NotLeader,
+        };
+        match answer {
+            HeartbeatAnswer::Granted(grant) => Response::Grant(grant),
+            HeartbeatAnswer::NoMember => {
+                let votes = self.store.voters().contains(&instance.0.0);
+                Response::Evicted { votes }
+            }
+            HeartbeatAnswer::NotLeader => self.not_leader(raft),
         }
-        Response::Grant(Grant {
-            sent_ms,
-            view: view.version,
-        })
     }
 
     fn has_committed(&self, term: u64) -> bool {
         let leader_term = self.leader_term.lock();
-        let leader_term = leader_term.as_ref().filter(|current| current.term == term);
-        leader_term.is_some_and(|current| current.has_committed)
+        let leader_term = leader_term
+            .as_ref()
+            .filter(|current| current.term() == term);
+        leader_term.is_some_and(LeaderTerm::has_committed)
     }
 
     /// Whether this server was the leader at some time after the call.
@@ -222,8 +209,7 @@ impl Shared {
         let Some(raft) = self.raft.get().cloned() else {
             return;
         };
-        let pause = Duration::from_millis((self.config.timing.lease_ms / ROUNDS_PER_LEASE).max(10));
-        let mut confirmed = Instant::now();
+        let pause = Duration::from_millis(self.round_ms());
         let mut first_entry: Option<JoinHandle<()>> = None;
         loop {
             tokio::time::sleep(pause).await;
@@ -238,43 +224,32 @@ impl Shared {
                 let commit = self.clone().commit_first_entry(raft.clone(), term);
                 first_entry = Some(tokio::spawn(commit));
             }
-            if !self.check_leadership().await {
-                continue;
-            }
-            let was_lost = confirmed.elapsed() > pause * LOST_ROUNDS;
-            confirmed = Instant::now();
-            if !self.has_committed(term) {
-                continue;
-            }
-            if was_lost {
-                self.restart_detector(term);
-            } else {
-                self.judge_members(&raft, term);
-            }
+            let leads = self.check_leadership().await;
+            self.judge_members(&raft, term, leads);
         }
+    }
+
+    /// The time between two rounds of the leader's work.
+    fn round_ms(&self) -> u64 {
+        (self.config.timing.lease_ms / ROUNDS_PER_LEASE).max(10)
     }
 
     /// Begins a term, unless it has begun before.
     fn begin_term(&self, term: u64) -> bool {
         let mut leader_term = self.leader_term.lock();
-        let present = leader_term.as_ref().map(|current| current.term);
+        let present = leader_term.as_ref().map(LeaderTerm::term);
         let is_new = present != Some(term);
         if is_new {
-            *leader_term = Some(LeaderTerm::new(term, self.now_ms()));
+            let timing = LeaderTiming {
+                wait_ms: self.config.timing.wait_ms(),
+                lost_ms: LOST_ROUNDS * self.round_ms(),
+            };
+            *leader_term = Some(LeaderTerm::new(term, timing, self.now_ms()));
         }
         is_new
     }
 
-    fn restart_detector(&self, term: u64) {
-        if let Some(leader_term) = &mut *self.leader_term.lock()
-            && leader_term.term == term
-        {
-            leader_term.restart_detector(self.now_ms());
-        }
-    }
-
-    /// Commits an entry of this term. A leader that was restarted may lead again in the same term, without its knowledge
-    /// of the entries that were committed before.
+    /// Commits an entry of this term.
     async fn commit_first_entry(self: Arc<Self>, raft: Raft<Types>, term: u64) {
         let decision = Decision {
             term: Some(term),
@@ -283,36 +258,30 @@ impl Shared {
         let written = raft.client_write(decision);
         let written = tokio::time::timeout(FIRST_ENTRY_TIMEOUT, written).await;
         let Ok(Ok(written)) = written else { return };
-        if let Some(leader_term) = &mut *self.leader_term.lock()
-            && leader_term.term == term
-            && written.log_id.leader_id.get_term() == term
-        {
-            leader_term.has_committed = true;
-            // No server was granted a lease in this term so far.
-            leader_term.restart_detector(self.now_ms());
+        if let Some(leader_term) = &mut *self.leader_term.lock() {
+            leader_term.first_entry_committed(written.log_id.leader_id.get_term(), self.now_ms());
         }
     }
 
     /// Expires the servers whose leases have ended, and ends the pauses that are over.
-    fn judge_members(&self, raft: &Raft<Types>, term: u64) {
+    fn judge_members(&self, raft: &Raft<Types>, term: u64, leads: bool) {
         let (view, wait_ms) = (self.view(), self.config.timing.wait_ms());
         let within = Duration::from_millis(wait_ms);
         let responds = |(node, incarnation)| self.links.has_responded(node, incarnation, within);
-        let (expired, paused) = match &mut *self.leader_term.lock() {
-            Some(leader_term) if leader_term.term == term => {
-                let now_ms = self.now_ms();
-                let expired = leader_term.expired(&view, (now_ms, wait_ms), responds);
-                (expired, leader_term.end_pauses(&view, now_ms))
+        let commands = match &mut *self.leader_term.lock() {
+            Some(leader_term) if leader_term.term() == term => {
+                leader_term.round(leads, &view, self.now_ms(), responds)
             }
             _ => return,
         };
-        for command in &expired {
-            tracing::warn!(?command, "a server was silent for longer than its lease");
+        for command in &commands {
+            match command {
+                Command::Expire { .. } => {
+                    tracing::warn!(?command, "a server was silent for longer than its lease");
+                }
+                _ => tracing::info!(?command, "a server was not silent for a while"),
+            }
         }
-        for command in &paused {
-            tracing::info!(?command, "a server was not silent for a while");
-        }
-        let commands = [expired, paused].concat();
         if commands.is_empty() {
             return;
         }

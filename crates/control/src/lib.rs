@@ -3,7 +3,7 @@
 //! - [`Group`]: a server's part in the group, with threads of its own; `shared`: its state.
 //! - `find`: finds or founds the server's cluster.
 //! - `membership`: joins the cluster and sends heartbeats; `leader_client`: sends requests to the leader.
-//! - `leader`, `term`: the leader's leases and failure detector; `voters`: the choice of the voters.
+//! - `leader`: carries out what the leader decides (`crucial_node::replication::LeaderTerm`); `voters`: the choice of the voters.
 //! - [`rescue`]: goes on without a majority of the voters, when an operator says that it is gone for ever.
 //! - [`Identity`]: the server's identity on disk.
 //! - [`journal`]: a voter's durable state on disk; `writer`: the thread that writes it.
@@ -34,7 +34,6 @@ pub mod rescue;
 mod runtime;
 mod shared;
 pub mod store;
-mod term;
 mod types;
 mod voter;
 mod voters;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use crucial_node::replication::{Command, NodeId, View};
+use crucial_node::replication::{Command, LeaderTerm, NodeId, View};
 use openraft::Raft;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -14,7 +14,6 @@ use crate::config::{Config, GroupError, Member, PROPOSALS_MAX};
 use crate::identity::Identity;
 use crate::link::Links;
 use crate::store::{Group as Types, Store};
-use crate::term::LeaderTerm;
 
 /// Most requests of other servers that are handled at a time. Further ones fail.
 const REQUESTS_MAX: usize = 4_096;

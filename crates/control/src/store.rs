@@ -24,8 +24,9 @@ use tokio::sync::watch;
 
 use crate::durable::{Durable, Pending};
 use crate::journal::{FileSync, Journal, JournalError};
-pub use crate::types::{Decision, Group};
+pub use crate::types::Group;
 use crate::writer::Writer;
+pub use crucial_node::replication::Decision;
 
 type StorageResult<T> = Result<T, StorageError<u64>>;
 

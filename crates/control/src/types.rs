@@ -2,9 +2,8 @@
 
 use std::io::Cursor;
 
-use crucial_node::replication::{Command, Refusal, ViewVersion};
+use crucial_node::replication::{Decision, Refusal, ViewVersion};
 use openraft::BasicNode;
-use serde::{Deserialize, Serialize};
 
 use crate::runtime::Runtime;
 
@@ -19,22 +18,3 @@ openraft::declare_raft_types!(
         SnapshotData = Cursor<Vec<u8>>,
         AsyncRuntime = Runtime,
 );
-
-/// The content of a log entry: commands that are committed together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decision {
-    /// The only term in which the commands have an effect; `None`: any term. An expiry rests on the knowledge of one
-    /// term's leader, which the next leader does not have.
-    pub term: Option<u64>,
-    /// The commands.
-    pub commands: Vec<Command>,
-}
-
-impl Decision {
-    pub(crate) fn in_term(self, term: u64) -> Vec<Command> {
-        match self.term.is_none_or(|wanted| wanted == term) {
-            true => self.commands,
-            false => Vec::new(),
-        }
-    }
-}

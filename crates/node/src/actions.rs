@@ -68,36 +68,42 @@ impl Node {
             Action::Clear => self.each_of(id, &Task::Forget, out),
             Action::Shed(rank) => self.each_of(id, &Task::Shed(rank), out),
             Action::Lose(rank) => {
-                part.pending_rounds += 1;
-                let kind = RoundKind::Settle(id, part.incarnation);
-                let objects = self.objects.of_partition(id);
-                self.round(kind, objects, |_| Task::Lose(rank), out);
+                let task = Task::Lose(rank, part.incarnation);
+                self.settle_each(part, &task, out);
             }
             Action::Digest(to) => {
+                let epoch = part.partition.epoch();
+                // The new primary has waited for a while, and can serve what is through.
+                if let Some((holding, open)) = self.rounds.digest_so_far(id, epoch, to) {
+                    let message = part.partition.digest(holding, open);
+                    return self.send(to, id, message, out);
+                }
+                let objects = self.objects.of_partition(id);
                 let kind = RoundKind::Digest {
                     partition: id,
-                    epoch: part.partition.epoch(),
+                    epoch,
                     to,
                     holdings: Vec::new(),
+                    open: objects.iter().copied().collect(),
                 };
-                self.round(kind, self.objects.of_partition(id), |_| Task::Digest, out);
+                self.round(kind, objects, |_| Task::Digest, out);
             }
-            Action::Reconcile(node, there) => {
+            Action::Reconcile(node, there, open) => {
                 let epoch = part.partition.epoch();
                 let there: BTreeMap<_, _> = there
                     .into_iter()
                     .map(|holding| (holding.object, holding))
                     .collect();
-                let here = self.objects.of_partition(id);
-                let objects: BTreeSet<_> = there.keys().copied().chain(here).collect();
-                let kind = RoundKind::Reconcile {
-                    partition: id,
-                    epoch,
-                    node,
-                };
-                let task =
-                    |object: &ObjectId| Task::Reconcile(node, epoch, there.get(object).copied());
-                self.round(kind, objects.into_iter().collect(), task, out);
+                let open: BTreeSet<_> = open.into_iter().collect();
+                let here = self.objects.of_partition(id).into_iter();
+                let all = here
+                    .chain(there.keys().copied())
+                    .chain(open.iter().copied());
+                let all = (all.collect(), &open);
+                for object in part.partition.compare(node, all, now, more) {
+                    let task = Task::Reconcile(node, epoch, there.get(&object).copied());
+                    self.offer(object, Event::Task(task, None), out);
+                }
             }
             Action::List => {
                 let objects = self.objects.of_partition(id);
@@ -193,54 +199,62 @@ impl Node {
     /// All objects of a round are through.
     pub(crate) fn end_round(&self, kind: RoundKind, now: Millis, out: &mut Outputs) {
         match kind {
-            RoundKind::Settle(id, incarnation) => self.settle(id, incarnation, out),
             RoundKind::Digest {
                 partition,
                 epoch,
                 to,
                 holdings,
+                ..
             } => {
                 let part = self.partitions.lock(partition);
                 if part.partition.epoch() == epoch {
-                    let message = part.partition.digest(holdings);
+                    let message = part.partition.digest(holdings, Vec::new());
                     self.send(to, partition, message, out);
-                }
-            }
-            RoundKind::Reconcile {
-                partition,
-                epoch,
-                node,
-            } => {
-                let mut part = self.partitions.lock(partition);
-                if part.partition.epoch() == epoch {
-                    let mut actions = Vec::new();
-                    part.partition.reconciled(node, now, &mut actions);
-                    self.act(&mut part, actions, now, out);
                 }
             }
             kind => self.end_request_round(kind, now, out),
         }
     }
 
-    /// A round is through behind which calls may be executed.
-    fn settle(&self, id: PartitionId, incarnation: Incarnation, out: &mut Outputs) {
-        let mut part = self.partitions.lock(id);
-        if part.incarnation == incarnation {
-            part.pending_rounds = part.pending_rounds.saturating_sub(1);
-            self.retry(&mut part, out);
+    /// Gives a task to each object of a partition, behind which its calls may be executed.
+    fn settle_each(&self, part: &mut PartitionState, task: &Task, out: &mut Outputs) {
+        for object in self.objects.of_partition(part.id) {
+            part.unsettle(object);
+            self.offer(object, Event::Task(task.clone(), None), out);
         }
+    }
+
+    /// A task of an object is through behind which its calls may be executed.
+    fn settle(&self, object: ObjectId, incarnation: Incarnation, out: &mut Outputs) {
+        let mut part = self.partitions.lock_of(&object);
+        if part.incarnation == incarnation && part.settle(&object) {
+            self.retry_object(&mut part, object, out);
+        }
+    }
+
+    /// A backup was brought to an object as it is here, whose calls may be executed for all that this backup needs.
+    pub(crate) fn compared(
+        &self,
+        part: &mut PartitionState,
+        (node, object): (NodeId, ObjectId),
+        now: Millis,
+        out: &mut Outputs,
+    ) {
+        let mut actions = Vec::new();
+        part.partition.compared(node, &object, now, &mut actions);
+        self.act(part, actions, now, out);
+        self.retry_object(part, object, out);
     }
 
     /// A partition is served here from now on, as soon as all that came before has had its effect. Sessions that may hold
     /// something of its objects have a lease to turn up.
     fn open_partition(&self, part: &mut PartitionState, now: Millis, out: &mut Outputs) {
-        part.pending_rounds += 1;
         for session in part.partition.requesters() {
             self.sessions.expect(session, (None, None), now);
         }
-        let kind = RoundKind::Settle(part.id, part.incarnation);
-        let objects = self.objects.of_partition(part.id);
-        self.round(kind, objects, |_| Task::TakeOver, out);
+        let task = Task::TakeOver(part.incarnation);
+        self.settle_each(part, &task, out);
+        self.retry(part, out);
     }
 
     /// Admits again what waits in a partition.
@@ -290,6 +304,9 @@ impl Node {
         match planned {
             Planned::Code(plan, has_followers) => Some((plan, has_followers)),
             Planned::Through(contribution) => {
+                if let Task::Lose(_, incarnation) | Task::TakeOver(incarnation) = task {
+                    self.settle(hand.id(), *incarnation, out);
+                }
                 self.contribute(round, contribution, now, out);
                 None
             }
@@ -313,6 +330,9 @@ impl Node {
                 }
                 let here = hand.state.as_ref();
                 let rank = part.partition.reconcile(*node, object, here, *there);
+                if rank.is_none() {
+                    self.compared(&mut part, (*node, object), now, out);
+                }
                 rank.map_or(nothing, |rank| Planned::Code(Plan::Encode(rank), true))
             }
             Task::Copy(incarnation, join) => {
@@ -333,6 +353,9 @@ impl Node {
                     nothing
                 }
                 Some(replica) => self.plan_with(object, replica, task, now, out),
+                None if matches!(task, Task::Digest) => {
+                    Planned::Through(Contribution::Absent(object))
+                }
                 None => nothing,
             },
         }
@@ -352,12 +375,12 @@ impl Node {
                 replica.shed(*rank);
                 Contribution::Nothing
             }
-            Task::Lose(rank) => {
+            Task::Lose(rank, _) => {
                 replica.lose(*rank);
                 Contribution::Nothing
             }
             Task::Digest => Contribution::Holding(replica.holding(object, 0)),
-            Task::TakeOver => {
+            Task::TakeOver(_) => {
                 self.take_over(object, replica, now, out);
                 Contribution::Nothing
             }

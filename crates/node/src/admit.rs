@@ -400,7 +400,7 @@ impl Node {
         };
         let mut part = self.partitions.lock_of(&hand.id());
         let has_followers = part.partition.has_followers();
-        match part.admit_own(self.membership.standing(now)) {
+        match part.admit_own(&hand.id(), self.membership.standing(now)) {
             Admission::Now(term) => {
                 let plan = end_parked_call(hand.state, term, call, end.error())?;
                 Some((plan, has_followers))
@@ -424,7 +424,7 @@ impl Node {
         out: &mut Outputs,
     ) -> Option<(Plan, bool)> {
         let mut part = self.partitions.lock_of(&hand.id());
-        let term = match part.admit_own(self.membership.standing(now)) {
+        let term = match part.admit_own(&hand.id(), self.membership.standing(now)) {
             Admission::Now(term) => term,
             Admission::Elsewhere => {
                 drop(part);

@@ -191,7 +191,7 @@ impl Node {
         let Finished { term, results, .. } = finished;
         let mut part = self.partitions.lock_of(&hand.entry.id);
         // The result of a read counts if no other server has served meanwhile.
-        let admission = part.admit_own(self.membership.standing(now));
+        let admission = part.admit_own(&hand.entry.id, self.membership.standing(now));
         if !matches!(admission, Admission::Now(present) if present.since == term.since) {
             drop(part);
             return self.send_moved(context, out);
@@ -389,6 +389,7 @@ impl Node {
                 {
                     part.partition
                         .reconcile_with(*node, object, replica, *image);
+                    self.compared(&mut part, (*node, object), now, out);
                 }
                 Contribution::Nothing
             }

@@ -64,9 +64,9 @@ pub(crate) struct PartitionState {
     waiting_len: usize,
     /// Objects with requests that have waited and are being admitted again. What is newer waits behind them.
     retrying: BTreeMap<ObjectId, Retrying>,
-    /// Rounds that have to end before calls may be executed. Until then an object may look whole that is not, and entries
-    /// of the last primary may wait in an object's queue.
-    pub pending_rounds: usize,
+    /// Objects with tasks in their queues behind which calls may be executed, and how many. Until then an object may look
+    /// whole that is not, and entries of the last primary may wait in its queue.
+    unsettled: BTreeMap<ObjectId, u32>,
     /// The server's incarnation. Callbacks of another incarnation are ignored.
     pub incarnation: Incarnation,
 }
@@ -103,7 +103,7 @@ impl PartitionState {
             waiting: BTreeMap::new(),
             waiting_len: 0,
             retrying: BTreeMap::new(),
-            pending_rounds: 0,
+            unsettled: BTreeMap::new(),
             incarnation: me.1,
         }
     }
@@ -129,24 +129,46 @@ impl PartitionState {
         if must_queue {
             return Admission::Later;
         }
-        self.admit_by(RoutesVersion(context.routes), standing)
+        self.admit_by(RoutesVersion(context.routes), object, standing)
     }
 
-    /// Whether something that this server does by itself may be executed.
-    pub fn admit_own(&self, standing: Standing) -> Admission {
-        self.admit_by(RoutesVersion(u64::MAX), standing)
+    /// Whether something that this server does by itself to an object may be executed.
+    pub fn admit_own(&self, object: &ObjectId, standing: Standing) -> Admission {
+        self.admit_by(RoutesVersion(u64::MAX), object, standing)
     }
 
-    fn admit_by(&self, routes: RoutesVersion, standing: Standing) -> Admission {
-        match (self.partition.gate(routes), self.partition.term()) {
+    fn admit_by(&self, routes: RoutesVersion, object: &ObjectId, standing: Standing) -> Admission {
+        match (self.partition.gate(routes, object), self.partition.term()) {
             (Gate::Moved, _) | (_, None) => Admission::Elsewhere,
             (Gate::Wait, _) => Admission::Later,
-            (Gate::Serve, _) if self.pending_rounds > 0 || !standing.has_lease => Admission::Later,
+            (Gate::Serve, _) if !standing.has_lease || !self.is_settled(object) => Admission::Later,
             (Gate::Serve, Some(since)) => Admission::Now(Term {
                 since,
                 epoch: self.partition.epoch(),
             }),
         }
+    }
+
+    fn is_settled(&self, object: &ObjectId) -> bool {
+        !self.unsettled.contains_key(object)
+    }
+
+    /// An object has one more task behind which its calls may be executed.
+    pub fn unsettle(&mut self, object: ObjectId) {
+        *self.unsettled.entry(object).or_default() += 1;
+    }
+
+    /// Such a task is through; whether it was the last one of the object.
+    pub fn settle(&mut self, object: &ObjectId) -> bool {
+        let Some(tasks) = self.unsettled.get_mut(object) else {
+            return false;
+        };
+        *tasks -= 1;
+        let is_last = *tasks == 0;
+        if is_last {
+            self.unsettled.remove(object);
+        }
+        is_last
     }
 
     /// Whether a term goes on.

@@ -1,32 +1,26 @@
 //! Rounds: a task for each of a group of objects, and what follows when all are through.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crucial_object::{Error, ObjectId, Result};
 use crucial_proto::frame::{ObjectInfo, ReplicaInfo};
 
 use crate::ids::ModuleId;
 use crate::objects::{RequestContext, RoundId};
-use crate::replication::{Epoch, Holding, Incarnation, NodeId, PartitionId};
+use crate::replication::{Epoch, Holding, NodeId, PartitionId};
 use crate::sync::Mutex;
 
 /// The purpose of a round, and what its objects have contributed so far.
 #[derive(Debug)]
 pub(crate) enum RoundKind {
-    /// Calls of a partition may be executed behind it, in this incarnation of the server.
-    Settle(PartitionId, Incarnation),
     /// The digest that a new primary has asked for.
     Digest {
         partition: PartitionId,
         epoch: Epoch,
         to: NodeId,
         holdings: Vec<Holding>,
-    },
-    /// A backup is brought to the state of the new primary.
-    Reconcile {
-        partition: PartitionId,
-        epoch: Epoch,
-        node: NodeId,
+        /// The objects that are not through.
+        open: BTreeSet<ObjectId>,
     },
     /// Objects are removed that a client wants gone, or for nobody.
     Remove {
@@ -68,6 +62,8 @@ pub(crate) enum Contribution {
     /// Nothing, as it is gone, or not one that is meant.
     Nothing,
     Holding(Holding),
+    /// The object is not here, and a digest does not name it.
+    Absent(ObjectId),
     Removed,
     Object(ObjectInfo),
     Replica(ReplicaInfo),
@@ -117,6 +113,30 @@ impl Rounds {
         self.0.lock().rounds.contains_key(&id.0)
     }
 
+    /// What a digest that is being made says so far: what is held, and the objects that are not through. `None`: no such
+    /// digest is being made.
+    pub fn digest_so_far(
+        &self,
+        partition: PartitionId,
+        epoch: Epoch,
+        to: NodeId,
+    ) -> Option<(Vec<Holding>, Vec<ObjectId>)> {
+        let open = self.0.lock();
+        let mut kinds = open.rounds.values().map(|round| &round.kind);
+        kinds.find_map(|kind| match kind {
+            RoundKind::Digest {
+                partition: p,
+                epoch: e,
+                to: t,
+                holdings,
+                open,
+            } if (*p, *e, *t) == (partition, epoch, to) => {
+                Some((holdings.clone(), open.iter().copied().collect()))
+            }
+            _ => None,
+        })
+    }
+
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.0.lock().rounds.len()
@@ -138,8 +158,12 @@ impl Rounds {
 impl RoundKind {
     fn add(&mut self, contribution: Contribution) {
         match (self, contribution) {
-            (RoundKind::Digest { holdings, .. }, Contribution::Holding(holding)) => {
+            (RoundKind::Digest { holdings, open, .. }, Contribution::Holding(holding)) => {
+                open.remove(&holding.object);
                 holdings.push(holding);
+            }
+            (RoundKind::Digest { open, .. }, Contribution::Absent(object)) => {
+                open.remove(&object);
             }
             (RoundKind::Remove { removed, .. }, Contribution::Removed) => *removed += 1,
             (RoundKind::Objects { infos, .. }, Contribution::Object(info)) => infos.push(info),

@@ -5,12 +5,18 @@ use crucial_node::replication::{Incarnation, NodeId};
 use crucial_object::SessionId;
 
 use crate::caller::Redial;
+use crate::control::LeaderEvent;
 use crate::wire::{Packet, ToControl};
 
 #[derive(Clone, Debug)]
 pub enum Event {
     ToNode(NodeId, Incarnation, Packet),
-    ToControl(NodeId, ToControl),
+    /// To the leader of this term.
+    ToControl(NodeId, u64, ToControl),
+    /// At the leader of this term.
+    Leader(u64, LeaderEvent),
+    /// A voter of the control group is elected.
+    Elect,
     /// Something arrives at the end of a stream.
     Flow(u64, Direction),
     /// Something that a process does by itself. It is named by its first incarnation.

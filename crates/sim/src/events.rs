@@ -5,6 +5,9 @@ use std::collections::BinaryHeap;
 
 pub const MS: u64 = 1000;
 
+/// What a clock may be wrong by, in parts of a thousand.
+pub const DRIFT: u64 = 10;
+
 /// Events in the order of their times; of the same time, in the order in which they were added.
 pub struct Events<E> {
     heap: BinaryHeap<Reverse<(u64, u64, usize)>>,

@@ -24,6 +24,8 @@ pub struct Fault {
     pub cut: BTreeSet<(u64, u64)>,
     /// Clients that reach just this node.
     pub parted: BTreeMap<SessionId, NodeId>,
+    /// A voter of the control group that does not reach the other voters.
+    pub voter: Option<u64>,
     /// A node that cannot encode or decode brittle objects.
     pub weak: Option<(NodeId, Weakness)>,
 }

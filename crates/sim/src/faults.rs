@@ -8,7 +8,7 @@ use rand::Rng;
 
 use crate::brittle::Weakness;
 use crate::event::Event;
-use crate::events::{Clock, MS};
+use crate::events::MS;
 use crate::fault::{Fault, Kind};
 use crate::model::Loss;
 use crate::places::{CLIENTS, place_of};
@@ -197,14 +197,14 @@ impl World {
                 fault.isolate(victim, &nodes, is_cut_from_clients);
             }
             4 => {
-                self.trace(|| {
-                    format!("fault {number}: {victim:?} cannot send to the control group")
-                });
-                fault.cut.insert((victim.0, 0));
+                let place = self.group_or_leader();
+                self.trace(|| format!("fault {number}: {victim:?} cannot send to {place}"));
+                fault.cut.insert((victim.0, place));
             }
             5 => {
-                self.trace(|| format!("fault {number}: {victim:?} cannot hear the control group"));
-                fault.cut.insert((0, victim.0));
+                let place = self.group_or_leader();
+                self.trace(|| format!("fault {number}: {victim:?} cannot hear {place}"));
+                fault.cut.insert((place, victim.0));
             }
             6 => {
                 self.trace(|| format!("fault {number}: cut {victim:?} → {other:?}"));
@@ -214,13 +214,7 @@ impl World {
                 }
             }
             7 => {
-                self.trace(|| format!("fault {number}: the control group has another leader"));
-                let clock = Clock {
-                    per_mille: self.rate(),
-                    offset_ms: self.random.random_range(0..1_000_000),
-                };
-                let at_us = self.now_us + duration_us.min(4 * LEASE_MS * MS);
-                self.control.begin_leader(clock, at_us);
+                self.change_leader(number, &mut fault, (victim, &nodes), duration_us);
             }
             10 | 11 => {
                 let weakness = self.weakness();
@@ -295,7 +289,7 @@ impl World {
     }
 
     /// Each client reaches either one node or all others.
-    fn part_clients(&mut self, fault: &mut Fault, victim: NodeId, nodes: &[NodeId]) {
+    pub fn part_clients(&mut self, fault: &mut Fault, victim: NodeId, nodes: &[NodeId]) {
         let sessions: Vec<_> = self.clients.keys().copied().collect();
         for session in sessions {
             let is_with_victim: bool = self.random.random();

@@ -1,4 +1,5 @@
-//! Where each party is: a node at its number, the control group at 0, clients at the highest numbers.
+//! Where each party is: a node at its number, the control group at 0 as a whole and its voters at numbers of their own,
+//! clients at the highest numbers.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +7,9 @@ use crucial_object::SessionId;
 
 /// Where all clients are, together.
 pub const CLIENTS: u64 = u64::MAX;
+
+/// Where the voters of the control group are.
+pub const VOTERS: [u64; 3] = [1 << 62, (1 << 62) + 1, (1 << 62) + 2];
 
 /// Where one client is.
 pub fn place_of(client: SessionId) -> u64 {
@@ -21,6 +25,7 @@ pub fn is_client(place: u64) -> bool {
 fn group(place: u64) -> u64 {
     match is_client(place) {
         true => CLIENTS,
+        false if VOTERS.contains(&place) => 0,
         false => place,
     }
 }

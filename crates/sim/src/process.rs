@@ -149,7 +149,7 @@ impl Process {
                 self.node.handle(Input::Lease(grant), now, out);
             }
             Packet::View(view) => self.node.handle(Input::View(view), now, out),
-            Packet::Evicted => {}
+            Packet::Evicted | Packet::NotLeader(_) => {}
         }
         None
     }

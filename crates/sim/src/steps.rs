@@ -56,6 +56,9 @@ impl World {
             return self.evict(id);
         }
         let brings_view = packet.is_from_control();
+        if brings_view {
+            self.hear_of_leader(id, &packet);
+        }
         let mut reply = None;
         self.step(id, |process, now, out| {
             reply = process.receive(packet, now, out);
@@ -197,8 +200,7 @@ impl World {
                 {
                     self.on_hand_over(id);
                 }
-                let event = Event::ToControl(id, ToControl::Command(command));
-                self.travel(id.0, 0, event);
+                self.send_to_leader(id, ToControl::Command(command));
             }
             // The time is asked for after each step.
             Output::Wake => {}
@@ -269,7 +271,7 @@ impl World {
             sent_ms: host.clock.read(self.now_us),
             is_leaving: host.is_leaving,
         };
-        self.travel(id.0, 0, Event::ToControl(id, heartbeat));
+        self.send_to_leader(id, heartbeat);
     }
 
     pub fn begin_incarnation(&mut self, id: NodeId, incarnation: Incarnation) {

@@ -46,12 +46,15 @@ pub enum Packet {
     View(Arc<View>),
     /// From the control group: this incarnation of the node has ended.
     Evicted,
+    /// From a voter of the control group, which does not lead any more, with the term in which it did.
+    NotLeader(u64),
 }
 
 impl Packet {
     /// Whether it is for one incarnation of a node, and not for all of its process.
     pub fn is_from_control(&self) -> bool {
-        matches!(self, Packet::Grant(..) | Packet::View(_) | Packet::Evicted)
+        use Packet::{Evicted, Grant, NotLeader, View};
+        matches!(self, Grant(..) | View(_) | Evicted | NotLeader(_))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::caller::Caller;
 use crate::client::Client;
 use crate::control::ControlGroup;
 use crate::event::{ClientEvent, Event, ProcessEvent};
-use crate::events::{Clock, Events, MS};
+use crate::events::{Clock, DRIFT, Events, MS};
 use crate::fault::{Fault, Kind};
 use crate::model::Loss;
 use crate::modules;
@@ -61,9 +61,6 @@ pub struct Report {
 /// In one of this number of schedules with overlapping faults clients push modules.
 pub const MODULES_IN: u64 = 4;
 
-/// What a clock may be wrong by, in parts of a thousand.
-pub const DRIFT: u64 = 10;
-
 /// How often a node says to the control group that it lives.
 const HEARTBEAT_MS: u64 = LEASE_MS / 4;
 
@@ -76,6 +73,10 @@ pub struct Host {
     /// The machine is off: no kernel says that the process is gone.
     pub is_off: bool,
     pub disk: Disk,
+    /// The term of the leader of the control group that it follows.
+    pub leader: u64,
+    /// How many heartbeats have had no answer.
+    pub unanswered: u32,
 }
 
 pub struct World {
@@ -164,8 +165,8 @@ impl World {
             modules::forget_all();
             objects.extend(uploaded_objects(&mut random, replicas));
         }
-        let control =
-            ControlGroup::new(Control::new(settings.partitions), random_rate(&mut random));
+        let rate = random_rate(&mut random);
+        let control = ControlGroup::new(Control::new(settings.partitions), &mut random, rate);
         let mut world = World {
             seed,
             settings,
@@ -266,6 +267,8 @@ impl World {
             paused_until: 0,
             is_off: false,
             disk: Disk::new(),
+            leader: 0,
+            unanswered: 0,
         });
         host.process = Some(Box::new(process));
         host.is_off = false;
@@ -328,7 +331,14 @@ impl World {
                     self.on_process(id, began, event);
                 }
             }
-            Event::ToControl(from, packet) => self.at_control(from, packet),
+            Event::ToControl(_, term, _) | Event::Leader(term, _)
+                if let Some(until) = self.leader_paused_until(term) =>
+            {
+                self.after(until - self.now_us, event);
+            }
+            Event::ToControl(from, term, packet) => self.at_leader(term, from, packet),
+            Event::Leader(term, event) => self.on_leader(term, event),
+            Event::Elect => self.elect(),
             Event::Flow(stream, direction) => self.flow(stream, direction),
             Event::Client(id, event) => self.on_client(id, event),
             Event::ControlTick => self.tick_control(),
@@ -421,6 +431,12 @@ impl World {
     /// Until when a node's process does nothing, if it is paused.
     pub fn paused_until(&self, id: NodeId) -> Option<u64> {
         let until = self.hosts.get(&id)?.paused_until;
+        (until > self.now_us).then_some(until)
+    }
+
+    /// Until when a leader of the control group does nothing, if it is paused.
+    fn leader_paused_until(&mut self, term: u64) -> Option<u64> {
+        let until = self.control.leader(term)?.paused_until;
         (until > self.now_us).then_some(until)
     }
 

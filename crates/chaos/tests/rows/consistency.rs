@@ -9,8 +9,9 @@ use crucial::collections::Queue;
 use crucial::sync::{AtomicI64, Barrier, Semaphore};
 use crucial::{Error, Shared};
 use crucial_chaos::load::{Load, LoadOptions};
+use crucial_chaos::long::Sleeper;
 use crucial_object::{MethodId, ObjectId, RunId, Sequence, SessionId, caller};
-use crucial_proto::frame::{self, CallFrame, Hello, Response};
+use crucial_proto::frame::{self, CallFrame, Hello, OpenMode, OpenRequest, Response};
 use crucial_testing::{Cluster, Net, Options, wait_until};
 use libtest_mimic::{Failed, Trial};
 
@@ -25,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         d05_an_object_of_one_replica_is_lost_with_its_server_and_says_so,
         d12_waiting_calls_survive_a_fail_over,
         d13_a_failure_is_noticed_in_seconds,
+        d13_a_long_method_holds_up_no_other_object_at_a_fail_over,
         d14_the_minority_side_of_a_partition_serves_nothing,
         d15_a_paused_primary_that_wakes_up_serves_no_stale_read,
         c14_what_a_dead_client_held_comes_back_after_a_fail_over,
@@ -251,6 +253,67 @@ fn d13_a_failure_is_noticed_in_seconds() -> Outcome {
     caller::with(client, || object.fetch_add(1))?;
     let pause = started.elapsed();
     assert!(pause < Duration::from_secs(10), "{pause:?}");
+    Ok(())
+}
+
+fn d13_a_long_method_holds_up_no_other_object_at_a_fail_over() -> Outcome {
+    const LONG: Duration = Duration::from_secs(20);
+    let mut cluster = Cluster::start(3)?;
+    let client = cluster.client(0)?;
+    let sleeper = caller::with(client.clone(), || {
+        Shared::builder("d13-long")
+            .persistent()
+            .replicas(3)
+            .create(Sleeper::default())
+    })?;
+    // Another object of the same partition: the ids begin with the same ten bits.
+    let partition = |id: ObjectId| u16::from_be_bytes([id.0[0], id.0[1]]) >> 6;
+    let neighbour = |index: usize| {
+        let key = format!("d13-{index}");
+        let open = OpenRequest {
+            type_name: "crucial::AtomicI64".to_owned(),
+            key: key.clone(),
+            persistent: true,
+            mode: OpenMode::FindOrCreate,
+            replicas: 3,
+            state: Vec::new(),
+        };
+        let id = open.object(&RunId([0; 16]), "default");
+        (partition(id) == partition(sleeper.id())).then_some(key)
+    };
+    let key = (0..).find_map(neighbour).ok_or("no key")?;
+    let other = caller::with(client.clone(), || number(&key, 3))?;
+    assert_eq!(partition(other.id()), partition(sleeper.id()));
+    assert_eq!(caller::with(client.clone(), || other.fetch_add(1))?, 0);
+    let primary = cluster.primary(&sleeper)?;
+    // The backups have the call when it is answered, and begin to execute it then.
+    let nap = || sleeper.nap(LONG.as_millis() as u64);
+    assert_eq!(caller::with(client.clone(), nap)?, 1);
+    let begun = Instant::now();
+    cluster.kill(primary)?;
+    assert_eq!(caller::with(client.clone(), || other.fetch_add(1))?, 1);
+    let pause = begun.elapsed();
+    println!(
+        "the other object answered after {:.1} s",
+        pause.as_secs_f64()
+    );
+    // Two leases, and what a busy machine needs.
+    assert!(pause < LONG / 3, "{pause:?}");
+    // Nor is the backup, which sleeps, taken for silent.
+    let silence = Duration::from_secs(6);
+    while begun.elapsed() < silence {
+        caller::with(client.clone(), || other.fetch_add(1))?;
+    }
+    let place = (primary + 1) % 3;
+    let number_of_servers = |info: &crucial_proto::frame::ClusterInfo| {
+        info.partitions[usize::from(partition(other.id()))]
+            .assignments
+            .len()
+    };
+    assert_eq!(number_of_servers(&cluster.info(place)?), 2);
+    // The call was executed where the object is now, too.
+    assert_eq!(caller::with(client, || sleeper.nap(0))?, 2);
+    assert!(begun.elapsed() > LONG - Duration::from_secs(2));
     Ok(())
 }
 

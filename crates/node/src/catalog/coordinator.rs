@@ -233,7 +233,7 @@ impl Coordinator {
         let Some(active) = self.active.as_mut().filter(|active| active.id == operation) else {
             return;
         };
-        if let Phase::Releasing { round } = &mut active.phase {
+        if let Phase::Releasing { round, .. } = &mut active.phase {
             round.answered(from);
         }
         self.advance(context);
@@ -287,7 +287,7 @@ impl Coordinator {
                 }
             }
             Phase::Pausing { until_ms } if context.now_ms >= *until_ms => self.sweep(context),
-            Phase::Releasing { round } if round.is_over() => {
+            Phase::Releasing { round, .. } if round.is_over() => {
                 operation.refuse(context);
                 self.active = None;
                 self.brought = None;
@@ -474,8 +474,9 @@ impl Operation {
         let members = asked.filter(|peer| context.view.has(peer.node, peer.incarnation));
         let round = Round::new(members, context.now_ms);
         let operation = self.id;
-        round.send(&ModuleMessage::Release { operation }, context.out);
-        self.phase = Phase::Releasing { round };
+        let seen = context.view.version;
+        round.send(&ModuleMessage::Release { operation, seen }, context.out);
+        self.phase = Phase::Releasing { round, seen };
         self.progress_ms = context.now_ms;
     }
 
@@ -484,7 +485,7 @@ impl Operation {
         match &mut self.phase {
             Phase::Preparing { round, .. } => round.on_view(view),
             Phase::Confirming { round, .. } => return round.on_view(view),
-            Phase::Releasing { round } => return round.on_view(view),
+            Phase::Releasing { round, .. } => return round.on_view(view),
             Phase::Proposed { .. } => {}
             Phase::Pausing { .. } => return,
         }
@@ -587,8 +588,10 @@ impl Operation {
                 let message = ModuleMessage::Confirm { operation, since };
                 round.repeat(&message, times, context.out);
             }
-            Phase::Releasing { round } => {
-                round.repeat(&ModuleMessage::Release { operation }, times, context.out);
+            Phase::Releasing { round, seen } => {
+                let seen = *seen;
+                let message = ModuleMessage::Release { operation, seen };
+                round.repeat(&message, times, context.out);
             }
             Phase::Proposed { sent_ms } => {
                 if context.now_ms.saturating_sub(*sent_ms) >= repeat_ms {

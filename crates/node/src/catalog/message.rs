@@ -93,6 +93,8 @@ pub enum ModuleMessage {
     Release {
         /// The operation.
         operation: OperationId,
+        /// The view by which the coordinator knows. A member with an older one would undo what was decided.
+        seen: ViewVersion,
     },
     /// A member has forgotten an operation.
     Released {

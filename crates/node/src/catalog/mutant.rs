@@ -22,5 +22,7 @@ mutants! {
         DropAfterFirst,
         /// A module is dropped though partitions have got other primaries since the members were asked.
         DropAcrossMoves,
+        /// A member undoes what it has prepared, though it does not know yet what was decided.
+        ReleasesEarly,
     }
 }

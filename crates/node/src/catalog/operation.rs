@@ -101,7 +101,7 @@ pub(super) enum Phase {
     /// Some member still has objects of a replaced module; that is tried again later.
     Pausing { until_ms: u64 },
     /// The operation is over, and all are to forget it.
-    Releasing { round: Round },
+    Releasing { round: Round, seen: ViewVersion },
 }
 
 /// The operation that a coordinator runs.
@@ -160,7 +160,7 @@ impl Operation {
         let round = match &self.phase {
             Phase::Preparing { round, .. }
             | Phase::Confirming { round, .. }
-            | Phase::Releasing { round } => round,
+            | Phase::Releasing { round, .. } => round,
             Phase::Proposed { .. } | Phase::Pausing { .. } => {
                 return "the control group".to_owned();
             }

@@ -9,6 +9,7 @@ use super::coordinator::{Context, Coordinator};
 use super::installed::{Installation, Installed, Purpose};
 use super::limits::Limits;
 use super::message::{ModuleMessage, OperationId, Peer, Ready, Step};
+use super::mutant::CatalogMutant;
 use super::operation::Wish;
 use super::participant::{Participant, Task};
 use super::shelf::{Need, Shelf};
@@ -157,8 +158,13 @@ impl ModuleCatalog {
             ModuleMessage::Confirm { operation, since } if is_coordinator(&operation) => {
                 self.participant.on_confirm(operation, since);
             }
-            ModuleMessage::Release { operation } if is_coordinator(&operation) => {
-                self.participant.on_release(operation, &mut self.out);
+            ModuleMessage::Release { operation, seen } if is_coordinator(&operation) => {
+                let view = self.view.as_ref();
+                let knows = view.is_some_and(|view| view.version >= seen);
+                // Otherwise it comes again.
+                if knows || CatalogMutant::ReleasesEarly.is_planted() {
+                    self.participant.on_release(operation, &mut self.out);
+                }
             }
             ModuleMessage::Prepared {
                 operation,

@@ -136,12 +136,12 @@ pub(crate) enum Task {
     Forget,
     /// Keeps a stub of an object that is below this rank.
     Shed(u8),
-    /// Marks an object as lost that is below this rank.
-    Lose(u8),
+    /// Marks an object as lost that is below this rank. Behind it calls may be executed, in this incarnation of the server.
+    Lose(u8, Incarnation),
     /// Says which version it has.
     Digest,
-    /// Becomes the primary's copy.
-    TakeOver,
+    /// Becomes the primary's copy. Behind it calls may be executed, in this incarnation of the server.
+    TakeOver(Incarnation),
     /// Brings a backup to this copy. The backup holds this; `None`: nothing.
     Reconcile(NodeId, Epoch, Option<Holding>),
     /// Sends it to the node that joins, in this join of this incarnation of the server.

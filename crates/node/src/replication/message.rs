@@ -22,6 +22,8 @@ pub enum Message {
         epoch: Epoch,
         /// The objects that the sender holds.
         holding: Vec<Holding>,
+        /// The objects of which it will say later what it holds: it still executes what came before.
+        open: Vec<ObjectId>,
     },
     /// A piece of a primary's stream.
     Stream {
@@ -250,7 +252,11 @@ impl Message {
             Message::Accepted { lacks, .. } => {
                 HEADER_BYTES + lacks.objects.len() * size_of::<ObjectId>()
             }
-            Message::Digest { holding, .. } => HEADER_BYTES + holding.len() * size_of::<Holding>(),
+            Message::Digest { holding, open, .. } => {
+                HEADER_BYTES
+                    + holding.len() * size_of::<Holding>()
+                    + open.len() * size_of::<ObjectId>()
+            }
             Message::Stream { entries, .. } => {
                 HEADER_BYTES + entries.iter().map(Entry::size).sum::<usize>()
             }

@@ -6,6 +6,7 @@
 //! - [`placement`]: which servers should hold a partition.
 //! - [`Flapping`], [`Damping`]: servers that are taken for dead again and again, and when they get partitions.
 //! - [`Lease`], [`FailureDetector`]: until when a node may serve, and from when another one can be certain that it does not.
+//! - [`LeaderTerm`]: what the control group's leader decides in its term: whom it grants leases, and whom it expires.
 //! - [`Partition`]: a server's part in one partition: primary, backup, joining.
 //! - [`Replica`]: an object at one of its servers.
 //! - [`message`]: what servers send to each other.
@@ -14,6 +15,7 @@ mod control;
 mod damping;
 mod flapping;
 mod ids;
+mod leader_term;
 mod lease;
 pub mod message;
 mod mutant;
@@ -30,6 +32,7 @@ pub use flapping::{
 pub use ids::{
     Epoch, Incarnation, NodeId, PARTITIONS, PartitionId, RoutesVersion, Version, ViewVersion,
 };
+pub use leader_term::{Decision, Heartbeat, HeartbeatAnswer, Instance, LeaderTerm, LeaderTiming};
 pub use lease::{FailureDetector, Grant, Lease};
 pub use message::{
     Entry, Form, Holding, Home, Image, ImageBody, Lacks, Lifecycle, Message, Origin,

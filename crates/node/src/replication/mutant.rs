@@ -77,5 +77,13 @@ mutants! {
         TakesUnknownCode,
         /// A new primary leaves its objects with the code that they came with.
         KeepsOldCode,
+        /// A new primary serves all objects when some are compared with what the others hold.
+        ServesUncompared,
+        /// A leader of the control group grants leases though it does not know whether it still leads.
+        GrantsUnconfirmed,
+        /// A new leader grants leases before all proposals of earlier leaders are decided or lost.
+        GrantsBeforeFirstCommit,
+        /// A leader grants a lease to a server whose expiry it has proposed.
+        GrantsWhileExpiring,
     }
 }

@@ -1,5 +1,6 @@
 //! On how many servers a change is kept before it is acknowledged, and what becomes of objects that a server cannot keep.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crucial_object::{Error, ObjectId, RunId, Sequence, SessionId, encode, registry};
@@ -9,8 +10,8 @@ use super::overlap::{Part, accepted, members};
 use super::server::{ME, Server, join};
 use crate::cell::{CallId, Cell, Change};
 use crate::replication::{
-    Action, Assignment, Entry, Epoch, Gate, Home, Image, JoinSlots, Lacks, Message, NodeId, Origin,
-    Partition, Replica, RoutesVersion, Timing, View, ViewVersion,
+    Action, Assignment, Entry, Epoch, Gate, Home, Image, ImageBody, JoinSlots, Lacks, Message,
+    NodeId, Origin, Partition, Replica, RoutesVersion, Timing, View, ViewVersion,
 };
 use crate::types::{linked, name_hash};
 use crate::{Connection, ConnectionId, Input, Output, PeerMessage};
@@ -153,18 +154,18 @@ fn resumes() -> bool {
         ..Timing::default()
     };
     let (mut part, _) = two(timing);
-    part.partition
-        .reconciled(OTHER, part.now, &mut part.actions);
+    part.compare(OTHER);
     let mut replica = counter(2);
     for _ in 0..4 {
         change(&mut part, &mut replica, "acknowledged");
-        assert_eq!(part.partition.gate(RoutesVersion(9)), Gate::Serve);
+        assert_eq!(part.partition.gate(RoutesVersion(9), &OBJECT), Gate::Serve);
     }
     change(&mut part, &mut replica, "one too many");
-    assert_eq!(part.partition.gate(RoutesVersion(9)), Gate::Wait);
+    assert_eq!(part.partition.gate(RoutesVersion(9), &OBJECT), Gate::Wait);
     part.receive(2, accepted(EPOCH, 100));
     let has_resumed = |action: &Action<_>| matches!(action, Action::Resume);
-    part.actions.iter().any(has_resumed) && part.partition.gate(RoutesVersion(9)) == Gate::Serve
+    part.actions.iter().any(has_resumed)
+        && part.partition.gate(RoutesVersion(9), &OBJECT) == Gate::Serve
 }
 
 #[test]
@@ -201,8 +202,7 @@ fn lacking(min_replicas: u8) -> (Part, View, Replica) {
         ..Timing::default()
     };
     let (mut part, both) = two(timing);
-    part.partition
-        .reconciled(OTHER, part.now, &mut part.actions);
+    part.compare(OTHER);
     let mut replica = counter(2);
     let image = replica.image(0).unwrap();
     let done = crate::replication::Lifecycle {
@@ -281,10 +281,13 @@ fn an_object_that_cannot_be_encoded_is_a_note_at_others_and_never_dropped_there(
     part.actions.clear();
     let mut replica = counter(2);
     let lost: Image = replica.lost_image();
+    let all = (BTreeSet::from([OBJECT]), &BTreeSet::new());
+    part.partition
+        .compare(OTHER, all, part.now, &mut part.actions);
     part.partition
         .reconcile_with(OTHER, OBJECT, &mut replica, lost);
     part.partition
-        .reconciled(OTHER, part.now, &mut part.actions);
+        .compared(OTHER, &OBJECT, part.now, &mut part.actions);
     let entries = sent(&mut part);
     assert!(
         !entries
@@ -465,8 +468,7 @@ fn no_object_is_made_of_a_type_that_another_server_lacks() {
 #[test]
 fn a_new_connection_brings_again_what_is_not_acknowledged() {
     let (mut part, _) = two(Timing::default());
-    part.partition
-        .reconciled(OTHER, part.now, &mut part.actions);
+    part.compare(OTHER);
     let mut replica = counter(2);
     change(&mut part, &mut replica, "changed");
     let first = sent(&mut part);
@@ -519,4 +521,34 @@ fn a_backup_that_says_it_lives_is_not_dropped_while_its_digest_waits() {
     assert!(!is_dropped(true, 30_000));
     // One whose method does not end at all holds the partition up for a while, and not for ever.
     assert!(is_dropped(true, 60_000));
+}
+
+/// Otherwise the backup would keep a whole object that nobody tells it of any more.
+#[test]
+fn an_object_on_its_way_to_a_backup_that_gets_a_higher_rank_comes_as_a_note() {
+    let (mut part, _) = two(Timing::default());
+    part.compare(OTHER);
+    let mut replica = counter(2);
+    let image = replica.image(0).unwrap();
+    let done = crate::replication::Lifecycle {
+        call: replica.creator,
+        acked: Sequence(0),
+        result: Some(true),
+    };
+    part.partition
+        .create(OBJECT, &mut replica, Some(image), (done, Vec::new()));
+    part.partition.issue(part.now, &mut part.actions);
+    let is_full = |entries: &[Entry]| {
+        let images = entries.iter().filter_map(|entry| match entry {
+            Entry::Install { image, .. } => Some(matches!(image.body, ImageBody::Full(_))),
+            _ => None,
+        });
+        images.collect::<Vec<_>>()
+    };
+    assert_eq!(is_full(&sent(&mut part)), [true]);
+    let higher = part.view(2, &[1, 2], &[(0, 1), (2, 2)]);
+    part.take(&higher);
+    part.partition.issue(part.now, &mut part.actions);
+    assert_eq!(is_full(&sent(&mut part)), [false]);
+    part.partition.check();
 }

@@ -2,6 +2,7 @@
 
 mod amnesia;
 mod catalog;
+mod collect;
 mod dials;
 mod drops;
 mod hello;

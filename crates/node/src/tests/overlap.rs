@@ -1,6 +1,6 @@
 //! Two things that go wrong at once, for one partition: each of these hung, or gave what was old for new.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crucial_object::{ObjectId, Sequence, SessionId};
@@ -58,6 +58,14 @@ pub struct Part {
 impl Part {
     fn new(nodes: &[u64]) -> Part {
         Part::with(nodes, Timing::default())
+    }
+
+    /// A node has sent a digest by which it is like the primary.
+    pub fn compare(&mut self, node: NodeId) {
+        let nothing = BTreeSet::new();
+        let all = (nothing.clone(), &nothing);
+        self.partition
+            .compare(node, all, self.now, &mut self.actions);
     }
 
     /// In this order placement wants the nodes.
@@ -140,8 +148,7 @@ fn waits_for_no_former_backup() -> bool {
     let first = part.view(1, &[1, 2, 3], &assigned);
     part.take(&first);
     for node in [2, 3] {
-        let (now, actions) = (part.now, &mut part.actions);
-        part.partition.reconciled(NodeId(node), now, actions);
+        part.compare(NodeId(node));
     }
     for _ in 0..20 {
         part.delete("acknowledged by both");
@@ -321,8 +328,7 @@ fn large_changes_go_in_several_messages() {
     let mut part = Part::new(&[1, 2]);
     let view = part.view(1, &[1, 2], &[(0, 1), (1, 2)]);
     part.take(&view);
-    let (now, actions) = (part.now, &mut part.actions);
-    part.partition.reconciled(NodeId(2), now, actions);
+    part.compare(NodeId(2));
     part.actions.clear();
     let call = |sequence| CallId {
         session: SessionId(1),

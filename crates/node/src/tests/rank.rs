@@ -80,7 +80,11 @@ fn an_epoch_far_beyond_the_view_is_not_taken_up() {
                 first,
                 entries,
             },
-            Message::Digest { epoch, holding },
+            Message::Digest {
+                epoch,
+                holding,
+                open: Vec::new(),
+            },
             super::overlap::accepted(epoch, upto),
             Message::Diverged { epoch, object },
         ];
@@ -89,7 +93,7 @@ fn an_epoch_far_beyond_the_view_is_not_taken_up() {
             partition.check();
         }
         assert_eq!(partition.epoch(), Epoch(1));
-        assert_eq!(partition.gate(RoutesVersion(1)), Gate::Serve);
+        assert_eq!(partition.gate(RoutesVersion(1), &object), Gate::Serve);
         // And so the next view's epoch is taken up.
         partition.on_view(&view(2), 20, &mut out);
         assert_eq!(partition.epoch(), Epoch(2));

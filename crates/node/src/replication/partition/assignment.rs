@@ -1,9 +1,9 @@
 //! The effect of a new view on this server's assignment.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::requests::Requests;
-use super::state::{Action, Partition, Phase, Primary, Role};
+use super::state::{Action, Comparison, Partition, Phase, Primary, Role};
 use super::stream::Outgoing;
 use crate::replication::mutant::Mutant;
 use crate::replication::{
@@ -150,9 +150,12 @@ impl<R> Partition<R> {
             known_since: configuration.known_since,
             assignments: configuration.assignments.clone(),
             phase: Phase::Collecting {
-                missing: others().map(|assignment| assignment.node).collect(),
+                missing: others()
+                    .map(|assignment| (assignment.node, Comparison::default()))
+                    .collect(),
                 asked_ms: now_ms,
                 since_ms: now_ms,
+                is_open: false,
             },
             changes: 0,
             streams: BTreeMap::new(),
@@ -209,16 +212,21 @@ impl<R> Partition<R> {
             }
         }
         match &mut primary.phase {
-            Phase::Collecting { missing, .. } => {
-                missing.retain(|node| configuration.rank(*node).is_some());
+            Phase::Collecting {
+                missing, is_open, ..
+            } => {
+                missing.retain(|node, _| stays(*node));
+                for there in missing.values_mut() {
+                    *there = Comparison::default();
+                }
                 out.extend(collect(
                     configuration.epoch,
                     &configuration.assignments,
                     missing,
                 ));
                 if missing.is_empty() {
+                    out.push(served(*is_open));
                     primary.phase = Phase::Serving;
-                    out.push(Action::Open);
                 }
             }
             Phase::HandingOver => {
@@ -255,15 +263,24 @@ impl<R> Partition<R> {
     }
 }
 
-/// Asks nodes what they hold.
+/// More is served from now on than before; `was_open`: something was.
+pub(super) fn served<R>(was_open: bool) -> Action<R> {
+    match was_open {
+        true => Action::Resume,
+        false => Action::Open,
+    }
+}
+
+/// Asks nodes what they hold, which have not said it of all objects.
 pub(super) fn collect<R>(
     epoch: Epoch,
     assignments: &[Assignment],
-    nodes: &BTreeSet<NodeId>,
+    missing: &BTreeMap<NodeId, Comparison>,
 ) -> Vec<Action<R>> {
+    let is_asked = |node| missing.get(node).is_some_and(|there| !there.is_whole);
     let asked = assignments
         .iter()
-        .filter(|assignment| nodes.contains(&assignment.node));
+        .filter(|assignment| is_asked(&assignment.node));
     let ask = |assignment: &Assignment| {
         let rank = assignment.rank;
         Action::Send(assignment.node, Message::Collect { epoch, rank })

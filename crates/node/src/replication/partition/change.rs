@@ -331,7 +331,8 @@ impl<R> Partition<R> {
         };
         for (node, stream) in &mut primary.streams {
             // Before its digest, nothing may come to an assignment that the digest would not tell of.
-            if collecting.is_some_and(|missing| missing.contains(node)) {
+            let there = collecting.and_then(|missing| missing.get(node));
+            if there.is_some_and(|there| there.left.is_none()) {
                 continue;
             }
             while let Some((base, first, entries)) = stream.next_batch(batch, now_ms) {

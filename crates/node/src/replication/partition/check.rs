@@ -65,7 +65,7 @@ impl<R> Partition<R> {
             );
         }
         if let Phase::Collecting { missing, .. } = &primary.phase {
-            for node in missing {
+            for node in missing.keys() {
                 assert!(
                     primary.streams.contains_key(node),
                     "{:?}: {node:?} is waited for, and gets nothing",

@@ -53,7 +53,7 @@ impl<R> Partition<R> {
                 entries,
                 ..
             } => self.take_in(from, epoch, base, first, entries, out),
-            Message::Digest { holding, .. } => self.learn(from, epoch, holding, out),
+            Message::Digest { holding, open, .. } => self.learn(from, epoch, (holding, open), out),
             Message::Accepted { upto, lacks, .. } => {
                 self.learn_lacks((from, epoch), (upto, lacks), out);
                 self.acknowledged(from, epoch, upto, now_ms, out);
@@ -244,16 +244,16 @@ impl<R> Partition<R> {
         &mut self,
         from: NodeId,
         epoch: Epoch,
-        holding: Vec<Holding>,
+        (holding, open): (Vec<Holding>, Vec<ObjectId>),
         out: &mut Vec<Action<R>>,
     ) {
         let Some(primary) = self.primary_in(epoch) else {
             return;
         };
         if let Phase::Collecting { missing, .. } = &primary.phase
-            && missing.contains(&from)
+            && missing.get(&from).is_some_and(|there| !there.is_whole)
         {
-            out.push(Action::Reconcile(from, holding));
+            out.push(Action::Reconcile(from, holding, open));
         }
     }
 
@@ -274,7 +274,7 @@ impl<R> Partition<R> {
             if let Phase::Collecting {
                 missing, since_ms, ..
             } = &primary.phase
-                && missing.contains(&from)
+                && missing.contains_key(&from)
                 && now_ms.saturating_sub(*since_ms) < patience_ms
             {
                 stream.hear_from(now_ms);
@@ -305,11 +305,13 @@ impl<R> Partition<R> {
         self.issued
     }
 
-    /// The list of what this server holds, for the primary of its epoch. `holding`: all objects of the partition.
-    pub fn digest(&self, holding: Vec<Holding>) -> Message {
+    /// The list of what this server holds, for the primary of its epoch. `holding` and `open`: all objects of the partition,
+    /// the latter those whose lines are not through.
+    pub fn digest(&self, holding: Vec<Holding>, open: Vec<ObjectId>) -> Message {
         Message::Digest {
             epoch: self.sealed,
             holding,
+            open,
         }
     }
 }

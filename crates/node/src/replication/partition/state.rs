@@ -88,9 +88,9 @@ pub enum Action<R> {
     Lose(u8),
     /// Say what there is, when all entries that came have had their effect: [`Partition::digest`].
     Digest(NodeId),
-    /// Bring an assignment to what is here: [`Partition::reconcile`] for each object here and each that is only there, then
-    /// [`Partition::reconciled`].
-    Reconcile(NodeId, Vec<Holding>),
+    /// Bring an assignment to what is here: [`Partition::compare`]. The node holds this, and will say later what it holds of
+    /// the other objects.
+    Reconcile(NodeId, Vec<Holding>, Vec<ObjectId>),
     /// List the objects of the partition for a join: [`Partition::copy_list`].
     List,
     /// Send these to the joining node: [`Partition::copy`] for each, with it or without; then
@@ -202,16 +202,39 @@ pub(super) struct Backoff {
 }
 
 pub(super) enum Phase {
-    /// The new primary waits for the digests of these nodes.
+    /// The new primary waits for the digests of nodes, and compares.
     Collecting {
-        missing: BTreeSet<NodeId>,
+        /// The nodes that are not like the primary yet.
+        missing: BTreeMap<NodeId, Comparison>,
         asked_ms: u64,
         /// When that began.
         since_ms: u64,
+        /// All have sent digests, and what is alike at all of them is served.
+        is_open: bool,
     },
     Serving,
     /// The primary has stopped serving, for another one.
     HandingOver,
+}
+
+/// How far a node was brought to what the new primary has.
+#[derive(Default)]
+pub(super) struct Comparison {
+    /// The objects that were not compared yet; `None`: it has sent no digest.
+    pub(super) left: Option<BTreeSet<ObjectId>>,
+    /// Its digest has said of all objects what it holds.
+    pub(super) is_whole: bool,
+}
+
+impl Comparison {
+    pub(super) fn has(&self, object: &ObjectId) -> bool {
+        let left = self.left.as_ref();
+        left.is_some_and(|left| !left.contains(object))
+    }
+
+    pub(super) fn is_through(&self) -> bool {
+        self.is_whole && self.left.as_ref().is_some_and(BTreeSet::is_empty)
+    }
 }
 
 /// A change that is on its way.
@@ -323,19 +346,26 @@ impl<R> Partition<R> {
         !is_idle
     }
 
-    /// How to treat a request from a client that has the routes of this version.
-    pub fn gate(&self, routes: RoutesVersion) -> Gate {
+    /// How to treat a request to an object from a client that has the routes of this version.
+    pub fn gate(&self, routes: RoutesVersion, object: &ObjectId) -> Gate {
         let Role::Primary(primary) = &self.role else {
             return Gate::Moved;
         };
         if routes < primary.known_since {
             return Gate::Moved;
         }
-        match primary.phase {
-            Phase::Serving if primary.is_full => Gate::Wait,
-            Phase::Serving => Gate::Serve,
+        match &primary.phase {
             Phase::HandingOver if Mutant::ServeInHandOver.is_planted() => Gate::Serve,
-            Phase::Collecting { .. } | Phase::HandingOver => Gate::Wait,
+            Phase::HandingOver => Gate::Wait,
+            Phase::Collecting { is_open: false, .. } => Gate::Wait,
+            Phase::Collecting { missing, .. }
+                if !missing.values().all(|there| there.has(object))
+                    && !Mutant::ServesUncompared.is_planted() =>
+            {
+                Gate::Wait
+            }
+            Phase::Collecting { .. } | Phase::Serving if primary.is_full => Gate::Wait,
+            Phase::Collecting { .. } | Phase::Serving => Gate::Serve,
         }
     }
 
@@ -440,14 +470,17 @@ mod tests {
     #[test]
     fn a_call_that_was_sent_to_an_earlier_primary_is_not_for_this_one() {
         let mut partition = part_of(ME);
-        assert_eq!(partition.gate(RoutesVersion(9)), Gate::Moved);
+        let gate = |partition: &Partition<()>, routes| {
+            partition.gate(RoutesVersion(routes), &ObjectId([0; 16]))
+        };
+        assert_eq!(gate(&partition, 9), Gate::Moved);
         let mut actions = Vec::new();
         partition.on_view(&view(5, 5), 0, &mut actions);
         assert!(actions.iter().any(|action| matches!(action, Action::Open)));
         // The client did not know of this primary: another primary may have executed the call, and its session may
         // have acknowledged the result.
-        assert_eq!(partition.gate(RoutesVersion(2)), Gate::Moved);
-        assert_eq!(partition.gate(RoutesVersion(3)), Gate::Serve);
+        assert_eq!(gate(&partition, 2), Gate::Moved);
+        assert_eq!(gate(&partition, 3), Gate::Serve);
     }
 
     #[test]

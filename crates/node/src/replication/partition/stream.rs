@@ -163,12 +163,15 @@ impl Outgoing {
     pub fn begin_again(&mut self, rank: u8) {
         self.rank = rank;
         self.required = true;
+        // The receiver must not take up again what it is not to have any more.
         for entry in &mut self.entries {
-            // The receiver must not take up again what it is not to have any more.
-            if let Entry::Rank { rank: told } = entry {
-                *told = rank;
+            match entry {
+                Entry::Rank { rank: told } => *told = rank,
+                Entry::Install { image, .. } if image.replicas <= rank => **image = image.stub(),
+                _ => {}
             }
         }
+        self.bytes = self.entries.iter().map(Entry::size).sum();
         // The receiver may have been on its way to another rank.
         self.push(Entry::Rank { rank });
         if Mutant::NoRepetitionInNewEpoch.is_planted() {
