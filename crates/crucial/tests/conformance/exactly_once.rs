@@ -148,7 +148,7 @@ fn a18_garbage_and_endless_frames() -> Outcome {
     for bytes in strangers {
         let mut stranger = Raw::connect(&server)?;
         stranger.send(bytes)?;
-        assert_eq!(refusal(&mut stranger)?.kind(), "Protocol");
+        assert_eq!(refusal(&mut stranger)?.kind(), crucial::ErrorKind::Protocol);
         assert!(stranger.is_closed());
     }
     // A wrong version gets told.
@@ -170,7 +170,7 @@ fn a18_garbage_and_endless_frames() -> Outcome {
     ] {
         let mut client = Raw::hello(&server, session, false)?;
         client.send(&bytes)?;
-        assert_eq!(refusal(&mut client)?.kind(), "Protocol");
+        assert_eq!(refusal(&mut client)?.kind(), crucial::ErrorKind::Protocol);
         assert!(client.is_closed());
     }
     good.send(&call(2, map, "len", &[]))?;
