@@ -62,6 +62,11 @@ const STEPS: [Step; 16] = [
         900,
         "env LOCKS_TIMES=100 cargo test --release -p crucial-node --features mutants,shuttle --test locks",
     ),
+    step(
+        "switch",
+        900,
+        "env LOCKS_TIMES=30 cargo test --release -p crucial-std --features shuttle --test switch",
+    ),
     fuzz(
         "fuzz-frame",
         "cargo +nightly fuzz run frame -- -max_total_time=300",

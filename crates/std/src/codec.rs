@@ -1,6 +1,6 @@
 //! How the values of a primitive are encoded. A primitive has no bounds on its values until it travels.
 
-use crucial_object::{decode, encode};
+use crucial_object::{decode, encode, held};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_bytes::ByteBuf;
@@ -35,7 +35,12 @@ impl<T> Codec<T> {
     /// If it cannot be encoded.
     #[track_caller]
     pub fn encode(&self, value: &T) -> ByteBuf {
-        ByteBuf::from(must((self.encode)(value)))
+        must(self.try_encode(value))
+    }
+
+    /// Encodes a value for an object, which may live longer than the thread whose arguments are just being encoded.
+    pub fn try_encode(&self, value: &T) -> crucial_object::Result<ByteBuf> {
+        held::passing_on(|| (self.encode)(value)).map(ByteBuf::from)
     }
 
     /// Decodes a value of an object.

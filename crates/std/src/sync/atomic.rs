@@ -4,13 +4,12 @@
 pub use ::std::sync::atomic::{AtomicPtr, Ordering, compiler_fence, fence};
 
 use ::std::fmt;
-use ::std::sync::Arc;
-use ::std::sync::atomic as local;
 
 use crucial_object::{Shared, sync as shared};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::switch::Switch;
+use crate::local::{Arc, atomic as local};
 use crate::remote::{Remote, must};
 use crate::statics::{self, Place, Static};
 

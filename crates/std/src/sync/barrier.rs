@@ -1,11 +1,11 @@
 //! A barrier that is local until it travels.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 use crucial_object::{held, sync as shared};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::local::{Arc, Condvar, Mutex, OnceLock};
 use crate::remote::{Remote, must};
 use crate::statics;
 

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, OnceLock as Local};
 
 use crucial_object::held;
 use crucial_object::sync as shared;
@@ -11,6 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_bytes::ByteBuf;
 
 use crate::codec::Codec;
+use crate::cycle;
+use crate::lent::Lent;
+use crate::local::{Arc, Mutex, MutexGuard, OnceLock as Local};
 use crate::remote::{Remote, must};
 use crate::statics;
 
@@ -26,7 +28,7 @@ pub struct OnceLock<T> {
     hub: Mutex<()>,
     /// The value, as far as this process knows it.
     value: Local<T>,
-    remote: Local<std::sync::Arc<Remote<Object>>>,
+    remote: Local<Arc<Remote<Object>>>,
     codec: Local<Codec<T>>,
 }
 
@@ -54,7 +56,8 @@ impl<T> OnceLock<T> {
 
     #[track_caller]
     fn known(&self, bytes: &[u8]) -> &T {
-        self.value.get_or_init(|| self.codec().decode(bytes))
+        let decode = || Lent::decode(|| self.codec().decode(bytes)).0;
+        self.value.get_or_init(decode)
     }
 
     /// The value, if it is set.
@@ -181,15 +184,21 @@ impl<T: Eq> Eq for OnceLock<T> {}
 /// Shares it, and encodes the handle.
 impl<T: Serialize + DeserializeOwned> Serialize for OnceLock<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let _hub = self.hub();
-        let remote = self.remote.get_or_init(|| {
-            let codec = self.codec.get_or_init(Codec::new);
-            let remote = Remote::make(Object::new());
-            if let Some(value) = self.value.get() {
-                must(remote.object().set(codec.encode(value)));
-            }
-            remote
-        });
+        let share = || {
+            let _hub = self.hub();
+            self.remote.get_or_init(|| {
+                let codec = self.codec.get_or_init(Codec::new);
+                let remote = Remote::make(Object::new());
+                if let Some(value) = self.value.get() {
+                    must(remote.object().set(codec.encode(value)));
+                }
+                remote
+            })
+        };
+        let remote = match self.remote.get() {
+            Some(remote) => remote,
+            None => cycle::sharing(self, share),
+        };
         remote.serialize(serializer)
     }
 }
