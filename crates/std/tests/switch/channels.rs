@@ -79,7 +79,7 @@ fn the_receiver_of_a_channel_with_a_bound_travels() {
 fn both_ends_of_a_channel_without_a_bound_travel() {
     explore(|| {
         let (sender, receiver) = mpsc::channel();
-        let send = |sender: &Sender<u64>, number| {
+        let send = |sender: &Sender<u64>, number: u64| {
             ITEMS.map(|item| sender.send(number * 10 + item).unwrap());
         };
         let here = {

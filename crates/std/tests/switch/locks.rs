@@ -304,14 +304,16 @@ fn a_once_cell_is_computed_once() {
             spawn(&cell, move |cell| get(cell, 1)),
             spawn(&cell, move |cell| get(&travel(cell), 2)),
             spawn(&cell, move |cell| match cell.set(3) {
-                Ok(()) => (3, 1),
+                Ok(()) => (3, 0),
                 Err(_) => (*cell.get().unwrap(), 0),
             }),
         ];
         let results = join(threads);
         let value = *cell.get().unwrap();
         assert!(results.iter().all(|(seen, _)| *seen == value));
-        assert_eq!(results.iter().map(|(_, computed)| computed).sum::<u64>(), 1);
+        // Whoever sets the value may overtake the one who computes it.
+        let computed = results.iter().map(|(_, computed)| computed).sum::<u64>();
+        assert!(computed == 1 || (value == 3 && computed == 0));
     });
 }
 

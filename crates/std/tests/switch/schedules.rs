@@ -28,10 +28,10 @@ fn run(scheduler: impl Scheduler + 'static, test: fn()) {
     let mut config = Config::new();
     config.stack_size = STACK_BYTES;
     config.silence_warnings = true;
-    Runner::new(scheduler, config).run(move || {
-        let server: Arc<dyn Caller> = Arc::new(Server::default());
-        caller::with(server, test);
-    });
+    let server = || -> Arc<dyn Caller> { Arc::new(Server::default()) };
+    let run = || Runner::new(scheduler, config).run(move || caller::with(server(), test));
+    // A schedule that fails leaves its server behind, which goes here.
+    caller::with(server(), run);
 }
 
 /// Runs a test in random schedules, and in as many by random priorities; in `LOCKS_TIMES` as many if that is set. The
