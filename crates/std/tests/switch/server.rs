@@ -1,6 +1,7 @@
 //! A server without a network: the cells of a real one, with the real objects, behind the scheduler's locks.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crucial_node::cell::{Call as CellCall, CallId, Cell, Recording, Turn};
 use crucial_object::caller::{Call, Caller, InFlight, Mode, Open, Opened};
@@ -9,6 +10,9 @@ use shuttle::sync::{Condvar, Mutex, MutexGuard};
 
 /// All calls are those of one process.
 const SESSION: SessionId = SessionId(1);
+
+/// How many objects all servers have made: a process knows its objects by their ids, whichever test they are of.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Default)]
 pub struct Server {
@@ -19,8 +23,6 @@ pub struct Server {
 #[derive(Default)]
 struct State {
     objects: HashMap<ObjectId, Cell>,
-    /// How many were made.
-    made: u64,
     calls: u64,
     results: HashMap<u64, Result<Vec<u8>>>,
 }
@@ -76,12 +78,10 @@ impl Caller for Server {
         assert!(open.key.is_none() && open.mode == Mode::FindOrCreate);
         let name = open.type_name.split('<').next().expect("a name");
         let cell = Cell::new(registry::find(name).expect("a type"), open.state)?;
-        let mut state = self.state();
-        state.made += 1;
         let mut object = [0; 16];
-        object[..8].copy_from_slice(&state.made.to_le_bytes());
+        object[..8].copy_from_slice(&MADE.fetch_add(1, Ordering::Relaxed).to_le_bytes());
         let object = ObjectId(object);
-        state.objects.insert(object, cell);
+        self.state().objects.insert(object, cell);
         Ok(Opened {
             object,
             created: true,
