@@ -22,7 +22,7 @@ const STACK_BYTES: usize = 512 << 10;
 const SWITCHES: usize = 3;
 
 /// How many schedules of either kind.
-const SCHEDULES: usize = 1500;
+const SCHEDULES: usize = 5000;
 
 fn run(scheduler: impl Scheduler + 'static, test: fn()) {
     let mut config = Config::new();
