@@ -31,7 +31,7 @@ const fn fuzz(name: &'static str, command: &'static str) -> Step {
     }
 }
 
-const STEPS: [Step; 16] = [
+const STEPS: [Step; 17] = [
     step(
         "chaos",
         700,
@@ -61,6 +61,11 @@ const STEPS: [Step; 16] = [
         "locks",
         900,
         "env LOCKS_TIMES=100 cargo test --release -p crucial-node --features mutants,shuttle --test locks",
+    ),
+    step(
+        "switch",
+        900,
+        "env LOCKS_TIMES=30 cargo test --release -p crucial-std --features shuttle --test switch",
     ),
     fuzz(
         "fuzz-frame",

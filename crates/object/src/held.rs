@@ -60,6 +60,15 @@ thread_local! {
     static COLLECTED: RefCell<Option<Holds>> = const { RefCell::new(None) };
 }
 
+/// Puts back what was collected before.
+struct Restore(Option<Holds>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        COLLECTED.set(self.0.take());
+    }
+}
+
 /// What this process has passed on and does not own.
 static PASSED_ON: Mutex<Option<HashSet<ObjectId>>> = Mutex::new(None);
 
@@ -69,16 +78,17 @@ fn passed_on() -> MutexGuard<'static, Option<HashSet<ObjectId>>> {
 
 /// Runs `encode`, which encodes the arguments of a task, and collects the holds of what is in them.
 pub fn collect<R>(encode: impl FnOnce() -> R) -> (R, Holds) {
-    struct Restore(Option<Holds>);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            COLLECTED.set(self.0.take());
-        }
-    }
     let _restore = Restore(COLLECTED.replace(Some(Holds::default())));
     let result = encode();
     let collected = COLLECTED.with_borrow_mut(Option::take);
     (result, collected.unwrap_or_default())
+}
+
+/// Runs `encode`, which encodes a value of an object. What is in it is passed on, also in the arguments of a task: the
+/// object may live longer than the thread.
+pub fn passing_on<R>(encode: impl FnOnce() -> R) -> R {
+    let _restore = Restore(COLLECTED.take());
+    encode()
 }
 
 /// Leaves the hold of something that is being encoded. Outside of a task it is passed on.
@@ -125,8 +135,11 @@ pub fn before_statics_are_shared(share: fn()) {
     let _ = BEFORE.set(share);
 }
 
-/// Makes statics objects of the run, before a thread is spawned in another process.
+/// Makes statics objects of the run, before a thread is spawned in another process. Whoever spawns meanwhile waits for that:
+/// a worker would make the object of a static with the value that it has there.
 pub fn share_statics() {
+    static SHARING: Mutex<()> = Mutex::new(());
+    let _sharing = SHARING.lock().unwrap_or_else(|e| e.into_inner());
     if !STATICS_ARE_SHARED.swap(true, Ordering::AcqRel)
         && let Some(share) = BEFORE.get()
     {

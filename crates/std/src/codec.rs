@@ -1,7 +1,7 @@
 //! How the values of a primitive are encoded. A primitive has no bounds on its values until it travels.
 
 use crucial_object::held::{self, Holds};
-use crucial_object::{Result, decode, encode};
+use crucial_object::{decode, encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_bytes::ByteBuf;
@@ -10,8 +10,8 @@ use crate::remote::must;
 
 /// Encodes and decodes a `T`.
 pub(crate) struct Codec<T> {
-    encode: fn(&T) -> Result<Vec<u8>>,
-    decode: fn(&[u8]) -> Result<T>,
+    encode: fn(&T) -> crucial_object::Result<Vec<u8>>,
+    decode: fn(&[u8]) -> crucial_object::Result<T>,
 }
 
 impl<T> Clone for Codec<T> {
@@ -29,21 +29,26 @@ impl<T: Serialize + DeserializeOwned> Codec<T> {
 }
 
 impl<T> Codec<T> {
-    /// Encodes a value for an object. What is in it lives as long as the run, since others may take it out of there.
+    /// Encodes a value for an object.
     ///
-    /// # Errors
+    /// # Panics
     ///
     /// If it cannot be encoded.
-    pub fn encode(&self, value: &T) -> Result<ByteBuf> {
-        let (bytes, holds) = self.encode_with_holds(value);
-        holds.pass_on();
-        bytes
+    #[track_caller]
+    pub fn encode(&self, value: &T) -> ByteBuf {
+        must(self.try_encode(value))
+    }
+
+    /// Encodes a value for an object, which may live longer than the thread whose arguments are just being encoded.
+    pub fn try_encode(&self, value: &T) -> crucial_object::Result<ByteBuf> {
+        held::passing_on(|| (self.encode)(value)).map(ByteBuf::from)
     }
 
     /// Encodes the first value of an object, and gives the holds of what is in it, which the object keeps.
-    pub fn encode_with_holds(&self, value: &T) -> (Result<ByteBuf>, Holds) {
+    #[track_caller]
+    pub fn encode_with_holds(&self, value: &T) -> (ByteBuf, Holds) {
         let (bytes, holds) = held::collect(|| (self.encode)(value));
-        (bytes.map(ByteBuf::from), holds)
+        (ByteBuf::from(must(bytes)), holds)
     }
 
     /// Decodes a value of an object.

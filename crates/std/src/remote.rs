@@ -49,9 +49,15 @@ where
     O: 'static,
     O::Proxy: Send + Sync + 'static,
 {
-    /// Makes an object, which goes with the last reference, and what is stored in it with the object.
+    /// Makes an object, which goes with the last reference.
     #[track_caller]
-    pub fn make(value: O, stored: Holds) -> Arc<Remote<O>> {
+    pub fn make(value: O) -> Arc<Remote<O>> {
+        Remote::with_stored(value, Holds::default())
+    }
+
+    /// As [`make`](Remote::make); what is stored in the object goes with it.
+    #[track_caller]
+    pub fn with_stored(value: O, stored: Holds) -> Arc<Remote<O>> {
         let remote = Arc::new(Remote {
             object: must(Shared::new(value)),
             is_owner: true,

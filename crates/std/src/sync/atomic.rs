@@ -4,14 +4,12 @@
 pub use ::std::sync::atomic::{AtomicPtr, Ordering, compiler_fence, fence};
 
 use ::std::fmt;
-use ::std::sync::Arc;
-use ::std::sync::atomic as local;
 
-use crucial_object::held::Holds;
 use crucial_object::{Shared, sync as shared};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::switch::Switch;
+use crate::local::{Arc, atomic as local};
 use crate::remote::{Remote, must};
 use crate::statics::{self, Place, Static};
 
@@ -61,7 +59,7 @@ macro_rules! atomic {
                 let value = || shared::$name::new(self.value.load(SeqCst));
                 self.switch.share(|| match statics::key(self) {
                     Some(key) => Remote::of_static(&key, value()),
-                    None => Remote::make(value(), Holds::default()),
+                    None => Remote::make(value()),
                 })
             }
 

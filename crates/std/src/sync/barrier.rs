@@ -1,12 +1,11 @@
 //! A barrier that is local until it travels.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
-use crucial_object::held::{self, Holds};
-use crucial_object::sync as shared;
+use crucial_object::{held, sync as shared};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::local::{Arc, Condvar, Mutex, OnceLock};
 use crate::remote::{Remote, must};
 use crate::statics;
 
@@ -84,7 +83,7 @@ impl Barrier {
 
     fn share(&self) -> &Arc<Remote<shared::Barrier>> {
         let _hub = self.hub.lock().unwrap_or_else(|e| e.into_inner());
-        let make = || Remote::make(shared::Barrier::new(self.parties), Holds::default());
+        let make = || Remote::make(shared::Barrier::new(self.parties));
         let remote = self.remote.get_or_init(make);
         self.changed.notify_all();
         remote

@@ -2,16 +2,16 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{
-    Arc, LockResult, Mutex as HubMutex, MutexGuard as HubGuard, OnceLock, PoisonError,
-};
+use std::sync::{LockResult, PoisonError};
 use std::time::{Duration, Instant};
 
-use crucial_object::held::{self, Holds};
-use crucial_object::{Error, Shared, sync as shared};
+use crucial_object::{Error, Shared, held, sync as shared};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::mutex::MutexGuard;
+use crate::local::{
+    Arc, Condvar as HubCondvar, Mutex as HubMutex, MutexGuard as HubGuard, OnceLock,
+};
 use crate::remote::{Remote, must};
 use crate::statics;
 
@@ -30,7 +30,7 @@ pub struct Condvar {
 #[derive(Default)]
 struct Waiter {
     notified: HubMutex<bool>,
-    changed: std::sync::Condvar,
+    changed: HubCondvar,
 }
 
 impl Waiter {
@@ -62,10 +62,32 @@ impl Waiter {
     }
 }
 
-/// A place among those who wait.
-enum Place<'a> {
+/// A place among those who wait. If the wait fails it is given up, so that no notification goes there.
+struct Place<'a> {
+    condvar: &'a Condvar,
+    side: Side<'a>,
+    is_taken: bool,
+}
+
+enum Side<'a> {
     Here(Arc<Waiter>),
     There(&'a Shared<shared::Condvar>, u64),
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.is_taken {
+            return;
+        }
+        let was_notified = match &self.side {
+            Side::Here(waiter) => self.condvar.give_up(waiter),
+            // Without an answer the place goes with the session, or has gone with the object.
+            Side::There(object, number) => object.give_up(*number).unwrap_or(false),
+        };
+        if was_notified && let Err(error) = self.condvar.try_notify_one() {
+            eprintln!("crucial: a notification could not be passed on: {error}");
+        }
+    }
 }
 
 /// Whether a wait ended because its time was over, as [`std::sync::WaitTimeoutResult`].
@@ -98,7 +120,7 @@ impl Condvar {
         let mut hub = self.hub();
         let remote = self
             .remote
-            .get_or_init(|| Remote::make(shared::Condvar::new(), Holds::default()));
+            .get_or_init(|| Remote::make(shared::Condvar::new()));
         // They look at their condition, and wait at the object.
         hub.drain(..).for_each(|waiter| waiter.notify());
         remote
@@ -107,14 +129,27 @@ impl Condvar {
     /// Wakes a thread that waits.
     #[track_caller]
     pub fn notify_one(&self) {
+        must(self.try_notify_one());
+    }
+
+    #[track_caller]
+    fn try_notify_one(&self) -> Result<(), Error> {
         let mut hub = self.hub();
         match self.remote.get() {
             None => hub.pop_front().into_iter().for_each(|w| w.notify()),
             Some(remote) => {
                 drop(hub);
-                must(remote.object().notify_one());
+                remote.object().notify_one()?;
             }
         }
+        Ok(())
+    }
+
+    /// Gives a place here up; whether it was notified.
+    fn give_up(&self, waiter: &Arc<Waiter>) -> bool {
+        let mut hub = self.hub();
+        let place = hub.iter().position(|other| Arc::ptr_eq(other, waiter));
+        place.is_none_or(|place| hub.remove(place).is_none())
     }
 
     /// Wakes all threads that wait.
@@ -140,41 +175,46 @@ impl Condvar {
         if self.remote.get().is_none() && !with_shared {
             let waiter = Arc::<Waiter>::default();
             hub.push_back(waiter.clone());
-            return Place::Here(waiter);
+            return self.taken(Side::Here(waiter));
         }
         drop(hub);
         let object = self.share().object();
-        Place::There(object, must(object.enter()))
+        self.taken(Side::There(object, must(object.enter())))
+    }
+
+    fn taken<'a>(&'a self, side: Side<'a>) -> Place<'a> {
+        Place {
+            condvar: self,
+            side,
+            is_taken: true,
+        }
     }
 
     /// Whether the place was notified within the time.
     #[track_caller]
-    fn wait_at(&self, place: Place<'_>, limit: Option<Duration>) -> bool {
-        match place {
-            Place::Here(waiter) => {
+    fn wait_at(&self, mut place: Place<'_>, limit: Option<Duration>) -> bool {
+        let notified = match &place.side {
+            Side::Here(waiter) => {
                 let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-                if waiter.wait(deadline) {
-                    return true;
-                }
-                let mut hub = self.hub();
-                let place = hub.iter().position(|other| Arc::ptr_eq(other, &waiter));
-                // Without a place it was notified at the last moment.
-                place.is_none_or(|place| hub.remove(place).is_none())
+                // Perhaps at the last moment.
+                waiter.wait(deadline) || self.give_up(waiter)
             }
-            Place::There(object, number) => match limit {
+            Side::There(object, number) => match limit {
                 None => {
-                    must(object.notified(number));
+                    must(object.notified(*number));
                     true
                 }
-                Some(limit) => match object.with_timeout(limit).notified(number) {
-                    Err(Error::TimedOut { .. }) => must(object.give_up(number)),
+                Some(limit) => match object.with_timeout(limit).notified(*number) {
+                    Err(Error::TimedOut { .. }) => must(object.give_up(*number)),
                     notified => {
                         must(notified);
                         true
                     }
                 },
             },
-        }
+        };
+        place.is_taken = false;
+        notified
     }
 
     #[track_caller]

@@ -1,12 +1,13 @@
 //! The holders of a locked value: the common part of `Mutex` and `RwLock`.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-
 use crucial_object::drop_in::Lock;
 use crucial_object::held::{self, Holds};
 use crucial_object::{Error, Result};
 use serde_bytes::ByteBuf;
 
+use crate::codec::Codec;
+use crate::cycle;
+use crate::local::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use crate::remote::{Remote, must};
 
 /// A lock without its value, local or shared.
@@ -85,9 +86,8 @@ impl Gate {
         }
         let mut hub = self.hub();
         loop {
-            if let Some(remote) = self.remote.get()
-                && hub.pending.is_none()
-            {
+            if let Some(remote) = self.remote.get() {
+                // Whoever has it here has it at the object as well.
                 drop(hub);
                 let remote = remote.object();
                 let (token, value, poisoned) =
@@ -108,7 +108,7 @@ impl Gate {
     pub fn try_enter(&self, access: Access) -> Option<Entered> {
         let mut hub = self.hub();
         match self.remote.get() {
-            Some(remote) if hub.pending.is_none() => {
+            Some(remote) => {
                 drop(hub);
                 let taken = remote
                     .object()
@@ -117,13 +117,13 @@ impl Gate {
                 let taken = Taken { token, value };
                 Some(Entered::There { taken, poisoned })
             }
-            _ => hub.take(access).then(|| Entered::Here {
+            None => hub.take(access).then(|| Entered::Here {
                 poisoned: hub.poisoned,
             }),
         }
     }
 
-    /// Gives back what was taken here. `value` is asked for if the lock was shared meanwhile.
+    /// Gives back what was taken here. The last holder is asked for the `value` if the lock was shared meanwhile.
     pub fn leave_here(
         &self,
         access: Access,
@@ -136,50 +136,90 @@ impl Gate {
             Access::Reading => hub.readers -= 1,
         }
         hub.poisoned |= poison;
-        let mut given_back = Ok(());
-        if hub.readers == 0
-            && let Some(token) = hub.pending.take()
-            && let Some(remote) = self.remote.get()
-        {
-            given_back = release(remote, token, value(), poison);
-        }
+        let pending = match hub.readers {
+            0 => hub.pending.take(),
+            _ => None,
+        };
         drop(hub);
         self.freed.notify_all();
-        given_back
-    }
-
-    /// Gives back what was taken at the object, with a new value.
-    pub fn leave_there(
-        &self,
-        token: u64,
-        value: Result<Option<ByteBuf>>,
-        poison: bool,
-    ) -> Result<()> {
-        match self.remote.get() {
-            Some(remote) => release(remote, token, value, poison),
+        match pending {
+            Some(token) => self.leave_there(token, poison, value),
             None => Ok(()),
         }
     }
 
+    /// Gives back what was taken at the object, with a new value. Without it, and poisoned, if that cannot be sent: a lock
+    /// must not stay held for as long as this process lives.
+    pub fn leave_there(
+        &self,
+        token: u64,
+        poison: bool,
+        value: impl FnOnce() -> Result<Option<ByteBuf>>,
+    ) -> Result<()> {
+        let Some(remote) = self.remote.get() else {
+            return Ok(());
+        };
+        let object = remote.object();
+        let value = match self.or_give_back(token, true, value) {
+            Ok(value) => value,
+            Err(error) => {
+                object.release(token, None, true)?;
+                return Err(error);
+            }
+        };
+        let given_back = object.release(token, value, poison);
+        if let Err(Error::Encoding { .. } | Error::LimitExceeded { .. }) = &given_back {
+            object.release(token, None, true)?;
+        }
+        given_back
+    }
+
+    /// Runs code of the value's type, and gives back what was taken at the object if that panics.
+    pub fn or_give_back<R>(&self, token: u64, poison: bool, run: impl FnOnce() -> R) -> R {
+        struct GiveBack<'a>(&'a Gate, u64, bool);
+        impl Drop for GiveBack<'_> {
+            fn drop(&mut self) {
+                let GiveBack(gate, token, poison) = self;
+                if let Some(remote) = gate.remote.get()
+                    && let Err(error) = remote.object().release(*token, None, *poison)
+                {
+                    eprintln!("crucial: a lock could not be given back: {error}");
+                }
+            }
+        }
+        let give_back = GiveBack(self, token, poison);
+        let result = run();
+        std::mem::forget(give_back);
+        result
+    }
+
     /// Shares the lock, if it is not shared yet. `value` encodes what is behind it, and is not asked while a holder may
-    /// change that.
-    pub fn share(&self, value: impl FnOnce() -> (ByteBuf, Holds)) -> &Arc<Remote<Lock>> {
+    /// change that. Gives also whether the value here is out of use from now on: otherwise the last holder ends it.
+    pub fn share(&self, value: impl FnOnce() -> (ByteBuf, Holds)) -> (&Arc<Remote<Lock>>, bool) {
+        match self.remote.get() {
+            Some(remote) => (remote, false),
+            None => cycle::sharing(self, || self.share_now(value)),
+        }
+    }
+
+    fn share_now(&self, value: impl FnOnce() -> (ByteBuf, Holds)) -> (&Arc<Remote<Lock>>, bool) {
         let mut hub = self.hub();
         if let Some(remote) = self.remote.get() {
-            return remote;
+            return (remote, false);
         }
         let (value, stored) = (!hub.writer).then(value).unzip();
-        let stored = stored.unwrap_or_default();
-        let remote = Remote::make(Lock::new(value, hub.poisoned), stored);
-        if hub.writer || hub.readers > 0 {
+        let lock = Lock::new(value, hub.poisoned);
+        let remote = Remote::with_stored(lock, stored.unwrap_or_default());
+        let is_held = hub.writer || hub.readers > 0;
+        if is_held {
             let taken = must(remote.object().try_acquire(hub.writer, true));
             hub.pending = taken.map(|(token, ..)| token);
         }
         let remote = self.remote.get_or_init(|| remote);
         drop(hub);
-        // Whoever waits here waits at the object from now on, or for the holder's value.
+        // Whoever waits here waits at the object from now on.
         self.freed.notify_all();
-        remote
+        (remote, !is_held)
     }
 
     /// Whether a holder panicked, or died for good.
@@ -207,20 +247,6 @@ impl Gate {
         hub.poisoned = poisoned;
         value
     }
-}
-
-/// Gives a lock back; without the value, if the value cannot be sent: a lock must not stay held for as long as the session.
-fn release(
-    remote: &Remote<Lock>,
-    token: u64,
-    value: Result<Option<ByteBuf>>,
-    poison: bool,
-) -> Result<()> {
-    let sent = value.and_then(|value| remote.object().release(token, value, poison));
-    if let Err(Error::Encoding { .. } | Error::LimitExceeded { .. }) = &sent {
-        remote.object().release(token, None, poison)?;
-    }
-    sent
 }
 
 /// What a guard that is dropped does to its lock.
@@ -263,14 +289,23 @@ pub(crate) fn report(given_back: Result<()>) {
 impl Hub {
     fn take(&mut self, access: Access) -> bool {
         let free = !self.writer && (access == Access::Reading || self.readers == 0);
-        // A reader that comes while the first ones bring the lock to the object waits for that.
-        if !free || self.pending.is_some() {
-            return false;
-        }
         match access {
+            _ if !free => {}
             Access::Exclusive => self.writer = true,
             Access::Reading => self.readers += 1,
         }
-        true
+        free
     }
+}
+
+/// Encodes the value of a lock that was shared while it was held here, and takes it out: it is the object's from now on.
+pub(crate) fn bring<T>(
+    codec: &Codec<T>,
+    value: &mut Option<T>,
+    out: &mut Option<T>,
+) -> Result<Option<ByteBuf>> {
+    let bytes = value.as_ref().map(|value| codec.try_encode(value));
+    let bytes = bytes.transpose()?;
+    *out = value.take();
+    Ok(bytes)
 }

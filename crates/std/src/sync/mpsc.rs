@@ -9,17 +9,19 @@ pub use ::std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError
 use ::std::collections::VecDeque;
 use ::std::fmt;
 use ::std::marker::PhantomData;
-use ::std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use ::std::time::{Duration, Instant};
 
 use crucial_object::collections::ByteBuf;
 use crucial_object::drop_in::{Channel, Side};
-use crucial_object::held::{self, Hold, Holds};
+use crucial_object::held::{self, Hold};
 use crucial_object::{Error, ObjectId, Shared};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::codec::Codec;
+use crate::cycle;
+use crate::lent::Lent;
+use crate::local::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use crate::remote::{Remote, must};
 
 /// What both ends have in this process.
@@ -27,6 +29,8 @@ struct Core<T> {
     hub: Mutex<Hub<T>>,
     changed: Condvar,
     remote: OnceLock<(Arc<Remote<Channel>>, Codec<T>)>,
+    /// The ends came with a copy of a value; `None`: they go with this.
+    lent: Option<Lent>,
 }
 
 struct Hub<T> {
@@ -65,6 +69,27 @@ impl<T> Core<T> {
             }),
             changed: Condvar::new(),
             remote: OnceLock::new(),
+            lent: None,
+        }
+    }
+
+    /// One of a channel that is shared, with one end.
+    fn of_end(side: Side, id: u64, remote: (Arc<Remote<Channel>>, Codec<T>)) -> Core<T> {
+        let end_of = |of: Side| (of == side).then_some(id);
+        let hub = Hub {
+            items: VecDeque::new(),
+            bound: None,
+            senders: usize::from(side == Side::Sender),
+            has_receiver: side == Side::Receiver,
+            is_receiving: false,
+            sender_end: end_of(Side::Sender),
+            receiver_end: end_of(Side::Receiver),
+        };
+        Core {
+            hub: Mutex::new(hub),
+            changed: Condvar::new(),
+            remote: OnceLock::from(remote),
+            lent: Lent::current(),
         }
     }
 
@@ -86,7 +111,7 @@ impl<T> Core<T> {
                 if let Some(refusal) = held::refusal_to_wait("send") {
                     panic!("{refusal}");
                 }
-                return match must(object.send(must(codec.encode(&item)))) {
+                return match must(object.send(codec.encode(&item))) {
                     true => Ok(()),
                     false => Err(SendError(item)),
                 };
@@ -112,7 +137,7 @@ impl<T> Core<T> {
         let mut hub = self.hub();
         if let Some((object, codec)) = self.remote() {
             drop(hub);
-            return match must(object.try_send(must(codec.encode(&item)))) {
+            return match must(object.try_send(codec.encode(&item))) {
                 (true, _) => Ok(()),
                 (false, true) => Err(TrySendError::Full(item)),
                 (false, false) => Err(TrySendError::Disconnected(item)),
@@ -198,8 +223,16 @@ impl<T> Core<T> {
         }
     }
 
-    fn add_sender(&self) {
+    /// What one more sender has.
+    #[track_caller]
+    fn add_sender(self: &Arc<Self>) -> Arc<Core<T>> {
+        if let (Some(_), Some((remote, codec))) = (&self.lent, self.remote.get()) {
+            // The end of the value goes when the value says so.
+            let id = add_end(remote.object(), Side::Sender, true);
+            return Arc::new(Core::of_end(Side::Sender, id, (remote.clone(), *codec)));
+        }
         self.hub().senders += 1;
+        self.clone()
     }
 
     fn remove_sender(&self) {
@@ -227,8 +260,9 @@ impl<T> Core<T> {
     }
 
     fn remove_end(&self, end: Option<u64>) {
-        // The next attempt has the same end, which goes when the thread has ended for good.
-        if ::std::thread::panicking() && !held::is_last_attempt() {
+        // Of an attempt that panics and is not the last, the next one has the same end.
+        let goes_on = std::thread::panicking() && !held::is_last_attempt();
+        if goes_on || self.lent.as_ref().is_some_and(Lent::is_lent) {
             return;
         }
         if let (Some(end), Some((remote, _))) = (end, self.remote.get()) {
@@ -266,14 +300,19 @@ fn random(_: &mut [u8]) -> crucial_object::Result<()> {
 impl<T: Serialize + DeserializeOwned> Core<T> {
     /// Shares the channel, if it is not shared yet.
     fn share(&self) -> &Arc<Remote<Channel>> {
+        match self.remote.get() {
+            Some((remote, _)) => remote,
+            None => cycle::sharing(self, || self.share_now()),
+        }
+    }
+
+    fn share_now(&self) -> &Arc<Remote<Channel>> {
         let mut hub = self.hub();
         if self.remote.get().is_none() {
             let codec = Codec::new();
-            let encode = |item| must(codec.encode(item));
-            let items: Vec<ByteBuf> = hub.items.iter().map(encode).collect();
-            hub.items.clear();
+            let items: Vec<ByteBuf> = hub.items.iter().map(|item| codec.encode(item)).collect();
             let bound = hub.bound.map(|bound| bound as u64);
-            let remote = Remote::make(Channel::new(items, bound), Holds::default());
+            let remote = Remote::make(Channel::new(items, bound));
             let object = remote.object();
             // Before the first end is another's, so that the channel does not end before it begins.
             if hub.has_receiver {
@@ -286,7 +325,10 @@ impl<T: Serialize + DeserializeOwned> Core<T> {
             // Whoever waits here waits at the object.
             self.changed.notify_all();
         }
+        let items = std::mem::take(&mut hub.items);
         drop(hub);
+        // Their own `drop` may use the channel.
+        drop(items);
         let (remote, _) = self.remote.get().expect("it is shared now");
         remote
     }
@@ -321,21 +363,7 @@ impl<T: Serialize + DeserializeOwned> Core<T> {
             }
         }
         let (Handle(remote), id) = <(Handle, u64)>::deserialize(deserializer)?;
-        let end_of = |of: Side| (of == side).then_some(id);
-        let hub = Hub {
-            items: VecDeque::new(),
-            bound: None,
-            senders: usize::from(side == Side::Sender),
-            has_receiver: side == Side::Receiver,
-            is_receiving: false,
-            sender_end: end_of(Side::Sender),
-            receiver_end: end_of(Side::Receiver),
-        };
-        Ok(Arc::new(Core {
-            hub: Mutex::new(hub),
-            changed: Condvar::new(),
-            remote: OnceLock::from((remote, Codec::new())),
-        }))
+        Ok(Arc::new(Core::of_end(side, id, (remote, Codec::new()))))
     }
 }
 
@@ -423,8 +451,7 @@ macro_rules! sender {
     ($name:ident) => {
         impl<T> Clone for $name<T> {
             fn clone(&self) -> $name<T> {
-                self.0.add_sender();
-                $name(self.0.clone())
+                $name(self.0.add_sender())
             }
         }
 

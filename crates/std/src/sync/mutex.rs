@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{LockResult, OnceLock, PoisonError, TryLockError, TryLockResult};
+use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 
-use crucial_object::Result;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_bytes::ByteBuf;
 
-use super::gate::{Access, End, Entered, Gate, report};
+use super::gate::{Access, End, Entered, Gate, Taken, bring, report};
 use crate::codec::Codec;
-use crate::remote::{Remote, must};
+use crate::lent::Lent;
+use crate::local::{self, OnceLock};
+use crate::remote::Remote;
 use crate::statics;
 
 /// A value for one thread at a time, as [`std::sync::Mutex`]. A shared one brings the value to who locks it, and takes it
@@ -27,7 +27,7 @@ pub struct Mutex<T> {
     gate: Gate,
     codec: OnceLock<Codec<T>>,
     /// `None`: the value is at the object.
-    value: std::sync::Mutex<Option<T>>,
+    value: local::Mutex<Option<T>>,
 }
 
 impl<T> Mutex<T> {
@@ -36,11 +36,11 @@ impl<T> Mutex<T> {
         Mutex {
             gate: Gate::new(),
             codec: OnceLock::new(),
-            value: std::sync::Mutex::new(Some(value)),
+            value: local::Mutex::new(Some(value)),
         }
     }
 
-    fn here(&self) -> std::sync::MutexGuard<'_, Option<T>> {
+    fn here(&self) -> local::MutexGuard<'_, Option<T>> {
         self.value.lock().unwrap_or_else(|e| e.into_inner())
     }
 
@@ -74,9 +74,12 @@ impl<T> Mutex<T> {
         let (held, poisoned) = match entered {
             Entered::Here { poisoned } => (Held::Here(Some(self.here())), poisoned),
             Entered::There { taken, poisoned } => {
+                let token = taken.token;
+                let (value, lent) = self.decode(taken);
                 let held = Held::There {
-                    token: taken.token,
-                    value: taken.value.map(|bytes| self.decode(&bytes)),
+                    token,
+                    value,
+                    lent,
                     changed: false,
                 };
                 (held, poisoned)
@@ -99,8 +102,10 @@ impl<T> Mutex<T> {
     }
 
     #[track_caller]
-    fn decode(&self, bytes: &[u8]) -> T {
-        self.codec().decode(bytes)
+    fn decode(&self, taken: Taken) -> (Option<T>, Lent) {
+        let decode = || taken.value.map(|bytes| self.codec().decode(&bytes));
+        let decode = || Lent::decode(decode);
+        self.gate.or_give_back(taken.token, false, decode)
     }
 
     /// Whether a thread panicked while it held the lock, or died for good.
@@ -117,7 +122,7 @@ impl<T> Mutex<T> {
 
     fn come_home(&mut self) {
         if let Some(bytes) = self.gate.come_home() {
-            let value = self.decode(&bytes);
+            let value = self.codec().decode(&bytes);
             *self.value.get_mut().unwrap_or_else(|e| e.into_inner()) = Some(value);
         }
     }
@@ -167,10 +172,11 @@ pub struct MutexGuard<'a, T> {
 
 enum Held<'a, T> {
     /// `None` while it is dropped.
-    Here(Option<std::sync::MutexGuard<'a, Option<T>>>),
+    Here(Option<local::MutexGuard<'a, Option<T>>>),
     There {
         token: u64,
         value: Option<T>,
+        lent: Lent,
         changed: bool,
     },
 }
@@ -202,8 +208,14 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         let value = match &mut self.held {
             Held::Here(value) => value.as_mut().and_then(|value| value.as_mut()),
-            Held::There { value, changed, .. } => {
+            Held::There {
+                value,
+                lent,
+                changed,
+                ..
+            } => {
                 *changed = true;
+                lent.set(false);
                 value.as_mut()
             }
         };
@@ -217,24 +229,30 @@ impl<T> Drop for MutexGuard<'_, T> {
         let gate = &self.mutex.gate;
         let given_back = match &mut self.held {
             Held::Here(value) => {
-                let value = value.take();
-                let encode = || -> Result<Option<ByteBuf>> {
-                    let value = value.as_ref().and_then(|value| value.as_ref());
-                    value
-                        .map(|value| self.mutex.codec().encode(value))
-                        .transpose()
-                };
-                gate.leave_here(Access::Exclusive, poison, encode)
+                let mut value = value.take();
+                let mut old = None;
+                let given_back = gate.leave_here(Access::Exclusive, poison, || match &mut value {
+                    Some(value) => bring(self.mutex.codec(), value, &mut old),
+                    None => Ok(None),
+                });
+                drop(value);
+                drop(old);
+                given_back
             }
             Held::There {
                 token,
                 value,
+                lent,
                 changed,
             } => {
-                let value = value.as_ref().filter(|_| *changed && writes);
-                let value = value.map(|value| self.mutex.codec().encode(value));
-                let value = value.transpose();
-                gate.leave_there(*token, value, poison)
+                let is_written = *changed && writes;
+                let value = value.as_ref().filter(|_| is_written);
+                let given_back = gate.leave_there(*token, poison, || {
+                    let value = value.map(|value| self.mutex.codec().try_encode(value));
+                    value.transpose()
+                });
+                lent.set(!is_written || given_back.is_err());
+                given_back
             }
         };
         report(given_back);
@@ -279,28 +297,27 @@ impl<T: fmt::Debug> fmt::Debug for Mutex<T> {
 
 /// Shares it, and encodes the handle.
 impl<T: Serialize + DeserializeOwned> Serialize for Mutex<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let codec = self.codec.get_or_init(Codec::new);
         let value = || {
-            let mut here = self.here();
-            let value = here.as_ref().expect("a local mutex has its value");
-            let (bytes, holds) = codec.encode_with_holds(value);
-            let bytes = must(bytes);
-            *here = None;
-            (bytes, holds)
+            let value = self.here();
+            codec.encode_with_holds(value.as_ref().expect("a local mutex has its value"))
         };
-        self.gate.share(value).serialize(serializer)
+        let (remote, is_out_of_use) = self.gate.share(value);
+        if is_out_of_use {
+            let old = self.here().take();
+            drop(old);
+        }
+        remote.serialize(serializer)
     }
 }
 
 impl<'de, T: Serialize + DeserializeOwned> Deserialize<'de> for Mutex<T> {
-    fn deserialize<D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> std::result::Result<Mutex<T>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Mutex<T>, D::Error> {
         Ok(Mutex {
             gate: Gate::to(Remote::deserialize(deserializer)?),
             codec: OnceLock::from(Codec::new()),
-            value: std::sync::Mutex::new(None),
+            value: local::Mutex::new(None),
         })
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, OnceLock as Local};
 
 use crucial_object::held;
 use crucial_object::sync as shared;
@@ -11,6 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_bytes::ByteBuf;
 
 use crate::codec::Codec;
+use crate::cycle;
+use crate::lent::Lent;
+use crate::local::{Arc, Mutex, MutexGuard, OnceLock as Local};
 use crate::remote::{Remote, must};
 use crate::statics;
 
@@ -26,7 +28,7 @@ pub struct OnceLock<T> {
     hub: Mutex<()>,
     /// The value, as far as this process knows it.
     value: Local<T>,
-    remote: Local<std::sync::Arc<Remote<Object>>>,
+    remote: Local<Arc<Remote<Object>>>,
     codec: Local<Codec<T>>,
 }
 
@@ -54,7 +56,8 @@ impl<T> OnceLock<T> {
 
     #[track_caller]
     fn known(&self, bytes: &[u8]) -> &T {
-        self.value.get_or_init(|| self.codec().decode(bytes))
+        let decode = || Lent::decode(|| self.codec().decode(bytes)).0;
+        self.value.get_or_init(decode)
     }
 
     /// The value, if it is set.
@@ -87,7 +90,7 @@ impl<T> OnceLock<T> {
             None => self.value.set(value),
             Some(remote) => {
                 drop(hub);
-                let bytes = must(self.codec().encode(&value));
+                let bytes = self.codec().encode(&value);
                 match must(remote.object().set(bytes)) {
                     true => {
                         let _ = self.value.set(value);
@@ -113,7 +116,7 @@ impl<T> OnceLock<T> {
             None => self.value.get_or_init(compute),
             Some(remote) => {
                 drop(hub);
-                let compute = || must(self.codec().encode(&compute()));
+                let compute = || self.codec().encode(&compute());
                 let bytes = must(remote.object().get_or_init(compute));
                 self.known(&bytes)
             }
@@ -181,20 +184,23 @@ impl<T: Eq> Eq for OnceLock<T> {}
 /// Shares it, and encodes the handle.
 impl<T: Serialize + DeserializeOwned> Serialize for OnceLock<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let _hub = self.hub();
-        let remote = self.remote.get_or_init(|| {
-            let codec = self.codec.get_or_init(Codec::new);
-            let encode = |value| {
-                let (bytes, holds) = codec.encode_with_holds(value);
-                (must(bytes), holds)
-            };
-            let (bytes, holds) = self.value.get().map(encode).unzip();
-            let remote = Remote::make(Object::new(), holds.unwrap_or_default());
-            if let Some(bytes) = bytes {
-                must(remote.object().set(bytes));
-            }
-            remote
-        });
+        let share = || {
+            let _hub = self.hub();
+            self.remote.get_or_init(|| {
+                let codec = self.codec.get_or_init(Codec::new);
+                let encode = |value| codec.encode_with_holds(value);
+                let (bytes, stored) = self.value.get().map(encode).unzip();
+                let remote = Remote::with_stored(Object::new(), stored.unwrap_or_default());
+                if let Some(bytes) = bytes {
+                    must(remote.object().set(bytes));
+                }
+                remote
+            })
+        };
+        let remote = match self.remote.get() {
+            Some(remote) => remote,
+            None => cycle::sharing(self, share),
+        };
         remote.serialize(serializer)
     }
 }

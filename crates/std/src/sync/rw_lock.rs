@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{LockResult, OnceLock, PoisonError, TryLockError, TryLockResult};
+use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 
-use crucial_object::Result;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_bytes::ByteBuf;
 
-use super::gate::{Access, End, Entered, Gate, report};
+use super::gate::{Access, End, Entered, Gate, Taken, bring, report};
 use crate::codec::Codec;
-use crate::remote::{Remote, must};
+use crate::lent::Lent;
+use crate::local::{self, OnceLock};
+use crate::remote::Remote;
 use crate::statics;
 
 /// A value for one thread that writes or several that read, as [`std::sync::RwLock`]. A shared one brings the value to who
@@ -26,7 +26,7 @@ pub struct RwLock<T> {
     gate: Gate,
     codec: OnceLock<Codec<T>>,
     /// `None`: the value is at the object.
-    value: std::sync::RwLock<Option<T>>,
+    value: local::RwLock<Option<T>>,
 }
 
 impl<T> RwLock<T> {
@@ -35,8 +35,12 @@ impl<T> RwLock<T> {
         RwLock {
             gate: Gate::new(),
             codec: OnceLock::new(),
-            value: std::sync::RwLock::new(Some(value)),
+            value: local::RwLock::new(Some(value)),
         }
+    }
+
+    fn for_writing(&self) -> local::RwLockWriteGuard<'_, Option<T>> {
+        self.value.write().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Locks it for reading; blocks while a thread writes.
@@ -95,8 +99,8 @@ impl<T> RwLock<T> {
                 (HeldForReading::Here(Some(value)), poisoned)
             }
             Entered::There { taken, poisoned } => {
-                let value = taken.value.map(|bytes| self.codec().decode(&bytes));
                 let token = taken.token;
+                let (value, _) = self.decode(taken);
                 (HeldForReading::There { token, value }, poisoned)
             }
         }
@@ -105,14 +109,14 @@ impl<T> RwLock<T> {
     #[track_caller]
     fn write_guard(&self, entered: Entered) -> LockResult<RwLockWriteGuard<'_, T>> {
         let (held, poisoned) = match entered {
-            Entered::Here { poisoned } => {
-                let value = self.value.write().unwrap_or_else(|e| e.into_inner());
-                (Held::Here(Some(value)), poisoned)
-            }
+            Entered::Here { poisoned } => (Held::Here(Some(self.for_writing())), poisoned),
             Entered::There { taken, poisoned } => {
+                let token = taken.token;
+                let (value, lent) = self.decode(taken);
                 let held = Held::There {
-                    token: taken.token,
-                    value: taken.value.map(|bytes| self.codec().decode(&bytes)),
+                    token,
+                    value,
+                    lent,
                     changed: false,
                 };
                 (held, poisoned)
@@ -128,6 +132,13 @@ impl<T> RwLock<T> {
             },
             poisoned,
         )
+    }
+
+    #[track_caller]
+    fn decode(&self, taken: Taken) -> (Option<T>, Lent) {
+        let decode = || taken.value.map(|bytes| self.codec().decode(&bytes));
+        let decode = || Lent::decode(decode);
+        self.gate.or_give_back(taken.token, false, decode)
     }
 
     fn codec(&self) -> &Codec<T> {
@@ -197,7 +208,7 @@ pub struct RwLockReadGuard<'a, T> {
 
 enum HeldForReading<'a, T> {
     /// `None` while it is dropped.
-    Here(Option<std::sync::RwLockReadGuard<'a, Option<T>>>),
+    Here(Option<local::RwLockReadGuard<'a, Option<T>>>),
     There {
         token: u64,
         value: Option<T>,
@@ -222,9 +233,16 @@ impl<T> Drop for RwLockReadGuard<'_, T> {
         report(match &mut self.held {
             HeldForReading::Here(value) => {
                 *value = None;
-                gate.leave_here(Access::Reading, false, || Ok(None))
+                let mut old = None;
+                let given_back = gate.leave_here(Access::Reading, false, || {
+                    // The object has the value.
+                    old = self.lock.for_writing().take();
+                    Ok(None)
+                });
+                drop(old);
+                given_back
             }
-            HeldForReading::There { token, .. } => gate.leave_there(*token, Ok(None), false),
+            HeldForReading::There { token, .. } => gate.leave_there(*token, false, || Ok(None)),
         });
     }
 }
@@ -239,10 +257,11 @@ pub struct RwLockWriteGuard<'a, T> {
 
 enum Held<'a, T> {
     /// `None` while it is dropped.
-    Here(Option<std::sync::RwLockWriteGuard<'a, Option<T>>>),
+    Here(Option<local::RwLockWriteGuard<'a, Option<T>>>),
     There {
         token: u64,
         value: Option<T>,
+        lent: Lent,
         changed: bool,
     },
 }
@@ -263,8 +282,14 @@ impl<T> DerefMut for RwLockWriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         let value = match &mut self.held {
             Held::Here(value) => value.as_mut().and_then(|value| value.as_mut()),
-            Held::There { value, changed, .. } => {
+            Held::There {
+                value,
+                lent,
+                changed,
+                ..
+            } => {
                 *changed = true;
+                lent.set(false);
                 value.as_mut()
             }
         };
@@ -278,24 +303,30 @@ impl<T> Drop for RwLockWriteGuard<'_, T> {
         let gate = &self.lock.gate;
         let given_back = match &mut self.held {
             Held::Here(value) => {
-                let value = value.take();
-                let encode = || -> Result<Option<ByteBuf>> {
-                    let value = value.as_ref().and_then(|value| value.as_ref());
-                    value
-                        .map(|value| self.lock.codec().encode(value))
-                        .transpose()
-                };
-                gate.leave_here(Access::Exclusive, poison, encode)
+                let mut value = value.take();
+                let mut old = None;
+                let given_back = gate.leave_here(Access::Exclusive, poison, || match &mut value {
+                    Some(value) => bring(self.lock.codec(), value, &mut old),
+                    None => Ok(None),
+                });
+                drop(value);
+                drop(old);
+                given_back
             }
             Held::There {
                 token,
                 value,
+                lent,
                 changed,
             } => {
-                let value = value.as_ref().filter(|_| *changed && writes);
-                let value = value.map(|value| self.lock.codec().encode(value));
-                let value = value.transpose();
-                gate.leave_there(*token, value, poison)
+                let is_written = *changed && writes;
+                let value = value.as_ref().filter(|_| is_written);
+                let given_back = gate.leave_there(*token, poison, || {
+                    let value = value.map(|value| self.lock.codec().try_encode(value));
+                    value.transpose()
+                });
+                lent.set(!is_written || given_back.is_err());
+                given_back
             }
         };
         report(given_back);
@@ -352,26 +383,28 @@ impl<T: fmt::Debug> fmt::Debug for RwLock<T> {
 
 /// Shares it, and encodes the handle.
 impl<T: Serialize + DeserializeOwned> Serialize for RwLock<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let codec = self.codec.get_or_init(Codec::new);
         let value = || {
             let value = self.value.read().unwrap_or_else(|e| e.into_inner());
             let value = value.as_ref().expect("a local lock has its value");
-            let (bytes, holds) = codec.encode_with_holds(value);
-            (must(bytes), holds)
+            codec.encode_with_holds(value)
         };
-        self.gate.share(value).serialize(serializer)
+        let (remote, is_out_of_use) = self.gate.share(value);
+        if is_out_of_use {
+            let old = self.for_writing().take();
+            drop(old);
+        }
+        remote.serialize(serializer)
     }
 }
 
 impl<'de, T: Serialize + DeserializeOwned> Deserialize<'de> for RwLock<T> {
-    fn deserialize<D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> std::result::Result<RwLock<T>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RwLock<T>, D::Error> {
         Ok(RwLock {
             gate: Gate::to(Remote::deserialize(deserializer)?),
             codec: OnceLock::from(Codec::new()),
-            value: std::sync::RwLock::new(None),
+            value: local::RwLock::new(None),
         })
     }
 }

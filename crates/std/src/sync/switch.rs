@@ -1,10 +1,10 @@
 //! The switch from a local primitive to a shared object.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock, RwLock};
 
 use crucial_object::SharedType;
 
+use crate::local::{Arc, OnceLock, RwLock};
 use crate::remote::Remote;
 
 /// Excludes local operations and the switch from each other.
