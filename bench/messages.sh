@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The replies of the server while an application runs: the application as it is moved to the server, and as it is ported.
 #
-# usage: bench/messages.sh [PROFILE]    (release; the examples must have been built)
+# usage: cargo build --release --features cli --examples && bench/messages.sh [PROFILE]
 #
 # Counts the server's writes to sockets, a reply or several at once each. Needs strace, and may need root for it.
 set -euo pipefail

@@ -363,7 +363,7 @@ class Scripted(Case):
         self.assertEqual(kind, crucial.OPEN)
         peer.answer(sequence, b"\1")
         counter = later.wait()
-        call = counter.start("value")
+        call = counter.start("get")
         kind, sequence, _ = peer.request()
         self.assertEqual((kind, sequence), (crucial.CALL, call.sequence))
         return call
@@ -947,7 +947,7 @@ class Alone(Case):
         self.client.create("Counter", "mine", value=1)
         self.assert_fails("NotFound", self.other().find, "Counter", "mine")
         member = self.other(run=self.client.run, owner=False)
-        self.assertEqual(member.find("Counter", "mine").value(), 1)
+        self.assertEqual(member.find("Counter", "mine").get(), 1)
         # A run that is not there can still come, for all that some servers know.
         with self.assertRaises(Error) as failed:
             Client(self.address, run=b"\x77" * 16, owner=False, patience=1)
@@ -964,7 +964,7 @@ class Alone(Case):
         counter = self.client.create("Counter", value=5)
         # More than two leases.
         time.sleep(3.5)
-        self.assertEqual(counter.value(), 5)
+        self.assertEqual(counter.get(), 5)
 
     def test_one_long_wait_holds_nothing_up(self):
         latch = self.client.create("Latch", count=1)
@@ -1012,7 +1012,7 @@ class Alone(Case):
         counter = self.client.create("Counter", "c", value=1, persistent=True)
         latch = self.client.create("Latch", count=1)
         waits = latch.start("wait")
-        self.assertEqual(counter.value(), 1)
+        self.assertEqual(counter.get(), 1)
         self.server.kill()
         self.server.arguments[self.server.arguments.index("127.0.0.1:0")] = address
         self.server.start()

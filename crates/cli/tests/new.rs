@@ -117,7 +117,7 @@ fn names_and_places_that_cannot_be_are_refused() {
         (&["1st"], "begins with no letter"),
         (&["-x"], "unexpected argument '-x'"),
         (&["_x"], "begins with no letter"),
-        (&[""], "the path ends with no name"),
+        (&[""], "<NAME>"),
         (&[".."], "the path ends with no name"),
         (&["a.b"], "it has '.' in it"),
         (&["größe"], "it has 'ö' in it"),

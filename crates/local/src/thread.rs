@@ -22,15 +22,20 @@ pub fn start<T: Send + 'static>(
 
 /// The error of a thread that could not be started, in words that a user understands.
 pub fn refused(name: &str, error: &io::Error) -> io::Error {
-    let reason = system_reason(error);
-    let number = match error.kind() {
-        io::ErrorKind::WouldBlock => number_of_processes(),
-        _ => String::new(),
-    };
+    let reason = reason(error);
     io::Error::new(
         error.kind(),
-        format!("cannot start the thread {name}: {reason}{number}"),
+        format!("cannot start the thread {name}: {reason}"),
     )
+}
+
+/// Why the machine refuses a thread or a process, with the number that is needed.
+pub fn reason(error: &io::Error) -> String {
+    let reason = system_reason(error);
+    match error.kind() {
+        io::ErrorKind::WouldBlock => reason + &number_of_processes(),
+        _ => reason,
+    }
 }
 
 /// Threads and processes of a program with a server of its own and one worker, besides a thread of the server for each core.

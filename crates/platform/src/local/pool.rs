@@ -291,13 +291,12 @@ impl Pool {
                 tracing::info!(workers, limit, %error, "no further worker can be started");
                 return self.room.set(Room { workers, limit });
             }
-            Some(limit) => format!("{executable}: {limit} leaves no room for a worker"),
             None if error.kind() == io::ErrorKind::NotFound && self.config.executable.is_none() => {
                 format!(
                     "{executable} is started by way of {OWN_EXECUTABLE}, which is not there: mount /proc"
                 )
             }
-            None => format!("{executable}: {}", crucial_local::system_reason(error)),
+            _ => format!("{executable}: {}", crucial_local::thread::reason(error)),
         };
         self.fail_oldest(memory_mb, Failure::Start { reason });
     }
