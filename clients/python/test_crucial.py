@@ -1018,7 +1018,7 @@ class Alone(Case):
         self.server.start()
         self.server.wait_ready()
         self.assert_fails("SessionExpired", waits.wait)
-        self.assert_fails("Lost", counter.value)
+        self.assert_fails("Lost", counter.get)
         self.assertTrue(self.client.create("Counter", "c", value=2, persistent=True).created)
 
     def test_nobody_is_there(self):

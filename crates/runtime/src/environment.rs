@@ -65,9 +65,12 @@ fn unknown<'a>(names: impl Iterator<Item = &'a OsStr>) -> Option<String> {
 
 /// The setting whose name is nearly this one, or begins or ends as it.
 fn nearest(name: &str) -> Option<&'static str> {
+    if name == PREFIX {
+        return None;
+    }
     let distances = SETTINGS.map(|setting| {
         let is_part = setting.starts_with(name) || name.starts_with(setting);
-        let distance = match is_part && name.len() > PREFIX.len() {
+        let distance = match is_part {
             true => 1,
             false => strsim::damerau_levenshtein(name, setting),
         };

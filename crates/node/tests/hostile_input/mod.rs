@@ -79,6 +79,7 @@ fn plain_read(info: &TypeInfo) -> &'static Method {
         "is_set",
         "is_locked",
         "is_writing",
+        "is_poisoned",
         "waiting",
         "shape",
         "get",

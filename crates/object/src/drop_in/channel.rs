@@ -158,6 +158,11 @@ impl Channel {
         (self.items.pop_front(), self.has(Side::Sender))
     }
 
+    /// How many items wait.
+    pub fn waiting(&self) -> u64 {
+        self.items.len() as u64
+    }
+
     /// Nobody, unless one of those who wait can go on.
     #[wake]
     fn wake(&self) -> Wake {

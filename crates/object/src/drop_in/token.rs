@@ -19,6 +19,11 @@ impl Token {
         self.is_there = true;
     }
 
+    /// Whether the thread has the token.
+    pub fn is_set(&self) -> bool {
+        self.is_there
+    }
+
     /// Takes the token when it is there.
     pub fn take(&mut self) -> Poll<()> {
         match std::mem::take(&mut self.is_there) {

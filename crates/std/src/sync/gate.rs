@@ -238,14 +238,15 @@ impl Gate {
         }
     }
 
-    /// Makes the lock a local one again, which no other thread can see now; the value, if it was shared.
-    pub fn come_home(&mut self) -> Option<ByteBuf> {
+    /// Makes the lock a local one again, which no other thread can see now; the decoded value, if it was shared. What is in
+    /// the value lives as long as the object, so it is decoded before that goes.
+    pub fn come_home<T>(&mut self, decode: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let remote = self.remote.take()?;
         let (token, value, poisoned) = must(remote.object().acquire(true, true));
         must(remote.object().release(token, None, false));
         let hub = self.hub.get_mut().unwrap_or_else(|e| e.into_inner());
         hub.poisoned = poisoned;
-        value
+        value.map(|bytes| decode(&bytes))
     }
 }
 

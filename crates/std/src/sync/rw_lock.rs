@@ -159,8 +159,9 @@ impl<T> RwLock<T> {
     }
 
     fn come_home(&mut self) {
-        if let Some(bytes) = self.gate.come_home() {
-            let value = self.codec().decode(&bytes);
+        let codec = self.codec.get();
+        let decode = |bytes: &[u8]| codec.map(|codec| codec.decode(bytes));
+        if let Some(value) = self.gate.come_home(decode).flatten() {
             *self.value.get_mut().unwrap_or_else(|e| e.into_inner()) = Some(value);
         }
     }
