@@ -64,7 +64,7 @@ kinds!(
     Platform,
     /// A setting is wrong.
     Config,
-    /// An error of the program itself, see [`Error::other`].
+    /// An error of the program itself, see `Error::other`.
     Other,
     /// An index or a range is not within a list, a blob or a matrix.
     OutOfBounds,

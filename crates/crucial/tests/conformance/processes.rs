@@ -19,6 +19,7 @@ use serde_bytes::ByteBuf;
 
 use crate::Outcome;
 use crate::program::{Program, read_command};
+use crate::server;
 use crate::trials;
 
 pub fn trials() -> Vec<Trial> {
@@ -491,7 +492,9 @@ fn k25_few_processes_mean_fewer_threads_at_once() -> Outcome {
     there.env("TMPDIR", "/tmp").env("XDG_RUNTIME_DIR", "");
     let (printed, said) = output(by(&as_nobody("--nproc=80"), &there))?;
     assert!(printed.starts_with("40 threads"), "{printed}{said}");
-    for limit in 1..=16 {
+    // With servers elsewhere a few more threads fit in, until the platform's runtime has none, which says so in its own words.
+    let most = if server::is_cluster() { 5 } else { 16 };
+    for limit in 1..=most {
         let (printed, said) = output(by(&as_nobody(&format!("--nproc={limit}")), &there))?;
         let all = printed + &said;
         assert!(!all.contains("temporarily unavailable"), "{limit}: {all}");

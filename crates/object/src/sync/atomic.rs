@@ -138,7 +138,7 @@ macro_rules! integer {
 
         impl Shared<$name> {
             /// Applies `f` to the value until it changes nothing behind `f`'s back: `f` runs here,
-            /// in a loop of [`compare_exchange`](Self::compare_exchange). Returns the previous value
+            /// in a loop of `compare_exchange`. Returns the previous value
             /// as `Ok`, or as `Err` when `f` returned `None`.
             ///
             /// # Errors
