@@ -492,7 +492,8 @@ fn k25_few_processes_mean_fewer_threads_at_once() -> Outcome {
     there.env("TMPDIR", "/tmp").env("XDG_RUNTIME_DIR", "");
     let (printed, said) = output(by(&as_nobody("--nproc=80"), &there))?;
     assert!(printed.starts_with("40 threads"), "{printed}{said}");
-    // With servers elsewhere a few more threads fit in, until the platform's runtime has none, which says so in its own words.
+    // With servers elsewhere there is room for a worker sooner, which then tries to get a thread to connect with for as long as
+    // its patience lasts.
     let most = if server::is_cluster() { 5 } else { 16 };
     for limit in 1..=most {
         let (printed, said) = output(by(&as_nobody(&format!("--nproc={limit}")), &there))?;

@@ -37,9 +37,7 @@ pub(super) async fn enforce_memory(pool: Rc<Pool>) {
             if Instant::now() >= next_look {
                 let start = Instant::now();
                 // On another thread, as it takes longer the more processes the machine has.
-                groups = tokio::task::spawn_blocking(groups_of_workers)
-                    .await
-                    .unwrap_or_default();
+                groups = look_for_groups().await.unwrap_or_default();
                 let took = start.elapsed();
                 next_look = Instant::now() + GROUPS_INTERVAL.max(took * MEMORY_CHECK_PAUSE_FACTOR);
             }
@@ -54,6 +52,14 @@ pub(super) async fn enforce_memory(pool: Rc<Pool>) {
 
 /// The processes of each group.
 type Groups = HashMap<Pid, Vec<Pid>>;
+
+/// Looks for them on a thread of its own; `None` if the machine has none left, which must not end the platform.
+async fn look_for_groups() -> Option<Groups> {
+    let (found, groups) = tokio::sync::oneshot::channel();
+    let look = move || drop(found.send(groups_of_workers()));
+    crucial_local::thread::start("crucial-groups", look).ok()?;
+    groups.await.ok()
+}
 
 fn groups_of_workers() -> Groups {
     let mut groups = Groups::new();
